@@ -1,0 +1,52 @@
+//! Every size and limit of the engine.
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Configuration of an [`crate::Engine`].
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Directory of the store; created if absent.
+    pub data_dir: PathBuf,
+    /// Width of a time partition.
+    pub partition_width: Duration,
+    /// A memtable is sealed at this many bytes.
+    pub memtable_bytes_max: usize,
+    /// Writers are refused (`Unavailable`) when sealed and active memtables together reach this.
+    pub memtable_total_bytes_max: usize,
+    /// ... or at this age.
+    pub memtable_age_max: Duration,
+    /// A WAL segment is closed at this size.
+    pub wal_segment_bytes: u64,
+    /// How long a group commit may wait for company when writers are queued behind it.
+    pub group_commit_window: Duration,
+    /// `false` acknowledges before `fdatasync` and syncs at intervals instead: an explicit choice to lose the tail.
+    pub sync_every_commit: bool,
+    /// New series beyond this number of active ones are refused.
+    pub active_series_max: usize,
+    /// Bytes of WAL that slow consumers may hold back.
+    pub wal_retained_bytes_max: u64,
+    /// Bytes of recent commits kept in memory for the feed.
+    pub feed_bytes_max: usize,
+    /// Whether background flush and compaction threads run (tests switch them off to step by hand).
+    pub background: bool,
+}
+
+impl EngineConfig {
+    /// Defaults for a store in `data_dir`.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            partition_width: Duration::from_secs(24 * 3600),
+            memtable_bytes_max: 256 << 20,
+            memtable_total_bytes_max: 1 << 30,
+            memtable_age_max: Duration::from_secs(30 * 60),
+            wal_segment_bytes: 64 << 20,
+            group_commit_window: Duration::from_millis(2),
+            sync_every_commit: true,
+            active_series_max: 2_000_000,
+            wal_retained_bytes_max: 4 << 30,
+            feed_bytes_max: 64 << 20,
+            background: true,
+        }
+    }
+}

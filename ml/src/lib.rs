@@ -1,0 +1,10 @@
+//! Machine learning of Foretell: pure maths on slices and plain structs.
+//!
+//! Architecture invariants: no I/O, no clocks, no Arrow; same data, seed and version give the same bits.
+pub mod change;
+pub mod correlate;
+pub mod detect;
+pub mod error;
+pub mod forecast;
+
+pub use error::{Error, Result};

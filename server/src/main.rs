@@ -1,0 +1,2 @@
+//! `foretell`: wiring only.
+fn main() {}
