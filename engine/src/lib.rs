@@ -14,9 +14,13 @@
 //! | [`config`] | every limit and size of the engine |
 //!
 //! Architecture invariants: no SQL, HTTP, protobuf or JSON here; only [`fs`] touches files, only [`clock`] reads clocks.
+pub mod clock;
 pub mod config;
 pub mod error;
 pub mod engine;
+pub(crate) mod format;
+pub mod fs;
+pub(crate) mod memtable;
 pub mod snapshot;
 pub mod types;
 pub mod write_batch;
