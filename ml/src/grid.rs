@@ -85,7 +85,7 @@ mod tests {
         let grid = Grid::new(&[0, 10, 20, 50, 60], &[0.0, 1.0, 2.0, 5.0, 6.0], 100).unwrap();
         assert_eq!(grid.values, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let grid = Grid::new(&[0, 10, 20, 50, 60], &[0.0, 1.0, 2.0, 5.0, 6.0], 3).unwrap();
-        assert_eq!((grid.start, grid.values), (40, vec![4.0, 5.0, 6.0]));
+        assert_eq!((grid.start, grid.values), (50, vec![5.0, 6.0]));
     }
 
     #[test]

@@ -157,7 +157,12 @@ fn sharpen(correlations: &[f64], lag: usize) -> f64 {
         let (a, b, c) = (correlations[peak - 1], correlations[peak], correlations[peak + 1]);
         let bend = a - 2.0 * b + c;
         let offset = if bend < 0.0 { (0.5 * (a - c) / bend).clamp(-0.5, 0.5) } else { 0.0 };
-        period = (peak as f64 + offset) / cycles;
+        let sharper = (peak as f64 + offset) / cycles;
+        if (sharper - lag as f64).abs() > 0.75 {
+            // followed the wrong peaks
+            return lag as f64;
+        }
+        period = sharper;
         cycles += 1.0;
     }
     period
