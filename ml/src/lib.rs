@@ -6,5 +6,8 @@ pub mod correlate;
 pub mod detect;
 pub mod error;
 pub mod forecast;
+mod grid;
+pub mod season;
+mod spectrum;
 
 pub use error::{Error, Result};
