@@ -6,5 +6,6 @@ pub mod correlate;
 pub mod detect;
 pub mod error;
 pub mod forecast;
+pub mod twin;
 
 pub use error::{Error, Result};
