@@ -18,13 +18,7 @@ use hashbrown::HashMap;
 
 use super::codec::{Decoder, Encoder};
 use crate::error::{Error, ErrorKind, Result};
-
-/// The label that names a value column.
-pub(crate) const FIELD_LABEL: &str = "__field__";
-/// A NaN that stands for SQL NULL.
-pub(crate) const NULL_BITS: u64 = 0x7ff8_f0e7_e11a_0001;
-/// A NaN in every value column of a row that is no longer there.
-pub(crate) const TOMBSTONE_BITS: u64 = 0x7ff8_f0e7_e11a_0002;
+use crate::table::derived::{FIELD_LABEL, NULL_BITS, TOMBSTONE_BITS};
 
 /// Largest integer that a sample holds exactly.
 const INTEGER_MAX: u64 = 1 << 53;
