@@ -1,0 +1,2 @@
+//! Integration tests of the workspace as a whole: one binary.
+mod architecture;
