@@ -64,15 +64,20 @@ fn behaviour_of(values: &[f64]) -> Behaviour {
     Behaviour::Gauge { unit, lo, hi, steps: kept }
 }
 
-/// The values as integers in the coarsest decimal unit that gives back their exact bits.
+/// The values as integers in the coarsest decimal unit that gives back their exact bits; failing that (an exporter that
+/// divides twice), one that gives back the nearest float but one.
 fn as_integers(values: &[f64]) -> Option<(Unit, Vec<i64>)> {
-    for decimals in 0..POWERS.len() as u8 {
-        for multiplies in [false, true] {
-            let unit = Unit { quantum: 1, decimals, multiplies };
-            let scaled = |v: f64| (v * POWERS[usize::from(decimals)]).round();
-            let exact = |&v: &f64| scaled(v).abs() < EXACT_MAX && unit.value(scaled(v) as i64).to_bits() == v.to_bits();
-            if values.iter().all(exact) {
-                return Some((unit, values.iter().map(|&v| scaled(v) as i64).collect()));
+    for tolerance in [0.0, 2.0 * f64::EPSILON] {
+        for decimals in 0..POWERS.len() as u8 {
+            for multiplies in [false, true] {
+                let unit = Unit { quantum: 1, decimals, multiplies };
+                let scaled = |v: f64| (v * POWERS[usize::from(decimals)]).round();
+                let fits = |&v: &f64| {
+                    scaled(v).abs() < EXACT_MAX && (unit.value(scaled(v) as i64) - v).abs() <= tolerance * v.abs()
+                };
+                if values.iter().all(fits) {
+                    return Some((unit, values.iter().map(|&v| scaled(v) as i64).collect()));
+                }
             }
         }
     }
