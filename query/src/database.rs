@@ -112,7 +112,7 @@ impl Database {
         let id = listed.query.id;
         let cancel = listed.query.cancel.clone();
         let cancel_planning = cancel.clone().drop_guard();
-        let held = Held { listed, place };
+        let held = Held { listed, _place: place };
         let planned = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(execute::cancelled()),
@@ -202,9 +202,6 @@ fn small(id: u64, rows: RecordBatch) -> QueryResponse {
 struct ContinuousList(Arc<ContinuousQueries>);
 
 impl SysTable for ContinuousList {
-    fn schema(&self) -> SchemaRef {
-        continuous::status::schema()
-    }
     fn rows(&self, _snapshot: &Snapshot) -> datafusion::error::Result<RecordBatch> {
         Ok(self.0.rows()?)
     }
