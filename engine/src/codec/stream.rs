@@ -57,11 +57,12 @@ impl Packer {
     /// # Errors
     /// `Unavailable` when zstd cannot allocate its context.
     pub(crate) fn new(effort: Effort) -> Result<Self> {
-        let (zstd_level, pco_level) = match effort {
-            Effort::Quick => (1, 6),
-            Effort::Thorough => (3, 8),
+        let pco_level = match effort {
+            Effort::Quick => 6,
+            Effort::Thorough => 8,
         };
-        let mut zstd = Compressor::new(zstd_level).map_err(context)?;
+        // Planes are mostly noise of few symbols: higher levels find matches that cost more than Huffman codes do.
+        let mut zstd = Compressor::new(1).map_err(context)?;
         zstd.set_parameter(CParameter::ContentSizeFlag(false)).map_err(context)?;
         zstd.set_parameter(CParameter::ChecksumFlag(false)).map_err(context)?;
         Ok(Self {
