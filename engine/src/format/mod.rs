@@ -6,6 +6,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
+pub(crate) mod envelope;
+
 #[cfg(test)]
 mod tests;
 
