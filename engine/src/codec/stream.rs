@@ -75,11 +75,6 @@ impl Packer {
         })
     }
 
-    /// How hard this packer tries.
-    pub(crate) fn effort(&self) -> Effort {
-        self.effort
-    }
-
     /// Appends `bytes`.
     pub(crate) fn pack_bytes(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let Some(&first) = bytes.first() else { return };
