@@ -22,9 +22,9 @@ pub(crate) mod decimal;
 pub(crate) mod float;
 pub(crate) mod sequence;
 pub(crate) mod stream;
-pub(crate) mod timestamp;
 #[cfg(test)]
 mod tests;
+pub(crate) mod timestamp;
 
 pub(crate) use float::{ValuesDecoder, ValuesEncoder};
 pub(crate) use stream::{Effort, Packer, Unpacker};

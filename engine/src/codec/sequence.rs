@@ -162,7 +162,8 @@ fn divisor_of(residuals: impl Iterator<Item = i64>) -> i64 {
     for residual in residuals {
         let mut rest = residual.unsigned_abs();
         while rest != 0 {
-            (divisor, rest) = if divisor == 0 { (rest, 0) } else { (rest.min(divisor), rest.max(divisor) % rest.min(divisor)) };
+            (divisor, rest) =
+                if divisor == 0 { (rest, 0) } else { (rest.min(divisor), rest.max(divisor) % rest.min(divisor)) };
         }
         if divisor == 1 {
             return 1;
@@ -304,7 +305,14 @@ fn residual_count(kind: u8, n: usize) -> usize {
 }
 
 #[inline(always)]
-fn predict(kind: u8, base: i64, centre: i64, n: usize, residuals: impl ExactSizeIterator<Item = i64>, out: &mut Vec<i64>) {
+fn predict(
+    kind: u8,
+    base: i64,
+    centre: i64,
+    n: usize,
+    residuals: impl ExactSizeIterator<Item = i64>,
+    out: &mut Vec<i64>,
+) {
     let mut value = base;
     match kind {
         ORDER_0 => out.extend(residuals.map(|r| base.wrapping_add(r))),

@@ -18,7 +18,6 @@ use zstd::zstd_safe::{CParameter, compress_bound};
 use crate::error::{Error, Result};
 use crate::format::{Reader, put_varint};
 
-
 const EQUAL: u8 = 0;
 const PLANES: u8 = 1;
 const PCO: u8 = 2;

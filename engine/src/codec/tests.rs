@@ -138,12 +138,19 @@ fn walk(n: usize, seed: u64) -> Vec<f64> {
 fn typical(n: usize) -> Vec<(&'static str, Vec<f64>, f64)> {
     let mut random = SmallRng::seed_from_u64(7);
     let mut total = 1e9f64;
-    let counter = (0..n).map(|_| { total += f64::from(random.random_range(900..1100)); total }).collect();
+    let counter = (0..n)
+        .map(|_| {
+            total += f64::from(random.random_range(900..1100));
+            total
+        })
+        .collect();
     let gauge = (0..n).map(|_| f64::from(random.random_range(40..56))).collect();
     let pages = (0..n).map(|_| f64::from(random.random_range(1_000_000..1_000_200)) * 4096.0).collect();
     let decimal = |digits: i32, random: &mut SmallRng| -> Vec<f64> {
         let power = 10f64.powi(digits);
-        (0..n).map(|i| ((50.0 + 20.0 * (i as f64 / 300.0).sin() + random.random::<f64>()) * power).round() / power).collect()
+        (0..n)
+            .map(|i| ((50.0 + 20.0 * (i as f64 / 300.0).sin() + random.random::<f64>()) * power).round() / power)
+            .collect()
     };
     let (one, three) = (decimal(1, &mut random), decimal(3, &mut random));
     let mut stale: Vec<f64> = (0..n).map(|i| i as f64).collect();
@@ -201,7 +208,9 @@ fn mixed_series_of_a_block_come_back() {
 #[test]
 fn equal_timestamps_are_stored_once() {
     let mut random = SmallRng::seed_from_u64(3);
-    let scrape: Vec<i64> = (0..60).map(|i| 1_700_000_000_000_000_000 + i * 15_000_000_000 + random.random_range(0..9) * 1_000_000).collect();
+    let scrape: Vec<i64> = (0..60)
+        .map(|i| 1_700_000_000_000_000_000 + i * 15_000_000_000 + random.random_range(0..9) * 1_000_000)
+        .collect();
     let one = timestamps_round_trip(&scrape, &[60]);
     let all = timestamps_round_trip(&scrape.repeat(130), &[60; 130]);
     assert!(all <= one + 8, "{one} bytes for one series, {all} for 130");

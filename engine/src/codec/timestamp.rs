@@ -92,7 +92,9 @@ impl Timestamps {
                     groups += 1;
                 }
                 earlier if earlier - EARLIER < u64::from(groups) => last = (earlier - EARLIER) as u32,
-                earlier => return Err(input.corrupt(format!("a group below {groups}"), (earlier - EARLIER).to_string())),
+                earlier => {
+                    return Err(input.corrupt(format!("a group below {groups}"), (earlier - EARLIER).to_string()));
+                }
             }
             self.group_of.push(last);
         }

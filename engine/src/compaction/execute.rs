@@ -44,7 +44,8 @@ fn merge(
     cancel: &AtomicBool,
 ) -> Result<Option<SegmentMeta>> {
     let metas = || inputs.iter().map(|s| s.meta());
-    let lsns = (metas().map(|m| m.min_lsn).min().unwrap_or_default(), metas().map(|m| m.max_lsn).max().unwrap_or(Lsn(0)));
+    let lsns =
+        (metas().map(|m| m.min_lsn).min().unwrap_or_default(), metas().map(|m| m.max_lsn).max().unwrap_or(Lsn(0)));
     let partition = metas().map(|m| m.partition).min().unwrap_or(0);
     let ids = series_of(inputs);
     let sources = inputs.iter().map(|s| Source::Segment(Arc::clone(s)));

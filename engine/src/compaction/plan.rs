@@ -76,6 +76,7 @@ fn like_sized(row: &[&SegmentMeta], cold: bool) -> Option<std::ops::Range<usize>
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::types::{Lsn, SeriesId};
 
@@ -125,7 +126,11 @@ mod tests {
     fn only_neighbours_are_merged() {
         // Small ones on both sides of a large one never meet without it.
         let row = [
-            segment(0, 1, 0, 1), segment(0, 2, 0, 1), segment(0, 3, 2, 1000), segment(0, 4, 0, 1), segment(0, 5, 0, 1),
+            segment(0, 1, 0, 1),
+            segment(0, 2, 0, 1),
+            segment(0, 3, 2, 1000),
+            segment(0, 4, 0, 1),
+            segment(0, 5, 0, 1),
         ];
         assert_eq!(plan(&row), None);
     }

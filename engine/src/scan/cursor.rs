@@ -30,7 +30,7 @@ enum Place {
         /// Index of the current block, or the next when none is loaded.
         at: usize,
         loaded: bool,
-        block: Block,
+        block: Box<Block>,
         /// The current slice is of series `next - 1` of the block.
         next: usize,
     },
@@ -44,7 +44,7 @@ enum Place {
 impl Cursor {
     /// Before the first slice of `segment`.
     pub(super) fn segment(segment: Arc<Segment>) -> Self {
-        let source = Place::Segment { segment, at: 0, loaded: false, block: Block::default(), next: 0 };
+        let source = Place::Segment { segment, at: 0, loaded: false, block: Box::default(), next: 0 };
         Self { source, wanted: 0, rows: 0..0 }
     }
 

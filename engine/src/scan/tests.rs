@@ -174,7 +174,8 @@ fn series_that_span_blocks_and_sources_are_merged() {
     let model = model_of(sources.iter().map(|s| &s.1));
     for ids in [vec![0u32], vec![1, 2], vec![0, 1, 2, 3]] {
         let ids: Vec<SeriesId> = ids.into_iter().map(|n| SeriesId::new(1, n)).collect();
-        for range in [TimeRange::ALL, TimeRange { start: 9_999, end: 16_385 }, TimeRange { start: 50_000, end: 60_000 }] {
+        for range in [TimeRange::ALL, TimeRange { start: 9_999, end: 16_385 }, TimeRange { start: 50_000, end: 60_000 }]
+        {
             let scan = Scan::new(sources_of(&fs, &sources), ids.clone(), range, true, 10_000).unwrap();
             assert_eq!(read(scan, &ids, 10_000, true), expected(&model, &ids, range, true));
         }
@@ -207,7 +208,8 @@ fn a_damaged_block_ends_the_scan_with_an_error() {
     drop(segment);
     fs.flip(Path::new("dir/s.seg"), zone.offset as usize + 3);
     let segment = Arc::new(Segment::open(&fs, Path::new("dir/s.seg"), &meta).unwrap());
-    let mut scan = Scan::new([Source::Segment(segment)], vec![SeriesId::new(1, 0)], TimeRange::ALL, true, 1_000).unwrap();
+    let mut scan =
+        Scan::new([Source::Segment(segment)], vec![SeriesId::new(1, 0)], TimeRange::ALL, true, 1_000).unwrap();
     let mut batch = ScanBatch::default();
     let error = loop {
         match scan.next_batch(&mut batch) {

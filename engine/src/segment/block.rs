@@ -109,10 +109,9 @@ impl Block {
         let series = input.varint()?;
         let mut id = input.varint()?;
         if series != u64::from(zone.series) || id != zone.first.0 {
-            return Err(input.corrupt(
-                format!("{} series from {}", zone.series, zone.first.0),
-                format!("{series} from {id}"),
-            ));
+            return Err(
+                input.corrupt(format!("{} series from {}", zone.series, zone.first.0), format!("{series} from {id}"))
+            );
         }
         decoder.unpacker.unpack(&mut input, series as usize - 1, &mut decoder.steps)?;
         self.series.push(SeriesId(id));
@@ -134,10 +133,9 @@ impl Block {
             }
         }
         if id != zone.last.0 || end != zone.rows {
-            return Err(input.corrupt(
-                format!("{} rows up to series {}", zone.rows, zone.last.0),
-                format!("{end} up to {id}"),
-            ));
+            return Err(
+                input.corrupt(format!("{} rows up to series {}", zone.rows, zone.last.0), format!("{end} up to {id}"))
+            );
         }
         self.values_from = Some(bytes.len() - input.remaining());
         Ok(())

@@ -66,7 +66,10 @@ impl SeriesRuns {
 
     /// All ids, increasing.
     pub(crate) fn iter(&self) -> impl Iterator<Item = SeriesId> {
-        self.firsts.iter().zip(&self.lens).flat_map(|(&first, &len)| (0..u64::from(len)).map(move |i| SeriesId(first + i)))
+        self.firsts
+            .iter()
+            .zip(&self.lens)
+            .flat_map(|(&first, &len)| (0..u64::from(len)).map(move |i| SeriesId(first + i)))
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -173,7 +176,9 @@ impl Footer {
     pub(super) fn decode(file: &[u8], path: &Path) -> Result<Self> {
         let whole = Reader::new(file, path, 0);
         if file.len() < HEADER_BYTES + TRAILER_BYTES {
-            return Err(whole.corrupt(format!("at least {} bytes", HEADER_BYTES + TRAILER_BYTES), file.len().to_string()));
+            return Err(
+                whole.corrupt(format!("at least {} bytes", HEADER_BYTES + TRAILER_BYTES), file.len().to_string())
+            );
         }
         let (partition, level) = Self::decode_header(&file[..HEADER_BYTES], path)?;
         let trailer_at = file.len() - TRAILER_BYTES;
@@ -184,7 +189,9 @@ impl Footer {
         expect_bytes(&mut trailer, &[0, 0], "two zero bytes")?;
         expect_bytes(&mut trailer, TRAILER_MAGIC, "the trailer's magic")?;
         if len > trailer_at - HEADER_BYTES {
-            return Err(start.corrupt(format!("a footer of at most {} bytes", trailer_at - HEADER_BYTES), len.to_string()));
+            return Err(
+                start.corrupt(format!("a footer of at most {} bytes", trailer_at - HEADER_BYTES), len.to_string())
+            );
         }
         let footer_at = trailer_at - len;
         let mut input = Reader::new(&file[footer_at..trailer_at], path, footer_at as u64);
@@ -231,7 +238,9 @@ impl Footer {
             blocks.push(block);
         }
         if offset != footer_at || blocks.is_empty() {
-            return Err(input.corrupt(format!("blocks up to the footer at {footer_at}"), format!("{count} up to {offset}")));
+            return Err(
+                input.corrupt(format!("blocks up to the footer at {footer_at}"), format!("{count} up to {offset}"))
+            );
         }
         Ok(Self { partition, level, min_lsn, max_lsn, blocks, series: SeriesRuns::decode(input)? })
     }
