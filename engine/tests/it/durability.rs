@@ -25,7 +25,7 @@ fn one_sync_serves_all_writers_of_a_group() {
     std::thread::scope(|scope| {
         for writer in 0..8 {
             let engine = &engine;
-            scope.spawn(move || (0..50).for_each(|ts| { write(engine, &[(id, writer * 1000 + ts, 1.0)])); });
+            scope.spawn(move || (0..50).for_each(|ts| { write(engine, &[(id, writer * 1000 + ts, 1.0)]); }));
         }
     });
     assert!(engine.stats().wal_syncs < 300, "{} syncs for 400 commits", engine.stats().wal_syncs);
