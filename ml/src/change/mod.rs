@@ -60,6 +60,8 @@ const LINE_PRICE: f64 = 4.0;
 const SPREAD_PRICE: f64 = 6.0;
 /// A change of spread this near to a break of the line is the same event.
 const SAME_EVENT: usize = 8;
+/// Below this the values, scaled to 1, are exact and their noise is rounding.
+const NOISE_MIN: f64 = 1e-24;
 /// The logarithm of a squared Gaussian scatters by this at least.
 const LOG_NOISE_MIN: f64 = 0.5;
 
@@ -78,7 +80,7 @@ pub fn change_points(values: &[f64]) -> Vec<ChangePoint> {
     let scaled: Vec<f64> = finite.iter().map(|v| v / largest).collect();
     let clipped = noise::clip(&scaled);
     let noise = Noise::of(&clipped);
-    if noise.long_run <= 0.0 {
+    if noise.long_run <= NOISE_MIN {
         return Vec::new();
     }
     let breaks = segment::find(&Sums::new(&clipped), Shape::Line, &noise, LINE_PRICE, LINE_MIN);
