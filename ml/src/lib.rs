@@ -9,5 +9,6 @@ pub mod forecast;
 mod grid;
 pub mod season;
 mod spectrum;
+pub mod twin;
 
 pub use error::{Error, Result};
