@@ -1,1 +1,24 @@
-//! Foretell.
+//! Benchmarks of Foretell: workloads, measurements, runs against real peers, and the comparison with a real Prometheus.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`workload`] | fleets of synthetic targets and the bodies they send |
+//! | [`recording`] | bodies written to disk before the clock starts, so that a sender costs next to nothing |
+//! | [`http`] | a lean keep-alive sender, and a client for everything that is not timed |
+//! | [`process`] | child processes: started, measured, always ended |
+//! | [`peer`] | how to start each server that is measured |
+//! | [`report`] | tables and JSON results |
+//! | [`run`] | the benchmarks |
+//! | [`e2e`] | a real Prometheus writes to Foretell, and both are compared sample by sample |
+//!
+//! Architecture invariants: nothing timed is asserted in a test; only loopback is used; only processes that this crate
+//! started are signalled, by their id.
+#![allow(clippy::disallowed_methods, reason = "a harness outside the product: it owns its files, threads and clocks")]
+pub mod e2e;
+pub mod http;
+pub mod peer;
+pub mod process;
+pub mod recording;
+pub mod report;
+pub mod run;
+pub mod workload;

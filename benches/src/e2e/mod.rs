@@ -1,0 +1,255 @@
+//! `e2e-prometheus`: a real Prometheus scrapes a real node exporter and itself every second and writes to Foretell, which is
+//! killed in the middle and started again on the same directory. Afterwards **every** sample that Prometheus holds must be
+//! in Foretell, once, with the same bits, and nothing else.
+//!
+//! ```text
+//!  node_exporter --1 s--> Prometheus --remote write--> foretell    kill -9 at half time, restart
+//!   stopped before the end: stale markers   | remote read   | stopped cleanly, opened with the engine
+//!                                           +---- compare --+
+//! ```
+//! Prometheus is the truth: it is never killed, so it holds all that it has ever sent. What stood in its queue at the kill is
+//! sent again, hence equality is total.
+pub mod compare;
+pub mod prometheus;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use foretell_engine::{Engine, EngineConfig, ScanBatch, Selector, SeriesId, TimeRange};
+use serde_json::json;
+
+use crate::http::Client;
+use crate::peer::{Binaries, Peer};
+use crate::process::{Process, free_port};
+use crate::report::{Report, print};
+use compare::{Comparison, Store, compare};
+use prometheus::Prometheus;
+
+/// A real metric of the node exporter with several labels.
+const METRIC: &str = "node_cpu_seconds_total";
+/// Time that Foretell stays away after the kill, so that Prometheus has to try again.
+const AWAY: Duration = Duration::from_secs(2);
+/// Before the end, the node exporter is stopped this early.
+const STALE_BEFORE_END: Duration = Duration::from_secs(5);
+const DRAIN_WITHIN: Duration = Duration::from_secs(90);
+const EXPORTER_WITHIN: Duration = Duration::from_secs(20);
+
+/// Parameters.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// How long Prometheus scrapes, such as 120s
+    #[arg(long = "for", value_parser = duration, default_value = "120s")]
+    pub for_: Duration,
+    /// Kill foretell this often, at equal distances
+    #[arg(long, default_value_t = 1)]
+    pub kills: u32,
+    /// Drop one sample before comparing: the run must fail
+    #[arg(long)]
+    pub canary: bool,
+    /// Also write the figures to the results folder
+    #[arg(long)]
+    pub record: bool,
+    /// Keep all files of the run
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `90s`, `2m` or a number of seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (digits, factor) = match text.strip_suffix('m') {
+        Some(digits) => (digits, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    let seconds: u64 = digits.parse().map_err(|_| format!("expected seconds such as 120s, got {text:?}"))?;
+    Ok(Duration::from_secs(seconds * factor))
+}
+
+/// Runs it.
+///
+/// # Errors
+/// On any difference, and when a part of the set-up does not work.
+pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("foretell-e2e-").tempdir()?;
+    let outcome = run_in(options, binaries, results, dir.path());
+    if outcome.is_err() || options.keep {
+        print(&format!("the files of the run are kept in {}", dir.keep().display()));
+    }
+    outcome
+}
+
+fn run_in(options: &Options, binaries: &Binaries, results: &Path, dir: &Path) -> Result<()> {
+    ensure!(options.for_ >= Duration::from_secs(15), "--for must be 15s or more: markers and a restart need their time");
+    let begun = Instant::now();
+    let port = free_port()?;
+    let exporter = start_exporter(binaries, dir)?;
+    let mut foretell = Peer::Foretell.start(binaries, dir, port)?;
+    let write_url = format!("{}/api/v1/write", foretell.url());
+    let targets = [("node", exporter.1.clone())];
+    let prometheus = Prometheus::start(binaries, dir, free_port()?, &write_url, &targets)?;
+    print(&format!("Prometheus scrapes for {:?} and writes to {write_url}", options.for_));
+
+    let mut restarts = Vec::new();
+    let scraping = Instant::now();
+    for kill in 1..=options.kills {
+        sleep_until(scraping + options.for_ * kill / (options.kills + 1));
+        foretell.process.kill()?;
+        thread::sleep(AWAY);
+        foretell = Peer::Foretell.start(binaries, dir, port).context("restart after kill -9")?;
+        print(&format!("kill -9 number {kill}, ready again in {:?}", foretell.started_in));
+        restarts.push(foretell.started_in.as_secs_f64());
+    }
+    sleep_until(scraping + options.for_.saturating_sub(STALE_BEFORE_END));
+    exporter.0.stop(EXPORTER_WITHIN)?;
+    sleep_until(scraping + options.for_);
+    prometheus.stop_scraping()?;
+    let queue = prometheus.drain(DRAIN_WITHIN)?;
+    let expected = prometheus.read_all()?;
+    let scored = ask(&Client::default(), &foretell.url(), &expected)?;
+    prometheus.stop()?;
+    let stopped_in = foretell.stop().context("clean stop of foretell")?;
+
+    let mut actual = read_store(&dir.join("data"))?;
+    if options.canary {
+        actual.drop_one();
+    }
+    let found = compare(&expected, &actual);
+    let parameters = json!({"for_seconds": options.for_.as_secs(), "kills": options.kills, "canary": options.canary});
+    let mut report = Report::new("e2e-prometheus", parameters);
+    report.text("prometheus_version", &Peer::Prometheus.version(binaries)?, "");
+    report.text("foretell_version", &Peer::Foretell.version(binaries)?, "");
+    describe(&found, &mut report);
+    report.figure("queue_samples_sent", queue.sent, "acknowledged, as Prometheus counts them");
+    report.figure("queue_samples_retried", queue.retried, "sent again after the kill");
+    report.figure("scores", scored as f64, "rows of anomaly_score over node_cpu_seconds_total that have a score");
+    report.figure("restart_seconds", restarts.iter().copied().fold(0.0, f64::max), "longest, kill -9 to ready");
+    report.figure("stop_seconds", stopped_in.as_secs_f64(), "SIGTERM to the end");
+    report.figure("seconds", begun.elapsed().as_secs_f64(), "the whole run");
+    report.print();
+    if options.record {
+        report.write(results)?;
+    }
+    verdict(&found)
+}
+
+fn sleep_until(when: Instant) {
+    thread::sleep(when.saturating_duration_since(Instant::now()));
+}
+
+fn start_exporter(binaries: &Binaries, dir: &Path) -> Result<(Process, String)> {
+    let address = format!("127.0.0.1:{}", free_port()?);
+    let mut command = Command::new(binaries.unpacked("prometheus-node-exporter")?);
+    let texts = dir.join("textfile");
+    fs::create_dir_all(&texts)?;
+    command.arg(format!("--web.listen-address={address}"));
+    command.arg(format!("--collector.textfile.directory={}", texts.display()));
+    let mut process = Process::start("prometheus-node-exporter", &mut command, &dir.join("node_exporter.log"))?;
+    let (client, url) = (Client::default(), format!("http://{address}/metrics"));
+    process.wait_until("page", EXPORTER_WITHIN, || client.is_ok(&url))?;
+    Ok((process, address))
+}
+
+/// What the running server answers about the data; how many rows have a score.
+fn ask(client: &Client, url: &str, expected: &Store) -> Result<u64> {
+    let count = |sql: &str| -> Result<Option<u64>> {
+        let rows = client.sql(url, sql)?;
+        Ok(rows.first().and_then(|row| row.first()?.as_u64()))
+    };
+    let (all, metric) = (expected.samples(), expected.samples_of(METRIC));
+    ensure!(metric > 0, "Prometheus holds no sample of {METRIC}");
+    let stored = count("SELECT count(*) FROM samples")?;
+    ensure!(stored == Some(all), "SQL counts {stored:?} samples where Prometheus holds {all}");
+    let stored = count(&format!("SELECT count(*) FROM metrics.\"{METRIC}\""))?;
+    ensure!(stored == Some(metric), "SQL counts {stored:?} samples of {METRIC} where Prometheus holds {metric}");
+    let scores = client.sql(
+        url,
+        &format!(
+            "SELECT ts, value, anomaly_score(value) OVER (PARTITION BY instance, job, cpu, mode ORDER BY ts) AS score \
+             FROM metrics.\"{METRIC}\""
+        ),
+    )?;
+    ensure!(scores.len() as u64 == metric, "anomaly_score answers {} rows for {metric} samples", scores.len());
+    let scored = scores.iter().filter(|row| row.get(2).is_some_and(|score| !score.is_null())).count() as u64;
+    ensure!(scored > 0, "anomaly_score has no score for any of {metric} samples");
+    Ok(scored)
+}
+
+/// Everything that a stopped store holds, exact bits.
+fn read_store(data_dir: &Path) -> Result<Store> {
+    let engine = Engine::open(EngineConfig::new(data_dir))?;
+    let snapshot = engine.snapshot();
+    let selector = Selector { metric: None, matchers: Vec::new(), range: TimeRange::ALL };
+    let series = snapshot.select(&selector)?;
+    let ids: Vec<SeriesId> = series.iter().map(|series| series.id).collect();
+    let mut samples = vec![Vec::new(); series.len()];
+    let (mut scan, mut batch) = (snapshot.scan(&ids, TimeRange::ALL, true, 65_536)?, ScanBatch::default());
+    while scan.next_batch(&mut batch)? {
+        let mut row = 0;
+        for &(of, rows) in &batch.runs {
+            let end = row + rows as usize;
+            let bits = batch.values[row..end].iter().map(|value| value.to_bits());
+            samples[of as usize].extend(batch.ts[row..end].iter().copied().zip(bits));
+            row = end;
+        }
+    }
+    let mut store = Store::default();
+    for (series, samples) in series.iter().zip(samples) {
+        let labels = series.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        store.series.entry(labels).or_default().extend(samples);
+    }
+    engine.close()?;
+    Ok(store)
+}
+
+fn describe(found: &Comparison, report: &mut Report) {
+    report.figure("series", found.series_expected as f64, "that Prometheus holds");
+    report.figure("series_stored", found.series_actual as f64, "that foretell holds");
+    report.figure("samples_equal", found.equal as f64, "same series, time and bits");
+    report.figure("samples_missing", found.missing as f64, "");
+    report.figure("samples_extra", found.extra as f64, "");
+    report.figure("samples_differing", found.differing as f64, "");
+    report.figure("samples_twice", found.duplicates as f64, "");
+    report.figure("stale_markers", found.stale_expected as f64, "that Prometheus holds");
+    report.figure("stale_markers_equal", found.stale_equal as f64, "same series, time and bits");
+}
+
+fn verdict(found: &Comparison) -> Result<()> {
+    for example in &found.examples {
+        print(example);
+    }
+    ensure!(found.stale_expected > 0, "no stale marker was provoked, so nothing is known about them");
+    ensure!(
+        found.is_equal(),
+        "foretell does not hold what Prometheus holds: {} missing, {} extra, {} differing, {} twice",
+        found.missing, found.extra, found.differing, found.duplicates
+    );
+    print(&format!("every one of {} samples in {} series is there, once, bit-equal", found.equal, found.series_expected));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_seconds_or_minutes() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("15"), Ok(Duration::from_secs(15)));
+        assert!(duration("soon").is_err());
+    }
+
+    #[test]
+    fn a_comparison_that_lost_one_sample_is_a_failed_run() {
+        use foretell_proto::prometheus::STALE_NAN_BITS;
+        let labels = vec![("__name__".to_owned(), "up".to_owned())];
+        let expected = Store { series: [(labels, vec![(1, 1), (2, STALE_NAN_BITS), (3, 3)])].into() };
+        let mut actual = expected.clone();
+        assert!(verdict(&compare(&expected, &actual)).is_ok());
+        actual.drop_one();
+        assert!(verdict(&compare(&expected, &actual)).unwrap_err().to_string().contains("1 missing"));
+    }
+}

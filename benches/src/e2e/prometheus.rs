@@ -1,0 +1,219 @@
+//! The real Prometheus of the comparison: its configuration, its queue, and what it holds.
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use foretell_proto::prometheus::v1::{LabelMatcher, Query, ReadRequest, ReadResponse, label_matcher};
+use prost::Message;
+
+use super::compare::Store;
+use crate::http::Client;
+use crate::peer::Binaries;
+use crate::process::Process;
+
+/// How often its own metrics are looked at.
+const POLL: Duration = Duration::from_millis(500);
+/// The queue counts as drained when nothing has moved for this many looks in a row. Longer than the three seconds after
+/// which Prometheus writes the stale markers of a target that was taken from its configuration.
+const QUIET_POLLS: usize = 10;
+const START_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_secs(60);
+
+/// A running Prometheus.
+pub struct Prometheus {
+    process: Process,
+    config: PathBuf,
+    url: String,
+    remote_write: String,
+    client: Client,
+}
+
+/// State of its remote write queue, from its own `/metrics`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Queue {
+    /// Samples acknowledged.
+    pub sent: f64,
+    /// Samples read from its log and not acknowledged yet.
+    pub pending: f64,
+    /// Samples given up.
+    pub failed: f64,
+    /// Samples left out before sending.
+    pub dropped: f64,
+    /// Samples sent again.
+    pub retried: f64,
+    /// Newest sample it has scraped, seconds.
+    pub highest: f64,
+    /// Newest sample acknowledged, seconds.
+    pub highest_sent: f64,
+    /// Samples it has stored.
+    pub stored: f64,
+}
+
+impl Prometheus {
+    /// Starts it: it scrapes `targets` (job, address) and itself every second, and writes to `remote_write`.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start(binaries: &Binaries, dir: &Path, port: u16, remote_write: &str, targets: &[(&str, String)]) -> Result<Self> {
+        let config = dir.join("prometheus.yml");
+        let own = ("prometheus", format!("127.0.0.1:{port}"));
+        fs::write(&config, config_text(remote_write, targets.iter().chain([&own])))?;
+        let mut command = Command::new(binaries.unpacked("prometheus")?);
+        command.arg(format!("--config.file={}", config.display()));
+        command.arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()));
+        command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        command.args(["--web.enable-lifecycle", "--log.level=warn"]);
+        let (url, client) = (format!("http://127.0.0.1:{port}"), Client::default());
+        let mut process = Process::start("prometheus", &mut command, &dir.join("prometheus.log"))?;
+        process.wait_until("readiness", START_WITHIN, || client.is_ok(&format!("{url}/-/ready")))?;
+        Ok(Self { process, config, url, remote_write: remote_write.to_owned(), client })
+    }
+
+    /// Takes every target from its configuration: it ends their series with stale markers and scrapes no more.
+    ///
+    /// # Errors
+    /// When it refuses the reload.
+    pub fn stop_scraping(&self) -> Result<()> {
+        fs::write(&self.config, config_text(&self.remote_write, [].into_iter()))?;
+        let (status, answer) = self.client.post(&format!("{}/-/reload", self.url), &[], b"")?;
+        ensure!(status == 200, "reload: {status} {}", String::from_utf8_lossy(&answer));
+        Ok(())
+    }
+
+    /// The queue now.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn queue(&self) -> Result<Queue> {
+        let (status, text) = self.client.get(&format!("{}/metrics", self.url))?;
+        ensure!(status == 200, "/metrics: {status}");
+        Ok(Queue::parse(&String::from_utf8_lossy(&text)))
+    }
+
+    /// Waits until everything stored is sent and acknowledged.
+    ///
+    /// # Errors
+    /// When it is not within the time, or a sample was given up.
+    pub fn drain(&self, within: Duration) -> Result<Queue> {
+        let deadline = Instant::now() + within;
+        let (mut before, mut quiet) = (Queue::default(), 0);
+        loop {
+            let queue = self.queue()?;
+            let done = queue.pending == 0.0 && queue.highest_sent >= queue.highest.floor() && queue.sent > 0.0;
+            quiet = if done && queue == before { quiet + 1 } else { 0 };
+            if quiet >= QUIET_POLLS {
+                ensure!(queue.failed + queue.dropped == 0.0, "Prometheus gave samples up: {queue:?}; {}", self.process.tail());
+                return Ok(queue);
+            }
+            ensure!(Instant::now() < deadline, "Prometheus's queue is not drained: {queue:?}; {}", self.process.tail());
+            before = queue;
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Every sample it holds, by remote read: raw values, stale markers included.
+    ///
+    /// # Errors
+    /// When it does not answer with samples.
+    pub fn read_all(&self) -> Result<Store> {
+        let matcher =
+            LabelMatcher { r#type: label_matcher::Type::Re.into(), name: "__name__".to_owned(), value: ".+".to_owned() };
+        let request = ReadRequest {
+            queries: vec![Query {
+                start_timestamp_ms: 0,
+                end_timestamp_ms: crate::run::now_ms()? + 3_600_000,
+                matchers: vec![matcher],
+                hints: None,
+            }],
+            accepted_response_types: Vec::new(),
+        };
+        let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec())?;
+        let headers = [
+            ("content-type", "application/x-protobuf"),
+            ("content-encoding", "snappy"),
+            ("x-prometheus-remote-read-version", "0.1.0"),
+        ];
+        let (status, answer) = self.client.post(&format!("{}/api/v1/read", self.url), &headers, &body)?;
+        ensure!(status == 200, "remote read: {status} {}", String::from_utf8_lossy(&answer));
+        let answer = snap::raw::Decoder::new().decompress_vec(&answer).context("remote read is not snappy")?;
+        let mut store = Store::default();
+        for series in ReadResponse::decode(&*answer)?.results.into_iter().flat_map(|result| result.timeseries) {
+            let mut labels: Vec<_> = series.labels.into_iter().map(|label| (label.name, label.value)).collect();
+            labels.sort();
+            let samples = series.samples.iter().map(|sample| (sample.timestamp * 1_000_000, sample.value.to_bits()));
+            store.series.entry(labels).or_default().extend(samples);
+        }
+        Ok(store)
+    }
+
+    /// A clean stop.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn stop(self) -> Result<()> {
+        self.process.stop(STOP_WITHIN).map(drop)
+    }
+}
+
+fn config_text<'a>(remote_write: &str, targets: impl Iterator<Item = &'a (&'a str, String)>) -> String {
+    // the queue's defaults, but for a shorter pause after a failed attempt and a shorter wait for company
+    let mut text = format!(
+        "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n\
+         remote_write:\n  - url: {remote_write}\n    remote_timeout: 10s\n    queue_config:\n      max_backoff: 1s\n      \
+         batch_send_deadline: 1s\nscrape_configs:\n"
+    );
+    for (job, address) in targets {
+        text.push_str(&format!("  - job_name: {job}\n    static_configs:\n      - targets: ['{address}']\n"));
+    }
+    if text.ends_with("scrape_configs:\n") {
+        text.truncate(text.len() - 1);
+        text.push_str(" []\n");
+    }
+    text
+}
+
+impl Queue {
+    fn parse(text: &str) -> Self {
+        let sum = |names: &[&str]| -> f64 {
+            let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok());
+            let named = |line: &&str| names.iter().any(|name| line.strip_prefix(name).is_some_and(|r| r.starts_with(['{', ' '])));
+            text.lines().filter(named).filter_map(value).sum()
+        };
+        let max = |names: &[&str]| names.iter().map(|name| sum(&[name])).fold(0.0, f64::max);
+        Self {
+            sent: sum(&["prometheus_remote_storage_samples_total"]),
+            pending: sum(&["prometheus_remote_storage_samples_pending"]),
+            failed: sum(&["prometheus_remote_storage_samples_failed_total"]),
+            dropped: sum(&["prometheus_remote_storage_samples_dropped_total"]),
+            retried: sum(&["prometheus_remote_storage_samples_retried_total"]),
+            highest: max(&["prometheus_remote_storage_highest_timestamp_in_seconds"]),
+            highest_sent: max(&["prometheus_remote_storage_queue_highest_sent_timestamp_seconds"]),
+            stored: sum(&["prometheus_tsdb_head_samples_appended_total"]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_is_read_from_prometheus_own_metrics() {
+        let text = "# TYPE x counter\nprometheus_remote_storage_samples_total{remote_name=\"a b\",url=\"u\"} 1.5e+03\n\
+            prometheus_remote_storage_samples_total_other 9\nprometheus_remote_storage_samples_pending{url=\"u\"} 2\n\
+            prometheus_tsdb_head_samples_appended_total{type=\"float\"} 7\n\
+            prometheus_tsdb_head_samples_appended_total{type=\"histogram\"} 1\n";
+        let queue = Queue::parse(text);
+        assert_eq!((queue.sent, queue.pending, queue.failed, queue.stored), (1500.0, 2.0, 0.0, 8.0));
+    }
+
+    #[test]
+    fn a_configuration_without_targets_is_an_empty_list() {
+        assert!(config_text("http://u", [].into_iter()).ends_with("scrape_configs: []\n"));
+        let one = [("node", "127.0.0.1:1".to_owned())];
+        assert!(config_text("http://u", one.iter()).ends_with("- targets: ['127.0.0.1:1']\n"));
+    }
+}

@@ -1,0 +1,98 @@
+//! `bench`: the benchmarks and the comparison with a real Prometheus, as one command.
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use foretell_benches::peer::Binaries;
+use foretell_benches::report::print;
+use foretell_benches::workload::learn::learn;
+use foretell_benches::{e2e, process, run};
+
+/// Measures Foretell, alone and beside real peers.
+#[derive(Parser)]
+#[command(name = "bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+    /// The foretell binary; the one beside this program by default
+    #[arg(long, global = true)]
+    foretell: Option<PathBuf>,
+    /// Folder into which benches/peers.sh has unpacked the peers
+    #[arg(long, global = true)]
+    peers: Option<PathBuf>,
+    /// Folder for the JSON results
+    #[arg(long, global = true, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
+    results: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Remote write bodies to columns, samples a second on one core
+    Decode(run::decode::Options),
+    /// A real server under load over HTTP, durable; with --peer also beside real peers
+    Ingest(run::ingest::Options),
+    /// Stored values to memory and through SQL
+    Scan(run::scan::Options),
+    /// Nanoseconds for each point of an anomaly detector
+    Score(run::score::Options),
+    /// decode, ingest, scan and score with their defaults
+    All,
+    /// A real Prometheus writes to foretell; both are compared sample by sample
+    E2ePrometheus(e2e::Options),
+    /// Makes the node workload's page from successive scrapes of a real exporter
+    LearnPage {
+        /// Text files of the scrapes, oldest first
+        #[arg(required = true)]
+        scrapes: Vec<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    match try_main() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print(&format!("bench: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_main() -> Result<()> {
+    let cli = Cli::parse();
+    process::end_all_on_signal()?;
+    let foretell = match cli.foretell {
+        Some(path) => path,
+        None => std::env::current_exe()?.with_file_name("foretell"),
+    };
+    let (binaries, results) = (Binaries { foretell, peers: cli.peers }, &cli.results);
+    match cli.command {
+        Task::Decode(options) => run::decode::run(&options, results),
+        Task::Ingest(options) => run::ingest::run(&options, &binaries, results),
+        Task::Scan(options) => run::scan::run(&options, results),
+        Task::Score(options) => run::score::run(&options, results),
+        Task::All => {
+            let defaults = |name: &str| Cli::parse_from(["bench", name]).command;
+            for name in ["decode", "score", "scan", "ingest"] {
+                match defaults(name) {
+                    Task::Decode(options) => run::decode::run(&options, results)?,
+                    Task::Score(options) => run::score::run(&options, results)?,
+                    Task::Scan(options) => run::scan::run(&options, results)?,
+                    Task::Ingest(options) => run::ingest::run(&options, &binaries, results)?,
+                    _ => {}
+                }
+            }
+            Ok(())
+        }
+        Task::E2ePrometheus(options) => e2e::run(&options, &binaries, results),
+        Task::LearnPage { scrapes } => learn_page(&scrapes),
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a harness outside the product")]
+fn learn_page(scrapes: &[PathBuf]) -> Result<()> {
+    let texts: Result<Vec<String>> =
+        scrapes.iter().map(|path| std::fs::read_to_string(path).with_context(|| path.display().to_string())).collect();
+    print(learn(&texts?)?.to_text().trim_end());
+    Ok(())
+}

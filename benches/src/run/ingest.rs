@@ -1,0 +1,259 @@
+//! `ingest`: real servers under load over HTTP. Every run starts on an empty directory, sends the same recorded bodies from
+//! several senders, stops the server cleanly and weighs its directory. With peers, runs alternate and figures are medians.
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::json;
+
+use crate::http::{Client, REMOTE_WRITE_HEADERS, Sender};
+use crate::peer::{Binaries, Peer};
+use crate::process::{Usage, disk_usage, free_port};
+use crate::recording::{Record, Recording, record};
+use crate::report::{Report, median, percentile, print};
+use crate::workload::Kind;
+
+/// No sender runs further ahead of the slowest than this: Prometheus refuses what is an hour behind.
+const SKEW_MS_MAX: i64 = 20 * 60_000;
+/// A body is offered again for this long while the server is busy.
+const BUSY_FOR_MAX: Duration = Duration::from_secs(60);
+
+/// Parameters.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// What is sent
+    #[arg(long, value_enum, default_value = "node")]
+    pub workload: Kind,
+    /// Active series
+    #[arg(long, default_value_t = 100_000)]
+    pub series: usize,
+    /// Hours of data
+    #[arg(long, default_value_t = 1.0)]
+    pub hours: f64,
+    /// Connections that send at once
+    #[arg(long, default_value_t = 4)]
+    pub senders: usize,
+    /// Samples in a body
+    #[arg(long, default_value_t = 10_000)]
+    pub samples_per_request: usize,
+    /// Seed of the workload
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Also measure this server (may be given twice); needs --peers
+    #[arg(long = "peer", value_enum)]
+    pub peer: Vec<Peer>,
+    /// Runs of each server
+    #[arg(long, default_value_t = 1)]
+    pub runs: usize,
+}
+
+/// What one run of one server showed.
+struct Outcome {
+    wall_seconds: f64,
+    usage: Usage,
+    idle_rss_bytes: u64,
+    /// Sorted, milliseconds.
+    latencies_ms: Vec<f64>,
+    busy_answers: u64,
+    stop: Duration,
+    restart: Duration,
+    disk: Vec<(String, u64)>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When a server refuses a body, loses one, or does not stop.
+pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("foretell-ingest-").tempdir()?;
+    let fleet = options.workload.fleet(options.series, options.seed, super::start_ms(options.hours)?);
+    let (series, rounds, targets) = (fleet.series(), fleet.rounds(options.hours), fleet.targets().len());
+    print(&format!("recording {rounds} scrapes of {targets} targets, {series} series"));
+    let recordings = record(fleet, rounds, options.senders, options.samples_per_request, dir.path())?;
+    let load = Load { options, recordings, series, expected: rounds * targets as u64 };
+
+    let mut peers = vec![Peer::Foretell];
+    peers.extend(options.peer.iter().copied().filter(|&peer| peer != Peer::Foretell));
+    let mut outcomes: Vec<Vec<Outcome>> = peers.iter().map(|_| Vec::new()).collect();
+    for run in 0..options.runs.max(1) {
+        for (i, &peer) in peers.iter().enumerate() {
+            print(&format!("run {} of {}: {}", run + 1, options.runs.max(1), peer.name()));
+            outcomes[i].push(load.run_once(peer, binaries, dir.path()).with_context(|| peer.name())?);
+        }
+    }
+
+    let workload = serde_json::to_value(options.workload)?;
+    let suffix = if peers.len() > 1 { "-peers" } else { "" };
+    let mut report = Report::new(
+        &format!("ingest-{}{suffix}", workload.as_str().unwrap_or_default()),
+        json!({
+            "workload": workload, "series": series, "hours": options.hours, "senders": options.senders,
+            "samples_per_request": options.samples_per_request, "seed": options.seed, "runs": options.runs,
+            "samples": load.samples(), "body_bytes": load.recordings.iter().map(|r| r.bytes).sum::<u64>(),
+        }),
+    );
+    for (&peer, outcomes) in peers.iter().zip(&outcomes) {
+        report.text(&format!("{}_version", peer.name()), &peer.version(binaries)?, "");
+        load.describe(peer, outcomes, &mut report);
+    }
+    for &peer in &peers[1..] {
+        for key in ["samples_per_second", "samples_per_cpu_second", "bytes_per_sample", "rss_bytes_per_series"] {
+            let of = |peer: Peer| report.get(&format!("{}_{key}", peer.name()));
+            if let (Some(ours), Some(theirs)) = (of(Peer::Foretell), of(peer)) {
+                report.figure(&format!("ratio_{}_{key}", peer.name()), ours / theirs, "ours to theirs");
+            }
+        }
+    }
+    report.finish(results)?;
+    Ok(())
+}
+
+/// The same for every server.
+struct Load<'a> {
+    options: &'a Options,
+    recordings: Vec<Recording>,
+    series: usize,
+    /// Samples of a metric of which each target has one series.
+    expected: u64,
+}
+
+impl Load<'_> {
+    fn samples(&self) -> u64 {
+        self.recordings.iter().map(|recording| recording.samples).sum()
+    }
+
+    fn run_once(&self, peer: Peer, binaries: &Binaries, dir: &Path) -> Result<Outcome> {
+        let dir = tempfile::Builder::new().prefix(peer.name()).tempdir_in(dir)?;
+        let server = peer.start(binaries, dir.path(), free_port()?)?;
+        let before = server.process.usage()?;
+        let begun = Instant::now();
+        let (latencies_ms, busy_answers) = self
+            .send(server.address)
+            .map_err(|error| anyhow!("{error:#}; {}", server.process.tail()))?;
+        let wall_seconds = begun.elapsed().as_secs_f64();
+        let mut usage = server.process.usage()?;
+        usage.cpu_seconds -= before.cpu_seconds;
+        if peer == Peer::Foretell {
+            self.check(&server.url())?;
+        }
+        let stop = server.stop()?;
+        let disk = disk_usage(&dir.path().join("data"))?;
+        let again = peer.start(binaries, dir.path(), free_port()?)?;
+        let restart = again.started_in;
+        if peer == Peer::Foretell {
+            self.check(&again.url()).context("after a restart")?;
+        }
+        again.stop()?;
+        Ok(Outcome {
+            wall_seconds,
+            usage,
+            idle_rss_bytes: before.rss_bytes,
+            latencies_ms,
+            busy_answers,
+            stop,
+            restart,
+            disk,
+        })
+    }
+
+    /// Sends everything: latencies, sorted, and how often the server was busy.
+    fn send(&self, address: SocketAddr) -> Result<(Vec<f64>, u64)> {
+        let progress: Vec<AtomicI64> = self.recordings.iter().map(|_| AtomicI64::new(i64::MIN)).collect();
+        let busy_answers = AtomicU64::new(0);
+        let mut latencies = thread::scope(|scope| -> Result<Vec<f64>> {
+            let senders: Vec<_> = (0..self.recordings.len())
+                .map(|i| {
+                    let (progress, busy_answers) = (&progress, &busy_answers);
+                    scope.spawn(move || {
+                        let sent = send_one(&self.recordings[i], address, &progress[i], progress, busy_answers);
+                        // whether done or failed, nobody waits for this one any more
+                        progress[i].store(i64::MAX, Ordering::Release);
+                        sent
+                    })
+                })
+                .collect();
+            let mut all = Vec::new();
+            for sender in senders {
+                all.extend(sender.join().map_err(|_| anyhow!("a sender panicked"))??);
+            }
+            Ok(all)
+        })?;
+        latencies.sort_by(f64::total_cmp);
+        Ok((latencies, busy_answers.into_inner()))
+    }
+
+    /// A metric of which each target has one series has as many rows as were sent.
+    fn check(&self, url: &str) -> Result<()> {
+        let metric = match self.options.workload {
+            Kind::Tsbs => "cpu_usage_user",
+            Kind::Node | Kind::Churn => "node_load1",
+        };
+        let rows = Client::default().sql(url, &format!("SELECT count(*) FROM metrics.\"{metric}\""))?;
+        let count = rows.first().and_then(|row| row.first()?.as_u64());
+        ensure!(count == Some(self.expected), "{metric}: {} rows sent, {count:?} stored", self.expected);
+        Ok(())
+    }
+
+    fn describe(&self, peer: Peer, outcomes: &[Outcome], report: &mut Report) {
+        let samples = self.samples() as f64;
+        let middle = |of: &dyn Fn(&Outcome) -> f64| median(&outcomes.iter().map(of).collect::<Vec<_>>());
+        let mut figure = |key: &str, of: &dyn Fn(&Outcome) -> f64, note: &str| {
+            report.figure(&format!("{}_{key}", peer.name()), middle(of), note);
+        };
+        figure("samples_per_second", &|o| samples / o.wall_seconds, "wall clock, senders on the same cores");
+        figure("samples_per_cpu_second", &|o| samples / o.usage.cpu_seconds, "the server's user and system time");
+        figure("request_p50_ms", &|o| percentile(&o.latencies_ms, 0.5), "one body to its acknowledgement");
+        figure("request_p99_ms", &|o| percentile(&o.latencies_ms, 0.99), "");
+        figure("busy_answers", &|o| o.busy_answers as f64, "429 or 503, sent again");
+        let per_series = |o: &Outcome| o.usage.rss_bytes.saturating_sub(o.idle_rss_bytes) as f64 / self.series as f64;
+        figure("rss_bytes_per_series", &per_series, "resident at the end, less than at the start, per active series");
+        figure("rss_peak_bytes", &|o| o.usage.rss_peak_bytes as f64, "");
+        figure("stop_seconds", &|o| o.stop.as_secs_f64(), "SIGTERM to the end");
+        figure("restart_seconds", &|o| o.restart.as_secs_f64(), "start to ready on that directory");
+        let bytes = |o: &Outcome| o.disk.iter().map(|(_, bytes)| *bytes as f64).sum::<f64>() / samples;
+        figure("bytes_per_sample", &bytes, "the whole data directory after the clean stop, index included");
+        let Some(last) = outcomes.last() else { return };
+        for (entry, _) in &last.disk {
+            let of = |o: &Outcome| o.disk.iter().find(|(name, _)| name == entry).map_or(0, |(_, bytes)| *bytes) as f64 / samples;
+            figure(&format!("bytes_per_sample/{entry}"), &of, "");
+        }
+    }
+}
+
+fn send_one(
+    recording: &Recording,
+    address: SocketAddr,
+    own: &AtomicI64,
+    progress: &[AtomicI64],
+    busy_answers: &AtomicU64,
+) -> Result<Vec<f64>> {
+    let mut sender = Sender::connect(address, "/api/v1/write", REMOTE_WRITE_HEADERS)?;
+    let (mut replay, mut record) = (recording.replay()?, Record::default());
+    let mut latencies_ms = Vec::with_capacity(recording.requests as usize);
+    while replay.next_into(&mut record)? {
+        own.store(record.due_ms, Ordering::Release);
+        let slowest = || progress.iter().map(|p| p.load(Ordering::Acquire)).min().unwrap_or(i64::MAX);
+        // i64::MIN: somebody has not begun yet
+        while record.due_ms.saturating_sub(slowest().max(record.due_ms - 2 * SKEW_MS_MAX)) > SKEW_MS_MAX {
+            thread::sleep(Duration::from_micros(200));
+        }
+        let begun = Instant::now();
+        loop {
+            let (status, answer) = sender.post(&record.body)?;
+            match status {
+                200..=299 => break,
+                429 | 503 if begun.elapsed() < BUSY_FOR_MAX => {
+                    busy_answers.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(20));
+                }
+                _ => bail!("a body was answered with {status}: {answer}"),
+            }
+        }
+        latencies_ms.push(begun.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(latencies_ms)
+}
+

@@ -1,0 +1,84 @@
+//! The benchmarks. Each takes its parameters, prints a table and writes one JSON file.
+pub mod decode;
+pub mod ingest;
+pub mod scan;
+pub mod score;
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use foretell_engine::{Engine, EngineConfig, LabelSet, SeriesId, WriteBatch};
+
+use crate::process::own_usage;
+use crate::workload::Fleet;
+use crate::workload::encode::decode_labels;
+
+/// Milliseconds since the epoch, now.
+///
+/// # Errors
+/// When the clock stands before 1970.
+pub fn now_ms() -> Result<i64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as i64)
+}
+
+/// Start of data that covers the last `hours`, at a full minute.
+///
+/// # Errors
+/// As [`now_ms`].
+pub fn start_ms(hours: f64) -> Result<i64> {
+    Ok((now_ms()? - (hours * 3_600_000.0) as i64 - 60_000) / 60_000 * 60_000)
+}
+
+/// Wall and CPU time of `work` in this process.
+fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration, f64)> {
+    let (begun, cpu) = (Instant::now(), own_usage()?.cpu_seconds);
+    let done = work()?;
+    Ok((done, begun.elapsed(), own_usage()?.cpu_seconds - cpu))
+}
+
+/// Runs `work` again and again for about `for_`; returns (units done, seconds) with units as `work` counts them.
+fn repeated(for_: Duration, mut work: impl FnMut() -> Result<u64>) -> Result<(u64, f64)> {
+    work()?;
+    let (begun, mut units) = (Instant::now(), 0);
+    while begun.elapsed() < for_ {
+        units += work()?;
+    }
+    Ok((units, begun.elapsed().as_secs_f64()))
+}
+
+/// A store in `dir` that holds `rounds` scrapes of `fleet`, flushed and compacted.
+fn filled_engine(dir: &Path, mut fleet: Fleet, rounds: u64) -> Result<(Engine, u64)> {
+    let engine = Engine::open(EngineConfig::new(dir))?;
+    let mut ids: std::collections::HashMap<Box<[u8]>, SeriesId> = std::collections::HashMap::new();
+    let mut rows = 0;
+    for round in 0..rounds {
+        let mut batch = WriteBatch::default();
+        let mut failure = None;
+        fleet.scrape(round, |labels, ts_ms, value| {
+            let id = match ids.get(labels) {
+                Some(&id) => id,
+                None => match resolve(&engine, labels) {
+                    Ok(id) => *ids.entry(labels.into()).or_insert(id),
+                    Err(error) => {
+                        failure = Some(error);
+                        return;
+                    }
+                },
+            };
+            batch.push(id, ts_ms * 1_000_000, value);
+        });
+        failure.map_or(Ok(()), Err)?;
+        rows += batch.len() as u64;
+        engine.write(batch)?.wait()?;
+    }
+    engine.flush()?;
+    engine.compact()?;
+    Ok((engine, rows))
+}
+
+fn resolve(engine: &Engine, labels: &[u8]) -> Result<SeriesId> {
+    let pairs = decode_labels(labels)?;
+    let labels = LabelSet::from_pairs(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())))?;
+    Ok(engine.resolve(&labels)?)
+}

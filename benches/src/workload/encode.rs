@@ -1,0 +1,105 @@
+//! Remote write 1.0 bodies, written by hand into reused buffers: a label set is encoded once and copied for each sample.
+use anyhow::Result;
+
+/// Appends `n` as a protobuf varint.
+fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+fn varint_len(n: u64) -> usize {
+    (64 - (n | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+fn put_field(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+    out.push(tag);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// The `labels` fields of a `TimeSeries`. The pairs must be sorted by name.
+pub fn encode_labels<N: AsRef<str>, V: AsRef<str>>(pairs: &[(N, V)]) -> Box<[u8]> {
+    let (mut out, mut label) = (Vec::new(), Vec::new());
+    for (name, value) in pairs {
+        label.clear();
+        put_field(&mut label, 0x0a, name.as_ref().as_bytes());
+        put_field(&mut label, 0x12, value.as_ref().as_bytes());
+        put_field(&mut out, 0x0a, &label);
+    }
+    out.into_boxed_slice()
+}
+
+/// The pairs behind [`encode_labels`].
+///
+/// # Errors
+/// When the bytes are not such fields.
+pub fn decode_labels(labels: &[u8]) -> Result<Vec<(String, String)>> {
+    use prost::Message as _;
+    let series = foretell_proto::prometheus::v1::TimeSeries::decode(labels)?;
+    Ok(series.labels.into_iter().map(|label| (label.name, label.value)).collect())
+}
+
+/// Builds one request body after another.
+pub struct BodyEncoder {
+    raw: Vec<u8>,
+    compressed: Vec<u8>,
+    snappy: snap::raw::Encoder,
+    samples: usize,
+}
+
+impl Default for BodyEncoder {
+    fn default() -> Self {
+        Self { raw: Vec::new(), compressed: Vec::new(), snappy: snap::raw::Encoder::new(), samples: 0 }
+    }
+}
+
+impl BodyEncoder {
+    /// Adds a series with one sample.
+    pub fn push(&mut self, labels: &[u8], ts_ms: i64, value: f64) {
+        // proto3 leaves out what equals the default; like gogo and prost, compare as numbers
+        let value_len = if value == 0.0 { 0 } else { 9 };
+        let ts_len = if ts_ms == 0 { 0 } else { 1 + varint_len(ts_ms as u64) };
+        let sample_len = value_len + ts_len;
+        let series_len = labels.len() + 1 + varint_len(sample_len as u64) + sample_len;
+        let out = &mut self.raw;
+        out.push(0x0a);
+        put_varint(out, series_len as u64);
+        out.extend_from_slice(labels);
+        out.push(0x12);
+        put_varint(out, sample_len as u64);
+        if value_len > 0 {
+            out.push(0x09);
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+        if ts_len > 0 {
+            out.push(0x10);
+            put_varint(out, ts_ms as u64);
+        }
+        self.samples += 1;
+    }
+
+    /// Samples in the body so far.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// The body so far, before compression.
+    pub fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// Ends the body: its snappy bytes. The next [`BodyEncoder::push`] begins another.
+    ///
+    /// # Errors
+    /// When a body exceeds snappy's 4 GiB.
+    pub fn finish(&mut self) -> Result<&[u8]> {
+        self.compressed.resize(snap::raw::max_compress_len(self.raw.len()), 0);
+        let len = self.snappy.compress(&self.raw, &mut self.compressed)?;
+        self.raw.clear();
+        self.samples = 0;
+        Ok(&self.compressed[..len])
+    }
+}
