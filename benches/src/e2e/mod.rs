@@ -200,7 +200,6 @@ fn read_store(data_dir: &Path) -> Result<Store> {
         let labels = series.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         store.series.entry(labels).or_default().extend(samples);
     }
-    drop((scan, snapshot));
     engine.close()?;
     Ok(store)
 }

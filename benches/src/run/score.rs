@@ -112,7 +112,7 @@ fn sql(options: &Options, report: &mut Report) -> Result<()> {
     };
     let points = runtime.block_on(count(&database, METRIC))?;
     ensure!(points > 0, "{METRIC} has no rows");
-    let mut cpu_ns = |sql: &str| -> Result<f64> {
+    let cpu_ns = |sql: &str| -> Result<f64> {
         let mut runs = Vec::new();
         for _ in 0..options.runs.max(1) {
             let (_, _, cpu) = super::timed(|| runtime.block_on(drain(&database, sql)))?;

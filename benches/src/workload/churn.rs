@@ -39,7 +39,7 @@ impl Churn {
             self.periods += 1;
             let generation = format!("{:08}", self.periods);
             for (i, series) in series.iter_mut().enumerate() {
-                if (i + self.periods as usize) % ONE_OF == 0 {
+                if (i + self.periods as usize).is_multiple_of(ONE_OF) {
                     replace_pod(&mut series.labels, generation.as_bytes());
                     series.walk = Walk::begin(&series.behaviour, rng);
                 }

@@ -1,2 +1,3 @@
 //! Integration tests of the workspace as a whole: one binary.
+#![allow(clippy::unwrap_used)]
 mod architecture;
