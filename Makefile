@@ -1,7 +1,9 @@
 # `make help` lists the targets. Everything is built with one profile (release), so the dependency tree is compiled once.
 SHELL := /bin/bash
 CARGO ?= cargo
-FLAGS := --release --locked
+# --workspace always: the features of shared dependencies are then the same for every target, and each is compiled once
+FLAGS := --release --locked --workspace
+BIN = $(or $(CARGO_TARGET_DIR),target)/release
 # the real peers (Prometheus, node_exporter, …) are unpacked here once
 PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/peers
 FOR ?= 120s
@@ -15,10 +17,10 @@ setup: ## install what a fresh Debian lacks (C++ compiler, libclang); says what 
 	@.ci/setup
 
 build: setup ## build the foretell binary
-	$(CARGO) build $(FLAGS) --bin foretell
+	$(CARGO) build $(FLAGS) --bins
 
-demo: setup ## a simulated shop with a fault, sent to a real server; prints the SQL that finds it
-	$(CARGO) run $(FLAGS) --bin foretell -- demo $(DEMO)
+demo: build ## a simulated shop with a fault, sent to a real server; prints the SQL that finds it
+	$(BIN)/foretell demo $(DEMO)
 
 test: setup check unit e2e-prometheus-short ## all that CI runs
 
@@ -28,21 +30,20 @@ fmt:
 	$(CARGO) fmt --all -- --check
 
 lint:
-	$(CARGO) clippy $(FLAGS) --workspace --all-targets -- -D warnings
+	$(CARGO) clippy $(FLAGS) --all-targets -- -D warnings
 
 unit: setup ## every test of every crate
-	$(CARGO) test $(FLAGS) --workspace
+	$(CARGO) test $(FLAGS)
 
-e2e-prometheus: setup ## real Prometheus and node_exporter against foretell, with a kill -9 in the middle (FOR=120s)
+e2e-prometheus: build ## real Prometheus and node_exporter against foretell, with a kill -9 in the middle (FOR=120s)
 	benches/peers.sh $(PEERS) prometheus prometheus-node-exporter
-	$(CARGO) run $(FLAGS) -p foretell-benches --bin bench -- e2e-prometheus --peers $(PEERS) --for $(FOR)
+	$(BIN)/bench e2e-prometheus --peers $(PEERS) --for $(FOR)
 
 e2e-prometheus-short:
 	@$(MAKE) --no-print-directory e2e-prometheus FOR=20s
 
-bench: setup ## every benchmark; figures go to benches/results/
-	$(CARGO) build $(FLAGS) --bin foretell
-	$(CARGO) run $(FLAGS) -p foretell-benches --bin bench -- all
+bench: build ## every benchmark; figures go to benches/results/
+	$(BIN)/bench all
 
 deny: ## licences and sources of the dependency tree
 	@command -v cargo-deny >/dev/null || { echo "deny: installing cargo-deny from the package registry"; $(CARGO) install --locked cargo-deny; }

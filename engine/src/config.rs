@@ -27,6 +27,10 @@ pub struct EngineConfig {
     pub wal_retained_bytes_max: u64,
     /// Bytes of recent commits kept in memory for the feed.
     pub feed_bytes_max: usize,
+    /// Recent rows of a memtable are sorted once there are so many.
+    pub memtable_run_rows: usize,
+    /// Encoded bytes that may wait for the commit thread; writers beyond are refused (`Unavailable`).
+    pub commit_queue_bytes_max: usize,
     /// Whether background flush and compaction threads run (tests switch them off to step by hand).
     pub background: bool,
 }
@@ -46,6 +50,8 @@ impl EngineConfig {
             active_series_max: 2_000_000,
             wal_retained_bytes_max: 4 << 30,
             feed_bytes_max: 64 << 20,
+            memtable_run_rows: 256 << 10,
+            commit_queue_bytes_max: 128 << 20,
             background: true,
         }
     }

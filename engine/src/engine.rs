@@ -1,47 +1,55 @@
 //! The engine: open, write, flush, compact, feed, close. Cheap to clone.
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::Ordering;
 
+use parking_lot::Mutex;
+
+use crate::clock::{Clock, SystemClock};
 use crate::config::EngineConfig;
+use crate::core::{self, Core, Threads};
 use crate::error::Result;
+use crate::fs::{Fs, LockGuard, OsFs};
 use crate::snapshot::Snapshot;
 use crate::types::{LabelSet, Lsn, SeriesId};
 use crate::write_batch::WriteBatch;
 
-/// An open store.
+pub use crate::core::{CommitHandle, ReplayProgress};
+pub use crate::feed::Commit;
+
+/// An open store. Dropping the last clone without [`Engine::close`] commits what is queued, stops the threads and leaves
+/// the rest to the log: the next open replays it.
 #[derive(Clone)]
-pub struct Engine {}
+pub struct Engine(Arc<Open>);
 
-/// Resolves when a batch is durable and visible. Either await it or [`CommitHandle::wait`].
-#[must_use = "a batch is not acknowledged until its handle resolves"]
-pub struct CommitHandle {}
+struct Open {
+    core: Arc<Core>,
+    threads: Threads,
+    /// `None` once closed.
+    lock: Mutex<Option<LockGuard>>,
+}
 
-impl CommitHandle {
-    /// Blocks until the batch is durable and visible.
-    ///
-    /// # Errors
-    /// `Io` or `Unavailable` when it is not; the caller must keep its data and may retry.
-    pub fn wait(self) -> Result<Lsn> {
-        todo!()
+impl Open {
+    /// Ends everything; with `flush`, after writing memtables to segments.
+    fn stop(&self, flush: bool) -> Result<()> {
+        let mut lock = self.lock.lock();
+        if lock.is_none() {
+            return Ok(());
+        }
+        self.threads.stop_commits(&self.core);
+        let flushed = if flush { self.core.flush() } else { Ok(()) };
+        self.threads.stop_background(&self.core);
+        let closed = self.core.catalogue.close(flush);
+        *lock = None;
+        flushed.and(closed)
     }
 }
 
-impl Future for CommitHandle {
-    type Output = Result<Lsn>;
-    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Self::Output> {
-        todo!()
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop(false) {
+            tracing::warn!(%error, "closing the store");
+        }
     }
-}
-
-/// One committed batch as the feed delivers it.
-#[derive(Clone, Debug)]
-pub struct Commit {
-    /// Position.
-    pub lsn: Lsn,
-    /// What was committed.
-    pub batch: Arc<WriteBatch>,
 }
 
 /// What a compaction did.
@@ -95,31 +103,53 @@ impl Engine {
     ///
     /// # Errors
     /// `Corruption` names file and offset; `Unavailable` when another process holds the directory.
-    pub fn open(_config: EngineConfig) -> Result<Self> {
-        todo!()
+    pub fn open(config: EngineConfig) -> Result<Self> {
+        Self::open_with(config, Arc::new(OsFs), Arc::new(SystemClock))
+    }
+
+    /// Opens a store on other files and another clock than the machine's.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_with(config: EngineConfig, fs: Arc<dyn Fs>, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::open_watched(config, fs, clock, &ReplayProgress::default())
+    }
+
+    /// As [`Engine::open_with`], telling another thread through `progress` how far the replay has come.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_watched(
+        config: EngineConfig,
+        fs: Arc<dyn Fs>,
+        clock: Arc<dyn Clock>,
+        progress: &ReplayProgress,
+    ) -> Result<Self> {
+        let (core, threads, lock) = core::open(config, fs, clock, progress)?;
+        Ok(Self(Arc::new(Open { core, threads, lock: Mutex::new(Some(lock)) })))
     }
 
     /// Looks up many series at once by the caller's 128-bit key (a seeded hash of whatever bytes named the series on the
     /// wire). `ids[i]` is set for known keys; returns the indexes of the unknown ones, to be passed to
     /// [`Engine::resolve_keyed`]. Takes each shard lock once a batch.
-    pub fn lookup(&self, _keys: &[u128], _ids: &mut Vec<SeriesId>) -> Vec<usize> {
-        todo!()
+    pub fn lookup(&self, keys: &[u128], ids: &mut Vec<SeriesId>) -> Vec<usize> {
+        self.0.core.keys.lookup(keys, ids)
     }
 
     /// The id of `labels`, created if new, and remembered under `key`.
     ///
     /// # Errors
     /// `Limit` when a new series would exceed `active_series_max`.
-    pub fn resolve_keyed(&self, _key: u128, _labels: &LabelSet) -> Result<SeriesId> {
-        todo!()
+    pub fn resolve_keyed(&self, key: u128, labels: &LabelSet) -> Result<SeriesId> {
+        self.0.core.resolve_keyed(key, labels)
     }
 
     /// The id of `labels`, created if new.
     ///
     /// # Errors
     /// As [`Engine::resolve_keyed`].
-    pub fn resolve(&self, _labels: &LabelSet) -> Result<SeriesId> {
-        todo!()
+    pub fn resolve(&self, labels: &LabelSet) -> Result<SeriesId> {
+        self.0.core.resolve(labels)
     }
 
     /// Queues a batch for group commit.
@@ -129,18 +159,18 @@ impl Engine {
     ///
     /// # Errors
     /// `Unavailable` when memtables are full or the engine is stopping or poisoned; `Invalid` when columns differ in length.
-    pub fn write(&self, _batch: WriteBatch) -> Result<CommitHandle> {
-        todo!()
+    pub fn write(&self, batch: WriteBatch) -> Result<CommitHandle> {
+        self.0.core.write(batch)
     }
 
     /// A consistent, pinned view of all commits up to [`Snapshot::lsn`].
     pub fn snapshot(&self) -> Snapshot {
-        todo!()
+        Snapshot::of(&self.0.core)
     }
 
     /// Watches the newest durable and visible position.
     pub fn commits(&self) -> tokio::sync::watch::Receiver<Lsn> {
-        todo!()
+        self.0.core.newest.subscribe()
     }
 
     /// Commits in `(after, through]` in order, stopping early once `rows_max` rows are gathered (at least one commit is
@@ -148,14 +178,16 @@ impl Engine {
     ///
     /// # Errors
     /// `Limit` when the WAL before `after` is already gone: the consumer must start over from a snapshot.
-    pub fn read_commits(&self, _after: Lsn, _through: Lsn, _rows_max: usize) -> Result<Vec<Commit>> {
-        todo!()
+    pub fn read_commits(&self, after: Lsn, through: Lsn, rows_max: usize) -> Result<Vec<Commit>> {
+        self.0.core.read_commits(after, through, rows_max)
     }
 
     /// Keeps the WAL after `position` for a consumer (`None` forgets the consumer). Consumers re-register after open,
-    /// before the first flush can truncate; their positions are theirs to store (in [`WriteBatch::state`]).
-    pub fn retain_wal(&self, _consumer: &str, _position: Option<Lsn>) {
-        todo!()
+    /// before the first flush can truncate; their positions are theirs to store (in [`WriteBatch::state`]). Claims are kept
+    /// in the manifest (a new or forgotten one at once, a moved one by the next flush), so that no flush between a crash and
+    /// the consumer's return deletes what it needs. A log beyond `wal_retained_bytes_max` is truncated in spite of claims.
+    pub fn retain_wal(&self, consumer: &str, position: Option<Lsn>) {
+        self.0.core.retain_wal(consumer, position);
     }
 
     /// Flushes memtables to segments and truncates the WAL.
@@ -163,7 +195,7 @@ impl Engine {
     /// # Errors
     /// `Io` with the path.
     pub fn flush(&self) -> Result<()> {
-        todo!()
+        self.0.core.flush()
     }
 
     /// Runs compaction until the plan is empty.
@@ -171,12 +203,38 @@ impl Engine {
     /// # Errors
     /// `Io` or `Corruption` with the path.
     pub fn compact(&self) -> Result<CompactionSummary> {
-        todo!()
+        self.0.core.compact()
     }
 
     /// Counters now.
     pub fn stats(&self) -> EngineStats {
-        todo!()
+        let core = &self.0.core;
+        let (lsn, version) = {
+            let live = core.live.lock();
+            (live.lsn, Arc::clone(&live.version))
+        };
+        let (series, active_series) = core.series_counts();
+        let mut stats = EngineStats {
+            lsn,
+            samples_written: core.counters.samples.load(Ordering::Relaxed),
+            batches_written: core.counters.batches.load(Ordering::Relaxed),
+            wal_syncs: core.queue.syncs.load(Ordering::Relaxed),
+            wal_bytes_written: core.queue.bytes_written.load(Ordering::Relaxed),
+            wal_bytes: core.wal_files.bytes(),
+            active_series,
+            series,
+            memtable_bytes: core.memtable_bytes() as u64,
+            flushes: core.counters.flushes.load(Ordering::Relaxed),
+            compactions: core.counters.compactions.load(Ordering::Relaxed),
+            poisoned: core.queue.poison().is_some(),
+            ..EngineStats::default()
+        };
+        for live in version.segments() {
+            stats.segments += 1;
+            stats.segment_bytes += live.meta.bytes;
+            stats.segment_rows += live.meta.rows;
+        }
+        stats
     }
 
     /// Refuses new writes, flushes, stops background work. Idempotent.
@@ -184,6 +242,6 @@ impl Engine {
     /// # Errors
     /// `Io` with the path; the WAL still holds everything acknowledged.
     pub fn close(&self) -> Result<()> {
-        todo!()
+        self.0.stop(true)
     }
 }

@@ -6,5 +6,9 @@ pub mod correlate;
 pub mod detect;
 pub mod error;
 pub mod forecast;
+mod grid;
+pub mod season;
+mod spectrum;
+pub mod twin;
 
 pub use error::{Error, Result};

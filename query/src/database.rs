@@ -1,16 +1,44 @@
 //! The façade: one `Database` over one engine.
+//!
+//! ```text
+//!  query: admit -> gate (places, queue) -> plan on a large stack over one snapshot -> execute on the queries' threads
+//! ```
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::SendableRecordBatchStream;
-use foretell_engine::Engine;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use foretell_engine::{Engine, Snapshot};
+use futures::{FutureExt, stream};
+use tokio::time::Instant;
 
-use crate::error::Result;
+use crate::admit::{Admitted, admit};
+use crate::continuous::{self, ContinuousLimits, ContinuousQueries};
+use crate::error::{Error, Result};
+use crate::execute::{self, Held, QueryRuntime};
 use crate::limits::QueryLimits;
+use crate::planner;
+use crate::running::{Gate, QueryList, Running};
+use crate::session::Sessions;
+use crate::table::sys::SysTable;
+use crate::table::{METRICS, PUBLIC, SAMPLES, SYS, qualified};
+
+/// How long [`Database::close`] waits for cancelled queries to end.
+const CLOSE_WAIT: Duration = Duration::from_secs(10);
 
 /// SQL over one engine. Shared by all protocols.
-pub struct Database {}
+pub struct Database {
+    engine: Engine,
+    limits: QueryLimits,
+    sessions: Arc<Sessions>,
+    gate: Gate,
+    running: Arc<Running>,
+    continuous: Arc<ContinuousQueries>,
+    runtime: QueryRuntime,
+}
 
 /// One statement to run.
 #[derive(Clone, Debug, Default)]
@@ -52,34 +80,132 @@ impl Database {
     ///
     /// # Errors
     /// When stored definitions cannot be read.
-    pub fn open(_engine: Engine, _limits: QueryLimits) -> Result<Arc<Self>> {
-        todo!()
+    pub fn open(engine: Engine, limits: QueryLimits) -> Result<Arc<Self>> {
+        let sessions = Arc::new(Sessions::new(&limits)?);
+        let running = Arc::new(Running::default());
+        sessions.sys().register("queries", Arc::new(QueryList(Arc::clone(&running))));
+        let make: continuous::Sessions = {
+            let sessions = Arc::clone(&sessions);
+            Arc::new(move |snapshot| sessions.state(snapshot))
+        };
+        let continuous = ContinuousQueries::open(engine.clone(), make, limits.clone(), ContinuousLimits::default())?;
+        sessions.sys().register("continuous_queries", Arc::new(ContinuousList(Arc::clone(&continuous))));
+        let gate = Gate::new(&limits);
+        Ok(Arc::new(Self { engine, limits, sessions, gate, running, continuous, runtime: QueryRuntime::start()? }))
     }
+
     /// Admits, plans and starts one statement. Objects (`CREATE CONTINUOUS QUERY`, `SHOW`, `DROP`) answer with a small table.
     ///
     /// # Errors
     /// See [`crate::ErrorKind`].
-    pub async fn query(self: &Arc<Self>, _request: QueryRequest) -> Result<QueryResponse> {
-        todo!()
+    pub async fn query(self: &Arc<Self>, request: QueryRequest) -> Result<QueryResponse> {
+        let timeout = request.timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout);
+        let deadline = Instant::now() + timeout;
+        let admitted = admit(&request.sql, &self.limits)?;
+        if let Some(statement) = continuous::statement::parse(&request.sql) {
+            let listed = self.running.begin(&request.sql)?;
+            let rows = self.continuous.execute(statement?).await?;
+            return Ok(small(listed.query.id, rows));
+        }
+        let place = self.gate.enter(deadline).await?;
+        let listed = self.running.begin(&request.sql)?;
+        let id = listed.query.id;
+        let cancel = listed.query.cancel.clone();
+        let cancel_planning = cancel.clone().drop_guard();
+        let held = Held { listed, place };
+        let planned = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(execute::cancelled()),
+            () = tokio::time::sleep_until(deadline) => return Err(execute::timed_out()),
+            planned = self.plan(admitted, request.params, held) => planned?,
+        };
+        cancel_planning.disarm();
+        let Planned { plan, context, held } = planned;
+        let schema = plan.schema();
+        let answer = execute::start(self.runtime.handle()?, plan, context, held, deadline, self.limits.rows_max);
+        Ok(QueryResponse { id, schema, stream: Box::pin(answer) })
     }
+
+    /// Plans on a large stack. The query keeps its place until planning really ends, even when nobody waits for it any more.
+    async fn plan(&self, admitted: Admitted, params: Vec<datafusion::scalar::ScalarValue>, held: Held) -> Result<Planned> {
+        let (engine, sessions, limits) = (self.engine.clone(), Arc::clone(&self.sessions), self.limits.clone());
+        let runtime = self.runtime.handle()?.clone();
+        planner::on_large_stack(move || {
+            let state = sessions.state(&engine.snapshot());
+            runtime.block_on(async {
+                let logical = planner::plan_admitted(&state, admitted, params, &limits).await?;
+                let plan = state.create_physical_plan(&logical).await.map_err(Error::from_datafusion)?;
+                Ok(Planned { plan, context: state.task_ctx(), held })
+            })
+        })
+        .await
+    }
+
     /// Running queries.
     pub fn queries(&self) -> Vec<QueryInfo> {
-        todo!()
+        self.running.list()
     }
+
     /// Cancels a query; `false` when there is none.
-    pub fn cancel(&self, _id: u64) -> bool {
-        todo!()
+    pub fn cancel(&self, id: u64) -> bool {
+        self.running.cancel(id)
     }
+
     /// Names for completion: tables and functions.
     pub fn names(&self) -> Vec<String> {
-        todo!()
+        let mut names: Vec<String> = self.engine.snapshot().metrics().iter().map(|m| qualified(METRICS, &m.name)).collect();
+        names.push(qualified(PUBLIC, SAMPLES));
+        names.extend(self.sessions.sys().names().iter().map(|name| qualified(SYS, name)));
+        names.extend(self.sessions.function_names());
+        names.sort_unstable();
+        names.dedup();
+        names
     }
+
     /// Waits until every continuous query has processed all commits up to now (used by tests and shutdown).
+    ///
+    /// # Errors
+    /// The first continuous query's that fails.
     pub async fn drain_continuous(&self) -> Result<()> {
-        todo!()
+        self.continuous.drain().await
     }
+
     /// Refuses new queries, cancels running ones, stops continuous queries at a clean position.
+    ///
+    /// # Errors
+    /// None today.
     pub async fn close(&self) -> Result<()> {
-        todo!()
+        self.running.close();
+        self.continuous.close().await;
+        let give_up = Instant::now() + CLOSE_WAIT;
+        while !self.running.is_empty() && Instant::now() < give_up {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+}
+
+struct Planned {
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    held: Held,
+}
+
+/// An answer that is there already.
+fn small(id: u64, rows: RecordBatch) -> QueryResponse {
+    let schema = rows.schema();
+    let stream = stream::once(async move { Ok(rows) }.boxed());
+    QueryResponse { id, schema: Arc::clone(&schema), stream: Box::pin(RecordBatchStreamAdapter::new(schema, stream)) }
+}
+
+/// `sys.continuous_queries`
+struct ContinuousList(Arc<ContinuousQueries>);
+
+impl SysTable for ContinuousList {
+    fn schema(&self) -> SchemaRef {
+        continuous::status::schema()
+    }
+    fn rows(&self, _snapshot: &Snapshot) -> datafusion::error::Result<RecordBatch> {
+        Ok(self.0.rows()?)
     }
 }

@@ -1,4 +1,6 @@
 //! Errors of a query, in kinds that protocols map to status codes once.
+use datafusion::error::DataFusionError;
+use foretell_engine as engine;
 
 /// Result of query calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -23,11 +25,142 @@ pub enum ErrorKind {
 }
 
 /// A query error.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     /// Class.
     pub kind: ErrorKind,
     /// Lower case, no full stop, says what to do next.
     pub message: String,
+}
+
+impl Error {
+    /// An error of `kind`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// Shorthand for [`ErrorKind::Invalid`].
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, message)
+    }
+
+    /// Shorthand for [`ErrorKind::Internal`].
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+    }
+
+    /// Sorts a DataFusion error into our kinds. An [`Error`] that travelled inside one comes back as it was.
+    pub fn from_datafusion(error: DataFusionError) -> Self {
+        if let Some(own) = find_source::<Self>(&error) {
+            return own.clone();
+        }
+        if let Some(error) = find_source::<engine::Error>(&error) {
+            return Self::from_engine(error);
+        }
+        if let Some(foretell_ml::Error::Invalid(message)) = find_source::<foretell_ml::Error>(&error) {
+            return Self::invalid(message.clone());
+        }
+        let root = error.find_root();
+        let message = tidy(&root.message());
+        let kind = match root {
+            DataFusionError::Plan(_) if is_missing_table(&message) => ErrorKind::NotFound,
+            DataFusionError::Plan(_)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::SQL(..)
+            | DataFusionError::Configuration(_)
+            | DataFusionError::NotImplemented(_) => ErrorKind::Invalid,
+            DataFusionError::ResourcesExhausted(_) => {
+                return Self::new(
+                    ErrorKind::Execution,
+                    format!("the memory pool for queries is exhausted: read less time or fewer series, or aggregate earlier ({message})"),
+                );
+            }
+            DataFusionError::Execution(_) | DataFusionError::ArrowError(..) => ErrorKind::Execution,
+            _ => ErrorKind::Internal,
+        };
+        Self { kind, message }
+    }
+
+    /// Sorts an engine error into our kinds.
+    pub fn from_engine(error: &engine::Error) -> Self {
+        let kind = match error.kind() {
+            engine::ErrorKind::Invalid => ErrorKind::Invalid,
+            engine::ErrorKind::Limit => ErrorKind::Execution,
+            engine::ErrorKind::Unavailable => ErrorKind::Unavailable,
+            engine::ErrorKind::Corruption | engine::ErrorKind::Io => ErrorKind::Internal,
+        };
+        Self { kind, message: error.to_string() }
+    }
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> Self {
+        Self::External(Box::new(error))
+    }
+}
+
+/// The first `T` inside `error`, through contexts, shared and external wrappers.
+fn find_source<'a, T: std::error::Error + 'static>(error: &'a DataFusionError) -> Option<&'a T> {
+    let mut source: Option<&'a (dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        // `Box<dyn Error>` inside `External` and `Arc<DataFusionError>` inside `Shared` are reached by `source`,
+        // except that `source` of a transparent wrapper may skip its payload: look at it by hand.
+        source = match error.downcast_ref::<DataFusionError>() {
+            Some(DataFusionError::External(inner)) => Some(inner.as_ref()),
+            Some(DataFusionError::Shared(inner)) => Some(inner.as_ref()),
+            Some(DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner)) => Some(inner.as_ref()),
+            Some(DataFusionError::ArrowError(inner, _)) => match inner.as_ref() {
+                arrow::error::ArrowError::ExternalError(inner) => Some(inner.as_ref()),
+                _ => None,
+            },
+            _ => error.source(),
+        };
+    }
+    None
+}
+
+fn is_missing_table(message: &str) -> bool {
+    message.starts_with("table '") && message.contains("' not found")
+}
+
+/// House style: one line, lower case first letter, no full stop at the end.
+fn tidy(message: &str) -> String {
+    let message = message.split("\n\nbacktrace:").next().unwrap_or(message);
+    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.trim_end_matches('.');
+    let mut chars = line.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
+            first.to_lowercase().chain(line.chars().skip(1)).collect()
+        }
+        _ => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_ours_survives_the_journey_through_datafusion() {
+        let ours = Error::new(ErrorKind::Timeout, "too slow");
+        let wrapped = DataFusionError::from(ours).context("while testing");
+        let shared = DataFusionError::Shared(std::sync::Arc::new(wrapped));
+        let back = Error::from_datafusion(shared);
+        assert_eq!((back.kind, back.message.as_str()), (ErrorKind::Timeout, "too slow"));
+    }
+
+    #[test]
+    fn kinds_follow_the_class_of_the_error() {
+        let kind = |e| Error::from_datafusion(e).kind;
+        assert_eq!(kind(DataFusionError::Plan("Bad thing.".into())), ErrorKind::Invalid);
+        assert_eq!(kind(DataFusionError::Plan("table 'foretell.public.x' not found".into())), ErrorKind::NotFound);
+        assert_eq!(kind(DataFusionError::ResourcesExhausted("x".into())), ErrorKind::Execution);
+        assert_eq!(kind(DataFusionError::Internal("x".into())), ErrorKind::Internal);
+        assert_eq!(Error::from_datafusion(DataFusionError::Plan("Bad thing.".into())).message, "bad thing");
+    }
 }

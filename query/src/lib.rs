@@ -1,9 +1,39 @@
 //! SQL over the engine: sessions, tables, functions, continuous queries.
 //!
+//! ```text
+//!  text -> admit -> planner (large stack) -> optimise -> execute (own runtime) -> batches
+//!           |         |                                     |
+//!           limits    session: functions, tables of one snapshot, memory pool
+//! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`database`] | the façade: one statement in, one stream of batches out; deadline, cancellation, concurrency |
+//! | [`limits`] | every bound of a query |
+//! | `admit` | bounds on the shape of a statement, before anything recursive sees it |
+//! | `planner` | from admitted tokens to a verified logical plan |
+//! | `session` | what every query runs in |
+//! | `table` | how a snapshot looks to SQL |
+//! | `udf` | functions |
+//! | `running` | queries in flight |
+//! | `execute` | running a plan on the queries' own threads |
+//! | `continuous` | continuous queries |
+//! | [`duration`] | durations as people write them |
+//!
 //! Architecture invariants: opens no file and no socket; every query has a deadline, a memory budget and can be cancelled.
 pub mod database;
+pub mod duration;
 pub mod error;
 pub mod limits;
+
+mod admit;
+mod continuous;
+mod execute;
+mod planner;
+mod running;
+mod session;
+mod table;
+mod udf;
 
 pub use database::{Database, QueryInfo, QueryRequest, QueryResponse};
 pub use error::{Error, ErrorKind, Result};

@@ -1,1 +1,31 @@
-//! Foretell.
+//! The server of Foretell: protocols at the edge, one engine and one SQL database behind them.
+//!
+//! ```text
+//!  config -> listener up (503 + progress) -> engine open, WAL replay -> database open -> ready
+//!  signal -> new work 503 -> in-flight work ends -> database close -> engine close (flush) -> exit 0
+//! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`command`] | the command line |
+//! | [`config`] | flag > environment > file > default; limits |
+//! | [`serve`] | the life of the server process |
+//! | `app` | what handlers share: phase, limits in flight, metrics |
+//! | `http` | router, listener, SQL endpoint, operations endpoints |
+//! | [`remote_write`] | Prometheus remote write 1.0 |
+//! | `metrics` | the server's own metrics |
+//! | [`shell`] | `foretell sql` |
+//! | [`demo`] | `foretell demo` |
+//!
+//! Architecture invariants: only this crate knows HTTP, JSON and protobuf; it stores nothing and computes nothing itself; every
+//! buffer that a sender can fill has a limit here.
+mod app;
+pub mod command;
+pub mod config;
+pub mod demo;
+mod error;
+mod http;
+mod metrics;
+pub mod remote_write;
+pub mod serve;
+pub mod shell;

@@ -1,5 +1,39 @@
 //! Streaming anomaly detectors: one value at a time, O(1) work and state per point, causal.
-use crate::error::Result;
+//!
+//! A detector first says what it expects (centre, spread, how far the boundary is), then sees the value, then learns it; so a score depends on
+//! nothing later. **The score is the distance from the centre as a share of the distance to the boundary**, and the boundary is where, by the series' own
+//! past, one value in 10,000 lies beyond (see `tail.rs`): 1.0 means the same everywhere.
+//!
+//! | method | centre and spread | warm-up | state |
+//! |---|---|---|---|
+//! | `mad` | median and MAD of the last 48 values | 10 values | < 512 B |
+//! | `ewma` | exponentially weighted, memory of 64 values | 10 values | < 128 B |
+//! | `seasonal` | usual value at this time of the season | two seasons; without a known season it answers as `mad` | < 6 KiB |
+//! | `auto` | the one that predicted best so far; counters as rates | 12 values (a counter: up to 14) | < 7 KiB |
+//!
+//! Degenerate input has fixed answers: NaN is skipped and gets no score; fewer values than the warm-up: no score; no spread in the past: 0.0 on the centre, +Infinity off it. An infinite value scores
+//! +Infinity and teaches nothing.
+mod auto;
+mod ewma;
+mod history;
+mod mad;
+mod outlook;
+mod seasonal;
+mod start;
+mod state;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod tracker;
+mod window;
+
+use crate::error::{Error, Result};
+use auto::Auto;
+use ewma::Ewma;
+use mad::Mad;
+use start::Start;
+use state::{Put, Reader, malformed};
+use tracker::Tracker;
 
 /// What a detector says of one point.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,6 +50,11 @@ pub struct Verdict {
     pub tier: u8,
 }
 
+impl Verdict {
+    /// No opinion.
+    pub const NONE: Self = Self { score: None, expected: None, lo: None, hi: None, tier: 0 };
+}
+
 /// Known methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -29,51 +68,231 @@ pub enum Method {
     Seasonal,
 }
 
+impl Method {
+    /// Every method, in the order of their bytes in a saved state.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Mad, Self::Ewma, Self::Seasonal];
+
+    /// The name users write.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Mad => "mad",
+            Self::Ewma => "ewma",
+            Self::Seasonal => "seasonal",
+        }
+    }
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl std::str::FromStr for Method {
-    type Err = crate::Error;
+    type Err = Error;
+    /// Case does not matter.
+    ///
     /// # Errors
     /// `Invalid`, listing the known methods.
-    fn from_str(_s: &str) -> Result<Self> {
-        todo!()
+    fn from_str(s: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|method| method.name().eq_ignore_ascii_case(s)).ok_or_else(|| {
+            let known: Vec<&str> = Self::ALL.iter().map(|method| method.name()).collect();
+            Error::Invalid(format!("unknown anomaly method '{}', known methods are: {}", s.escape_default(), known.join(", ")))
+        })
     }
 }
 
 /// Options of a detector; two equal options and equal input give equal bits.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub struct DetectorOptions {
-    /// Season length in nanoseconds; found from the data when `None`.
+    /// Season length in nanoseconds; found from the data when `None`. `mad` and `ewma` have no use for it.
     pub season_ns: Option<i64>,
 }
 
 /// A detector with its state, one per series.
-#[derive(Clone, Debug)]
-pub struct Detector {}
+#[derive(Clone, Debug, PartialEq)]
+pub struct Detector {
+    season_ns: Option<i64>,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Kind {
+    Auto(Auto),
+    Mad(Box<Mad>),
+    Ewma(Ewma),
+    Seasonal(Box<SeasonalMethod>),
+}
+
+/// The seasonal method: the tracker once the step is known, `mad` where no season is.
+#[derive(Clone, Debug, PartialEq)]
+struct SeasonalMethod {
+    start: Start,
+    tracker: Option<Tracker>,
+    mad: Mad,
+}
+
+/// First byte of a saved state.
+const VERSION: u8 = 1;
 
 impl Detector {
     /// A fresh detector.
     ///
     /// # Errors
     /// `Invalid` for options the method cannot take.
-    pub fn new(_method: Method, _options: DetectorOptions) -> Result<Self> {
-        todo!()
+    pub fn new(method: Method, options: DetectorOptions) -> Result<Self> {
+        if let Some(season) = options.season_ns.filter(|&season| season <= 0) {
+            return Err(Error::Invalid(format!("a season of {season} ns is not possible, give one above 0 or none to have it found")));
+        }
+        let kind = match method {
+            Method::Auto => Kind::Auto(Auto::new()),
+            Method::Mad => Kind::Mad(Box::default()),
+            Method::Ewma => Kind::Ewma(Ewma::new(ewma::SLOW)),
+            Method::Seasonal => {
+                Kind::Seasonal(Box::new(SeasonalMethod { start: Start::default(), tracker: None, mad: Mad::default() }))
+            }
+        };
+        Ok(Self { season_ns: options.season_ns, kind })
     }
+
+    /// The method it was made with.
+    pub fn method(&self) -> Method {
+        match self.kind {
+            Kind::Auto(_) => Method::Auto,
+            Kind::Mad(_) => Method::Mad,
+            Kind::Ewma(_) => Method::Ewma,
+            Kind::Seasonal(_) => Method::Seasonal,
+        }
+    }
+
     /// Scores `value` at `ts` (ns) against what was seen before, then learns it. NaN is skipped: score `None`, state unchanged.
-    pub fn update(&mut self, _ts: i64, _value: f64) -> Verdict {
-        todo!()
+    pub fn update(&mut self, ts: i64, value: f64) -> Verdict {
+        if value.is_nan() {
+            return Verdict::NONE;
+        }
+        if value.is_infinite() {
+            // nothing can be learnt from it: judge a finite value, on a copy
+            let mut verdict = self.clone().update(ts, 0.0);
+            verdict.score = verdict.score.map(|_| f64::INFINITY);
+            return verdict;
+        }
+        match &mut self.kind {
+            Kind::Auto(auto) => auto.update(self.season_ns, ts, value),
+            Kind::Mad(mad) => mad.update(value),
+            Kind::Ewma(ewma) => ewma.update(value),
+            Kind::Seasonal(seasonal) => seasonal.update(self.season_ns, ts, value),
+        }
     }
+
     /// Scores a whole series in order; same bits as repeated [`Detector::update`].
     pub fn update_many(&mut self, ts: &[i64], values: &[f64], out: &mut Vec<Verdict>) {
         out.extend(ts.iter().zip(values).map(|(&t, &v)| self.update(t, v)));
     }
+
     /// Appends the state, versioned.
-    pub fn save(&self, _out: &mut Vec<u8>) {
-        todo!()
+    pub fn save(&self, out: &mut Vec<u8>) {
+        out.put_u8(VERSION);
+        out.put_u8(self.method() as u8);
+        out.put_i64(self.season_ns.unwrap_or(0));
+        match &self.kind {
+            Kind::Auto(auto) => auto.save(out),
+            Kind::Mad(mad) => mad.save(out),
+            Kind::Ewma(ewma) => ewma.save(out),
+            Kind::Seasonal(seasonal) => seasonal.save(out),
+        }
     }
-    /// A detector from saved state.
+
+    /// A detector from saved state: it goes on with the same bits.
     ///
     /// # Errors
     /// `Invalid` when the bytes are malformed or of an unknown version.
-    pub fn load(_bytes: &[u8]) -> Result<Self> {
-        todo!()
+    pub fn load(bytes: &[u8]) -> Result<Self> {
+        let mut from = Reader::new(bytes);
+        let version = from.u8()?;
+        if version != VERSION {
+            return Err(Error::Invalid(format!("detector state has version {version}, this build reads {VERSION}")));
+        }
+        let method = from.u8()?;
+        let season_ns = match from.i64()? {
+            0 => None,
+            season if season > 0 => Some(season),
+            _ => return Err(malformed("the season is negative")),
+        };
+        let from = &mut from;
+        let kind = match Method::ALL.get(usize::from(method)) {
+            Some(Method::Auto) => Kind::Auto(Auto::load(from)?),
+            Some(Method::Mad) => Kind::Mad(Box::new(Mad::load(from)?)),
+            Some(Method::Ewma) => Kind::Ewma(Ewma::load(from)?),
+            Some(Method::Seasonal) => Kind::Seasonal(Box::new(SeasonalMethod::load(from)?)),
+            None => return Err(malformed("its method is unknown")),
+        };
+        from.end()?;
+        Ok(Self { season_ns, kind })
+    }
+}
+
+impl Mad {
+    fn update(&mut self, value: f64) -> Verdict {
+        let outlook = self.outlook();
+        let z = outlook.map(|o| o.z(value));
+        self.learn(value, z);
+        outlook.zip(z).map_or(Verdict::NONE, |(outlook, z)| outlook.verdict(z))
+    }
+}
+
+impl Ewma {
+    fn update(&mut self, value: f64) -> Verdict {
+        let outlook = self.outlook();
+        let z = outlook.map(|o| o.z(value));
+        self.learn(value, z);
+        outlook.zip(z).map_or(Verdict::NONE, |(outlook, z)| outlook.verdict(z))
+    }
+}
+
+impl SeasonalMethod {
+    fn update(&mut self, season_ns: Option<i64>, ts: i64, value: f64) -> Verdict {
+        let Some(tracker) = &mut self.tracker else {
+            let outlook = self.mad.update(value);
+            if self.start.push(ts, value) {
+                let (first_ts, first) = self.start.rows()[0];
+                let mut tracker = Tracker::new(season_ns, self.start.step(), first_ts, first);
+                for &(ts, value) in self.start.rows() {
+                    let z = tracker.outlook(ts).map(|o| o.z(value));
+                    tracker.learn(ts, value, z);
+                }
+                self.tracker = Some(tracker);
+                self.start = Start::default();
+            }
+            return if season_ns.is_none() { outlook } else { Verdict::NONE };
+        };
+        let outlook = tracker.outlook(ts);
+        let z = outlook.map(|o| o.z(value));
+        tracker.learn(ts, value, z);
+        match outlook.zip(z) {
+            _ if season_ns.is_none() && outlook.is_none() => self.mad.update(value),
+            Some((outlook, z)) => {
+                if season_ns.is_none() {
+                    self.mad.update(value);
+                }
+                outlook.verdict(z)
+            }
+            None => Verdict::NONE,
+        }
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.start.save(out);
+        out.put_u8(u8::from(self.tracker.is_some()));
+        if let Some(tracker) = &self.tracker {
+            tracker.save(out);
+        }
+        self.mad.save(out);
+    }
+
+    fn load(from: &mut Reader<'_>) -> Result<Self> {
+        let start = Start::load(from)?;
+        let tracker = if from.bool()? { Some(Tracker::load(from)?) } else { None };
+        Ok(Self { start, tracker, mad: Mad::load(from)? })
     }
 }

@@ -1,0 +1,90 @@
+//! The caller's key of a series (a hash of whatever bytes named it on the wire) -> id, sharded.
+use hashbrown::{HashMap, HashSet};
+use parking_lot::RwLock;
+
+use crate::types::SeriesId;
+
+const SHARDS: usize = 64;
+
+/// The keys come in as seeded hashes: hashing them again would only cost time.
+#[derive(Clone, Copy, Default)]
+struct AsIs(u64);
+
+impl std::hash::Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+    fn write_u128(&mut self, key: u128) {
+        self.0 = (key >> 64) as u64 ^ (key as u64).rotate_left(32);
+    }
+}
+
+type Shard = RwLock<HashMap<u128, SeriesId, std::hash::BuildHasherDefault<AsIs>>>;
+
+/// See the module. An id in it is always active in the head index, but for the moment of an eviction.
+pub(crate) struct KeyCache(Vec<Shard>);
+
+impl KeyCache {
+    pub(crate) fn new() -> Self {
+        Self((0..SHARDS).map(|_| Shard::default()).collect())
+    }
+
+    fn shard_of(key: u128) -> usize {
+        key as usize % SHARDS
+    }
+
+    /// Fills `ids` for the known `keys` and returns the indexes of the others. Takes each shard's lock once.
+    pub(crate) fn lookup(&self, keys: &[u128], ids: &mut Vec<SeriesId>) -> Vec<usize> {
+        ids.clear();
+        ids.resize(keys.len(), SeriesId(u64::MAX));
+        // A counting sort of the indexes by shard.
+        let mut starts = [0u32; SHARDS + 1];
+        for &key in keys {
+            starts[Self::shard_of(key) + 1] += 1;
+        }
+        for shard in 0..SHARDS {
+            starts[shard + 1] += starts[shard];
+        }
+        let mut next = starts;
+        let mut order = vec![0u32; keys.len()];
+        for (i, &key) in keys.iter().enumerate() {
+            let slot = &mut next[Self::shard_of(key)];
+            order[*slot as usize] = i as u32;
+            *slot += 1;
+        }
+        let mut unknown = Vec::new();
+        for (shard, lock) in self.0.iter().enumerate() {
+            let indexes = &order[starts[shard] as usize..starts[shard + 1] as usize];
+            if indexes.is_empty() {
+                continue;
+            }
+            let map = lock.read();
+            for &i in indexes {
+                match map.get(&keys[i as usize]) {
+                    Some(&id) => ids[i as usize] = id,
+                    None => unknown.push(i as usize),
+                }
+            }
+        }
+        unknown.sort_unstable();
+        unknown
+    }
+
+    pub(crate) fn insert(&self, key: u128, id: SeriesId) {
+        self.0[Self::shard_of(key)].write().insert(key, id);
+    }
+
+    /// Forgets the keys of `ids`.
+    pub(crate) fn evict(&self, ids: &HashSet<SeriesId>) {
+        for shard in &self.0 {
+            let mut map = shard.write();
+            map.retain(|_, id| !ids.contains(id));
+            map.shrink_to_fit();
+        }
+    }
+}

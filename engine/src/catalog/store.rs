@@ -1,0 +1,353 @@
+//! The catalogue's store: RocksDB, one column family, without its own log.
+//!
+//! | key | value |
+//! |---|---|
+//! | `v` | u32 format version, u64 number of the manifest edit up to which everything is here |
+//! | `m` ordinal (u32 BE) | number of series (u32), metric name, label names |
+//! | `g` label set | id (u64) |
+//! | `i` id (u64 BE) | label set |
+//! | `p` partition (u64 BE, sign flipped) `l` label `\0` value | roaring bitmap of local ordinals |
+//! | `p` partition `o` chunk (u32 BE) | ids (u64 each) of up to 512 local ordinals |
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use croaring::{Bitmap, Portable};
+use hashbrown::HashMap;
+use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
+use rocksdb::{BlockBasedOptions, Cache, DB, Env, Options, ReadOptions, WriteBatch, WriteOptions};
+
+use crate::error::{Error, Result};
+use crate::format::{self, Reader};
+use crate::types::{LabelSet, METRIC_NAME, SeriesId};
+
+use super::postings::Postings;
+
+/// Version of the keys and values; another one is rebuilt, not migrated.
+const VERSION: u32 = 1;
+/// Local ordinals per key of the ordinal -> id table.
+const CHUNK: u32 = 512;
+/// A write batch is handed over at this size.
+const WRITE_BYTES: usize = 4 << 20;
+
+/// What the catalogue knows of a metric.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StoredMetric {
+    pub(crate) name: String,
+    pub(crate) series_count: u32,
+    pub(crate) label_names: Vec<String>,
+}
+
+/// See the module. Closed explicitly, because snapshots may outlive the engine.
+pub(crate) struct Catalogue {
+    path: PathBuf,
+    db: RwLock<Option<DB>>,
+    write: WriteOptions,
+}
+
+fn failed(error: rocksdb::Error) -> Error {
+    Error::Catalogue(error.into_string())
+}
+
+fn options(local: bool) -> Result<Options> {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&Cache::new_lru_cache(64 << 20));
+    table.set_bloom_filter(10.0, false);
+    table.set_cache_index_and_filter_blocks(true);
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_block_based_table_factory(&table);
+    options.set_write_buffer_size(32 << 20);
+    options.set_max_background_jobs(1);
+    options.set_keep_log_file_num(2);
+    options.set_max_open_files(256);
+    options.set_compression_type(rocksdb::DBCompressionType::Zstd);
+    if !local {
+        options.set_env(&Env::mem_env().map_err(failed)?);
+    }
+    Ok(options)
+}
+
+impl Catalogue {
+    /// Opens the store in `path`, or in memory. One that RocksDB cannot open, that has another version, or that is
+    /// ahead of manifest edit `edit` (a restored manifest), is destroyed: it is rebuilt from the series files. Returns
+    /// the edit up to which it is filled.
+    pub(crate) fn open(path: &Path, local: bool, edit: u64) -> Result<(Self, u64)> {
+        let options = options(local)?;
+        let destroy = || DB::destroy(&options, path).and_then(|()| DB::open(&options, path));
+        let db = match DB::open(&options, path) {
+            Ok(db) => db,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot open the catalogue: rebuilding it");
+                destroy().map_err(failed)?
+            }
+        };
+        let filled = match db.get(b"v") {
+            Ok(Some(value)) if value.len() == 12 && value[..4] == VERSION.to_le_bytes() => {
+                Some(value[4..].iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte))).filter(|&filled| filled <= edit)
+            }
+            Ok(None) if db.iterator(rocksdb::IteratorMode::Start).next().is_none() => Some(0),
+            _ => None,
+        };
+        let (db, filled) = match filled {
+            Some(filled) => (db, filled),
+            None => {
+                tracing::warn!(path = %path.display(), "the catalogue does not fit the manifest: rebuilding it");
+                drop(db);
+                (destroy().map_err(failed)?, 0)
+            }
+        };
+        let mut write = WriteOptions::default();
+        // What survives a crash must be a prefix of what was written; the series files have the rest.
+        write.disable_wal(true);
+        Ok((Self { path: path.to_owned(), db: RwLock::new(Some(db)), write }, filled))
+    }
+
+    fn db(&self) -> Result<MappedRwLockReadGuard<'_, DB>> {
+        RwLockReadGuard::try_map(self.db.read(), Option::as_ref)
+            .map_err(|_| Error::Unavailable("the store this snapshot belongs to is closed".into()))
+    }
+
+    /// Writes everything to disk and closes the store; calls after it answer `Unavailable`.
+    pub(crate) fn close(&self, flush: bool) -> Result<()> {
+        let db = self.db.write().take();
+        match db {
+            Some(db) if flush => db.flush().map_err(failed),
+            _ => Ok(()),
+        }
+    }
+
+    fn corrupt(&self, expected: &str, got: impl Into<String>) -> Error {
+        Error::Corruption { path: self.path.clone(), offset: 0, expected: expected.into(), got: got.into() }
+    }
+
+    /// The id of `labels`.
+    pub(crate) fn id_of(&self, labels: &LabelSet) -> Result<Option<SeriesId>> {
+        match self.db()?.get_pinned([b"g", labels.as_bytes()].concat()).map_err(failed)? {
+            Some(value) => Ok(Some(SeriesId(Reader::new(&value, &self.path, 0).u64()?))),
+            None => Ok(None),
+        }
+    }
+
+    /// The labels of each id that is here.
+    pub(crate) fn labels_of(&self, ids: &[SeriesId]) -> Result<Vec<Option<LabelSet>>> {
+        let keys = ids.iter().map(|id| id_key(*id));
+        let values = self.db()?.multi_get(keys);
+        let decode = |value: Vec<u8>| LabelSet::from_stored(&value, &self.path, 0);
+        values.into_iter().map(|value| value.map_err(failed)?.map(decode).transpose()).collect()
+    }
+
+    /// Every metric by ordinal.
+    pub(crate) fn metrics(&self) -> Result<Vec<(u32, StoredMetric)>> {
+        let mut metrics = Vec::new();
+        self.scan(b"m", |key, value| {
+            let ordinal = Reader::new(key, &self.path, 0).bytes(4)?.iter().fold(0, |n, &byte| n << 8 | u32::from(byte));
+            metrics.push((ordinal, decode_metric(value, &self.path)?));
+            Ok(())
+        })?;
+        Ok(metrics)
+    }
+
+    /// The ids of a partition by local ordinal.
+    pub(crate) fn partition_ids(&self, partition: i64) -> Result<Vec<SeriesId>> {
+        let mut ids = Vec::new();
+        self.scan(&partition_key(partition, b'o'), |_, value| {
+            ids.extend(value.chunks_exact(8).map(decode_id));
+            Ok(())
+        })?;
+        Ok(ids)
+    }
+
+    /// Visits the keys that start with `prefix`, without it.
+    fn scan(&self, prefix: &[u8], mut visit: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        let db = self.db()?;
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(rocksdb::PrefixRange(prefix));
+        let mut cursor = db.raw_iterator_opt(options);
+        cursor.seek(prefix);
+        while let Some((key, value)) = cursor.item() {
+            visit(&key[prefix.len()..], value)?;
+            cursor.next();
+        }
+        cursor.status().map_err(failed)
+    }
+
+    /// Adds the series of a series file: `series[k]` has local ordinal `base + k` in `partition`. Doing it twice does
+    /// no harm.
+    pub(crate) fn add_series(&self, partition: i64, base: u32, series: &[(SeriesId, LabelSet)]) -> Result<()> {
+        let db = self.db()?;
+        let mut batch = WriteBatch::default();
+        let mut postings: HashMap<(&str, &str), Vec<u32>> = HashMap::new();
+        let mut metrics: HashMap<u32, StoredMetric> = HashMap::new();
+        for (ordinal, (id, labels)) in (base..).zip(series) {
+            batch.put([b"g", labels.as_bytes()].concat(), id.0.to_le_bytes());
+            batch.put(id_key(*id), labels.as_bytes());
+            let metric = metrics.entry(id.metric()).or_insert_with(|| StoredMetric {
+                name: labels.metric_name().to_owned(),
+                ..StoredMetric::default()
+            });
+            metric.series_count = metric.series_count.max(id.number().saturating_add(1));
+            for (name, value) in labels.iter() {
+                postings.entry((name, value)).or_default().push(ordinal);
+                if name != METRIC_NAME && !metric.label_names.iter().any(|known| known == name) {
+                    metric.label_names.push(name.to_owned());
+                }
+            }
+            self.hand_over(&db, &mut batch, WRITE_BYTES)?;
+        }
+        self.put_ordinals(&db, &mut batch, partition, base, series)?;
+        let prefix = partition_key(partition, b'l');
+        for ((name, value), ordinals) in postings {
+            let key = [&prefix, name.as_bytes(), b"\0", value.as_bytes()].concat();
+            let mut bitmap = Bitmap::of(&ordinals);
+            if base > 0
+                && let Some(old) = db.get_pinned(&key).map_err(failed)?
+            {
+                bitmap.or_inplace(&self.bitmap(&old)?);
+            }
+            bitmap.run_optimize();
+            batch.put(&key, bitmap.serialize::<Portable>());
+            self.hand_over(&db, &mut batch, WRITE_BYTES)?;
+        }
+        for (ordinal, mut metric) in metrics {
+            let key = [b"m".as_slice(), &ordinal.to_be_bytes()].concat();
+            if let Some(old) = db.get_pinned(&key).map_err(failed)? {
+                let old = decode_metric(&old, &self.path)?;
+                metric.series_count = metric.series_count.max(old.series_count);
+                metric.label_names.extend(old.label_names);
+            }
+            metric.label_names.sort_unstable();
+            metric.label_names.dedup();
+            batch.put(key, encode_metric(&metric));
+        }
+        self.hand_over(&db, &mut batch, 0)
+    }
+
+    fn put_ordinals(&self, db: &DB, batch: &mut WriteBatch, partition: i64, base: u32, series: &[(SeriesId, LabelSet)]) -> Result<()> {
+        let prefix = partition_key(partition, b'o');
+        let mut chunks: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        for (ordinal, (id, _)) in (base..).zip(series) {
+            let chunk = match chunks.entry(ordinal / CHUNK) {
+                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    let mut old = match ordinal % CHUNK {
+                        0 => Vec::new(),
+                        _ => db.get([&prefix, entry.key().to_be_bytes().as_slice()].concat()).map_err(failed)?.unwrap_or_default(),
+                    };
+                    old.resize((ordinal % CHUNK) as usize * 8, 0);
+                    entry.insert(old)
+                }
+            };
+            chunk.extend_from_slice(&id.0.to_le_bytes());
+        }
+        for (chunk, ids) in chunks {
+            batch.put([&prefix, chunk.to_be_bytes().as_slice()].concat(), ids);
+        }
+        Ok(())
+    }
+
+    /// Writes `batch` if it has grown beyond `bytes`.
+    fn hand_over(&self, db: &DB, batch: &mut WriteBatch, bytes: usize) -> Result<()> {
+        if batch.size_in_bytes() > bytes { db.write_opt(std::mem::take(batch), &self.write).map_err(failed) } else { Ok(()) }
+    }
+
+    /// Records that everything up to manifest edit `edit` is here.
+    pub(crate) fn set_filled(&self, edit: u64) -> Result<()> {
+        let value = [VERSION.to_le_bytes().as_slice(), &edit.to_le_bytes()].concat();
+        self.db()?.put_opt(b"v", value, &self.write).map_err(failed)
+    }
+
+    fn bitmap(&self, bytes: &[u8]) -> Result<Bitmap> {
+        Bitmap::try_deserialize::<Portable>(bytes)
+            .ok_or_else(|| self.corrupt("a portable roaring bitmap", format!("{} other bytes", bytes.len())))
+    }
+}
+
+/// The postings of one time partition, of local ordinals.
+pub(crate) struct PartitionPostings<'a> {
+    pub(crate) catalogue: &'a Catalogue,
+    pub(crate) partition: i64,
+    /// Number of series in the partition.
+    pub(crate) series: u32,
+}
+
+impl PartitionPostings<'_> {
+    fn label_key(&self, label: &str, value: &str) -> Vec<u8> {
+        [&partition_key(self.partition, b'l'), label.as_bytes(), b"\0", value.as_bytes()].concat()
+    }
+
+    /// The ids of local ordinals.
+    pub(crate) fn ids(&self, ordinals: &Bitmap) -> Result<Vec<SeriesId>> {
+        let db = self.catalogue.db()?;
+        let prefix = partition_key(self.partition, b'o');
+        let mut ids = Vec::with_capacity(ordinals.cardinality() as usize);
+        let mut loaded: Option<(u32, Vec<u8>)> = None;
+        for ordinal in ordinals.iter() {
+            let number = ordinal / CHUNK;
+            if loaded.as_ref().is_none_or(|chunk| chunk.0 != number) {
+                let key = [&prefix, number.to_be_bytes().as_slice()].concat();
+                loaded = Some((number, db.get(key).map_err(failed)?.unwrap_or_default()));
+            }
+            let at = (ordinal % CHUNK) as usize * 8;
+            match loaded.as_ref().and_then(|chunk| chunk.1.get(at..at + 8)) {
+                Some(bytes) => ids.push(decode_id(bytes)),
+                None => return Err(self.catalogue.corrupt("the id of every local ordinal", format!("none for {ordinal}"))),
+            }
+        }
+        Ok(ids)
+    }
+}
+
+impl Postings for PartitionPostings<'_> {
+    fn all(&self) -> Result<Bitmap> {
+        Ok(Bitmap::from_range(0..self.series))
+    }
+    fn exact(&self, label: &str, value: &str) -> Result<Bitmap> {
+        match self.catalogue.db()?.get_pinned(self.label_key(label, value)).map_err(failed)? {
+            Some(bytes) => self.catalogue.bitmap(&bytes),
+            None => Ok(Bitmap::new()),
+        }
+    }
+    fn any(&self, label: &str, want: &dyn Fn(&str) -> bool) -> Result<Bitmap> {
+        let mut out = Bitmap::new();
+        self.catalogue.scan(&self.label_key(label, ""), |value, bitmap| {
+            let value = std::str::from_utf8(value).map_err(|e| self.catalogue.corrupt("UTF-8", e.to_string()))?;
+            if want(value) {
+                out.or_inplace(&self.catalogue.bitmap(bitmap)?);
+            }
+            Ok(())
+        })?;
+        Ok(out)
+    }
+}
+
+fn id_key(id: SeriesId) -> Vec<u8> {
+    [b"i".as_slice(), &id.0.to_be_bytes()].concat()
+}
+
+fn partition_key(partition: i64, table: u8) -> Vec<u8> {
+    // With the sign flipped, byte order is number order.
+    let ordered = (partition as u64) ^ (1 << 63);
+    [b"p".as_slice(), &ordered.to_be_bytes(), &[table]].concat()
+}
+
+fn decode_id(bytes: &[u8]) -> SeriesId {
+    SeriesId(bytes.iter().rev().fold(0, |n, &byte| n << 8 | u64::from(byte)))
+}
+
+fn encode_metric(metric: &StoredMetric) -> Vec<u8> {
+    let mut out = metric.series_count.to_le_bytes().to_vec();
+    format::put_bytes(&mut out, metric.name.as_bytes());
+    format::put_varint(&mut out, metric.label_names.len() as u64);
+    metric.label_names.iter().for_each(|name| format::put_bytes(&mut out, name.as_bytes()));
+    out
+}
+
+fn decode_metric(value: &[u8], path: &Path) -> Result<StoredMetric> {
+    let mut reader = Reader::new(value, path, 0);
+    let mut metric = StoredMetric { series_count: reader.u32()?, name: reader.string()?.to_owned(), label_names: Vec::new() };
+    for _ in 0..reader.count(1)? {
+        metric.label_names.push(reader.string()?.to_owned());
+    }
+    reader.finish()?;
+    Ok(metric)
+}

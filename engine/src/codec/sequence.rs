@@ -1,0 +1,340 @@
+//! Integer sequences that lie one after another: the timestamps of groups, the integers of decimal values.
+//!
+//! Each sequence becomes the cheapest of five kinds; what is left over after the prediction is divided by its greatest
+//! common divisor and stored as bytes, as wide as the sequence's largest.
+//!
+//! | kind | value i | parameters | residuals |
+//! |---|---|---|---|
+//! | 0 equal | base | base | 0 |
+//! | 1 linear | base + i · centre | base, centre | 0 |
+//! | 2 order 0 | base + r · divisor | base, divisor | n |
+//! | 3 order 1 | previous + centre + r · divisor | base, centre, divisor | n - 1 |
+//! | 4 order 2 | previous + previous step + r · divisor | base, centre = first step, divisor | n - 2 |
+//!
+//! ```text
+//! sequences = numbers(head: kind | (width - 1) << 3)   numbers(zigzag base)   numbers(zigzag centre)   numbers(divisor)
+//!             residuals
+//! residuals = 0 bytes{8}        plane k: byte k of the residuals of every sequence wider than k
+//!           | 1 varint(len) pco
+//! ```
+//! Arithmetic wraps, so every i64 is representable. Numbers of sequences and their lengths are the caller's to know.
+use super::stream::{Packer, Unpacker, unpack_pco, width_of};
+use crate::error::Result;
+use crate::format::{Reader, put_varint, unzigzag, zigzag};
+
+const EQUAL: u8 = 0;
+const LINEAR: u8 = 1;
+const ORDER_0: u8 = 2;
+const ORDER_1: u8 = 3;
+const ORDER_2: u8 = 4;
+
+const PLANES: u8 = 0;
+const PCO: u8 = 1;
+
+/// Values looked at for a centre.
+const SAMPLES: usize = 31;
+
+/// Collects sequences, then writes them.
+#[derive(Default)]
+pub(crate) struct SequencesEncoder {
+    heads: Vec<u64>,
+    bases: Vec<u64>,
+    centres: Vec<u64>,
+    divisors: Vec<u64>,
+    residuals: Vec<u64>,
+    planes: [Vec<u8>; 8],
+    steps: Vec<i64>,
+}
+
+impl SequencesEncoder {
+    /// Forgets every sequence.
+    pub(crate) fn clear(&mut self) {
+        self.heads.clear();
+        self.bases.clear();
+        self.centres.clear();
+        self.divisors.clear();
+        self.residuals.clear();
+        self.planes.iter_mut().for_each(Vec::clear);
+    }
+
+    /// Adds a sequence of at least one value.
+    pub(crate) fn push(&mut self, values: &[i64]) {
+        let first = values[0];
+        let mut steps = std::mem::take(&mut self.steps);
+        steps.clear();
+        steps.extend(values.windows(2).map(|w| w[1].wrapping_sub(w[0])));
+        match steps.first() {
+            Some(&step) if steps.iter().all(|&s| s == step) => {
+                if step == 0 {
+                    self.head(EQUAL, 1, first);
+                } else {
+                    self.head(LINEAR, 1, first);
+                    self.centres.push(zigzag(step));
+                }
+            }
+            None => self.head(EQUAL, 1, first),
+            Some(&step) => self.push_irregular(values, step, &mut steps),
+        }
+        self.steps = steps;
+    }
+
+    fn push_irregular(&mut self, values: &[i64], first_step: i64, steps: &mut [i64]) {
+        let level = middle_of(values);
+        let pace = middle_of(steps);
+        let cost = |residuals: &mut dyn Iterator<Item = i64>| residuals.map(|r| u64::from(bits_of(r))).sum::<u64>();
+        let cost_0 = cost(&mut values.iter().map(|v| v.wrapping_sub(level)));
+        let cost_1 = cost(&mut steps.iter().map(|s| s.wrapping_sub(pace)));
+        let cost_2 = cost(&mut steps.windows(2).map(|w| w[1].wrapping_sub(w[0]))) + values.len() as u64 / 4;
+        if cost_0 <= cost_1 && cost_0 <= cost_2 {
+            self.residuals_of(ORDER_0, level, values.iter().map(|v| v.wrapping_sub(level)));
+        } else if cost_1 <= cost_2 {
+            self.centres.push(zigzag(pace));
+            self.residuals_of(ORDER_1, values[0], steps.iter().map(|s| s.wrapping_sub(pace)));
+        } else {
+            self.centres.push(zigzag(first_step));
+            self.residuals_of(ORDER_2, values[0], steps.windows(2).map(|w| w[1].wrapping_sub(w[0])));
+        }
+    }
+
+    fn head(&mut self, kind: u8, width: usize, base: i64) {
+        self.heads.push(u64::from(kind) | ((width as u64 - 1) << 3));
+        self.bases.push(zigzag(base));
+    }
+
+    fn residuals_of(&mut self, kind: u8, base: i64, residuals: impl Iterator<Item = i64> + Clone) {
+        let divisor = divisor_of(residuals.clone());
+        let start = self.residuals.len();
+        if divisor == 1 {
+            self.residuals.extend(residuals.map(zigzag));
+        } else {
+            self.residuals.extend(residuals.map(|r| zigzag(r / divisor)));
+        }
+        let added = &self.residuals[start..];
+        let width = width_of(added.iter().fold(0, |all, r| all | r));
+        for (k, plane) in self.planes.iter_mut().enumerate().take(width) {
+            plane.extend(added.iter().map(|r| (r >> (8 * k)) as u8));
+        }
+        self.divisors.push(divisor as u64);
+        self.head(kind, width, base);
+    }
+
+    /// Appends all sequences to `out`.
+    pub(crate) fn finish(&mut self, packer: &mut Packer, out: &mut Vec<u8>) {
+        packer.pack(&self.heads, out);
+        packer.pack(&self.bases, out);
+        packer.pack(&self.centres, out);
+        packer.pack(&self.divisors, out);
+        if self.residuals.is_empty() {
+            return;
+        }
+        let start = out.len();
+        out.push(PLANES);
+        for plane in &self.planes {
+            packer.pack_bytes(plane, out);
+        }
+        if let Some(len) = packer.try_pco(&self.residuals, out.len() - start) {
+            out.truncate(start);
+            out.push(PCO);
+            put_varint(out, len as u64);
+            out.extend_from_slice(packer.trial());
+        }
+    }
+}
+
+/// Bits that a residual takes, roughly.
+fn bits_of(residual: i64) -> u32 {
+    64 - zigzag(residual).leading_zeros()
+}
+
+/// A value in the middle of `values`, from a sample.
+fn middle_of(values: &[i64]) -> i64 {
+    let mut sample = [0; SAMPLES];
+    let n = values.len().min(SAMPLES);
+    for (k, slot) in sample[..n].iter_mut().enumerate() {
+        *slot = values[k * values.len() / n];
+    }
+    *sample[..n].select_nth_unstable(n / 2).1
+}
+
+/// Greatest common divisor of `residuals`, at least 1.
+fn divisor_of(residuals: impl Iterator<Item = i64>) -> i64 {
+    let mut divisor = 0u64;
+    for residual in residuals {
+        let mut rest = residual.unsigned_abs();
+        while rest != 0 {
+            (divisor, rest) =
+                if divisor == 0 { (rest, 0) } else { (rest.min(divisor), rest.max(divisor) % rest.min(divisor)) };
+        }
+        if divisor == 1 {
+            return 1;
+        }
+    }
+    i64::try_from(divisor).unwrap_or(1).max(1)
+}
+
+/// Reads sequences in the order they were pushed.
+#[derive(Default)]
+pub(crate) struct SequencesDecoder {
+    heads: Vec<u64>,
+    bases: Vec<u64>,
+    centres: Vec<u64>,
+    divisors: Vec<u64>,
+    planes: [Vec<u8>; 8],
+    planes_at: [usize; 8],
+    residuals: Vec<u64>,
+    residuals_at: usize,
+    in_planes: bool,
+    next: usize,
+    next_centre: usize,
+    next_divisor: usize,
+}
+
+impl SequencesDecoder {
+    /// Reads the sequences whose lengths (each at least 1) are `lengths`.
+    pub(crate) fn start(
+        &mut self,
+        unpacker: &mut Unpacker,
+        input: &mut Reader<'_>,
+        lengths: impl ExactSizeIterator<Item = usize>,
+    ) -> Result<()> {
+        (self.next, self.next_centre, self.next_divisor, self.residuals_at) = (0, 0, 0, 0);
+        self.planes_at = [0; 8];
+        unpacker.unpack(input, lengths.len(), &mut self.heads)?;
+        let (mut centres, mut divisors, mut residuals) = (0, 0, 0);
+        let mut plane_lens = [0usize; 8];
+        for (&head, n) in self.heads.iter().zip(lengths) {
+            let (kind, width) = split(head);
+            if head > 63 || kind > ORDER_2 {
+                return Err(input.corrupt("a sequence kind of 0 to 4", head.to_string()));
+            }
+            centres += usize::from(kind == LINEAR || kind >= ORDER_1);
+            divisors += usize::from(kind >= ORDER_0);
+            let count = residual_count(kind, n);
+            residuals += count;
+            plane_lens[..if count > 0 { width } else { 0 }].iter_mut().for_each(|len| *len += count);
+        }
+        unpacker.unpack(input, self.heads.len(), &mut self.bases)?;
+        unpacker.unpack(input, centres, &mut self.centres)?;
+        unpacker.unpack(input, divisors, &mut self.divisors)?;
+        if residuals == 0 {
+            self.in_planes = true;
+            return Ok(());
+        }
+        match input.u8()? {
+            PLANES => {
+                self.in_planes = true;
+                for (plane, len) in self.planes.iter_mut().zip(plane_lens) {
+                    unpacker.unpack_bytes(input, len, plane)?;
+                }
+            }
+            PCO => {
+                self.in_planes = false;
+                self.residuals.clear();
+                self.residuals.resize(residuals, 0);
+                unpack_pco(input, &mut self.residuals)?;
+            }
+            tag => return Err(input.corrupt("a residual tag of 0 or 1", tag.to_string())),
+        }
+        Ok(())
+    }
+
+    /// Appends the next sequence, of the length given to [`SequencesDecoder::start`].
+    pub(crate) fn next_into(&mut self, n: usize, out: &mut Vec<i64>) {
+        let (kind, width) = split(self.heads[self.next]);
+        let base = unzigzag(self.bases[self.next]);
+        self.next += 1;
+        let centre = if kind == LINEAR || kind >= ORDER_1 {
+            self.next_centre += 1;
+            unzigzag(self.centres[self.next_centre - 1])
+        } else {
+            0
+        };
+        if kind == EQUAL {
+            out.resize(out.len() + n, base);
+            return;
+        }
+        if kind == LINEAR {
+            out.extend((0..n as i64).map(|i| base.wrapping_add(centre.wrapping_mul(i))));
+            return;
+        }
+        let divisor = self.divisors[self.next_divisor] as i64;
+        self.next_divisor += 1;
+        let count = residual_count(kind, n);
+        let residuals = if self.in_planes {
+            self.gather(width, count);
+            &self.residuals[..]
+        } else {
+            self.residuals_at += count;
+            &self.residuals[self.residuals_at - count..self.residuals_at]
+        };
+        if divisor == 1 {
+            predict(kind, base, centre, n, residuals.iter().map(|&r| unzigzag(r)), out);
+        } else {
+            predict(kind, base, centre, n, residuals.iter().map(|&r| unzigzag(r).wrapping_mul(divisor)), out);
+        }
+    }
+
+    /// Puts the next `count` residuals of `width` bytes together.
+    fn gather(&mut self, width: usize, count: usize) {
+        self.residuals.clear();
+        for k in 0..width {
+            let plane = &self.planes[k][self.planes_at[k]..self.planes_at[k] + count];
+            self.planes_at[k] += count;
+            if k == 0 {
+                self.residuals.extend(plane.iter().map(|&b| u64::from(b)));
+            } else {
+                for (residual, &b) in self.residuals.iter_mut().zip(plane) {
+                    *residual |= u64::from(b) << (8 * k);
+                }
+            }
+        }
+    }
+}
+
+fn split(head: u64) -> (u8, usize) {
+    ((head & 7) as u8, (head >> 3) as usize + 1)
+}
+
+fn residual_count(kind: u8, n: usize) -> usize {
+    match kind {
+        ORDER_0 => n,
+        ORDER_1 => n.saturating_sub(1),
+        ORDER_2 => n.saturating_sub(2),
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn predict(
+    kind: u8,
+    base: i64,
+    centre: i64,
+    n: usize,
+    residuals: impl ExactSizeIterator<Item = i64>,
+    out: &mut Vec<i64>,
+) {
+    let mut value = base;
+    match kind {
+        ORDER_0 => out.extend(residuals.map(|r| base.wrapping_add(r))),
+        ORDER_1 => {
+            out.push(base);
+            out.extend(residuals.map(|r| {
+                value = value.wrapping_add(centre.wrapping_add(r));
+                value
+            }));
+        }
+        _ => {
+            let mut step = centre;
+            value = value.wrapping_add(step);
+            out.push(base);
+            if n > 1 {
+                out.push(value);
+            }
+            out.extend(residuals.map(|r| {
+                step = step.wrapping_add(r);
+                value = value.wrapping_add(step);
+                value
+            }));
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Entropy coding of unsigned integers and of bytes, by trial.
+//!
+//! ```text
+//! numbers = 0 value                       all equal
+//!         | 1 width bytes{width}          plane k holds byte k of every number, low plane first
+//!         | 2 varint(len) pco
+//! bytes   = 0 byte                        all equal
+//!         | 1 byte{n}                     plain
+//!         | 2 varint(len) zstd
+//! ```
+//! The count of numbers is the caller's to know. Empty streams take no bytes.
+
+use pco::wrapped::{FileCompressor, FileDecompressor};
+use pco::{ChunkConfig, data_types::Number};
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::{CParameter, compress_bound};
+
+use crate::error::{Error, Result};
+use crate::format::{Reader, put_varint};
+
+const EQUAL: u8 = 0;
+const PLANES: u8 = 1;
+const PCO: u8 = 2;
+
+const PLAIN: u8 = 1;
+const ZSTD: u8 = 2;
+
+/// Shorter byte streams are never worth a zstd frame.
+const ZSTD_BYTES_MIN: usize = 32;
+/// Shorter number streams are never worth pco's tables.
+const PCO_COUNT_MIN: usize = 64;
+
+/// How hard to try. Both efforts write the same format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// For a flush, which competes with ingest.
+    Quick,
+    /// For a merge, whose output is read for a long time.
+    Thorough,
+}
+
+/// Compression contexts and buffers, reused from block to block.
+pub(crate) struct Packer {
+    effort: Effort,
+    zstd: Compressor<'static>,
+    frame: Vec<u8>,
+    plane: Vec<u8>,
+    trial: Vec<u8>,
+    config: ChunkConfig,
+}
+
+impl Packer {
+    /// Contexts for `effort`.
+    ///
+    /// # Errors
+    /// `Unavailable` when zstd cannot allocate its context.
+    pub(crate) fn new(effort: Effort) -> Result<Self> {
+        let (zstd_level, pco_level) = match effort {
+            Effort::Quick => (1, 6),
+            Effort::Thorough => (3, 8),
+        };
+        let mut zstd = Compressor::new(zstd_level).map_err(context)?;
+        zstd.set_parameter(CParameter::ContentSizeFlag(false)).map_err(context)?;
+        zstd.set_parameter(CParameter::ChecksumFlag(false)).map_err(context)?;
+        Ok(Self {
+            effort,
+            zstd,
+            frame: Vec::new(),
+            plane: Vec::new(),
+            trial: Vec::new(),
+            config: ChunkConfig::default().with_compression_level(pco_level),
+        })
+    }
+
+    /// How hard this packer tries.
+    pub(crate) fn effort(&self) -> Effort {
+        self.effort
+    }
+
+    /// Appends `bytes`.
+    pub(crate) fn pack_bytes(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        let Some(&first) = bytes.first() else { return };
+        if bytes.iter().all(|&b| b == first) {
+            out.extend([EQUAL, first]);
+            return;
+        }
+        let mut frame = std::mem::take(&mut self.frame);
+        if bytes.len() >= ZSTD_BYTES_MIN && self.try_zstd(bytes, &mut frame) {
+            out.push(ZSTD);
+            put_varint(out, frame.len() as u64);
+            out.extend_from_slice(&frame);
+        } else {
+            out.push(PLAIN);
+            out.extend_from_slice(bytes);
+        }
+        self.frame = frame;
+    }
+
+    /// Replaces `frame` with a zstd frame of `bytes`; whether that is clearly smaller than plain bytes, which are free
+    /// to decode.
+    pub(super) fn try_zstd(&mut self, bytes: &[u8], frame: &mut Vec<u8>) -> bool {
+        frame.clear();
+        frame.reserve(compress_bound(bytes.len()));
+        // A failed trial only means that the plain form is written.
+        self.zstd.compress_to_buffer(bytes, frame).is_ok() && frame.len() + 3 < bytes.len() - bytes.len() / 32
+    }
+
+    /// Appends `numbers`.
+    pub(crate) fn pack(&mut self, numbers: &[u64], out: &mut Vec<u8>) {
+        let Some(&first) = numbers.first() else { return };
+        let all = numbers.iter().fold(0, |all, &n| all | n);
+        if numbers.iter().all(|&n| n == first) {
+            out.push(EQUAL);
+            put_varint(out, first);
+            return;
+        }
+        let width = width_of(all);
+        let start = out.len();
+        out.extend([PLANES, width as u8]);
+        let mut plane = std::mem::take(&mut self.plane);
+        for k in 0..width {
+            plane.clear();
+            plane.extend(numbers.iter().map(|n| (n >> (8 * k)) as u8));
+            self.pack_bytes(&plane, out);
+        }
+        self.plane = plane;
+        let planes_len = out.len() - start;
+        if self.effort == Effort::Thorough
+            && let Some(pco_len) = self.try_pco(numbers, planes_len)
+        {
+            out.truncate(start);
+            out.push(PCO);
+            put_varint(out, pco_len as u64);
+            out.extend_from_slice(&self.trial);
+        }
+    }
+
+    /// Packs `numbers` with pco into the trial buffer; `Some` if that is clearly smaller than `limit`.
+    pub(super) fn try_pco<T: Number>(&mut self, numbers: &[T], limit: usize) -> Option<usize> {
+        if numbers.len() < PCO_COUNT_MIN || limit < PCO_COUNT_MIN {
+            return None;
+        }
+        self.trial.clear();
+        let file = FileCompressor::default();
+        // pco refuses only configurations, and ours is fixed: a refusal means that the other form is written.
+        let mut chunk = file.chunk_compressor(numbers, &self.config).ok()?;
+        file.write_header(&mut self.trial).ok()?;
+        chunk.write_meta(&mut self.trial).ok()?;
+        chunk.write_page(0, &mut self.trial).ok()?;
+        (self.trial.len() + 3 < limit - limit / 16).then_some(self.trial.len())
+    }
+
+    /// What the last successful [`Packer::try_pco`] made.
+    pub(super) fn trial(&self) -> &[u8] {
+        &self.trial
+    }
+}
+
+fn context(e: std::io::Error) -> Error {
+    Error::Unavailable(format!("no zstd context: {e}; free some memory"))
+}
+
+/// Bytes that hold `number`, at least one.
+pub(crate) fn width_of(number: u64) -> usize {
+    (8 - number.leading_zeros() as usize / 8).max(1)
+}
+
+/// Decompression contexts and buffers, reused from block to block.
+pub(crate) struct Unpacker {
+    zstd: Decompressor<'static>,
+    plane: Vec<u8>,
+}
+
+impl Unpacker {
+    /// Contexts.
+    ///
+    /// # Errors
+    /// `Unavailable` when zstd cannot allocate its context.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self { zstd: Decompressor::new().map_err(context)?, plane: Vec::new() })
+    }
+
+    /// Replaces `out` with the next `n` bytes.
+    pub(crate) fn unpack_bytes(&mut self, input: &mut Reader<'_>, n: usize, out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        if n == 0 {
+            return Ok(());
+        }
+        match input.u8()? {
+            EQUAL => out.resize(n, input.u8()?),
+            PLAIN => out.extend_from_slice(input.bytes(n)?),
+            ZSTD => self.unzstd(input, n, out)?,
+            tag => return Err(input.corrupt("a byte stream tag of 0 to 2", tag.to_string())),
+        }
+        Ok(())
+    }
+
+    /// Replaces `out` with the `n` bytes of a length and a zstd frame.
+    pub(super) fn unzstd(&mut self, input: &mut Reader<'_>, n: usize, out: &mut Vec<u8>) -> Result<()> {
+        let at = input.clone();
+        let frame = input.prefixed()?;
+        let failed = |got: String| at.corrupt(format!("a zstd frame of {n} bytes"), got);
+        out.clear();
+        out.reserve(n);
+        // The buffer may have more room than asked for, so what came out is compared with `n` as well.
+        self.zstd.decompress_to_buffer(frame, out).map_err(|e| failed(e.to_string()))?;
+        if out.len() != n {
+            return Err(failed(format!("one of {}", out.len())));
+        }
+        Ok(())
+    }
+
+    /// Replaces `out` with the next `n` numbers.
+    pub(crate) fn unpack(&mut self, input: &mut Reader<'_>, n: usize, out: &mut Vec<u64>) -> Result<()> {
+        out.clear();
+        if n == 0 {
+            return Ok(());
+        }
+        match input.u8()? {
+            EQUAL => out.resize(n, input.varint()?),
+            PLANES => {
+                let width = usize::from(input.u8()?);
+                if !(1..=8).contains(&width) {
+                    return Err(input.corrupt("a width of 1 to 8 bytes", width.to_string()));
+                }
+                let mut plane = std::mem::take(&mut self.plane);
+                self.unpack_bytes(input, n, &mut plane)?;
+                out.extend(plane.iter().map(|&b| u64::from(b)));
+                for k in 1..width {
+                    self.unpack_bytes(input, n, &mut plane)?;
+                    for (number, &b) in out.iter_mut().zip(&plane) {
+                        *number |= u64::from(b) << (8 * k);
+                    }
+                }
+                self.plane = plane;
+            }
+            PCO => {
+                out.resize(n, 0);
+                unpack_pco(input, out)?;
+            }
+            tag => return Err(input.corrupt("a number stream tag of 0 to 2", tag.to_string())),
+        }
+        Ok(())
+    }
+}
+
+/// Fills `out` from a length and a pco chunk.
+pub(super) fn unpack_pco<T: Number>(input: &mut Reader<'_>, out: &mut [T]) -> Result<()> {
+    let at = input.clone();
+    let bytes = input.prefixed()?;
+    let n = out.len();
+    let failed = |got: String| at.corrupt(format!("a pco chunk of {n} numbers"), got);
+    let pco = |e: pco::errors::PcoError| failed(e.to_string());
+    let (file, rest) = FileDecompressor::new(bytes).map_err(pco)?;
+    let (mut chunk, rest) = file.chunk_decompressor::<T, _>(rest).map_err(pco)?;
+    let mut page = chunk.page_decompressor(rest, n).map_err(pco)?;
+    let progress = page.read(out).map_err(pco)?;
+    if progress.n_processed != n || !progress.finished {
+        return Err(failed(format!("one of {}", progress.n_processed)));
+    }
+    match page.into_src().len() {
+        0 => Ok(()),
+        more => Err(failed(format!("{more} more bytes"))),
+    }
+}

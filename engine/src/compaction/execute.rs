@@ -1,0 +1,75 @@
+//! Merging segments into one new file.
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::Result;
+use crate::fs::Fs;
+use crate::scan::{Scan, Source};
+use crate::segment::{Segment, SegmentMeta, SegmentWriter};
+use crate::snapshot::ScanBatch;
+use crate::types::{Lsn, SeriesId, TimeRange};
+
+/// Rows in memory at a time, besides one decoded block of each input.
+const ROWS_AT_ONCE: usize = 64 << 10;
+
+/// Merges `inputs` (of one partition, oldest commits first) into the new file `path` of `level`. `None`, with the file
+/// removed, once `cancel` is set.
+///
+/// # Durability
+/// The file's bytes are synced; its name is the caller's to sync, and to publish.
+///
+/// # Errors
+/// `Io`, or `Corruption` of an input; the unfinished file is removed.
+pub(crate) fn execute(
+    fs: &dyn Fs,
+    inputs: &[Arc<Segment>],
+    path: &Path,
+    level: u8,
+    cancel: &AtomicBool,
+) -> Result<Option<SegmentMeta>> {
+    let merged = merge(fs, inputs, path, level, cancel);
+    if !matches!(merged, Ok(Some(_))) {
+        // What went wrong first is what the caller needs to hear; an orphan is removed at the next open.
+        let _ = fs.remove(path);
+    }
+    merged
+}
+
+fn merge(
+    fs: &dyn Fs,
+    inputs: &[Arc<Segment>],
+    path: &Path,
+    level: u8,
+    cancel: &AtomicBool,
+) -> Result<Option<SegmentMeta>> {
+    let metas = || inputs.iter().map(|s| s.meta());
+    let lsns =
+        (metas().map(|m| m.min_lsn).min().unwrap_or_default(), metas().map(|m| m.max_lsn).max().unwrap_or(Lsn(0)));
+    let partition = metas().map(|m| m.partition).min().unwrap_or(0);
+    let ids = series_of(inputs);
+    let sources = inputs.iter().map(|s| Source::Segment(Arc::clone(s)));
+    let mut scan = Scan::new(sources, ids.clone(), TimeRange::ALL, true, ROWS_AT_ONCE)?;
+    let mut writer = SegmentWriter::create(fs, path, partition, level, lsns)?;
+    let mut batch = ScanBatch::default();
+    while scan.next_batch(&mut batch)? {
+        if cancel.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let mut at = 0;
+        for &(index, rows) in &batch.runs {
+            let end = at + rows as usize;
+            writer.append(ids[index as usize], &batch.ts[at..end], &batch.values[at..end])?;
+            at = end;
+        }
+    }
+    writer.finish().map(Some)
+}
+
+/// Every series of `inputs`, increasing.
+fn series_of(inputs: &[Arc<Segment>]) -> Vec<SeriesId> {
+    let mut ids: Vec<SeriesId> = inputs.iter().flat_map(|s| s.series().iter()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}

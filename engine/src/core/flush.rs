@@ -1,0 +1,304 @@
+//! Flush: sealed memtables become segments, series files and a state file, with one manifest edit.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hashbrown::HashSet;
+
+use crate::catalog::write_series_file;
+use crate::error::Result;
+use crate::manifest::{Change, SeriesFile};
+use crate::memtable::{Memtable, SeriesRows, SortedRun, merge_rows};
+use crate::segment::SegmentWriter;
+use crate::types::{LabelSet, Lsn, SeriesId};
+use crate::version::LiveSegment;
+
+use super::{Core, Live, Sealed};
+
+/// Partitions written in one pass over the rows: bounds open files and buffers when old data comes in.
+const PARTITIONS_AT_ONCE: usize = 16;
+/// Partitions whose members stay in memory.
+const MEMBERS_KEPT: usize = 4;
+
+/// Which series each recently flushed partition already has.
+#[derive(Default)]
+pub(crate) struct Members(BTreeMap<i64, HashSet<SeriesId>>);
+
+/// What a flush has written and not yet told the manifest.
+#[derive(Default)]
+struct Written {
+    paths: Vec<PathBuf>,
+    numbers: Vec<u64>,
+    changes: Vec<Change>,
+    segments: Vec<Arc<LiveSegment>>,
+    /// Partition, base and series of each series file.
+    series: Vec<(i64, u32, Vec<(SeriesId, LabelSet)>)>,
+}
+
+/// A segment being written, and the series in it.
+struct PartitionWriter {
+    writer: SegmentWriter,
+    path: PathBuf,
+    series: Vec<SeriesId>,
+}
+
+impl Live {
+    /// Starts a new active memtable if the present one has commits.
+    fn seal(&mut self, now_ns: i64) {
+        if self.active.is_empty() {
+            return;
+        }
+        let next = Memtable::new(self.active.number + 1, self.lsn, now_ns);
+        let memtable = std::mem::replace(&mut self.active, next);
+        self.sealed.push(Arc::new(Sealed { memtable, state: self.state.clone() }));
+    }
+}
+
+impl Core {
+    /// See [`crate::Engine::flush`]. After a failure the memtables stay, and the next flush writes new files; only a
+    /// failed manifest edit is final.
+    pub(crate) fn flush(&self) -> Result<()> {
+        let mut members = self.flushing.lock();
+        let sealed = {
+            let mut live = self.live.lock();
+            live.seal(self.clock.now_ns());
+            live.sealed.clone()
+        };
+        if let Some(newest) = sealed.last() {
+            // Series created up to the seal: those without a sample yet must not be lost with the log either.
+            let unplaced = std::mem::take(&mut *self.unplaced.lock());
+            let mut written = Written::default();
+            if let Err(error) = self.flush_sealed(&sealed, newest, &unplaced, &mut members, &mut written) {
+                members.0.clear();
+                self.unplaced.lock().splice(..0, unplaced);
+                self.abandon(&written);
+                return Err(error);
+            }
+            self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+            self.forget_idle_series();
+        }
+        self.truncate_wal()
+    }
+
+    fn flush_sealed(
+        &self,
+        sealed: &[Arc<Sealed>],
+        newest: &Sealed,
+        unplaced: &[(SeriesId, LabelSet)],
+        members: &mut Members,
+        written: &mut Written,
+    ) -> Result<()> {
+        let mut runs: Vec<Arc<SortedRun>> = Vec::new();
+        for sealed in sealed {
+            runs.extend(sealed.memtable.runs.iter().map(Arc::clone));
+            runs.push(Arc::new(SortedRun::from_batches(&sealed.memtable.tail)));
+        }
+        let flushed = newest.memtable.lsn;
+        let first = Lsn(self.manifest.lock().contents().flushed.0 + 1);
+        let mut series = self.write_segments(&runs, (first, flushed), written)?;
+        drop(runs);
+        self.write_series_files(&mut series, unplaced, members, written)?;
+        if sealed.iter().any(|sealed| sealed.memtable.state_changed) {
+            let number = self.new_file_number();
+            written.numbers.push(number);
+            let path = self.layout.state_file(number);
+            written.paths.push(path.clone());
+            newest.state.write_file(&*self.fs, &path, flushed)?;
+            written.changes.push(Change::StateFile(number));
+        }
+        self.commit_flush(flushed, sealed, written)
+    }
+
+    /// Writes a segment for each partition and returns the series of each.
+    fn write_segments(
+        &self,
+        runs: &[Arc<SortedRun>],
+        lsns: (Lsn, Lsn),
+        written: &mut Written,
+    ) -> Result<BTreeMap<i64, Vec<SeriesId>>> {
+        let partitions = self.partitions_of(runs);
+        let mut series = BTreeMap::new();
+        for partitions in partitions.chunks(PARTITIONS_AT_ONCE) {
+            let mut writers: BTreeMap<i64, PartitionWriter> = BTreeMap::new();
+            for &partition in partitions {
+                let dir = self.layout.partition(partition);
+                if !self.fs.exists(&dir)? {
+                    self.fs.create_dir(&dir)?;
+                    self.fs.sync_dir(&self.layout.partitions())?;
+                }
+                let number = self.new_file_number();
+                written.numbers.push(number);
+                let path = self.layout.segment_file(partition, number);
+                written.paths.push(path.clone());
+                let writer = SegmentWriter::create(&*self.fs, &path, partition, 0, lsns)?;
+                writers.insert(partition, PartitionWriter { writer, path, series: Vec::new() });
+            }
+            merge_rows(runs, |rows| self.append_rows(&rows, &mut writers))?;
+            for (partition, open) in writers {
+                let meta = open.writer.finish()?;
+                self.fs.sync_dir(&self.layout.partition(partition))?;
+                written.segments.push(LiveSegment::open(&self.fs, open.path, &meta)?);
+                written.changes.push(Change::AddSegment(meta));
+                series.insert(partition, open.series);
+            }
+        }
+        Ok(series)
+    }
+
+    /// The partitions that rows of `runs` lie in, in order.
+    fn partitions_of(&self, runs: &[Arc<SortedRun>]) -> Vec<i64> {
+        let mut partitions = std::collections::BTreeSet::new();
+        let mut within = None;
+        for &ts in runs.iter().flat_map(|run| &run.ts) {
+            if within.is_none_or(|range: crate::types::TimeRange| !range.contains(ts)) {
+                let partition = self.partitioning.of(ts);
+                partitions.insert(partition);
+                within = Some(self.partitioning.range(partition));
+            }
+        }
+        partitions.into_iter().collect()
+    }
+
+    /// Gives each of the open writers its part of a series.
+    fn append_rows(&self, rows: &SeriesRows<'_>, writers: &mut BTreeMap<i64, PartitionWriter>) -> Result<()> {
+        let mut at = 0;
+        while let Some(&ts) = rows.ts.get(at) {
+            let partition = self.partitioning.of(ts);
+            let end = self.partitioning.range(partition).end;
+            let until = at + rows.ts[at..].partition_point(|&ts| ts <= end);
+            if let Some(open) = writers.get_mut(&partition) {
+                open.writer.append(rows.series, &rows.ts[at..until], &rows.values[at..until])?;
+                open.series.push(rows.series);
+            }
+            at = until;
+        }
+        Ok(())
+    }
+
+    /// Writes the series that are new to each partition; those without a sample go with the newest partition.
+    fn write_series_files(
+        &self,
+        series: &mut BTreeMap<i64, Vec<SeriesId>>,
+        unplaced: &[(SeriesId, LabelSet)],
+        members: &mut Members,
+        written: &mut Written,
+    ) -> Result<()> {
+        if !unplaced.is_empty() {
+            let home = match series.last_key_value() {
+                Some((&partition, _)) => partition,
+                None => self.live.lock().version.partitions.last_key_value().map_or(0, |(&partition, _)| partition),
+            };
+            let placed: HashSet<SeriesId> = series.values().flatten().copied().collect();
+            let homeless = unplaced.iter().map(|pair| pair.0).filter(|id| !placed.contains(id));
+            let at_home = series.entry(home).or_default();
+            at_home.extend(homeless);
+            at_home.sort_unstable();
+        }
+        for (&partition, ids) in &*series {
+            if !members.0.contains_key(&partition) {
+                let known = self.catalogue.partition_ids(partition)?;
+                members.0.insert(partition, known.into_iter().collect());
+            }
+            let known = members.0.entry(partition).or_default();
+            let new: Vec<SeriesId> = ids.iter().copied().filter(|id| !known.contains(id)).collect();
+            if new.is_empty() {
+                continue;
+            }
+            let mut new = self.labels_of(&new)?;
+            let base = self.manifest.lock().contents().series_in(partition);
+            let dir = self.layout.partition(partition);
+            if !self.fs.exists(&dir)? {
+                self.fs.create_dir(&dir)?;
+                self.fs.sync_dir(&self.layout.partitions())?;
+            }
+            let number = self.new_file_number();
+            written.numbers.push(number);
+            let path = self.layout.series_file(partition, number);
+            written.paths.push(path.clone());
+            write_series_file(&*self.fs, &path, &mut new)?;
+            let file = SeriesFile { partition, number, base, series: new.len() as u32, edit: 0 };
+            written.changes.push(Change::AddSeriesFile(file));
+            known.extend(new.iter().map(|pair| pair.0));
+            written.series.push((partition, base, new));
+        }
+        while members.0.len() > MEMBERS_KEPT {
+            members.0.pop_first();
+        }
+        Ok(())
+    }
+
+    /// The manifest edit, then what readers see.
+    fn commit_flush(&self, flushed: Lsn, sealed: &[Arc<Sealed>], written: &mut Written) -> Result<()> {
+        let claims = self.claims.lock().clone();
+        let mut changes = std::mem::take(&mut written.changes);
+        let mut old_state = None;
+        let edit = self.edit(|manifest| {
+            let old = manifest.contents();
+            if changes.iter().any(|change| matches!(change, Change::StateFile(_))) {
+                old_state = old.state_file.map(|number| self.layout.state_file(number));
+            }
+            changes.extend(old_state.iter().map(|path| Change::Removed(self.layout.name_of(path))));
+            changes.push(Change::Claims(claims));
+            changes.push(Change::Flushed(flushed));
+            changes.push(Change::NextFile(self.finish_files(&written.numbers)));
+            changes
+        });
+        // Once the edit was tried, its files may be part of the store: they are no longer ours to delete.
+        written.paths.clear();
+        let edit = edit?;
+        // The catalogue before the version: who sees a partition's new series must find their postings.
+        let indexed = self.index(edit, &written.series);
+        {
+            let mut live = self.live.lock();
+            let mut version = (*live.version).clone();
+            for (partition, base, series) in &written.series {
+                version.partitions.entry(*partition).or_default().series = base + series.len() as u32;
+            }
+            written.segments.drain(..).for_each(|segment| version.add(segment));
+            live.version = Arc::new(version);
+            live.sealed.retain(|memtable| !sealed.iter().any(|flushed| Arc::ptr_eq(flushed, memtable)));
+        }
+        let bytes = sealed.iter().map(|sealed| sealed.memtable.bytes).sum();
+        self.memtable_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(path) = old_state
+            && let Err(error) = self.fs.remove(&path)
+        {
+            tracing::warn!(%error, "cannot delete a replaced state file");
+        }
+        self.compactor.wake();
+        // Without its postings a flushed series could not be found: better to stop than to answer less.
+        indexed.inspect_err(|error| self.queue.set_poison(error))
+    }
+
+    fn index(&self, edit: u64, files: &[(i64, u32, Vec<(SeriesId, LabelSet)>)]) -> Result<()> {
+        for (partition, base, series) in files {
+            self.catalogue.add_series(*partition, *base, series)?;
+        }
+        self.catalogue.set_filled(edit)
+    }
+
+    /// Deletes the files of an interrupted flush or compaction.
+    pub(super) fn give_up(&self, paths: &[PathBuf], numbers: &[u64]) {
+        for path in paths {
+            if self.fs.exists(path).unwrap_or(false)
+                && let Err(error) = self.fs.remove(path)
+            {
+                tracing::warn!(%error, "cannot delete an unfinished file; the next open will");
+            }
+        }
+        self.finish_files(numbers);
+    }
+
+    fn abandon(&self, written: &Written) {
+        self.give_up(&written.paths, &written.numbers);
+    }
+
+    /// Deletes log files that nothing needs.
+    fn truncate_wal(&self) -> Result<()> {
+        let flushed = self.manifest.lock().contents().flushed;
+        let claimed = self.claims.lock().values().copied().min().unwrap_or(Lsn(u64::MAX));
+        let retained_max = self.config.wal_retained_bytes_max;
+        self.wal_files.truncate(&*self.fs, &self.layout.wal(), flushed.0, claimed.0, retained_max)
+    }
+}

@@ -1,0 +1,259 @@
+//! The inside of an open store: what all threads share, and the operations on it.
+//!
+//! ```text
+//!  writers --> CommitQueue --> commit thread --> Live { memtables, state, feed, version, position }
+//!                                                 ^ snapshot copies it      ^ flush, compaction replace parts
+//! ```
+//! Lock order, outermost first: `flushing` or `compacting`, `creating`, `manifest`, `head`, `live`. None but the first
+//! two is held during I/O, except `manifest` for the edit itself.
+mod compact;
+mod flush;
+mod recovery;
+mod series;
+mod threads;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use crate::catalog::{Catalogue, Head, KeyCache};
+use crate::clock::Clock;
+use crate::config::EngineConfig;
+use crate::error::{Error, Result};
+use crate::feed::{Commit, Ring};
+use crate::fs::Fs;
+use crate::layout::Layout;
+use crate::manifest::Manifest;
+use crate::memtable::{CommittedBatch, Memtable, Tidy};
+use crate::partition::Partitioning;
+use crate::state::StateMap;
+use crate::types::{LabelSet, Lsn, SeriesId};
+use crate::version::Version;
+use crate::wal::{CommitQueue, WalFiles, encode_batch};
+use crate::write_batch::WriteBatch;
+
+pub use crate::wal::CommitHandle;
+pub use recovery::ReplayProgress;
+pub(crate) use recovery::open;
+pub(crate) use threads::{Threads, Wakeup};
+
+/// A memtable that takes no more commits, with the keyed state after its last one.
+#[derive(Clone)]
+pub(crate) struct Sealed {
+    pub(crate) memtable: Memtable,
+    state: StateMap,
+}
+
+/// What a snapshot sees.
+pub(crate) struct Live {
+    /// Newest visible commit.
+    pub(crate) lsn: Lsn,
+    pub(crate) active: Memtable,
+    /// Oldest first; flushed together.
+    pub(crate) sealed: Vec<Arc<Sealed>>,
+    pub(crate) state: StateMap,
+    pub(crate) version: Arc<Version>,
+    ring: Ring,
+}
+
+/// Numbers of files being written, so that an interrupted write can be told from a finished one.
+#[derive(Debug, Default)]
+struct FileNumbers {
+    next: u64,
+    unfinished: BTreeSet<u64>,
+}
+
+/// Counters since open.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) samples: AtomicU64,
+    pub(crate) batches: AtomicU64,
+    pub(crate) flushes: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+}
+
+/// See the module.
+pub(crate) struct Core {
+    pub(crate) config: EngineConfig,
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) layout: Layout,
+    pub(crate) partitioning: Partitioning,
+    pub(crate) live: Mutex<Live>,
+    pub(crate) head: Arc<RwLock<Head>>,
+    pub(crate) keys: KeyCache,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) queue: Arc<CommitQueue>,
+    pub(crate) wal_files: WalFiles,
+    pub(crate) newest: watch::Sender<Lsn>,
+    pub(crate) counters: Counters,
+    /// Wakes the thread that sorts, the one that flushes, the one that compacts.
+    pub(crate) tidier: Wakeup,
+    pub(crate) flusher: Wakeup,
+    pub(crate) compactor: Wakeup,
+    manifest: Mutex<Manifest>,
+    numbers: Mutex<FileNumbers>,
+    /// Bytes in memtables.
+    memtable_bytes: AtomicUsize,
+    /// Series not yet in the log.
+    pending: Mutex<Vec<(SeriesId, LabelSet)>>,
+    /// Series not yet in a series file.
+    unplaced: Mutex<Vec<(SeriesId, LabelSet)>>,
+    /// Held while a series is created.
+    creating: Mutex<()>,
+    flushing: Mutex<flush::Members>,
+    compacting: Mutex<()>,
+    claims: Mutex<BTreeMap<String, Lsn>>,
+    /// When idle series were last looked for.
+    evicted_ns: AtomicI64,
+}
+
+impl Core {
+    /// See [`crate::Engine::write`].
+    pub(crate) fn write(&self, batch: WriteBatch) -> Result<CommitHandle> {
+        if batch.ts.len() != batch.series.len() || batch.values.len() != batch.series.len() {
+            return Err(Error::Invalid(format!(
+                "columns of a batch must have equal length, not {} series, {} timestamps, {} values",
+                batch.series.len(),
+                batch.ts.len(),
+                batch.values.len()
+            )));
+        }
+        if self.memtable_bytes() >= self.config.memtable_total_bytes_max {
+            self.flusher.wake();
+            return Err(Error::Unavailable("memtables are full until a flush ends; retry after a moment".into()));
+        }
+        self.touch(&batch.series)?;
+        let encoded = encode_batch(&batch)?;
+        self.queue.push(Arc::new(batch), encoded)
+    }
+
+    /// Makes durable commits visible, in order.
+    pub(crate) fn publish(&self, commits: Vec<CommittedBatch>) {
+        let (batches, mut samples) = (commits.len() as u64, 0);
+        let now_ns = self.clock.now_ns();
+        let (lsn, crowded) = {
+            let mut live = self.live.lock();
+            for commit in commits {
+                samples += commit.batch.len() as u64;
+                self.add(&mut live, commit, now_ns);
+            }
+            (live.lsn, live.active.tidy(self.config.memtable_run_rows).is_some())
+        };
+        self.counters.samples.fetch_add(samples, Ordering::Relaxed);
+        self.counters.batches.fetch_add(batches, Ordering::Relaxed);
+        self.newest.send_replace(lsn);
+        if crowded && self.config.background {
+            self.tidier.wake();
+        } else if crowded {
+            self.tidy();
+        }
+        if self.memtable_bytes() >= self.config.memtable_bytes_max {
+            self.flusher.wake();
+        }
+    }
+
+    fn add(&self, live: &mut Live, commit: CommittedBatch, now_ns: i64) {
+        let commit = Arc::new(commit);
+        live.state.apply(&commit.batch.state);
+        live.lsn = commit.lsn;
+        live.ring.push(Arc::clone(&commit));
+        let bytes = live.active.push(commit, now_ns);
+        self.memtable_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Sorts what has piled up in the active memtable, without holding up commits.
+    pub(crate) fn tidy(&self) {
+        loop {
+            let work = {
+                let live = self.live.lock();
+                live.active.tidy(self.config.memtable_run_rows).map(|tidy| (live.active.number, tidy))
+            };
+            let Some((number, tidy)) = work else { return };
+            let run = Tidy::execute(&tidy);
+            let mut live = self.live.lock();
+            // Only this function changes the old part of the active memtable; but a flush may have sealed it meanwhile.
+            if live.active.number == number {
+                live.active.apply(&tidy, run);
+            }
+        }
+    }
+
+    /// Bytes in memtables.
+    pub(crate) fn memtable_bytes(&self) -> usize {
+        self.memtable_bytes.load(Ordering::Relaxed)
+    }
+
+    /// See [`crate::Engine::read_commits`].
+    pub(crate) fn read_commits(&self, after: Lsn, through: Lsn, rows_max: usize) -> Result<Vec<Commit>> {
+        let through = {
+            let live = self.live.lock();
+            let through = through.min(live.lsn);
+            if after >= through {
+                return Ok(Vec::new());
+            }
+            if let Some(commits) = live.ring.read(after, through, rows_max) {
+                return Ok(commits);
+            }
+            through
+        };
+        let commits = self.wal_files.read(&*self.fs, after.0, through.0, rows_max)?;
+        Ok(commits.into_iter().map(|commit| Commit { lsn: commit.lsn, batch: commit.batch }).collect())
+    }
+
+    /// See [`crate::Engine::retain_wal`].
+    pub(crate) fn retain_wal(&self, consumer: &str, position: Option<Lsn>) {
+        let claims = {
+            let mut claims = self.claims.lock();
+            let before = match position {
+                Some(position) => claims.insert(consumer.to_owned(), position),
+                None => claims.remove(consumer),
+            };
+            if before.is_some() == position.is_some() {
+                return;
+            }
+            claims.clone()
+        };
+        // A new claim must hold over a crash before its owner can ask again; moves are stored by the next flush, and
+        // until then the older position only keeps more.
+        if let Err(error) = self.edit(|_| vec![crate::manifest::Change::Claims(claims)]) {
+            tracing::error!(%error, consumer, "cannot store a claim on the log");
+        }
+    }
+
+    /// Commits one manifest edit; a failure is final.
+    fn edit(&self, changes: impl FnOnce(&Manifest) -> Vec<crate::manifest::Change>) -> Result<u64> {
+        let mut manifest = self.manifest.lock();
+        if let Some(cause) = self.queue.poison() {
+            return Err(Error::Unavailable(format!("refused after a final fault ({cause}); open the store again")));
+        }
+        let changes = changes(&manifest);
+        manifest.commit(&changes).inspect_err(|error| self.queue.set_poison(error))
+    }
+
+    fn new_file_number(&self) -> u64 {
+        let mut numbers = self.numbers.lock();
+        let number = numbers.next;
+        numbers.next += 1;
+        numbers.unfinished.insert(number);
+        number
+    }
+
+    /// Marks files as part of the store or given up; returns the number from which on unreferenced files are left-overs.
+    fn finish_files(&self, finished: &[u64]) -> u64 {
+        let mut numbers = self.numbers.lock();
+        for number in finished {
+            numbers.unfinished.remove(number);
+        }
+        numbers.unfinished.first().copied().unwrap_or(numbers.next)
+    }
+
+    /// Series ever created, active series.
+    pub(crate) fn series_counts(&self) -> (u64, u64) {
+        let head = self.head.read();
+        (head.series_count(), head.active() as u64)
+    }
+}

@@ -1,0 +1,239 @@
+//! Opening a store: what the manifest says, the catalogue caught up, the log replayed.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::path::Path;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use crate::catalog::{Catalogue, Head, KeyCache, read_series_file};
+use crate::clock::Clock;
+use crate::config::EngineConfig;
+use crate::error::{Error, Result};
+use crate::feed::Ring;
+use crate::fs::{Fs, LockGuard};
+use crate::layout::{Layout, file_number};
+use crate::manifest::{Contents, Manifest};
+use crate::memtable::{CommittedBatch, Memtable};
+use crate::partition::Partitioning;
+use crate::state::StateMap;
+use crate::types::{LabelSet, Lsn, SeriesId};
+use crate::version::{LiveSegment, Version};
+use crate::wal::{CommitQueue, Replayed, WalFiles, Writer, replay};
+
+use super::flush::Members;
+use super::{Core, Counters, FileNumbers, Live, Threads, Wakeup};
+
+/// How far the replay of an open has come; watch it from another thread.
+#[derive(Debug, Default)]
+pub struct ReplayProgress {
+    /// Bytes of log done.
+    pub done: AtomicU64,
+    /// Bytes of log in all; 0 until known.
+    pub total: AtomicU64,
+}
+
+/// Opens the store, replays the log and starts the threads.
+pub(crate) fn open(
+    config: EngineConfig,
+    fs: Arc<dyn Fs>,
+    clock: Arc<dyn Clock>,
+    progress: &ReplayProgress,
+) -> Result<(Arc<Core>, Threads, LockGuard)> {
+    let layout = Layout::new(&config.data_dir);
+    let width_ns = i64::try_from(config.partition_width.as_nanos()).unwrap_or(i64::MAX);
+    if width_ns < 1 {
+        return Err(Error::Invalid("the partition width must be at least a nanosecond".into()));
+    }
+    fs.create_dir(&layout.root)?;
+    let lock = fs.lock(&layout.lock())?;
+    for dir in [layout.wal(), layout.state(), layout.partitions()] {
+        fs.create_dir(&dir)?;
+    }
+    fs.sync_dir(&layout.root)?;
+    let manifest = Manifest::open(Arc::clone(&fs), &layout.root, width_ns)?;
+    let contents = manifest.contents().clone();
+    let next_file = remove_left_overs(&*fs, &layout, &contents)?;
+    let version = load_version(&fs, &layout, &contents)?;
+    let state = load_state(&*fs, &layout, &contents)?;
+    let (catalogue, head) = open_catalogue(&*fs, &layout, &contents, manifest.number())?;
+    let now_ns = clock.now_ns();
+    let core = Arc::new(Core {
+        live: Mutex::new(Live {
+            lsn: contents.flushed,
+            active: Memtable::new(0, contents.flushed, now_ns),
+            sealed: Vec::new(),
+            state,
+            version: Arc::new(version),
+            ring: Ring::new(config.feed_bytes_max),
+        }),
+        queue: Arc::new(CommitQueue::new(config.commit_queue_bytes_max)),
+        head: Arc::new(RwLock::new(head)),
+        keys: KeyCache::new(),
+        catalogue: Arc::new(catalogue),
+        wal_files: WalFiles::default(),
+        newest: watch::Sender::new(contents.flushed),
+        counters: Counters::default(),
+        tidier: Wakeup::default(),
+        flusher: Wakeup::default(),
+        compactor: Wakeup::default(),
+        manifest: Mutex::new(manifest),
+        numbers: Mutex::new(FileNumbers { next: next_file, ..FileNumbers::default() }),
+        memtable_bytes: AtomicUsize::new(0),
+        pending: Mutex::default(),
+        unplaced: Mutex::default(),
+        creating: Mutex::new(()),
+        flushing: Mutex::new(Members::default()),
+        compacting: Mutex::new(()),
+        claims: Mutex::new(contents.claims),
+        evicted_ns: AtomicI64::new(now_ns),
+        partitioning: Partitioning { width_ns },
+        config,
+        fs,
+        clock,
+        layout,
+    });
+    let lsn = core.replay(contents.flushed, progress)?;
+    let dir = core.layout.wal();
+    let writer = Writer::open(Arc::clone(&core.fs), &dir, core.wal_files.clone(), lsn.0 + 1, core.config.wal_segment_bytes)?;
+    core.newest.send_replace(lsn);
+    let threads = Threads::start(&core, writer, lsn)?;
+    Ok((core, threads, lock))
+}
+
+/// Deletes files that the manifest has removed and those of interrupted work; returns the next free file number.
+///
+/// An unreferenced file that is neither is left alone: it was not proved worthless.
+fn remove_left_overs(fs: &dyn Fs, layout: &Layout, contents: &Contents) -> Result<u64> {
+    let mut referenced: hashbrown::HashSet<std::path::PathBuf> =
+        contents.segments.values().map(|meta| layout.partition(meta.partition).join(&meta.file)).collect();
+    referenced.extend(contents.series_files.iter().map(|file| layout.series_file(file.partition, file.number)));
+    referenced.extend(contents.state_file.map(|number| layout.state_file(number)));
+    let mut dirs = vec![layout.state()];
+    for name in fs.list(&layout.partitions())? {
+        if name.parse::<i64>().is_ok() {
+            dirs.push(layout.partitions().join(name));
+        }
+    }
+    let mut next_file = contents.next_file.max(1);
+    for dir in dirs {
+        for name in fs.list(&dir)? {
+            let path = dir.join(&name);
+            let Some(number) = file_number(&name) else {
+                if name.ends_with(".tmp") {
+                    fs.remove(&path)?;
+                }
+                continue;
+            };
+            next_file = next_file.max(number + 1);
+            if referenced.contains(&path) {
+                continue;
+            }
+            if number >= contents.next_file || contents.removed.contains(&layout.name_of(&path)) {
+                fs.remove(&path)?;
+            } else {
+                tracing::warn!(path = %path.display(), "this file is not part of the store and is left alone");
+            }
+        }
+    }
+    Ok(next_file)
+}
+
+fn load_version(fs: &Arc<dyn Fs>, layout: &Layout, contents: &Contents) -> Result<Version> {
+    let mut version = Version::default();
+    for meta in contents.segments.values() {
+        let path = layout.partition(meta.partition).join(&meta.file);
+        version.add(LiveSegment::open(fs, path, meta)?);
+    }
+    for file in &contents.series_files {
+        version.partitions.entry(file.partition).or_default().series = contents.series_in(file.partition);
+    }
+    Ok(version)
+}
+
+fn load_state(fs: &dyn Fs, layout: &Layout, contents: &Contents) -> Result<StateMap> {
+    let Some(number) = contents.state_file else { return Ok(StateMap::default()) };
+    let path = layout.state_file(number);
+    let (state, lsn) = StateMap::read_file(fs, &path)?;
+    if lsn > contents.flushed {
+        let (expected, got) = (format!("state as of commit {} or before", contents.flushed.0), lsn.0.to_string());
+        return Err(Error::Corruption { path, offset: 0, expected, got });
+    }
+    Ok(state)
+}
+
+/// Opens the catalogue, fills in what series files newer than it say, and loads the metrics.
+fn open_catalogue(fs: &dyn Fs, layout: &Layout, contents: &Contents, edit: u64) -> Result<(Catalogue, Head)> {
+    let (catalogue, filled) = Catalogue::open(&layout.catalogue(), fs.is_local(), edit)?;
+    let mut files: Vec<_> = contents.series_files.iter().filter(|file| file.edit > filled).collect();
+    files.sort_unstable_by_key(|file| (file.edit, file.partition, file.base));
+    for file in files {
+        let path = layout.series_file(file.partition, file.number);
+        let series = read_series_file(fs, &path)?;
+        if series.len() as u64 != u64::from(file.series) {
+            let (expected, got) = (format!("{} series, as the manifest says", file.series), series.len().to_string());
+            return Err(Error::Corruption { path, offset: 0, expected, got });
+        }
+        catalogue.add_series(file.partition, file.base, &series)?;
+    }
+    catalogue.set_filled(edit)?;
+    let mut head = Head::default();
+    for (ordinal, metric) in catalogue.metrics()? {
+        let names = metric.label_names.iter().map(String::as_str);
+        head.restore_metric(ordinal, &metric.name, metric.series_count, names);
+    }
+    Ok((catalogue, head))
+}
+
+impl Core {
+    /// Brings back what the log holds beyond the segments; returns the newest commit.
+    fn replay(&self, flushed: Lsn, progress: &ReplayProgress) -> Result<Lsn> {
+        let dir = self.layout.wal();
+        replay(&*self.fs, &dir, flushed, &self.wal_files, |replayed| {
+            match replayed {
+                Replayed::Definitions(series) => self.restore_series(series, &dir)?,
+                Replayed::Batch(lsn, batch) => {
+                    self.touch(&batch.series).map_err(|error| Error::Corruption {
+                        path: dir.clone(),
+                        offset: 0,
+                        expected: format!("definitions of all series of commit {}", lsn.0),
+                        got: error.to_string(),
+                    })?;
+                    let commit = CommittedBatch { lsn, batch: Arc::new(batch) };
+                    {
+                        let mut live = self.live.lock();
+                        self.add(&mut live, commit, self.clock.now_ns());
+                    }
+                    self.tidy();
+                    // Recovery needs no more memory than running does.
+                    if self.memtable_bytes() >= self.config.memtable_bytes_max {
+                        self.flush()?;
+                    }
+                }
+                Replayed::Progress(done, total) => {
+                    progress.total.store(total, Ordering::Relaxed);
+                    progress.done.store(done, Ordering::Relaxed);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn restore_series(&self, series: Vec<(SeriesId, LabelSet)>, dir: &Path) -> Result<()> {
+        let ids: Vec<SeriesId> = series.iter().map(|pair| pair.0).collect();
+        let placed = self.catalogue.labels_of(&ids)?;
+        let mut head = self.head.write();
+        for ((id, labels), placed) in series.into_iter().zip(placed) {
+            match placed {
+                Some(known) if known == labels => {}
+                Some(known) => {
+                    let (expected, got) = (format!("series {} to be {known:?}", id.0), format!("{labels:?}"));
+                    return Err(Error::Corruption { path: dir.to_owned(), offset: 0, expected, got });
+                }
+                None => self.unplaced.lock().push((id, labels.clone())),
+            }
+            head.activate(id, labels);
+        }
+        Ok(())
+    }
+}

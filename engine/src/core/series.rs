@@ -1,0 +1,112 @@
+//! Finding and creating series.
+use crate::error::{Error, Result};
+use crate::types::{LabelSet, SeriesId};
+
+use super::Core;
+
+/// Series idle for this long are forgotten by the head index; the catalogue still knows them.
+const IDLE_NS: i64 = 3_600_000_000_000;
+
+impl Core {
+    /// See [`crate::Engine::resolve_keyed`].
+    pub(crate) fn resolve_keyed(&self, key: u128, labels: &LabelSet) -> Result<SeriesId> {
+        let id = self.resolve(labels)?;
+        self.keys.insert(key, id);
+        Ok(id)
+    }
+
+    /// See [`crate::Engine::resolve`].
+    pub(crate) fn resolve(&self, labels: &LabelSet) -> Result<SeriesId> {
+        if let Some(id) = self.head.read().id_of(labels) {
+            return Ok(id);
+        }
+        let _creating = self.creating.lock();
+        let known_metric = {
+            let head = self.head.read();
+            if let Some(id) = head.id_of(labels) {
+                return Ok(id);
+            }
+            head.metric(labels.metric_name()).is_some()
+        };
+        // Every metric is in memory, so a series of a new one cannot be on disk.
+        if known_metric && let Some(id) = self.catalogue.id_of(labels)? {
+            self.head.write().activate(id, labels.clone());
+            return Ok(id);
+        }
+        let mut head = self.head.write();
+        if head.active() >= self.config.active_series_max {
+            return Err(Error::Limit(format!(
+                "{} series are active, the most allowed; send fewer label combinations or raise the limit",
+                head.active()
+            )));
+        }
+        let id = head.next_id(labels).ok_or_else(|| Error::Limit("no more series numbers for this metric".into()))?;
+        // Pending before the id can be seen: whoever commits a batch with it also commits its definition.
+        self.pending.lock().push((id, labels.clone()));
+        self.unplaced.lock().push((id, labels.clone()));
+        head.activate(id, labels.clone());
+        Ok(id)
+    }
+
+    /// Marks series as in use, so that `select` finds their samples in memtables; brings forgotten ones back.
+    pub(super) fn touch(&self, ids: &[SeriesId]) -> Result<()> {
+        let mut missing = self.head.read().touch(ids);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        let labels = self.catalogue.labels_of(&missing)?;
+        let mut head = self.head.write();
+        for (id, labels) in missing.into_iter().zip(labels) {
+            match labels {
+                Some(labels) => head.activate(id, labels),
+                None => return Err(Error::Invalid(format!("series {} does not exist; resolve its labels first", id.0))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the series that are not in the log yet.
+    pub(super) fn take_pending(&self) -> Vec<(SeriesId, LabelSet)> {
+        std::mem::take(&mut *self.pending.lock())
+    }
+
+    /// The labels of `ids`, from memory or disk.
+    pub(super) fn labels_of(&self, ids: &[SeriesId]) -> Result<Vec<(SeriesId, LabelSet)>> {
+        let mut found = Vec::with_capacity(ids.len());
+        let mut missing = Vec::new();
+        {
+            let head = self.head.read();
+            for &id in ids {
+                match head.labels_of(id) {
+                    Some(labels) => found.push((id, labels.clone())),
+                    None => missing.push(id),
+                }
+            }
+        }
+        for (&id, labels) in missing.iter().zip(self.catalogue.labels_of(&missing)?) {
+            let labels = labels.ok_or_else(|| Error::Catalogue(format!("no labels for series {}", id.0)))?;
+            found.push((id, labels));
+        }
+        found.sort_unstable_by_key(|pair| pair.0);
+        Ok(found)
+    }
+
+    /// After a flush: forgets series that were idle since the last time, at most once an hour.
+    ///
+    /// Each series in a memtable was touched after the previous call: everything written before that has been flushed.
+    pub(super) fn forget_idle_series(&self) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let now = self.clock.now_ns();
+        if now.saturating_sub(self.evicted_ns.load(Relaxed)) < IDLE_NS {
+            return;
+        }
+        self.evicted_ns.store(now, Relaxed);
+        let evicted = self.head.write().evict_idle();
+        if !evicted.is_empty() {
+            self.keys.evict(&evicted);
+            tracing::info!(series = evicted.len(), "forgot idle series");
+        }
+    }
+}

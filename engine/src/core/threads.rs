@@ -1,0 +1,153 @@
+//! The threads of an open store.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::types::Lsn;
+use crate::wal::{GroupCommit, Writer};
+
+use super::Core;
+
+/// How often ages are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Lets one thread sleep until there is work.
+#[derive(Debug, Default)]
+pub(crate) struct Wakeup {
+    woken: Mutex<bool>,
+    changed: Condvar,
+    stopped: AtomicBool,
+}
+
+impl Wakeup {
+    pub(crate) fn wake(&self) {
+        *self.woken.lock() = true;
+        self.changed.notify_one();
+    }
+    /// Ends the thread that waits.
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.wake();
+    }
+    /// Sleeps until woken or for `at_most`; `false` when the thread must end.
+    fn wait(&self, at_most: Duration) -> bool {
+        let mut woken = self.woken.lock();
+        if !*woken {
+            self.changed.wait_for(&mut woken, at_most);
+        }
+        *woken = false;
+        !self.stopped.load(Ordering::Acquire)
+    }
+    /// Whether the thread must end.
+    pub(super) fn stopped(&self) -> &AtomicBool {
+        &self.stopped
+    }
+}
+
+/// The commit thread and the background threads; stopped one after the other.
+#[derive(Default)]
+pub(crate) struct Threads {
+    commit: Mutex<Option<JoinHandle<()>>>,
+    background: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Threads {
+    /// Starts the commit thread, which continues after `lsn`, and the background threads if they are wanted.
+    pub(super) fn start(core: &Arc<Core>, writer: Writer, lsn: Lsn) -> Result<Self> {
+        let threads = Self::default();
+        let (pending, publisher) = (Arc::clone(core), Arc::clone(core));
+        let commit = GroupCommit {
+            queue: Arc::clone(&core.queue),
+            writer,
+            clock: Arc::clone(&core.clock),
+            window: core.config.group_commit_window,
+            sync_every_commit: core.config.sync_every_commit,
+            take_definitions: move || pending.take_pending(),
+            publish: move |commits| publisher.publish(commits),
+        };
+        *threads.commit.lock() = Some(spawn("commit", move || commit.run(lsn.0 + 1))?);
+        if core.config.background {
+            let mut background = threads.background.lock();
+            let each: [(&str, fn(&Core)); 3] = [("sort", sort), ("flush", flush), ("compact", compact)];
+            for (name, run) in each {
+                let core = Arc::clone(core);
+                background.push(spawn(name, move || run(&core))?);
+            }
+        }
+        Ok(threads)
+    }
+
+    /// Commits what is queued and ends the commit thread.
+    pub(crate) fn stop_commits(&self, core: &Core) {
+        core.queue.close();
+        join(self.commit.lock().take());
+    }
+
+    /// Ends the background threads.
+    pub(crate) fn stop_background(&self, core: &Core) {
+        core.tidier.stop();
+        core.flusher.stop();
+        core.compactor.stop();
+        self.background.lock().drain(..).for_each(|thread| join(Some(thread)));
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the one place where the engine starts threads")]
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let thread = std::thread::Builder::new().name(format!("engine-{name}"));
+    thread.spawn(run).map_err(|e| Error::Unavailable(format!("cannot start a thread: {e}")))
+}
+
+fn join(thread: Option<JoinHandle<()>>) {
+    if thread.is_some_and(|thread| thread.join().is_err()) {
+        tracing::error!("an engine thread panicked");
+    }
+}
+
+fn sort(core: &Core) {
+    while core.tidier.wait(Duration::from_secs(60)) {
+        core.tidy();
+    }
+}
+
+fn flush(core: &Core) {
+    while core.flusher.wait(TICK) {
+        if core.flush_is_due()
+            && let Err(error) = core.flush()
+        {
+            if core.queue.poison().is_none() {
+                tracing::warn!(%error, "flush failed; its rows stay in memory and in the log");
+            }
+            // A full disk does not empty itself in a second.
+            if !core.flusher.wait(10 * TICK) {
+                return;
+            }
+        }
+    }
+}
+
+fn compact(core: &Core) {
+    while core.compactor.wait(30 * TICK) {
+        match core.compact() {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Unavailable => {}
+            Err(error) => tracing::warn!(%error, "compaction failed; the segments it read stay"),
+        }
+    }
+}
+
+impl Core {
+    fn flush_is_due(&self) -> bool {
+        if self.queue.poison().is_some() {
+            return false;
+        }
+        let age_max = i64::try_from(self.config.memtable_age_max.as_nanos()).unwrap_or(i64::MAX);
+        let live = self.live.lock();
+        let old = !live.active.is_empty() && self.clock.now_ns().saturating_sub(live.active.since_ns) >= age_max;
+        old || !live.sealed.is_empty() || live.active.bytes >= self.config.memtable_bytes_max
+    }
+}

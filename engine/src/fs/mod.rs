@@ -1,0 +1,120 @@
+//! Files, behind a trait: the only module of the engine that touches them (RocksDB does its own I/O in its own folder,
+//! and nothing in it is the only copy of a fact).
+//!
+//! Publishing a file is always: write, [`File::sync`], [`Fs::rename`], [`Fs::sync_dir`].
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+mod fault;
+mod os;
+
+pub use fault::{FaultFs, FaultPlan};
+pub use os::OsFs;
+
+/// A file being written. Bytes go at its end.
+pub trait File: Send + Sync {
+    /// Appends all of `bytes`.
+    ///
+    /// # Errors
+    /// `Io`; how much was written is then unknown.
+    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+    /// Returns once everything appended is on stable storage (`fdatasync`).
+    ///
+    /// # Errors
+    /// `Io`; the file must then be abandoned: a second sync that succeeds would prove nothing.
+    fn sync(&mut self) -> Result<()>;
+}
+
+/// The contents of a file, mapped or copied.
+#[derive(Clone)]
+pub struct Mapped(Arc<dyn Deref<Target = [u8]> + Send + Sync>);
+
+impl Mapped {
+    /// Wraps bytes that do not change.
+    pub fn new(bytes: impl Deref<Target = [u8]> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(bytes))
+    }
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Mapped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mapped({} bytes)", self.len())
+    }
+}
+
+/// Held while this process owns a store; dropping it releases the lock.
+pub struct LockGuard(#[allow(dead_code, reason = "held for its Drop")] Box<dyn Send + Sync>);
+
+impl std::fmt::Debug for LockGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LockGuard")
+    }
+}
+
+/// A file system. All paths are whole paths; errors carry them.
+///
+/// # Errors
+/// Every method answers `Io` with its path when the file system refuses.
+#[allow(clippy::missing_errors_doc, reason = "said once for all methods above")]
+pub trait Fs: Send + Sync + 'static {
+    /// Creates a file that must not exist.
+    fn create(&self, path: &Path) -> Result<Box<dyn File>>;
+    /// Opens an existing file to append.
+    fn open_append(&self, path: &Path) -> Result<Box<dyn File>>;
+    /// The contents of a file as they are now, read through the page cache.
+    fn map(&self, path: &Path) -> Result<Mapped>;
+    /// Size of a file in bytes.
+    fn len(&self, path: &Path) -> Result<u64>;
+    /// Cuts a file to `len` bytes and syncs it.
+    fn truncate(&self, path: &Path, len: u64) -> Result<()>;
+    /// Whether a file or directory exists.
+    fn exists(&self, path: &Path) -> Result<bool>;
+    /// Renames a file, replacing `to`.
+    fn rename(&self, from: &Path, to: &Path) -> Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> Result<()>;
+    /// Names in a directory, sorted.
+    fn list(&self, dir: &Path) -> Result<Vec<String>>;
+    /// Creates a directory and its parents; fine if it exists.
+    fn create_dir(&self, dir: &Path) -> Result<()>;
+    /// Makes creations, renames and removals in `dir` durable.
+    fn sync_dir(&self, dir: &Path) -> Result<()>;
+    /// Takes an exclusive lock on `path`, creating it; `Unavailable` when another owner holds it.
+    fn lock(&self, path: &Path) -> Result<LockGuard>;
+    /// Whether files live in a real directory, where RocksDB can put the catalogue beside them. Otherwise the catalogue
+    /// lives in memory and is rebuilt at each open.
+    fn is_local(&self) -> bool;
+}
+
+pub(crate) fn io_error(path: &Path, source: std::io::Error) -> Error {
+    Error::Io { path: PathBuf::from(path), source }
+}
+
+/// Writes a whole small file so that after a crash either all of it stands at `path` or nothing new does.
+pub(crate) fn publish(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    if fs.exists(&temporary)? {
+        fs.remove(&temporary)?;
+    }
+    let mut file = fs.create(&temporary)?;
+    file.append(bytes)?;
+    file.sync()?;
+    drop(file);
+    fs.rename(&temporary, path)?;
+    match path.parent() {
+        Some(dir) => fs.sync_dir(dir),
+        None => Ok(()),
+    }
+}

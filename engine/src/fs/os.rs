@@ -1,0 +1,99 @@
+//! The operating system's files.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the one module that may touch files")]
+use std::fs::{self, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::Path;
+
+use super::{File, Fs, LockGuard, Mapped, io_error};
+use crate::error::{Error, Result};
+
+/// Files of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsFs;
+
+struct OsFile {
+    file: fs::File,
+    path: std::path::PathBuf,
+}
+
+impl File for OsFile {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| io_error(&self.path, e))
+    }
+    fn sync(&mut self) -> Result<()> {
+        self.file.sync_data().map_err(|e| io_error(&self.path, e))
+    }
+}
+
+impl Fs for OsFs {
+    fn create(&self, path: &Path) -> Result<Box<dyn File>> {
+        let file = OpenOptions::new().append(true).create_new(true).open(path).map_err(|e| io_error(path, e))?;
+        Ok(Box::new(OsFile { file, path: path.to_owned() }))
+    }
+    fn open_append(&self, path: &Path) -> Result<Box<dyn File>> {
+        let file = OpenOptions::new().append(true).open(path).map_err(|e| io_error(path, e))?;
+        Ok(Box::new(OsFile { file, path: path.to_owned() }))
+    }
+    fn map(&self, path: &Path) -> Result<Mapped> {
+        let file = fs::File::open(path).map_err(|e| io_error(path, e))?;
+        if file.metadata().map_err(|e| io_error(path, e))?.len() == 0 {
+            return Ok(Mapped::new(Vec::new()));
+        }
+        // SAFETY: a mapping is sound while nobody shortens or rewrites the file. Files of a store are append-only or
+        // immutable once published, the directory is locked against other processes, and a file is only removed (which
+        // keeps mapped pages alive), never truncated, after its recovery is over.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| io_error(path, e))?;
+        Ok(Mapped::new(map))
+    }
+    fn len(&self, path: &Path) -> Result<u64> {
+        Ok(fs::metadata(path).map_err(|e| io_error(path, e))?.len())
+    }
+    fn truncate(&self, path: &Path, len: u64) -> Result<()> {
+        let file = OpenOptions::new().write(true).open(path).map_err(|e| io_error(path, e))?;
+        file.set_len(len).and_then(|()| file.sync_all()).map_err(|e| io_error(path, e))
+    }
+    fn exists(&self, path: &Path) -> Result<bool> {
+        path.try_exists().map_err(|e| io_error(path, e))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        fs::rename(from, to).map_err(|e| io_error(from, e))
+    }
+    fn remove(&self, path: &Path) -> Result<()> {
+        fs::remove_file(path).map_err(|e| io_error(path, e))
+    }
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        fs::remove_dir(path).map_err(|e| io_error(path, e))
+    }
+    fn list(&self, dir: &Path) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir).map_err(|e| io_error(dir, e))? {
+            let entry = entry.map_err(|e| io_error(dir, e))?;
+            // A name that is not UTF-8 is not ours.
+            if let Ok(name) = entry.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+    fn create_dir(&self, dir: &Path) -> Result<()> {
+        fs::create_dir_all(dir).map_err(|e| io_error(dir, e))
+    }
+    fn sync_dir(&self, dir: &Path) -> Result<()> {
+        fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|e| io_error(dir, e))
+    }
+    fn lock(&self, path: &Path) -> Result<LockGuard> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(|e| io_error(path, e))?;
+        match file.try_lock() {
+            Ok(()) => Ok(LockGuard(Box::new(file))),
+            Err(TryLockError::WouldBlock) => Err(Error::Unavailable(format!(
+                "{}: another process holds this store; stop it or choose another data directory",
+                path.display()
+            ))),
+            Err(TryLockError::Error(e)) => Err(io_error(path, e)),
+        }
+    }
+    fn is_local(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,215 @@
+//! What an edit can change, and the sum of all edits.
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::error::Result;
+use crate::format::{self, Reader};
+use crate::segment::SegmentMeta;
+use crate::types::{Lsn, SeriesId};
+
+/// A series file of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SeriesFile {
+    pub(crate) partition: i64,
+    /// Number in the file's name.
+    pub(crate) number: u64,
+    /// Local ordinal of its first series.
+    pub(crate) base: u32,
+    /// How many series it holds.
+    pub(crate) series: u32,
+    /// The edit that added it.
+    pub(crate) edit: u64,
+}
+
+/// One change of an edit.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    AddSegment(SegmentMeta),
+    RemoveSegment { partition: i64, file: String },
+    AddSeriesFile(SeriesFile),
+    /// All commits up to here are in segments and the state file.
+    Flushed(Lsn),
+    /// The state file is now this one.
+    StateFile(u64),
+    /// Unreferenced files with this number or a higher one are left-overs of interrupted work.
+    NextFile(u64),
+    /// What consumers claim of the log, by name; replaces all claims.
+    Claims(BTreeMap<String, Lsn>),
+    /// This file (path inside the store) is no longer part of it and may be deleted.
+    Removed(String),
+}
+
+/// Everything a store consists of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Contents {
+    pub(crate) segments: BTreeMap<(i64, String), SegmentMeta>,
+    pub(crate) series_files: Vec<SeriesFile>,
+    pub(crate) flushed: Lsn,
+    pub(crate) state_file: Option<u64>,
+    pub(crate) next_file: u64,
+    pub(crate) claims: BTreeMap<String, Lsn>,
+    pub(crate) removed: BTreeSet<String>,
+}
+
+impl Contents {
+    pub(super) fn apply(&mut self, change: &Change, edit: u64) {
+        match change {
+            Change::AddSegment(meta) => {
+                self.segments.insert((meta.partition, meta.file.clone()), meta.clone());
+            }
+            Change::RemoveSegment { partition, file } => {
+                self.segments.remove(&(*partition, file.clone()));
+            }
+            Change::AddSeriesFile(file) => {
+                let edit = if file.edit == 0 { edit } else { file.edit };
+                self.series_files.push(SeriesFile { edit, ..file.clone() });
+            }
+            Change::Flushed(lsn) => self.flushed = *lsn,
+            Change::StateFile(number) => self.state_file = Some(*number),
+            Change::NextFile(number) => self.next_file = *number,
+            Change::Claims(claims) => self.claims.clone_from(claims),
+            Change::Removed(name) => {
+                self.removed.insert(name.clone());
+            }
+        }
+    }
+
+    pub(super) fn apply_encoded(&mut self, edit: u64, payload: &[u8], path: &Path, offset: u64) -> Result<()> {
+        let mut reader = Reader::new(payload, path, offset);
+        for _ in 0..reader.count(1)? {
+            let change = Change::decode(&mut reader)?;
+            self.apply(&change, edit);
+        }
+        reader.finish()
+    }
+
+    /// The changes that lead from nothing to here.
+    pub(super) fn as_changes(&self) -> Vec<Change> {
+        let mut changes = vec![Change::Flushed(self.flushed), Change::NextFile(self.next_file)];
+        changes.extend(self.state_file.map(Change::StateFile));
+        changes.push(Change::Claims(self.claims.clone()));
+        changes.extend(self.series_files.iter().cloned().map(Change::AddSeriesFile));
+        changes.extend(self.segments.values().cloned().map(Change::AddSegment));
+        changes.extend(self.removed.iter().cloned().map(Change::Removed));
+        changes
+    }
+
+    /// Series in `partition`: the base of its next series file.
+    pub(crate) fn series_in(&self, partition: i64) -> u32 {
+        let files = self.series_files.iter().filter(|file| file.partition == partition);
+        files.map(|file| file.base + file.series).max().unwrap_or(0)
+    }
+}
+
+impl Change {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::AddSegment(meta) => {
+                out.push(1);
+                encode_segment(out, meta);
+            }
+            Self::RemoveSegment { partition, file } => {
+                out.push(2);
+                format::put_zigzag(out, *partition);
+                format::put_bytes(out, file.as_bytes());
+            }
+            Self::AddSeriesFile(file) => {
+                out.push(3);
+                format::put_zigzag(out, file.partition);
+                for number in [file.number, file.base.into(), file.series.into(), file.edit] {
+                    format::put_varint(out, number);
+                }
+            }
+            Self::Flushed(lsn) => {
+                out.push(4);
+                format::put_varint(out, lsn.0);
+            }
+            Self::StateFile(number) => {
+                out.push(5);
+                format::put_varint(out, *number);
+            }
+            Self::NextFile(number) => {
+                out.push(6);
+                format::put_varint(out, *number);
+            }
+            Self::Claims(claims) => {
+                out.push(7);
+                format::put_varint(out, claims.len() as u64);
+                for (name, lsn) in claims {
+                    format::put_bytes(out, name.as_bytes());
+                    format::put_varint(out, lsn.0);
+                }
+            }
+            Self::Removed(name) => {
+                out.push(8);
+                format::put_bytes(out, name.as_bytes());
+            }
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+        let at = reader.clone();
+        Ok(match reader.u8()? {
+            1 => Self::AddSegment(decode_segment(reader)?),
+            2 => Self::RemoveSegment { partition: reader.zigzag()?, file: reader.string()?.to_owned() },
+            3 => Self::AddSeriesFile(SeriesFile {
+                partition: reader.zigzag()?,
+                number: reader.varint()?,
+                base: narrow(reader)?,
+                series: narrow(reader)?,
+                edit: reader.varint()?,
+            }),
+            4 => Self::Flushed(Lsn(reader.varint()?)),
+            5 => Self::StateFile(reader.varint()?),
+            6 => Self::NextFile(reader.varint()?),
+            7 => {
+                let mut claims = BTreeMap::new();
+                for _ in 0..reader.count(2)? {
+                    claims.insert(reader.string()?.to_owned(), Lsn(reader.varint()?));
+                }
+                Self::Claims(claims)
+            }
+            8 => Self::Removed(reader.string()?.to_owned()),
+            other => return Err(at.corrupt("a change tag of 1 to 8", other.to_string())),
+        })
+    }
+}
+
+fn narrow(reader: &mut Reader<'_>) -> Result<u32> {
+    let at = reader.clone();
+    let value = reader.varint()?;
+    u32::try_from(value).map_err(|_| at.corrupt("a number below 2^32", value.to_string()))
+}
+
+fn encode_segment(out: &mut Vec<u8>, meta: &SegmentMeta) {
+    format::put_zigzag(out, meta.partition);
+    format::put_bytes(out, meta.file.as_bytes());
+    out.push(meta.level);
+    for number in [meta.rows, meta.series, meta.blocks, meta.bytes] {
+        format::put_varint(out, number);
+    }
+    for ts in [meta.min_ts, meta.max_ts] {
+        format::put_zigzag(out, ts);
+    }
+    for number in [meta.min_series.0, meta.max_series.0, meta.min_lsn.0, meta.max_lsn.0] {
+        format::put_varint(out, number);
+    }
+}
+
+fn decode_segment(reader: &mut Reader<'_>) -> Result<SegmentMeta> {
+    Ok(SegmentMeta {
+        partition: reader.zigzag()?,
+        file: reader.string()?.to_owned(),
+        level: reader.u8()?,
+        rows: reader.varint()?,
+        series: reader.varint()?,
+        blocks: reader.varint()?,
+        bytes: reader.varint()?,
+        min_ts: reader.zigzag()?,
+        max_ts: reader.zigzag()?,
+        min_series: SeriesId(reader.varint()?),
+        max_series: SeriesId(reader.varint()?),
+        min_lsn: Lsn(reader.varint()?),
+        max_lsn: Lsn(reader.varint()?),
+    })
+}

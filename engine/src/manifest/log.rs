@@ -1,0 +1,192 @@
+//! The file `MANIFEST`.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::{self, Reader};
+use crate::fs::{File, Fs, publish};
+
+use super::contents::{Change, Contents};
+
+const MAGIC: [u8; 8] = *b"FTELMAN\0";
+const VERSION: u32 = 1;
+/// Magic, version, partition width, checksum.
+const FILE_HEADER_LEN: usize = 24;
+/// Length, checksum, number.
+const EDIT_HEADER_LEN: usize = 16;
+/// The log is rewritten when it is this much longer than its first edit.
+const GROWTH_BYTES_MAX: u64 = 1 << 20;
+
+/// The open manifest.
+pub(crate) struct Manifest {
+    fs: Arc<dyn Fs>,
+    path: PathBuf,
+    file: Box<dyn File>,
+    number: u64,
+    bytes: u64,
+    bytes_rewritten: u64,
+    partition_width_ns: i64,
+    contents: Contents,
+}
+
+impl Manifest {
+    /// Opens the manifest of the store in `dir`, or starts one.
+    ///
+    /// # Errors
+    /// `Invalid` when the store has another partition width, `Corruption` for damage other than a torn last edit.
+    pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, partition_width_ns: i64) -> Result<Self> {
+        let path = dir.join("MANIFEST");
+        let (number, contents) = match fs.exists(&path)? {
+            true => read(&*fs, &path, partition_width_ns)?,
+            false => (0, Contents::default()),
+        };
+        // Rewriting at open drops a torn edit and keeps later opens short.
+        let bytes = encode_file(partition_width_ns, number, &contents);
+        publish(&*fs, &path, &bytes)?;
+        let (file, len) = (fs.open_append(&path)?, bytes.len() as u64);
+        Ok(Self { fs, path, file, number, bytes: len, bytes_rewritten: len, partition_width_ns, contents })
+    }
+
+    /// Number of the newest edit.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// What the store consists of.
+    pub(crate) fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// Commits `changes` as one edit and returns its number.
+    ///
+    /// # Durability
+    /// The edit is on stable storage when this returns.
+    ///
+    /// # Errors
+    /// `Io`: whether the edit happened is then unknown, and nothing may be committed after it.
+    pub(crate) fn commit(&mut self, changes: &[Change]) -> Result<u64> {
+        let number = self.number + 1;
+        let mut out = Vec::new();
+        put_edit(&mut out, number, changes);
+        self.file.append(&out)?;
+        self.file.sync()?;
+        self.number = number;
+        self.bytes += out.len() as u64;
+        changes.iter().for_each(|change| self.contents.apply(change, number));
+        if self.bytes > self.bytes_rewritten + GROWTH_BYTES_MAX {
+            self.rewrite()?;
+        }
+        Ok(number)
+    }
+
+    fn rewrite(&mut self) -> Result<()> {
+        let dir = self.path.parent().unwrap_or(Path::new("")).to_owned();
+        let mut gone = Vec::new();
+        for name in &self.contents.removed {
+            if !self.fs.exists(&dir.join(name))? {
+                gone.push(name.clone());
+            }
+        }
+        self.contents.removed.retain(|name| !gone.contains(name));
+        let bytes = encode_file(self.partition_width_ns, self.number, &self.contents);
+        publish(&*self.fs, &self.path, &bytes)?;
+        self.file = self.fs.open_append(&self.path)?;
+        self.bytes = bytes.len() as u64;
+        self.bytes_rewritten = self.bytes;
+        Ok(())
+    }
+}
+
+fn put_edit(out: &mut Vec<u8>, number: u64, changes: &[Change]) {
+    let mut payload = Vec::new();
+    format::put_varint(&mut payload, changes.len() as u64);
+    changes.iter().for_each(|change| change.encode(&mut payload));
+    let mut covered = [0; 12];
+    covered[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    covered[4..].copy_from_slice(&number.to_le_bytes());
+    let crc = format::crc32c_join(&covered, format::crc32c(&payload), payload.len());
+    out.extend_from_slice(&covered[..4]);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(&covered[4..]);
+    out.extend_from_slice(&payload);
+}
+
+fn encode_file(partition_width_ns: i64, number: u64, contents: &Contents) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&partition_width_ns.to_le_bytes());
+    let crc = format::crc32c(&out);
+    out.extend_from_slice(&crc.to_le_bytes());
+    put_edit(&mut out, number, &contents.as_changes());
+    out
+}
+
+fn read(fs: &dyn Fs, path: &Path, partition_width_ns: i64) -> Result<(u64, Contents)> {
+    let bytes = fs.map(path)?;
+    let mut reader = Reader::new(&bytes, path, 0);
+    let at = reader.clone();
+    let magic = reader.bytes(8)?;
+    if magic != MAGIC {
+        return Err(at.corrupt(format!("magic {MAGIC:02x?}"), format!("{magic:02x?}")));
+    }
+    let at = reader.clone();
+    let version = reader.u32()?;
+    if version != VERSION {
+        return Err(at.corrupt(format!("version {VERSION}"), version.to_string()));
+    }
+    let width = reader.i64()?;
+    let at = reader.clone();
+    let (expected, got) = (format::crc32c(&bytes[..20]), reader.u32()?);
+    if expected != got {
+        return Err(at.corrupt(format!("checksum {expected:08x}"), format!("{got:08x}")));
+    }
+    if width != partition_width_ns {
+        return Err(Error::Invalid(format!(
+            "the store was created with partitions of {} s and cannot be opened with {} s; set the partition width back",
+            width / 1_000_000_000,
+            partition_width_ns / 1_000_000_000
+        )));
+    }
+    let (mut offset, mut number, mut contents) = (FILE_HEADER_LEN, None, Contents::default());
+    while offset < bytes.len() {
+        match edit_at(&bytes, offset, path) {
+            Ok((found, payload, end)) => {
+                if number.is_some_and(|number| found != number + 1) {
+                    let expected = format!("edit {}", number.unwrap_or(0) + 1);
+                    return Err(Reader::new(&bytes[offset..], path, offset as u64).corrupt(expected, format!("edit {found}")));
+                }
+                number = Some(found);
+                contents.apply_encoded(found, payload, path, (offset + EDIT_HEADER_LEN) as u64)?;
+                offset = end;
+            }
+            // The first edit was published whole, and every other one was synced before the next was written: only the
+            // last can be torn.
+            Err(error) => {
+                let torn = number.is_some() && (offset + 1..bytes.len()).all(|at| edit_at(&bytes, at, path).is_err());
+                if !torn {
+                    return Err(error);
+                }
+                tracing::warn!(path = %path.display(), offset, "dropping the torn, never acted upon last edit");
+                break;
+            }
+        }
+    }
+    match number {
+        Some(number) => Ok((number, contents)),
+        None => Err(Reader::new(&[], path, offset as u64).corrupt("a first edit", "the end of the file")),
+    }
+}
+
+/// Number, payload and end of the edit at `offset`.
+fn edit_at<'a>(bytes: &'a [u8], offset: usize, path: &'a Path) -> Result<(u64, &'a [u8], usize)> {
+    let mut reader = Reader::new(&bytes[offset..], path, offset as u64);
+    let at = reader.clone();
+    let (len, crc, number) = (reader.u32()?, reader.u32()?, reader.u64()?);
+    let payload = reader.bytes(len as usize)?;
+    let covered = crc32c::crc32c_append(format::crc32c(&bytes[offset..offset + 4]), &bytes[offset + 8..offset + 16]);
+    let expected = crc32c::crc32c_append(covered, payload);
+    if expected != crc {
+        return Err(at.corrupt(format!("checksum {expected:08x}"), format!("{crc:08x}")));
+    }
+    Ok((number, payload, offset + EDIT_HEADER_LEN + payload.len()))
+}

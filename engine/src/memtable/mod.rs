@@ -1,0 +1,120 @@
+//! Samples that are durable in the WAL but not yet in a segment.
+//!
+//! ```text
+//!  commit --> tail: batches as they came --(256k rows)--> sorted run --(8 of a size)--> larger run
+//! ```
+//! A memtable is log-structured and columnar: publishing a commit pushes one `Arc`, whatever its size. Everything in it
+//! is immutable and shared, so a snapshot is a copy of pointers. Order is age: runs (oldest first), then the tail; of
+//! equal (series, ts) the later wins. It knows nothing of labels, files or partitions.
+use std::sync::Arc;
+
+use crate::types::Lsn;
+
+mod merge;
+mod run;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use merge::{SeriesRows, merge_rows};
+pub(crate) use run::{CommittedBatch, SortedRun};
+
+/// A tail of this many batches is sorted even if they are small.
+const TAIL_BATCHES_MAX: usize = 1024;
+/// So many runs of about the same size become one.
+const RUNS_OF_A_SIZE_MAX: usize = 8;
+/// A run with more rows than this is not merged again before the flush.
+const RUN_ROWS_MAX: usize = 4 << 20;
+
+/// Rows and keyed state that are not yet flushed. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Memtable {
+    /// Tells one memtable from the next.
+    pub(crate) number: u64,
+    /// Newest last. The first `k` of them may be swapped for a run.
+    pub(crate) tail: Vec<Arc<CommittedBatch>>,
+    /// Oldest first, all older than the tail.
+    pub(crate) runs: Vec<Arc<SortedRun>>,
+    pub(crate) tail_rows: usize,
+    /// Memory it holds, about.
+    pub(crate) bytes: usize,
+    /// Whether a batch changed keyed state.
+    pub(crate) state_changed: bool,
+    /// Its newest commit.
+    pub(crate) lsn: Lsn,
+    /// When its first commit came.
+    pub(crate) since_ns: i64,
+}
+
+/// Work to make a memtable faster to read: which part to replace, and the run that replaces it.
+pub(crate) enum Tidy {
+    /// The oldest batches of the tail.
+    Tail(Vec<Arc<CommittedBatch>>),
+    /// Neighbouring runs, from this index.
+    Runs(usize, Vec<Arc<SortedRun>>),
+}
+
+impl Tidy {
+    /// Sorts. Long: call it without locks.
+    pub(crate) fn execute(&self) -> SortedRun {
+        match self {
+            Self::Tail(batches) => SortedRun::from_batches(batches),
+            Self::Runs(_, runs) => SortedRun::from_runs(runs),
+        }
+    }
+}
+
+impl Memtable {
+    pub(crate) fn new(number: u64, lsn: Lsn, now_ns: i64) -> Self {
+        let (tail, runs) = (Vec::new(), Vec::new());
+        Self { number, tail, runs, tail_rows: 0, bytes: 0, state_changed: false, lsn, since_ns: now_ns }
+    }
+
+    /// Whether no commit came.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Adds a commit and returns the bytes it holds.
+    pub(crate) fn push(&mut self, commit: Arc<CommittedBatch>, now_ns: i64) -> usize {
+        if self.is_empty() {
+            self.since_ns = now_ns;
+        }
+        let bytes = commit.bytes();
+        self.bytes += bytes;
+        self.tail_rows += commit.batch.len();
+        self.state_changed |= !commit.batch.state.is_empty();
+        self.lsn = commit.lsn;
+        self.tail.push(commit);
+        bytes
+    }
+
+    /// What should be sorted now, if anything: a tail of `run_rows`, or many runs of about the same size.
+    pub(crate) fn tidy(&self, run_rows: usize) -> Option<Tidy> {
+        if self.tail_rows >= run_rows || self.tail.len() >= TAIL_BATCHES_MAX {
+            return Some(Tidy::Tail(self.tail.clone()));
+        }
+        let class = |run: &SortedRun| run.ts.len().max(1).ilog2() / 3;
+        let newest = class(self.runs.last()?);
+        let same = self.runs.iter().rev().take_while(|run| class(run) <= newest && run.ts.len() < RUN_ROWS_MAX).count();
+        let at = self.runs.len() - same;
+        (same >= RUNS_OF_A_SIZE_MAX).then(|| Tidy::Runs(at, self.runs[at..].to_vec()))
+    }
+
+    /// Puts `run` in the place of what it was made from.
+    pub(crate) fn apply(&mut self, tidy: &Tidy, run: SortedRun) {
+        match tidy {
+            Tidy::Tail(batches) => {
+                let rest = self.tail.split_off(batches.len());
+                self.tail = rest;
+                self.tail_rows = self.tail.iter().map(|commit| commit.batch.len()).sum();
+                if !run.ts.is_empty() {
+                    self.runs.push(Arc::new(run));
+                }
+            }
+            Tidy::Runs(at, runs) => {
+                self.runs.splice(*at..at + runs.len(), [Arc::new(run)]);
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The two forms a memtable keeps rows in: batches as they came, and sorted runs of many batches.
+use std::sync::Arc;
+
+use crate::types::{Lsn, SeriesId};
+use crate::write_batch::WriteBatch;
+
+use super::merge::merge_rows;
+
+/// A batch with its place in history. Immutable; shared by the memtable, the feed and snapshots.
+#[derive(Clone, Debug)]
+pub(crate) struct CommittedBatch {
+    /// Position.
+    pub(crate) lsn: Lsn,
+    /// Rows as they came: any order, duplicates possible (a later row wins over an earlier one).
+    pub(crate) batch: Arc<WriteBatch>,
+}
+
+impl CommittedBatch {
+    /// Memory it holds, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let state = self.batch.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len) + 64);
+        128 + self.batch.len() * 24 + state.sum::<usize>()
+    }
+}
+
+/// Many batches sorted by (series, ts), one row for each (series, ts): the newest. Rows of `series[k]` are
+/// `offsets[k]..offsets[k + 1]`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SortedRun {
+    /// Strictly increasing.
+    pub(crate) series: Vec<SeriesId>,
+    /// `series.len() + 1` row numbers, the first 0, the last the number of rows.
+    pub(crate) offsets: Vec<u32>,
+    /// Strictly increasing inside a series.
+    pub(crate) ts: Vec<i64>,
+    /// Parallel to `ts`.
+    pub(crate) values: Vec<f64>,
+}
+
+impl SortedRun {
+    fn with_capacity(rows: usize) -> Self {
+        let (ts, values) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        Self { series: Vec::new(), offsets: vec![0], ts, values }
+    }
+
+    /// Sorts the rows of `batches` (oldest first).
+    pub(crate) fn from_batches(batches: &[Arc<CommittedBatch>]) -> Self {
+        let rows: usize = batches.iter().map(|commit| commit.batch.len()).sum();
+        // (series, ts, arrival): 24 bytes a row, all distinct, so that an unstable sort is enough.
+        let mut keys: Vec<(u64, i64, u32)> = Vec::with_capacity(rows);
+        let mut values = Vec::with_capacity(rows);
+        for commit in batches {
+            let batch = &commit.batch;
+            for (id, &ts) in batch.series.iter().zip(&batch.ts) {
+                keys.push((id.0, ts, keys.len() as u32));
+            }
+            values.extend_from_slice(&batch.values);
+        }
+        keys.sort_unstable();
+        let mut run = Self::with_capacity(rows);
+        for (i, &(series, ts, arrival)) in keys.iter().enumerate() {
+            if keys.get(i + 1).is_some_and(|next| (next.0, next.1) == (series, ts)) {
+                continue;
+            }
+            run.push(SeriesId(series), &[ts], &[values[arrival as usize]]);
+        }
+        run.finish()
+    }
+
+    /// Merges `runs` (oldest first) into one.
+    pub(crate) fn from_runs(runs: &[Arc<Self>]) -> Self {
+        let mut merged = Self::with_capacity(runs.iter().map(|run| run.ts.len()).sum());
+        let Ok(()) = merge_rows::<_, std::convert::Infallible>(runs, |rows| {
+            merged.push(rows.series, rows.ts, rows.values);
+            Ok(())
+        });
+        merged.finish()
+    }
+
+    /// Adds rows after all others.
+    fn push(&mut self, series: SeriesId, ts: &[i64], values: &[f64]) {
+        if self.series.last() != Some(&series) {
+            if !self.series.is_empty() {
+                self.offsets.push(self.ts.len() as u32);
+            }
+            self.series.push(series);
+        }
+        self.ts.extend_from_slice(ts);
+        self.values.extend_from_slice(values);
+    }
+
+    fn finish(mut self) -> Self {
+        if !self.series.is_empty() {
+            self.offsets.push(self.ts.len() as u32);
+        }
+        self
+    }
+
+    /// The rows of the series at `index`.
+    pub(crate) fn rows(&self, index: usize) -> (&[i64], &[f64]) {
+        let rows = self.offsets[index] as usize..self.offsets[index + 1] as usize;
+        (&self.ts[rows.clone()], &self.values[rows])
+    }
+}

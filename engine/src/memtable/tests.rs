@@ -1,0 +1,63 @@
+#![allow(clippy::unwrap_used)]
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::types::SeriesId;
+use crate::write_batch::WriteBatch;
+
+fn commit(lsn: u64, rows: &[(u64, i64, f64)]) -> Arc<CommittedBatch> {
+    let mut batch = WriteBatch::default();
+    for &(id, ts, value) in rows {
+        batch.push(SeriesId(id), ts, value);
+    }
+    Arc::new(CommittedBatch { lsn: Lsn(lsn), batch: Arc::new(batch) })
+}
+
+fn rows(run: &SortedRun) -> Vec<((u64, i64), f64)> {
+    let each = run.series.iter().enumerate();
+    each.flat_map(|(i, id)| {
+        let (ts, values) = run.rows(i);
+        ts.iter().zip(values).map(|(&t, &v)| ((id.0, t), v)).collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_tidying_keeps_the_newest_row_of_each_series_and_time(
+        batches in prop::collection::vec(prop::collection::vec((0u64..5, -4i64..4, 0u32..100), 0..20), 0..30),
+        run_rows in 1usize..40,
+    ) {
+        let mut memtable = Memtable::new(0, Lsn(0), 0);
+        let mut model = BTreeMap::new();
+        for (lsn, batch) in (1..).zip(&batches) {
+            let batch: Vec<_> = batch.iter().map(|&(id, ts, v)| (id, ts, f64::from(v))).collect();
+            model.extend(batch.iter().map(|&(id, ts, v)| ((id, ts), v)));
+            memtable.push(commit(lsn, &batch), 0);
+            while let Some(tidy) = memtable.tidy(run_rows) {
+                let run = tidy.execute();
+                memtable.apply(&tidy, run);
+            }
+        }
+        let mut runs = memtable.runs.clone();
+        runs.push(Arc::new(SortedRun::from_batches(&memtable.tail)));
+        let all = SortedRun::from_runs(&runs);
+        prop_assert_eq!(rows(&all), model.into_iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn many_small_batches_do_not_pile_up() {
+    let mut memtable = Memtable::new(0, Lsn(0), 0);
+    for lsn in 1..20_000 {
+        memtable.push(commit(lsn, &[(lsn % 7, lsn as i64, 1.0)]), 0);
+        while let Some(tidy) = memtable.tidy(1 << 18) {
+            let run = tidy.execute();
+            memtable.apply(&tidy, run);
+        }
+    }
+    assert!(memtable.runs.len() < 16 && memtable.tail.len() < TAIL_BATCHES_MAX, "{} runs", memtable.runs.len());
+}

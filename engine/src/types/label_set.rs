@@ -1,0 +1,111 @@
+//! Canonical label sets.
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::{self, Reader};
+
+#[cfg(test)]
+#[path = "label_set_tests.rs"]
+mod tests;
+
+/// A canonical label set: sorted by name, names unique and non-empty, values non-empty, `__name__` included.
+/// Cheap to clone. Encoded as repeated `varint(len) name varint(len) value`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LabelSet(Arc<[u8]>);
+
+/// The label that carries a metric's name.
+pub const METRIC_NAME: &str = "__name__";
+
+impl LabelSet {
+    /// Sorts, drops labels with an empty value (they mean "absent"), and refuses duplicate or empty names.
+    ///
+    /// # Errors
+    /// `Invalid` with the offending name.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
+        let mut pairs: Vec<(&str, &str)> = pairs.into_iter().collect();
+        pairs.sort_unstable();
+        let mut bytes = Vec::with_capacity(pairs.iter().map(|(name, value)| name.len() + value.len() + 4).sum());
+        let mut previous = "";
+        for (name, value) in pairs {
+            if name.is_empty() || name.contains('\0') {
+                return Err(Error::Invalid(format!("label name {name:?} must not be empty or contain a zero byte")));
+            }
+            if name == previous {
+                return Err(Error::Invalid(format!("label name {name:?} occurs twice")));
+            }
+            previous = name;
+            if !value.is_empty() {
+                format::put_bytes(&mut bytes, name.as_bytes());
+                format::put_bytes(&mut bytes, value.as_bytes());
+            }
+        }
+        Ok(Self(bytes.into()))
+    }
+    /// The pairs in name order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        Pairs(&self.0)
+    }
+    /// The value of `name`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|pair| pair.0 == name).map(|pair| pair.1)
+    }
+    /// The value of `__name__`, or "" without one.
+    pub fn metric_name(&self) -> &str {
+        self.get(METRIC_NAME).unwrap_or("")
+    }
+    /// The canonical bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+    /// From canonical bytes, checked.
+    ///
+    /// # Errors
+    /// `Corruption` when the bytes are not a canonical label set.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Self::from_stored(bytes, Path::new("label set"), 0)
+    }
+
+    /// As [`LabelSet::from_bytes`], for bytes at `offset` of the file `path`.
+    pub(crate) fn from_stored(bytes: &[u8], path: &Path, offset: u64) -> Result<Self> {
+        let mut reader = Reader::new(bytes, path, offset);
+        let mut previous = "";
+        while reader.remaining() > 0 {
+            let at = reader.clone();
+            let name = reader.string()?;
+            let value = reader.string()?;
+            if name <= previous || value.is_empty() || name.contains('\0') {
+                return Err(at.corrupt("a label in name order with a value", format!("{name:?} after {previous:?}")));
+            }
+            previous = name;
+        }
+        Ok(Self(bytes.into()))
+    }
+}
+
+/// Walks canonical bytes, which the constructors have proved well formed.
+struct Pairs<'a>(&'a [u8]);
+
+impl<'a> Pairs<'a> {
+    fn string(&mut self) -> Option<&'a str> {
+        let mut at = 0;
+        let len = usize::try_from(format::take_varint(self.0, &mut at)?).ok()?;
+        let (string, rest) = self.0.get(at..)?.split_at_checked(len)?;
+        self.0 = rest;
+        std::str::from_utf8(string).ok()
+    }
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (&'a str, &'a str);
+    fn next(&mut self) -> Option<Self::Item> {
+        Some((self.string()?, self.string()?))
+    }
+}
+
+impl fmt::Debug for LabelSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}

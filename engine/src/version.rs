@@ -1,0 +1,79 @@
+//! Versions: the live segments at one moment. A reader holds one, and what it refers to stays on disk as long.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::Result;
+use crate::fs::Fs;
+use crate::segment::{Segment, SegmentMeta};
+
+/// A segment that some version refers to. Its file goes with the last version once the manifest has removed it.
+pub(crate) struct LiveSegment {
+    pub(crate) meta: SegmentMeta,
+    pub(crate) segment: Arc<Segment>,
+    fs: Arc<dyn Fs>,
+    path: PathBuf,
+    obsolete: AtomicBool,
+}
+
+impl LiveSegment {
+    pub(crate) fn open(fs: &Arc<dyn Fs>, path: PathBuf, meta: &SegmentMeta) -> Result<Arc<Self>> {
+        let segment = Arc::new(Segment::open(&**fs, &path, meta)?);
+        let (fs, obsolete) = (Arc::clone(fs), AtomicBool::new(false));
+        Ok(Arc::new(Self { meta: meta.clone(), segment, fs, path, obsolete }))
+    }
+
+    /// The manifest no longer has it.
+    pub(crate) fn retire(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for LiveSegment {
+    fn drop(&mut self) {
+        if self.obsolete.load(Ordering::Acquire)
+            && let Err(error) = self.fs.remove(&self.path)
+        {
+            // The manifest lists it as removed: the next open deletes it.
+            tracing::warn!(%error, "cannot delete a replaced segment");
+        }
+    }
+}
+
+/// A time partition.
+#[derive(Clone, Default)]
+pub(crate) struct Partition {
+    /// Oldest commits first.
+    pub(crate) segments: Vec<Arc<LiveSegment>>,
+    /// Series in its series files.
+    pub(crate) series: u32,
+}
+
+/// The live segments by partition.
+#[derive(Clone, Default)]
+pub(crate) struct Version {
+    pub(crate) partitions: BTreeMap<i64, Partition>,
+}
+
+impl Version {
+    /// With `segment` added.
+    pub(crate) fn add(&mut self, segment: Arc<LiveSegment>) {
+        let segments = &mut self.partitions.entry(segment.meta.partition).or_default().segments;
+        let at = segments.partition_point(|other| other.meta.max_lsn < segment.meta.max_lsn);
+        segments.insert(at, segment);
+    }
+
+    /// Without the segments of `partition` named `files`, which are returned.
+    pub(crate) fn remove(&mut self, partition: i64, files: &[String]) -> Vec<Arc<LiveSegment>> {
+        let Some(partition) = self.partitions.get_mut(&partition) else { return Vec::new() };
+        let (gone, left) = std::mem::take(&mut partition.segments).into_iter().partition(|s| files.contains(&s.meta.file));
+        partition.segments = left;
+        gone
+    }
+
+    /// Every segment, by partition.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &Arc<LiveSegment>> {
+        self.partitions.values().flat_map(|partition| &partition.segments)
+    }
+}

@@ -1,0 +1,166 @@
+//! The payload of a batch record: columns, encoded on the caller's thread.
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::format::{self, Reader};
+use crate::types::SeriesId;
+use crate::write_batch::WriteBatch;
+
+use super::record::PAYLOAD_LEN_MAX;
+
+/// All rows have the same timestamp.
+const TS_CONSTANT: u8 = 0;
+/// Zigzag differences, row to row.
+const TS_DELTA: u8 = 1;
+const STATE_DELETE: u8 = 0;
+const STATE_PUT: u8 = 1;
+
+/// A batch ready to be appended.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) payload: Vec<u8>,
+    /// CRC32C of the payload.
+    pub(crate) crc: u32,
+}
+
+/// Encodes `batch`, whose columns have equal length.
+///
+/// # Errors
+/// `Invalid` when the batch would exceed the largest record.
+pub(crate) fn encode_batch(batch: &WriteBatch) -> Result<Encoded> {
+    let state_bytes: usize =
+        batch.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len) + 24).sum();
+    let too_large = || {
+        Err(Error::Invalid(format!(
+            "a batch of {} samples and {state_bytes} bytes of state exceeds the {} MiB of one log record; split it",
+            batch.len(),
+            PAYLOAD_LEN_MAX >> 20
+        )))
+    };
+    if batch.len().saturating_mul(10).saturating_add(state_bytes) > PAYLOAD_LEN_MAX {
+        return too_large();
+    }
+    let mut out = Vec::with_capacity(batch.len() * 11 + state_bytes + 64);
+    format::put_varint(&mut out, batch.len() as u64);
+    let mut previous = 0u64;
+    for id in &batch.series {
+        format::put_zigzag(&mut out, id.0.wrapping_sub(previous) as i64);
+        previous = id.0;
+    }
+    encode_ts(&mut out, &batch.ts);
+    let at = out.len();
+    out.resize(at + batch.values.len() * 8, 0);
+    for (slot, value) in out[at..].chunks_exact_mut(8).zip(&batch.values) {
+        slot.copy_from_slice(&value.to_bits().to_le_bytes());
+    }
+    format::put_varint(&mut out, batch.state.len() as u64);
+    for (key, value) in &batch.state {
+        out.push(if value.is_some() { STATE_PUT } else { STATE_DELETE });
+        format::put_bytes(&mut out, key);
+        if let Some(value) = value {
+            format::put_bytes(&mut out, value);
+        }
+    }
+    if out.len() > PAYLOAD_LEN_MAX {
+        return too_large();
+    }
+    let crc = format::crc32c(&out);
+    Ok(Encoded { payload: out, crc })
+}
+
+fn encode_ts(out: &mut Vec<u8>, ts: &[i64]) {
+    let Some(&first) = ts.first() else { return };
+    if ts.iter().all(|&t| t == first) {
+        out.push(TS_CONSTANT);
+        out.extend_from_slice(&first.to_le_bytes());
+        return;
+    }
+    out.push(TS_DELTA);
+    let mut previous = 0i64;
+    for &t in ts {
+        format::put_zigzag(out, t.wrapping_sub(previous));
+        previous = t;
+    }
+}
+
+/// Inverse of [`encode_batch`], for a payload at `offset` of the file `path`.
+pub(crate) fn decode_batch(payload: &[u8], path: &Path, offset: u64) -> Result<WriteBatch> {
+    let mut reader = Reader::new(payload, path, offset);
+    let rows = reader.count(9)?;
+    let mut batch = WriteBatch { series: Vec::with_capacity(rows), ts: Vec::with_capacity(rows), ..WriteBatch::default() };
+    let mut previous = 0u64;
+    for _ in 0..rows {
+        previous = previous.wrapping_add(reader.zigzag()? as u64);
+        batch.series.push(SeriesId(previous));
+    }
+    if rows > 0 {
+        decode_ts(&mut reader, rows, &mut batch.ts)?;
+    }
+    let values = reader.bytes(rows * 8)?;
+    batch.values = values.chunks_exact(8).map(|v| f64::from_bits(v.iter().rev().fold(0, |bits, &b| bits << 8 | u64::from(b)))).collect();
+    for _ in 0..reader.count(2)? {
+        let at = reader.clone();
+        let tag = reader.u8()?;
+        let key = reader.prefixed()?.to_vec();
+        let value = match tag {
+            STATE_DELETE => None,
+            STATE_PUT => Some(reader.prefixed()?.to_vec()),
+            other => return Err(at.corrupt("a state tag of 0 or 1", other.to_string())),
+        };
+        batch.state.push((key, value));
+    }
+    reader.finish()?;
+    Ok(batch)
+}
+
+fn decode_ts(reader: &mut Reader<'_>, rows: usize, ts: &mut Vec<i64>) -> Result<()> {
+    let at = reader.clone();
+    match reader.u8()? {
+        TS_CONSTANT => ts.resize(rows, reader.i64()?),
+        TS_DELTA => {
+            let mut previous = 0i64;
+            for _ in 0..rows {
+                previous = previous.wrapping_add(reader.zigzag()?);
+                ts.push(previous);
+            }
+        }
+        other => return Err(at.corrupt("a timestamp tag of 0 or 1", other.to_string())),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn check(batch: &WriteBatch) {
+        let encoded = encode_batch(batch).unwrap();
+        let back = decode_batch(&encoded.payload, Path::new("w"), 0).unwrap();
+        assert_eq!((&back.series, &back.ts, &back.state), (&batch.series, &batch.ts, &batch.state));
+        let bits = |b: &WriteBatch| b.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&back), bits(batch));
+        for cut in 0..encoded.payload.len() {
+            assert!(decode_batch(&encoded.payload[..cut], Path::new("w"), 0).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn batches_keep_every_bit() {
+        let mut batch = WriteBatch::default();
+        check(&batch);
+        batch.push(SeriesId(u64::MAX), i64::MIN, f64::from_bits(0x7ff0_0000_0000_0002));
+        check(&batch);
+        batch.push(SeriesId(0), i64::MAX, -0.0);
+        batch.push(SeriesId(7), 0, f64::INFINITY);
+        batch.state = vec![(b"k".to_vec(), Some(vec![])), (vec![], None)];
+        check(&batch);
+    }
+
+    #[test]
+    fn a_batch_beyond_one_record_is_refused_with_advice() {
+        let state = vec![(vec![0], Some(vec![0; PAYLOAD_LEN_MAX + 1]))];
+        let error = encode_batch(&WriteBatch { state, ..WriteBatch::default() }).unwrap_err();
+        assert!(error.to_string().contains("split it"), "{error}");
+    }
+}

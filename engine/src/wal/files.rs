@@ -1,0 +1,115 @@
+//! Which files the log consists of, and reading commits back from them.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::Fs;
+use crate::memtable::CommittedBatch;
+use crate::types::Lsn;
+
+use super::batch::decode_batch;
+use super::record::{FILE_HEADER_LEN, Kind, record_at};
+
+/// Distance of the marks that let a reader start inside a file.
+const MARK_EVERY_BYTES: u64 = 1 << 20;
+
+/// A file of the log.
+#[derive(Clone, Debug)]
+pub(super) struct WalFile {
+    pub(super) path: PathBuf,
+    /// Position of its first batch.
+    pub(super) first_lsn: u64,
+    pub(super) bytes: u64,
+    /// (position, offset of a record at or before that batch), increasing.
+    marks: Vec<(u64, u64)>,
+}
+
+impl WalFile {
+    pub(super) fn new(path: PathBuf, first_lsn: u64) -> Self {
+        Self { path, first_lsn, bytes: FILE_HEADER_LEN as u64, marks: Vec::new() }
+    }
+    /// Notes that the record at `offset` comes before or is the batch `lsn`.
+    pub(super) fn mark(&mut self, lsn: u64, offset: u64) {
+        if self.marks.last().is_none_or(|&(_, last)| offset >= last + MARK_EVERY_BYTES) {
+            self.marks.push((lsn, offset));
+        }
+    }
+}
+
+/// The live files, oldest first. The last one is being written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WalFiles(Arc<Mutex<Vec<WalFile>>>);
+
+impl WalFiles {
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut Vec<WalFile>) -> R) -> R {
+        f(&mut self.0.lock())
+    }
+    /// Bytes of all files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.lock().iter().map(|file| file.bytes).sum()
+    }
+
+    /// Removes the oldest files: those that hold no commit after `flushed` and, unless the log exceeds
+    /// `retained_bytes_max`, none after `claimed`. The file being written always stays.
+    pub(crate) fn truncate(&self, fs: &dyn Fs, dir: &Path, flushed: u64, claimed: u64, retained_bytes_max: u64) -> Result<()> {
+        let mut files = self.0.lock();
+        let mut removed = false;
+        while files.len() > 1 {
+            let last_lsn = files[1].first_lsn - 1;
+            let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+            let unclaimed = last_lsn <= claimed || bytes > retained_bytes_max;
+            if last_lsn > flushed || !unclaimed {
+                break;
+            }
+            fs.remove(&files[0].path)?;
+            files.remove(0);
+            removed = true;
+        }
+        if removed { fs.sync_dir(dir) } else { Ok(()) }
+    }
+
+    /// Commits in `(after, through]`, stopping once `rows_max` rows are gathered; at least one if there is one.
+    /// Everything up to `through` must have been published.
+    ///
+    /// # Errors
+    /// `Limit` when the log no longer goes back to `after`.
+    pub(crate) fn read(&self, fs: &dyn Fs, after: u64, through: u64, rows_max: usize) -> Result<Vec<CommittedBatch>> {
+        let mut commits = Vec::new();
+        let (mut next, mut rows) = (after + 1, 0);
+        while next <= through && (commits.is_empty() || rows < rows_max) {
+            let (path, map, mut offset) = self.locate(fs, next)?;
+            let before = next;
+            while next <= through && (commits.is_empty() || rows < rows_max) {
+                let Some(record) = record_at(&map, offset).map_err(|damage| damage.into_error(&path))? else { break };
+                offset = record.end();
+                if record.kind == Kind::Batch && record.lsn == next {
+                    let batch = decode_batch(record.payload, &path, record.payload_offset())?;
+                    rows += batch.len();
+                    next += 1;
+                    commits.push(CommittedBatch { lsn: Lsn(record.lsn), batch: Arc::new(batch) });
+                }
+            }
+            if next == before {
+                return Err(Error::Corruption {
+                    path,
+                    offset: offset as u64,
+                    expected: format!("commit {next}"),
+                    got: "the end of the file".into(),
+                });
+            }
+        }
+        Ok(commits)
+    }
+
+    fn locate(&self, fs: &dyn Fs, lsn: u64) -> Result<(PathBuf, crate::fs::Mapped, usize)> {
+        let files = self.0.lock();
+        let gone = || Error::Limit(format!("the log before commit {lsn} is gone; start over from a snapshot"));
+        let file = files.iter().rev().find(|file| file.first_lsn <= lsn).ok_or_else(gone)?;
+        let mark = file.marks.partition_point(|&(marked, _)| marked <= lsn);
+        let offset = mark.checked_sub(1).map_or(FILE_HEADER_LEN as u64, |i| file.marks[i].1);
+        let map = fs.map(&file.path).map_err(|e| if e.kind() == ErrorKind::Io { gone() } else { e })?;
+        Ok((file.path.clone(), map, offset as usize))
+    }
+}

@@ -1,0 +1,91 @@
+//! `ewma`: distance from an exponentially weighted mean, in exponentially weighted standard deviations.
+//!
+//! The update is clipped at the boundary, so one outlier teaches no more than a value on the boundary (Gelper, Fried and Croux 2010,
+//! "Robust forecasting with exponential and Holt-Winters smoothing"). When the values stay beyond the boundary the clip opens by
+//! doubling: a new level is learnt within some twenty values. Boundary from [`Tail`].
+use super::outlook::Outlook;
+use super::state::{Put, Reader};
+use super::tail::Tail;
+use crate::Result;
+
+/// Values before the first score.
+pub(super) const WARM_UP: u32 = 10;
+/// Weight of a value in the default, slow detector: a memory of about 64 values.
+pub(super) const SLOW: f64 = 1.0 / 32.0;
+/// Weight of a value in the fast one: a memory of about 4 values.
+pub(super) const FAST: f64 = 0.4;
+/// The spread remembers longer than the mean when the mean is fast.
+const SPREAD_WEIGHT_MAX: f64 = 1.0 / 32.0;
+/// Share of the squared deviation that the first value off a constant past leaves in the variance.
+const FIRST_DEVIATION: f64 = 1.0 / 256.0;
+/// Values in a row beyond the boundary after which the clip opens.
+const RUN_PATIENCE: u32 = 8;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Ewma {
+    weight: f64,
+    mean: f64,
+    variance: f64,
+    count: u32,
+    tail: Tail,
+}
+
+impl Ewma {
+    pub(super) fn new(weight: f64) -> Self {
+        Self { weight, mean: 0.0, variance: 0.0, count: 0, tail: Tail::default() }
+    }
+
+    pub(super) fn outlook(&self) -> Option<Outlook> {
+        if self.count < WARM_UP {
+            return None;
+        }
+        let few = 1.0 + 12.0 / (f64::from(self.count) * f64::from(self.count));
+        Some(Outlook { centre: self.mean, spread: self.variance.sqrt(), limit: self.tail.limit() * few })
+    }
+
+    pub(super) fn learn(&mut self, value: f64, z: Option<f64>) {
+        self.count = self.count.saturating_add(1);
+        let fresh = 1.0 / f64::from(self.count);
+        let mut deviation = value - self.mean;
+        if let Some(z) = z {
+            if z == f64::INFINITY {
+                // off a constant: leave the centre, believe a little in spread
+                self.variance = self.variance.max((FIRST_DEVIATION * deviation * deviation).min(f64::MAX));
+                self.tail.learn(z);
+                return;
+            }
+            self.tail.learn(z);
+            let opened = f64::from(self.tail.run().saturating_sub(RUN_PATIENCE).min(60)).exp2();
+            let clip = self.tail.limit() * self.variance.sqrt() * opened;
+            deviation = deviation.clamp(-clip, clip);
+        }
+        let step = self.weight.max(fresh);
+        self.mean += step * deviation;
+        let gain = self.weight.min(SPREAD_WEIGHT_MAX).max(fresh);
+        // West (1979) for the mean's own step while the past is short
+        let square = if self.count as f64 * SPREAD_WEIGHT_MAX < 1.0 { (1.0 - step) * deviation * deviation } else { deviation * deviation };
+        self.variance += gain * (square - self.variance);
+        if !self.mean.is_finite() || !self.variance.is_finite() {
+            // squares of values near the end of the number line: start again from this one
+            *self = Self { mean: value, ..Self::new(self.weight) };
+        }
+    }
+
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        out.put_f64(self.weight);
+        out.put_f64(self.mean);
+        out.put_f64(self.variance);
+        out.put_u32(self.count);
+        self.tail.save(out);
+    }
+
+    pub(super) fn load(from: &mut Reader<'_>) -> Result<Self> {
+        Ok(Self {
+            weight: from.positive()?.clamp(1e-6, 1.0),
+            mean: from.finite()?,
+            variance: from.positive()?,
+            count: from.u32()?,
+            tail: Tail::load(from)?,
+        })
+    }
+}

@@ -1,0 +1,94 @@
+//! Bytes of a detector's state: little endian, no padding, every read checked.
+use crate::{Error, Result};
+
+/// Appends plain values.
+pub(super) trait Put {
+    fn put_u8(&mut self, v: u8);
+    fn put_u32(&mut self, v: u32);
+    fn put_i64(&mut self, v: i64);
+    fn put_f32(&mut self, v: f32);
+    fn put_f64(&mut self, v: f64);
+}
+
+impl Put for Vec<u8> {
+    fn put_u8(&mut self, v: u8) {
+        self.push(v);
+    }
+    fn put_u32(&mut self, v: u32) {
+        self.extend_from_slice(&v.to_le_bytes());
+    }
+    fn put_i64(&mut self, v: i64) {
+        self.extend_from_slice(&v.to_le_bytes());
+    }
+    fn put_f32(&mut self, v: f32) {
+        self.extend_from_slice(&v.to_bits().to_le_bytes());
+    }
+    fn put_f64(&mut self, v: f64) {
+        self.extend_from_slice(&v.to_bits().to_le_bytes());
+    }
+}
+
+/// Takes values off the front of untrusted bytes.
+pub(super) struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or_else(|| malformed("it ends too early"))?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8> {
+        Ok(self.take::<1>()?[0])
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.take()?))
+    }
+
+    pub(super) fn i64(&mut self) -> Result<i64> {
+        Ok(i64::from_le_bytes(self.take()?))
+    }
+
+    pub(super) fn bool(&mut self) -> Result<bool> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(malformed("a flag is neither 0 nor 1")),
+        }
+    }
+
+    /// No statistic of finite values that we keep may be NaN or infinite.
+    pub(super) fn finite(&mut self) -> Result<f64> {
+        let v = f64::from_bits(u64::from_le_bytes(self.take()?));
+        v.is_finite().then_some(v).ok_or_else(|| malformed("a statistic is not finite"))
+    }
+
+    /// A finite value that is not negative.
+    pub(super) fn positive(&mut self) -> Result<f64> {
+        let v = self.finite()?;
+        (v >= 0.0).then_some(v).ok_or_else(|| malformed("a spread is negative"))
+    }
+
+    pub(super) fn finite_f32(&mut self) -> Result<f32> {
+        let v = f32::from_bits(self.u32()?);
+        v.is_finite().then_some(v).ok_or_else(|| malformed("a statistic is not finite"))
+    }
+
+    pub(super) fn positive_f32(&mut self) -> Result<f32> {
+        let v = f32::from_bits(self.u32()?);
+        (v.is_finite() && v >= 0.0).then_some(v).ok_or_else(|| malformed("a spread is not a finite positive number"))
+    }
+
+    pub(super) fn end(&self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(malformed("bytes are left over")) }
+    }
+}
+
+pub(super) fn malformed(what: &str) -> Error {
+    Error::Invalid(format!("detector state is malformed: {what}; start a fresh detector"))
+}

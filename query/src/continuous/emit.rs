@@ -1,0 +1,156 @@
+//! Rows on their way out: gathered into records of bounded size, the last of which carries the state they belong to.
+//!
+//! Every record but the last holds only rows that are right at the snapshot they were computed from. Writing them again is
+//! harmless, so a kill between two records of a tick repeats the tick and nothing else.
+use std::collections::BTreeMap;
+
+use foretell_engine::{Engine, Selector, SeriesId, Snapshot, TimeRange, WriteBatch};
+use hashbrown::{HashMap, HashSet};
+
+use crate::error::{Error, Result};
+use crate::table::derived::TOMBSTONE_BITS;
+
+/// A record goes out at this many samples (24 bytes each in memory, fewer in the log).
+const RECORD_SAMPLES_MAX: usize = 256 << 10;
+
+/// ... or, while backfilling, at this many keys of state.
+const RECORD_KEYS_MAX: usize = 8 << 10;
+
+/// Collects output and state of one tick.
+pub(super) struct Emitter {
+    engine: Engine,
+    batch: WriteBatch,
+    /// Newest value of each key.
+    state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    rows: u64,
+}
+
+impl Emitter {
+    pub(super) fn new(engine: Engine) -> Self {
+        Self { engine, batch: WriteBatch::default(), state: BTreeMap::new(), rows: 0 }
+    }
+    /// Rows pushed since creation.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// One row: `values[k]` goes to `series[k]`.
+    pub(super) fn row(&mut self, series: &[SeriesId], ts: i64, values: impl Iterator<Item = f64>) {
+        for (&series, value) in series.iter().zip(values) {
+            self.batch.push(series, ts, value);
+        }
+        self.rows += 1;
+    }
+
+    /// New value of a key, written with the last record.
+    pub(super) fn state(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.state.insert(key, value);
+    }
+
+    /// Takes back rows that have not gone out: those at or after `from[series]`, which are about to be computed again.
+    pub(super) fn retract(&mut self, from: &HashMap<SeriesId, i64>) {
+        let batch = &mut self.batch;
+        let mut kept = 0;
+        for row in 0..batch.series.len() {
+            if from.get(&batch.series[row]).is_none_or(|&from| batch.ts[row] < from) {
+                batch.series[kept] = batch.series[row];
+                batch.ts[kept] = batch.ts[row];
+                batch.values[kept] = batch.values[row];
+                kept += 1;
+            }
+        }
+        batch.series.truncate(kept);
+        batch.ts.truncate(kept);
+        batch.values.truncate(kept);
+    }
+
+    /// Writes a record of rows, without state, once enough of them wait.
+    ///
+    /// # Errors
+    /// As [`Engine::write`].
+    pub(super) fn spill(&mut self) -> Result<()> {
+        if self.batch.len() < RECORD_SAMPLES_MAX {
+            return Ok(());
+        }
+        self.write()
+    }
+
+    /// Writes rows and state once enough of them wait. Only while backfilling, when nothing stored counts until the end.
+    ///
+    /// # Errors
+    /// As [`Engine::write`].
+    pub(super) fn commit_large(&mut self) -> Result<()> {
+        if self.batch.len() >= RECORD_SAMPLES_MAX || self.state.len() >= RECORD_KEYS_MAX { self.commit() } else { Ok(()) }
+    }
+
+    /// Writes what waits, rows and state together.
+    ///
+    /// # Durability
+    /// On return the record is on stable storage.
+    ///
+    /// # Errors
+    /// As [`Engine::write`].
+    pub(super) fn commit(&mut self) -> Result<()> {
+        self.batch.state = std::mem::take(&mut self.state).into_iter().collect();
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        self.engine.write(batch).and_then(|handle| handle.wait()).map_err(|e| Error::from_engine(&e))?;
+        Ok(())
+    }
+}
+
+/// Rows that a recomputation produced, to find those that it did not.
+#[derive(Debug, Default)]
+pub(super) struct Produced(HashSet<(SeriesId, i64)>);
+
+impl Produced {
+    pub(super) fn add(&mut self, series: &[SeriesId], ts: i64) {
+        self.0.extend(series.iter().map(|&id| (id, ts)));
+    }
+}
+
+/// Which rows of a table a recomputation answers for.
+pub(super) enum Swept<'a> {
+    /// All of them.
+    Table(&'a str),
+    /// Those of some series.
+    Series(&'a [SeriesId]),
+}
+
+/// Buries the rows of `swept` in `range` that stand in `snapshot` and were not produced again.
+///
+/// # Errors
+/// As a scan.
+pub(super) fn bury(emitter: &mut Emitter, snapshot: &Snapshot, swept: &Swept<'_>, range: TimeRange, produced: &Produced) -> Result<()> {
+    let mut ids: Vec<SeriesId> = match swept {
+        Swept::Table(table) => {
+            let selector = Selector { metric: Some((*table).to_owned()), matchers: Vec::new(), range };
+            snapshot.select(&selector).map_err(|e| Error::from_engine(&e))?.into_iter().map(|series| series.id).collect()
+        }
+        Swept::Series(ids) => ids.to_vec(),
+    };
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let mut scan = snapshot.scan(&ids, range, true, 16_384).map_err(|e| Error::from_engine(&e))?;
+    let mut batch = Default::default();
+    while scan.next_batch(&mut batch).map_err(|e| Error::from_engine(&e))? {
+        let mut row = 0;
+        for &(series, rows) in &batch.runs {
+            let id = ids[series as usize];
+            for at in row..row + rows as usize {
+                if batch.values[at].to_bits() != TOMBSTONE_BITS && !produced.0.contains(&(id, batch.ts[at])) {
+                    emitter.batch.push(id, batch.ts[at], f64::from_bits(TOMBSTONE_BITS));
+                }
+            }
+            row += rows as usize;
+        }
+        emitter.spill()?;
+    }
+    Ok(())
+}

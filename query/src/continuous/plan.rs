@@ -1,0 +1,262 @@
+//! What kinds of SELECT a continuous query may be, and what the planner made of one.
+//!
+//! ```text
+//!  Projection(labels, bucket, f(aggregates))        Projection(ts, labels, f(value, scores))
+//!    Aggregate(bucket, labels; aggregates)            Window(anomaly_score … PARTITION BY labels ORDER BY ts)
+//!      [Filter]                                         [Filter]
+//!        TableScan metrics."x"                            TableScan metrics."x"
+//! ```
+//! Works on the analysed but not yet optimised plan, so that the shape is the statement's own. Pure: nothing is read.
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, TableReference};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, TableScan, Volatility, Window, WindowFunctionDefinition};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+
+use super::output::DerivedTable;
+use crate::error::{Error, Result};
+use crate::limits::QueryLimits;
+use crate::planner;
+use crate::table::{METRICS, PUBLIC};
+use foretell_engine::Snapshot;
+
+/// What users are told when a statement is of neither kind.
+const SHAPES: &str = "a continuous query is either `SELECT time_bucket('1m', ts) AS ts, <labels>, <aggregates> FROM metrics.\"m\" [WHERE …] GROUP BY <bucket, labels>` \
+     or `SELECT ts, <labels>, value, anomaly_score(value) OVER (PARTITION BY <labels> ORDER BY ts) AS score FROM metrics.\"m\" [WHERE …]`";
+
+/// Time column of every metric.
+pub(super) const TS: &str = "ts";
+/// Value column of every metric.
+pub(super) const VALUE: &str = "value";
+
+/// Functions that cut time into buckets.
+const BUCKET_FUNCTIONS: [&str; 3] = ["time_bucket", "date_bin", "date_trunc"];
+
+/// An analysed SELECT of one of the two shapes.
+#[derive(Debug)]
+pub(super) struct Select {
+    /// The metric it reads.
+    pub(super) metric: String,
+    /// `Filter?(TableScan)`, bound to the snapshot it was planned on.
+    pub(super) input: LogicalPlan,
+    /// The condition, if any.
+    pub(super) filter: Option<Expr>,
+    /// Output columns: name and expression over the aggregate or the window.
+    pub(super) columns: Vec<(String, Expr)>,
+    /// Which shape.
+    pub(super) kind: Kind,
+}
+
+/// The two shapes.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// Aggregates over buckets of time; the first number is the bucket's place in the grouping.
+    Buckets { aggregate: Aggregate, bucket: usize },
+    /// Detectors over each partition in time order.
+    Scores { window: Window },
+}
+
+/// Plans `sql` on `state` and sorts it into one of the shapes. Call it where the stack is large.
+///
+/// # Errors
+/// `Invalid` for what is not supported, naming it and the two shapes; `NotFound` for an unknown metric.
+pub(super) async fn analyse(snapshot: &Snapshot, state: &SessionState, sql: &str, limits: &QueryLimits) -> Result<Select> {
+    if has_wildcard(sql) {
+        return Err(refused("`*` would change its meaning with each new label: list the columns"));
+    }
+    let plan = planner::plan(state, sql, limits).await?;
+    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(Error::from_datafusion)?;
+    let LogicalPlan::Projection(Projection { expr, input, .. }) = plan else { return Err(refused_node(&plan)) };
+    let columns = expr.into_iter().map(|e| (e.schema_name().to_string(), e.unalias())).collect();
+    match input.as_ref() {
+        LogicalPlan::Aggregate(aggregate) => buckets(snapshot, aggregate.clone(), columns),
+        LogicalPlan::Window(window) => scores(snapshot, window.clone(), columns),
+        LogicalPlan::Filter(filter) if matches!(filter.input.as_ref(), LogicalPlan::Aggregate(_)) => Err(refused("HAVING is not supported: filter when reading the table")),
+        LogicalPlan::Filter(_) | LogicalPlan::TableScan(_) | LogicalPlan::SubqueryAlias(_) => {
+            Err(refused("neither GROUP BY nor anomaly_score is used"))
+        }
+        other => Err(refused_node(other)),
+    }
+}
+
+fn buckets(snapshot: &Snapshot, aggregate: Aggregate, columns: Vec<(String, Expr)>) -> Result<Select> {
+    let (metric, filter) = source(snapshot, &aggregate.input)?;
+    let mut bucket = None;
+    for (index, group) in aggregate.group_expr.iter().enumerate() {
+        match group {
+            Expr::Column(column) if !is_own_column(column) => {}
+            Expr::Column(column) => return Err(refused(&format!("GROUP BY {} groups by a raw column: group by time_bucket('1m', ts) and labels", column.name))),
+            other if is_bucket(other) => {
+                if bucket.replace(index).is_some() {
+                    return Err(refused("there are two buckets of time in GROUP BY"));
+                }
+            }
+            Expr::GroupingSet(_) => return Err(refused("GROUPING SETS, CUBE and ROLLUP are not supported")),
+            other => return Err(refused(&format!("grouping by {other} is not supported"))),
+        }
+    }
+    let Some(bucket) = bucket else {
+        return Err(refused("GROUP BY has no bucket of time: group by time_bucket('1m', ts)"));
+    };
+    for expr in &aggregate.aggr_expr {
+        deterministic(expr)?;
+    }
+    for (_, expr) in &columns {
+        deterministic(expr)?;
+    }
+    Ok(Select { metric, input: aggregate.input.as_ref().clone(), filter, columns, kind: Kind::Buckets { aggregate, bucket } })
+}
+
+fn scores(snapshot: &Snapshot, window: Window, columns: Vec<(String, Expr)>) -> Result<Select> {
+    if matches!(window.input.as_ref(), LogicalPlan::Window(_)) {
+        return Err(refused("several OVER clauses that differ are not supported: use one PARTITION BY and ORDER BY"));
+    }
+    let (metric, filter) = source(snapshot, &window.input)?;
+    for expr in &window.window_expr {
+        let Expr::WindowFunction(function) = expr.clone().unalias() else { return Err(refused(&format!("{expr} is not supported"))) };
+        match &function.fun {
+            WindowFunctionDefinition::WindowUDF(udwf) if matches!(udwf.name(), "anomaly_score" | "anomaly") => {}
+            other => return Err(refused(&format!("the window function {other} is not supported"))),
+        }
+        let params = &function.params;
+        if params.filter.is_some() || params.distinct || params.null_treatment.is_some() {
+            return Err(refused("FILTER, DISTINCT and IGNORE NULLS are not supported in a window"));
+        }
+        let in_time_order = matches!(params.order_by.as_slice(), [sort] if sort.asc && is_column(&sort.expr, TS));
+        if !in_time_order {
+            return Err(refused("the window must be ordered by ts alone: write OVER (PARTITION BY … ORDER BY ts)"));
+        }
+        if let Some(other) = params.partition_by.iter().find(|e| !matches!(e, Expr::Column(c) if !is_own_column(c))) {
+            return Err(refused(&format!("PARTITION BY {other} is not a label")));
+        }
+        for argument in &params.args {
+            deterministic(argument)?;
+        }
+    }
+    for (_, expr) in &columns {
+        deterministic(expr)?;
+    }
+    Ok(Select { metric, input: window.input.as_ref().clone(), filter, columns, kind: Kind::Scores { window } })
+}
+
+/// The metric and the condition under an aggregate or a window.
+fn source(snapshot: &Snapshot, input: &LogicalPlan) -> Result<(String, Option<Expr>)> {
+    match input {
+        LogicalPlan::Filter(filter) => {
+            deterministic(&filter.predicate)?;
+            Ok((metric(snapshot, &filter.input)?, Some(filter.predicate.clone())))
+        }
+        other => Ok((metric(snapshot, other)?, None)),
+    }
+}
+
+/// An unqualified name that is a metric's can be no other table's: the catalogue refuses ambiguous names.
+fn metric(snapshot: &Snapshot, input: &LogicalPlan) -> Result<String> {
+    match input {
+        LogicalPlan::SubqueryAlias(alias) if matches!(alias.input.as_ref(), LogicalPlan::TableScan(_)) => metric(snapshot, &alias.input),
+        LogicalPlan::TableScan(TableScan { table_name, .. }) => {
+            let name = table_name.table();
+            if !matches!(table_name.schema(), None | Some(METRICS | PUBLIC)) || snapshot.metric(name).is_none() {
+                return Err(refused(&format!("{name} is not the table of a metric")));
+            }
+            if DerivedTable::stored(snapshot, name)?.is_some() {
+                return Err(refused(&format!("{name} is written by a continuous query, and those cannot be chained yet")));
+            }
+            Ok(name.to_owned())
+        }
+        other => Err(refused_node(other)),
+    }
+}
+
+/// Names an unsupported node in the words of SQL.
+fn refused_node(node: &LogicalPlan) -> Error {
+    let what = match node {
+        LogicalPlan::Sort(_) => "ORDER BY is not supported: sort when reading the table",
+        LogicalPlan::Limit(_) => "LIMIT is not supported: limit when reading the table",
+        LogicalPlan::Distinct(_) => "DISTINCT is not supported",
+        LogicalPlan::Join(_) => "joins are not supported",
+        LogicalPlan::Union(_) => "UNION is not supported",
+        LogicalPlan::Subquery(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) => "subqueries are not supported",
+        LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => "aggregates and window functions cannot be mixed or nested",
+        LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => "there is no metric in FROM",
+        LogicalPlan::Unnest(_) => "UNNEST is not supported",
+        LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => "EXPLAIN cannot be continuous",
+        _ => "this statement is not supported",
+    };
+    refused(what)
+}
+
+/// An error that names what is not supported and what is.
+pub(super) fn refused(what: &str) -> Error {
+    Error::invalid(format!("{what}; {SHAPES}"))
+}
+
+/// Refuses what could give another answer tomorrow, and what reads other tables.
+fn deterministic(expr: &Expr) -> Result<()> {
+    let mut problem = None;
+    expr.apply(|e| {
+        let volatility = match e {
+            Expr::ScalarFunction(f) => Some((f.func.name().to_owned(), f.func.signature().volatility)),
+            Expr::AggregateFunction(f) => Some((f.func.name().to_owned(), f.func.signature().volatility)),
+            _ => None,
+        };
+        if let Some((name, volatility)) = volatility
+            && volatility != Volatility::Immutable
+        {
+            problem = Some(format!("{name}() gives another answer at another time"));
+        }
+        match e {
+            Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => problem = Some("subqueries are not supported".to_owned()),
+            Expr::Placeholder(_) => problem = Some("parameters such as $1 cannot be stored: write the value".to_owned()),
+            _ => {}
+        }
+        Ok(if problem.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })
+    .map_err(Error::from_datafusion)?;
+    problem.map_or(Ok(()), |what| Err(refused(&what)))
+}
+
+/// Whether `expr` is a bucket function of `ts` and literals.
+fn is_bucket(expr: &Expr) -> bool {
+    let Expr::ScalarFunction(function) = expr else { return false };
+    let columns = expr.column_refs();
+    BUCKET_FUNCTIONS.contains(&function.func.name()) && columns.len() == 1 && columns.iter().all(|c| c.name == TS)
+}
+
+fn is_column(expr: &Expr, name: &str) -> bool {
+    matches!(expr, Expr::Column(column) if column.name == name)
+}
+
+/// Whether a column is one that every metric has, not a label.
+fn is_own_column(column: &Column) -> bool {
+    column.name == TS || column.name == VALUE
+}
+
+/// Whether the select list has a `*` that stands for columns.
+fn has_wildcard(sql: &str) -> bool {
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else { return false };
+    let tokens: Vec<Token> = tokens.into_iter().filter(|t| !matches!(t, Token::Whitespace(_))).collect();
+    tokens.windows(2).any(|pair| {
+        let starts_item = match &pair[0] {
+            Token::Comma | Token::Period => true,
+            Token::Word(word) => word.quote_style.is_none() && ["select", "distinct", "all"].iter().any(|w| word.value.eq_ignore_ascii_case(w)),
+            _ => false,
+        };
+        starts_item && pair[1] == Token::Mul
+    })
+}
+
+/// The columns of `schema` that `exprs` mention, in table order, as a schema of their own.
+///
+/// # Errors
+/// `Internal` when the planner's schema is inconsistent.
+pub(super) fn needed_columns<'a>(schema: &DFSchema, exprs: impl IntoIterator<Item = &'a Expr>) -> Result<DFSchema> {
+    let mut used = std::collections::HashSet::from([TS.to_owned()]);
+    for expr in exprs {
+        used.extend(expr.column_refs().into_iter().map(|c| c.name.clone()));
+    }
+    let fields: Vec<(Option<TableReference>, _)> =
+        schema.iter().filter(|(_, field)| used.contains(field.name())).map(|(qualifier, field)| (qualifier.cloned(), field.clone())).collect();
+    DFSchema::new_with_metadata(fields, Default::default()).map_err(Error::from_datafusion)
+}

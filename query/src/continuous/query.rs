@@ -1,0 +1,149 @@
+//! One query between the statements that create and drop it: its worker while there is one, and how it looks from outside.
+use std::sync::Arc;
+
+use foretell_engine::{Engine, Lsn};
+use parking_lot::{Mutex, RwLock};
+
+use super::definition::{Definition, Progress};
+use super::status::{State, Status};
+use super::worker::{Shared, Worker};
+use crate::error::{Error, ErrorKind, Result};
+use crate::planner;
+
+/// A continuous query.
+pub(super) struct Query {
+    definition: Definition,
+    seen: RwLock<Seen>,
+    /// The worker, loaded at first use and after a failure. Whoever holds the lock is the only one at work.
+    worker: Arc<tokio::sync::Mutex<Option<Worker>>>,
+    attempts: Mutex<u32>,
+}
+
+/// What is seen from outside while the worker works.
+struct Seen {
+    progress: Progress,
+    read_to: Lsn,
+    error: Option<String>,
+    retired: bool,
+}
+
+impl Query {
+    pub(super) fn new(definition: Definition, progress: Progress) -> Self {
+        let seen = Seen { progress, read_to: progress.position, error: None, retired: false };
+        Self { definition, seen: RwLock::new(seen), worker: Arc::new(tokio::sync::Mutex::new(None)), attempts: Mutex::new(0) }
+    }
+
+    pub(super) fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// As seen from outside.
+    pub(super) fn status(&self, engine: &Engine) -> Status {
+        let newest = engine.commits().borrow().0;
+        let seen = self.seen.read();
+        let state = match (&seen.error, seen.progress.backfilling) {
+            (Some(_), _) => State::Failed,
+            (None, true) => State::Backfilling,
+            (None, false) => State::Running,
+        };
+        Status {
+            definition: self.definition.clone(),
+            state,
+            progress: Progress { position: seen.read_to, ..seen.progress },
+            lag: newest.saturating_sub(seen.read_to.0),
+            last_error: seen.error.clone(),
+        }
+    }
+
+    /// Failures since the last success.
+    pub(super) fn failures(&self) -> u32 {
+        *self.attempts.lock()
+    }
+
+    /// Whether commits up to `through` are in its rows.
+    pub(super) fn is_at(&self, through: Lsn) -> bool {
+        let seen = self.seen.read();
+        seen.retired || (seen.read_to >= through && !seen.progress.backfilling && seen.error.is_none())
+    }
+
+    /// Works until all commits up to `through` are in the rows written.
+    ///
+    /// # Errors
+    /// What went wrong, which is also kept for [`Query::status`].
+    pub(super) async fn catch_up(self: &Arc<Self>, shared: &Shared, through: Lsn) -> Result<()> {
+        while !self.is_at(through) {
+            self.step(shared).await?;
+        }
+        Ok(())
+    }
+
+    /// One step of the worker, on a thread of its own.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub(super) async fn step(self: &Arc<Self>, shared: &Shared) -> Result<()> {
+        let mut slot = Arc::clone(&self.worker).lock_owned().await;
+        if self.seen.read().retired {
+            return Ok(());
+        }
+        let (query, shared) = (Arc::clone(self), shared.clone());
+        let outcome = planner::on_large_stack(move || {
+            let mut worker = match slot.take() {
+                Some(worker) => worker,
+                None => Worker::load(&shared, &query.definition)?,
+            };
+            let stepped = worker.step();
+            if stepped.is_ok() {
+                query.note(&worker);
+                *slot = Some(worker);
+            }
+            stepped
+        })
+        .await;
+        let mut attempts = self.attempts.lock();
+        match &outcome {
+            Ok(()) => *attempts = 0,
+            Err(error) => {
+                *attempts = attempts.saturating_add(1);
+                tracing::warn!(query = %self.definition.name, error = %error, "a continuous query failed");
+                self.seen.write().error = Some(error.message.clone());
+            }
+        }
+        outcome
+    }
+
+    fn note(&self, worker: &Worker) {
+        let mut seen = self.seen.write();
+        seen.progress = worker.progress();
+        seen.read_to = worker.read_to();
+        seen.error = None;
+    }
+
+    /// Ends all work for good, once the current step is over.
+    pub(super) async fn retire(&self) {
+        let mut worker = self.worker.lock().await;
+        self.seen.write().retired = true;
+        *worker = None;
+    }
+
+    /// Takes [`Query::retire`] back.
+    pub(super) fn revive(&self) {
+        self.seen.write().retired = false;
+    }
+
+    /// Stores the position and lets go of the worker.
+    pub(super) async fn stop(&self, shared: &Shared) {
+        let _ = shared;
+        let mut slot = Arc::clone(&self.worker).lock_owned().await;
+        let stored = planner::on_large_stack(move || match slot.take() {
+            Some(mut worker) => worker.store_position(),
+            None => Ok(()),
+        })
+        .await;
+        if let Err(Error { kind, message }) = stored
+            && kind != ErrorKind::Unavailable
+        {
+            tracing::warn!(query = %self.definition.name, error = %message, "could not store the position of a continuous query");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A compiled score query: from rows of the source to detector inputs, and from verdicts to the columns of the SELECT.
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, Schema, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{Expr, ExprSchemable, Window};
+use datafusion::physical_plan::PhysicalExpr;
+use foretell_engine::SeriesId;
+use foretell_ml::detect::{Detector, Verdict};
+use hashbrown::HashSet;
+
+use super::aggregate::{distinct_columns, field_name, label_name};
+use super::output::DerivedTable;
+use super::plan::{Kind, Select, TS, VALUE, needed_columns, refused};
+use super::source::{Rows, Source};
+use crate::error::{Error, Result};
+use crate::udf::anomaly;
+
+/// One call of `anomaly_score` or `anomaly`.
+struct Call {
+    whole: bool,
+    value: Arc<dyn PhysicalExpr>,
+    fresh: Detector,
+}
+
+/// A compiled score query.
+pub(super) struct Scoring {
+    /// Columns of the source it needs.
+    pub(super) source: SchemaRef,
+    filter: Option<Arc<dyn PhysicalExpr>>,
+    /// The part of the condition that speaks of labels only.
+    label_filter: Option<Arc<dyn PhysicalExpr>>,
+    rows_may_vanish: bool,
+    calls: Vec<Call>,
+    /// Columns of the source, then one per call.
+    rows: SchemaRef,
+    /// Places of PARTITION BY among the source columns.
+    partition: Vec<usize>,
+    /// Places of the output's labels among the source columns.
+    labels: Vec<usize>,
+    values: Vec<Arc<dyn PhysicalExpr>>,
+}
+
+impl Scoring {
+    /// Compiles `select`; also says what table it fills.
+    ///
+    /// # Errors
+    /// `Invalid` for columns that cannot be stored.
+    pub(super) fn compile(select: &Select, owner: &str, state: &SessionState) -> Result<(Self, DerivedTable)> {
+        let Kind::Scores { window } = &select.kind else { return Err(Error::internal("not a score query")) };
+        let input = window.input.schema();
+        let used = window.window_expr.iter().chain(&select.filter).chain(select.columns.iter().map(|(_, e)| e));
+        let logical = needed_columns(input, used)?;
+        let physical = |expr: &Expr, schema: &DFSchema| state.create_physical_expr(expr.clone(), schema).map_err(Error::from_datafusion);
+
+        let mut calls = Vec::new();
+        let mut partition_by: Option<Vec<Expr>> = None;
+        for expr in &window.window_expr {
+            let Expr::WindowFunction(function) = expr.clone().unalias() else { return Err(Error::internal("not a window function")) };
+            let [value, method, season, ..] = function.params.args.as_slice() else {
+                return Err(Error::internal("a detector function lacks arguments"));
+            };
+            let name = function.fun.name().to_owned();
+            let fresh = anomaly::detector(&name, &physical(method, &logical)?, &physical(season, &logical)?).map_err(Error::from_datafusion)?;
+            calls.push(Call { whole: name == "anomaly", value: physical(value, &logical)?, fresh });
+            if partition_by.get_or_insert_with(|| function.params.partition_by.clone()) != &function.params.partition_by {
+                return Err(refused("several OVER clauses that differ are not supported: use one PARTITION BY"));
+            }
+        }
+        let place = |expr: &Expr| match expr {
+            Expr::Column(column) => logical.maybe_index_of_column(column),
+            _ => None,
+        };
+        let partition: Vec<usize> = partition_by.iter().flatten().filter_map(place).collect();
+        let (table, labels, values) = outputs(select, owner, window, place)?;
+        if let Some(missing) = partition.iter().find(|place| !labels.contains(place)) {
+            let name = logical.field(*missing).name();
+            return Err(refused(&format!("{name} is in PARTITION BY but not selected, so rows could not be told apart")));
+        }
+        let own = logical.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
+        let called = window.schema.iter().skip(input.fields().len()).map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
+        let row_schema = DFSchema::new_with_metadata(own.chain(called).collect(), Default::default()).map_err(Error::from_datafusion)?;
+
+        let own_column = |expr: &Expr| expr.column_refs().iter().any(|c| c.name == TS || c.name == VALUE);
+        let about_labels = select.filter.iter().flat_map(split_conjunction).filter(|e| !own_column(e)).cloned();
+        let label_filter = conjunction(about_labels).map(|e| physical(&e, &logical)).transpose()?;
+        let scoring = Self {
+            source: Arc::new(logical.as_arrow().clone()),
+            filter: select.filter.as_ref().map(|e| physical(e, &logical)).transpose()?,
+            label_filter,
+            rows_may_vanish: select.filter.iter().any(|e| e.column_refs().iter().any(|c| c.name == VALUE)),
+            calls,
+            rows: Arc::new(Schema::new(row_schema.fields().clone())),
+            partition,
+            labels,
+            values: values.iter().map(|e| physical(e, &row_schema)).collect::<Result<_>>()?,
+        };
+        Ok((scoring, table))
+    }
+
+    /// Whether overwriting a sample can take its row out of the answer.
+    pub(super) fn rows_may_vanish(&self) -> bool {
+        self.rows_may_vanish
+    }
+    /// Detectors that have seen nothing.
+    pub(super) fn detectors(&self) -> Vec<Detector> {
+        self.calls.iter().map(|call| call.fresh.clone()).collect()
+    }
+
+    /// Which rows pass WHERE; `None` when there is none.
+    ///
+    /// # Errors
+    /// As the expression.
+    pub(super) fn kept(&self, batch: &RecordBatch) -> Result<Option<BooleanArray>> {
+        self.filter.as_ref().map(|filter| condition(filter, batch)).transpose()
+    }
+
+    /// What each call's detector sees of each row; NaN for NULL.
+    ///
+    /// # Errors
+    /// As the expressions.
+    pub(super) fn inputs(&self, batch: &RecordBatch) -> Result<Vec<Vec<f64>>> {
+        self.calls
+            .iter()
+            .map(|call| {
+                let values = call.value.evaluate(batch).and_then(|v| v.into_array(batch.num_rows())).map_err(Error::from_datafusion)?;
+                let values = arrow::compute::cast(&values, &DataType::Float64).map_err(|e| Error::internal(e.to_string()))?;
+                Ok(values.as_primitive::<Float64Type>().iter().map(|v| v.unwrap_or(f64::NAN)).collect())
+            })
+            .collect()
+    }
+
+    /// The value columns of the SELECT.
+    ///
+    /// # Errors
+    /// As the expressions.
+    pub(super) fn values(&self, batch: RecordBatch, inputs: &[Vec<f64>], verdicts: &[Vec<Verdict>]) -> Result<Vec<ArrayRef>> {
+        let rows = batch.num_rows();
+        let mut columns = batch.columns().to_vec();
+        for (call, (inputs, verdicts)) in self.calls.iter().zip(inputs.iter().zip(verdicts)) {
+            columns.push(anomaly::answers(call.whole, inputs, verdicts).map_err(Error::from_datafusion)?);
+        }
+        let batch = RecordBatch::try_new(Arc::clone(&self.rows), columns).map_err(|e| Error::internal(e.to_string()))?;
+        self.values.iter().map(|e| e.evaluate(&batch).and_then(|value| value.into_array(rows)).map_err(Error::from_datafusion)).collect()
+    }
+
+    /// The label values of an output row of a series.
+    pub(super) fn labels(&self, source: &Source, number: u32) -> Vec<Option<String>> {
+        self.labels.iter().map(|&place| label(source, number, place).map(str::to_owned)).collect()
+    }
+
+    /// The partition of a series as bytes.
+    pub(super) fn partition(&self, source: &Source, number: u32) -> Box<[u8]> {
+        let mut bytes = Vec::new();
+        for &place in &self.partition {
+            let value = label(source, number, place).unwrap_or_default();
+            bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(value.as_bytes());
+        }
+        bytes.into()
+    }
+
+    /// The series whose labels pass WHERE.
+    ///
+    /// # Errors
+    /// As the expression.
+    pub(super) fn relevant(&self, source: &Source) -> Result<HashSet<u32>> {
+        let Some(filter) = &self.label_filter else { return Ok(source.series().keys().copied().collect()) };
+        let mut rows = Rows::default();
+        for &number in source.series().keys() {
+            rows.push(SeriesId::new(source.ordinal(), number), 0, 0.0);
+        }
+        let numbers: Vec<u32> = rows.ids.iter().map(|id| id.number()).collect();
+        let passing = condition(filter, &source.batch(rows)?)?;
+        Ok(numbers.into_iter().enumerate().filter(|(row, _)| passing.is_valid(*row) && passing.value(*row)).map(|(_, number)| number).collect())
+    }
+}
+
+fn label<'a>(source: &'a Source, number: u32, place: usize) -> Option<&'a str> {
+    source.series().get(&number)?.labels.get(source.label(place)?)
+}
+
+fn condition(filter: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<BooleanArray> {
+    let flags = filter.evaluate(batch).and_then(|value| value.into_array(batch.num_rows())).map_err(Error::from_datafusion)?;
+    flags.as_boolean_opt().cloned().ok_or_else(|| Error::internal("WHERE is not a condition"))
+}
+
+type Outputs = (DerivedTable, Vec<usize>, Vec<Expr>);
+
+/// Sorts the select list into time, labels and values; `place` finds a column of the source.
+fn outputs(select: &Select, owner: &str, window: &Window, place: impl Fn(&Expr) -> Option<usize>) -> Result<Outputs> {
+    let mut table = DerivedTable { owner: owner.to_owned(), labels: Vec::new(), fields: Vec::new() };
+    let (mut labels, mut values, mut has_time) = (Vec::new(), Vec::new(), false);
+    for (name, expr) in &select.columns {
+        let column = match expr {
+            Expr::Column(column) => Some(column.name.as_str()),
+            _ => None,
+        };
+        match (column, place(expr)) {
+            (Some(TS), Some(_)) => {
+                if name != TS || has_time {
+                    return Err(refused("ts is selected once and keeps its name"));
+                }
+                has_time = true;
+            }
+            (Some(own), Some(place)) if own != VALUE => {
+                label_name(name)?;
+                labels.push(place);
+                table.labels.push(name.clone());
+            }
+            _ => {
+                let data_type = expr.get_type(&window.schema).map_err(Error::from_datafusion)?;
+                table.fields.push((field_name(name, &data_type)?, data_type));
+                values.push(expr.clone());
+            }
+        }
+    }
+    if !has_time {
+        return Err(refused("ts is missing from the columns"));
+    }
+    distinct_columns(&table)?;
+    Ok((table, labels, values))
+}

@@ -1,0 +1,143 @@
+//! The metric a query reads: its series with their labels, and rows of it as Arrow batches.
+//!
+//! Batches have exactly the columns the query mentions, in the form in which the metric's table delivers them, so that an
+//! expression gives the same bits over the feed as over storage.
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use foretell_engine::{ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
+use hashbrown::HashMap;
+
+use super::plan::{TS, VALUE};
+use crate::error::{Error, ErrorKind, Result};
+use crate::table;
+use crate::table::columns::{BatchMaker, Column};
+
+/// Rows of the source metric.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub(super) ids: Vec<SeriesId>,
+    pub(super) ts: Vec<i64>,
+    pub(super) values: Vec<f64>,
+}
+
+impl Rows {
+    pub(super) fn push(&mut self, id: SeriesId, ts: i64, value: f64) {
+        self.ids.push(id);
+        self.ts.push(ts);
+        self.values.push(value);
+    }
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+    pub(super) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+/// The source metric of one query.
+pub(super) struct Source {
+    metric: String,
+    ordinal: u32,
+    schema: SchemaRef,
+    columns: Vec<Column>,
+    series: HashMap<u32, Series>,
+}
+
+impl Source {
+    /// `schema` holds the columns the query mentions.
+    ///
+    /// # Errors
+    /// `NotFound` when the metric has no series.
+    pub(super) fn new(snapshot: &Snapshot, metric: &str, schema: SchemaRef) -> Result<Self> {
+        let gone = || Error::new(ErrorKind::NotFound, format!("metric {metric} has no series"));
+        let info = snapshot.metric(metric).ok_or_else(gone)?;
+        let label_of: HashMap<String, String> =
+            table::label_columns(info.label_names.iter().map(|name| &**name)).into_iter().map(|(label, column)| (column, label)).collect();
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|field| match field.name().as_str() {
+                TS => Column::Ts,
+                VALUE => Column::Value,
+                name => Column::Label(label_of.get(name).cloned().unwrap_or_else(|| name.to_owned())),
+            })
+            .collect();
+        let mut source = Self { metric: metric.to_owned(), ordinal: 0, schema, columns, series: HashMap::new() };
+        source.learn(snapshot)?;
+        source.ordinal = source.series.values().next().ok_or_else(gone)?.id.metric();
+        Ok(source)
+    }
+
+    pub(super) fn metric(&self) -> &str {
+        &self.metric
+    }
+    /// The high half of the ids of its series.
+    pub(super) fn ordinal(&self) -> u32 {
+        self.ordinal
+    }
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+    /// The label behind column `index`, unless it is the time or the value.
+    pub(super) fn label(&self, index: usize) -> Option<&str> {
+        match &self.columns[index] {
+            Column::Label(name) => Some(name),
+            _ => None,
+        }
+    }
+    /// Every series seen, by number.
+    pub(super) fn series(&self) -> &HashMap<u32, Series> {
+        &self.series
+    }
+    /// One past the highest series number of the metric.
+    pub(super) fn series_end(&self) -> u64 {
+        self.series.keys().map(|&n| u64::from(n) + 1).max().unwrap_or(0)
+    }
+
+    /// Reads the labels of all series from `snapshot` if `ids` has an unknown one.
+    ///
+    /// # Errors
+    /// `Internal` when the catalogue does not know a series that has rows.
+    pub(super) fn know(&mut self, snapshot: &Snapshot, ids: &[SeriesId]) -> Result<()> {
+        let unknown = |source: &Self| ids.iter().find(|id| !source.series.contains_key(&id.number())).copied();
+        if unknown(self).is_some() {
+            self.learn(snapshot)?;
+            if let Some(id) = unknown(self) {
+                return Err(Error::internal(format!("series {} of metric {} has rows but no labels", id.number(), self.metric)));
+            }
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let selector = Selector { metric: Some(self.metric.clone()), matchers: Vec::new(), range: TimeRange::ALL };
+        let series = snapshot.select(&selector).map_err(|e| Error::from_engine(&e))?;
+        self.series = series.into_iter().map(|series| (series.id.number(), series)).collect();
+        Ok(())
+    }
+
+    /// `rows` as a batch, in their order. All series must be known.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub(super) fn batch(&self, rows: Rows) -> Result<RecordBatch> {
+        let mut places: HashMap<u32, u32> = HashMap::new();
+        let mut series: Vec<Series> = Vec::new();
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        for id in &rows.ids {
+            let place = *places.entry(id.number()).or_insert_with(|| {
+                series.extend(self.series.get(&id.number()).cloned());
+                series.len().saturating_sub(1) as u32
+            });
+            match runs.last_mut() {
+                Some((last, n)) if *last == place => *n += 1,
+                _ => runs.push((place, 1)),
+            }
+        }
+        let mut scanned = ScanBatch { runs, ts: rows.ts, values: rows.values };
+        let maker = BatchMaker::new(Arc::clone(&self.schema), &self.columns, &series).map_err(Error::from_datafusion)?;
+        maker.make(&mut scanned).map_err(Error::from_datafusion)
+    }
+}

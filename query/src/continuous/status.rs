@@ -1,0 +1,135 @@
+//! How continuous queries look from outside: `sys.continuous_queries` and the answers of SHOW and DESCRIBE.
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use super::definition::{Definition, Progress};
+use crate::duration;
+use crate::error::{Error, Result};
+
+/// What a query is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Works through the data that was there before it.
+    Backfilling,
+    /// Follows the feed.
+    Running,
+    /// Failed; tried again after a pause.
+    Failed,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Backfilling => "backfilling",
+            Self::Running => "running",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A query as seen from outside.
+#[derive(Clone, Debug)]
+pub(super) struct Status {
+    pub(super) definition: Definition,
+    pub(super) state: State,
+    pub(super) progress: Progress,
+    /// Commits that are not in its rows yet.
+    pub(super) lag: u64,
+    pub(super) last_error: Option<String>,
+}
+
+impl Status {
+    fn cells(&self) -> [Cell; 12] {
+        let count = |n: u64| Cell::Count(i64::try_from(n).unwrap_or(i64::MAX));
+        [
+            Cell::Text(Some(self.definition.name.clone())),
+            Cell::Text(Some(self.definition.target.clone())),
+            Cell::Text(Some(self.state.as_str().to_owned())),
+            count(self.progress.position.0),
+            count(self.lag),
+            count(self.progress.rows_in),
+            count(self.progress.rows_out),
+            count(self.progress.late),
+            count(self.progress.recomputed),
+            Cell::Text(Some(duration::format(self.definition.watermark_ns))),
+            Cell::Text(self.last_error.clone()),
+            Cell::Text(Some(self.definition.sql.clone())),
+        ]
+    }
+}
+
+enum Cell {
+    Text(Option<String>),
+    Count(i64),
+}
+
+/// Columns of `sys.continuous_queries`.
+const COLUMNS: [(&str, DataType); 12] = [
+    ("name", DataType::Utf8),
+    ("target", DataType::Utf8),
+    ("state", DataType::Utf8),
+    ("position", DataType::Int64),
+    ("lag", DataType::Int64),
+    ("rows_in", DataType::Int64),
+    ("rows_out", DataType::Int64),
+    ("late", DataType::Int64),
+    ("recomputed", DataType::Int64),
+    ("watermark", DataType::Utf8),
+    ("last_error", DataType::Utf8),
+    ("sql", DataType::Utf8),
+];
+
+/// Columns of `sys.continuous_queries` and `SHOW CONTINUOUS QUERIES`.
+pub(crate) fn schema() -> SchemaRef {
+    Arc::new(Schema::new(COLUMNS.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec()))
+}
+
+/// One row per query.
+///
+/// # Errors
+/// `Internal`.
+pub(super) fn table(queries: &[Status]) -> Result<RecordBatch> {
+    let rows: Vec<[Cell; 12]> = queries.iter().map(Status::cells).collect();
+    let columns = (0..COLUMNS.len())
+        .map(|column| -> ArrayRef {
+            match COLUMNS[column].1 {
+                DataType::Int64 => Arc::new(Int64Array::from_iter(rows.iter().map(|row| match row[column] {
+                    Cell::Count(n) => Some(n),
+                    Cell::Text(_) => None,
+                }))),
+                _ => Arc::new(StringArray::from_iter(rows.iter().map(|row| match &row[column] {
+                    Cell::Text(text) => text.clone(),
+                    Cell::Count(_) => None,
+                }))),
+            }
+        })
+        .collect();
+    RecordBatch::try_new(schema(), columns).map_err(|e| Error::internal(e.to_string()))
+}
+
+/// One query as properties and values.
+///
+/// # Errors
+/// `Internal`.
+pub(super) fn description(query: &Status) -> Result<RecordBatch> {
+    let values = query.cells().map(|cell| match cell {
+        Cell::Text(text) => text,
+        Cell::Count(n) => Some(n.to_string()),
+    });
+    let schema = Schema::new(vec![Field::new("property", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]);
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values(COLUMNS.map(|(name, _)| name)));
+    let values: ArrayRef = Arc::new(StringArray::from_iter(values));
+    RecordBatch::try_new(Arc::new(schema), vec![names, values]).map_err(|e| Error::internal(e.to_string()))
+}
+
+/// The answer of a statement that changes something.
+///
+/// # Errors
+/// `Internal`.
+pub(super) fn answer(text: String) -> Result<RecordBatch> {
+    let schema = Schema::new(vec![Field::new("result", DataType::Utf8, false)]);
+    let column: ArrayRef = Arc::new(StringArray::from(vec![text]));
+    RecordBatch::try_new(Arc::new(schema), vec![column]).map_err(|e| Error::internal(e.to_string()))
+}

@@ -1,0 +1,179 @@
+//! Runs a physical plan on the queries' own runtime and hands its batches over.
+//!
+//! ```text
+//!  caller's runtime                      queries' runtime (own threads, larger stacks)
+//!  Answer <--- channel(2) <------------- driver: plan's stream, deadline, cancellation, row limit
+//!    | drop = cancel                       | panic = Internal error
+//! ```
+//! The ingest side never waits behind a query's arithmetic, and a caller gets its deadline even when an operator does not
+//! yield: the answer watches the clock on its own side too.
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::{RecordBatchStream, TaskContext};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::{FutureExt, Stream, StreamExt};
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::DropGuard;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::planner::panicked;
+use crate::running::{Listed, Query};
+
+/// Stack of an execution thread: expressions are evaluated recursively, up to `terms_max` deep.
+const STACK_BYTES: usize = 16 << 20;
+/// How long after the deadline the answer stops waiting for a driver that does not yield.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// The threads that queries run on.
+pub(crate) struct QueryRuntime(Option<Runtime>);
+
+impl QueryRuntime {
+    /// As many threads as cores.
+    ///
+    /// # Errors
+    /// `Unavailable` when the system gives no threads.
+    pub(crate) fn start() -> Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(cores)
+            .thread_name("foretell-query")
+            .thread_stack_size(STACK_BYTES)
+            .enable_time()
+            .build()
+            .map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot start query threads: {e}")))?;
+        Ok(Self(Some(runtime)))
+    }
+
+    pub(crate) fn handle(&self) -> Result<&Handle> {
+        self.0.as_ref().map(Runtime::handle).ok_or_else(|| Error::internal("the query threads are gone"))
+    }
+}
+
+impl Drop for QueryRuntime {
+    fn drop(&mut self) {
+        // Waiting here could block an async thread.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What a running query holds until it ends.
+pub(crate) struct Held {
+    pub(crate) listed: Listed,
+    pub(crate) place: OwnedSemaphorePermit,
+}
+
+/// Starts `plan`.
+pub(crate) fn start(
+    runtime: &Handle,
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    held: Held,
+    deadline: Instant,
+    rows_max: usize,
+) -> Answer {
+    let (sender, batches) = mpsc::channel(2);
+    let schema = plan.schema();
+    let query = Arc::clone(&held.listed.query);
+    let outcome = Arc::new(Mutex::new(None));
+    let cancel_on_drop = query.cancel.clone().drop_guard();
+    let driver_outcome = Arc::clone(&outcome);
+    runtime.spawn(async move {
+        let work = AssertUnwindSafe(drive(plan, context, &query, sender.clone(), rows_max)).catch_unwind();
+        let result = tokio::select! {
+            biased;
+            () = query.cancel.cancelled() => Err(cancelled()),
+            () = sleep_until(deadline) => Err(timed_out()),
+            result = work => result.unwrap_or_else(|panic| Err(panicked(&*panic))),
+        };
+        // First the error, then the end of the channel: the answer looks for it when the channel ends.
+        *driver_outcome.lock() = result.err();
+        drop(sender);
+        drop(held);
+    });
+    Answer { schema, batches, outcome, ended: false, _cancel_on_drop: cancel_on_drop, late: Box::pin(sleep_until(deadline + GRACE)) }
+}
+
+async fn drive(
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    query: &Query,
+    sender: mpsc::Sender<RecordBatch>,
+    rows_max: usize,
+) -> Result<()> {
+    let mut stream = execute_stream(plan, context).map_err(Error::from_datafusion)?;
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(Error::from_datafusion)?;
+        let rows = query.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed) + batch.num_rows() as u64;
+        if rows > rows_max as u64 {
+            return Err(Error::new(ErrorKind::Execution, format!("the answer has more than {rows_max} rows: aggregate, or add a LIMIT")));
+        }
+        if sender.send(batch).await.is_err() {
+            return Err(cancelled());
+        }
+    }
+    Ok(())
+}
+
+/// The error of a cancelled query.
+pub(crate) fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "the query was cancelled")
+}
+
+/// The error of a query past its deadline.
+pub(crate) fn timed_out() -> Error {
+    Error::new(ErrorKind::Timeout, "the query took longer than its deadline: read less time or fewer series, or ask with a longer timeout")
+}
+
+/// The batches of a running query. Dropping it cancels the query.
+pub(crate) struct Answer {
+    schema: SchemaRef,
+    batches: mpsc::Receiver<RecordBatch>,
+    outcome: Arc<Mutex<Option<Error>>>,
+    ended: bool,
+    _cancel_on_drop: DropGuard,
+    late: Pin<Box<Sleep>>,
+}
+
+impl Stream for Answer {
+    type Item = DataFusionResult<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        match self.batches.poll_recv(cx) {
+            Poll::Ready(Some(batch)) => Poll::Ready(Some(Ok(batch))),
+            Poll::Ready(None) => {
+                self.ended = true;
+                let error = self.outcome.lock().take();
+                Poll::Ready(error.map(|e| Err(DataFusionError::from(e))))
+            }
+            Poll::Pending => match self.late.as_mut().poll(cx) {
+                Poll::Ready(()) => {
+                    self.ended = true;
+                    Poll::Ready(Some(Err(timed_out().into())))
+                }
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl RecordBatchStream for Answer {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}

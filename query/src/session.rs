@@ -1,0 +1,93 @@
+//! What every query runs in: one memory pool, our functions, and a catalogue bound to one snapshot.
+//!
+//! Invariants: no object store, no file format, no table factory and no spill directory exists in a session, so that no
+//! statement can reach a file even if it got past the checks on statements.
+use std::sync::Arc;
+
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionStateDefaults;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::prelude::SessionConfig;
+use foretell_engine::Snapshot;
+
+use crate::error::{Error, Result};
+use crate::limits::QueryLimits;
+use crate::table::{self, SysTables};
+use crate::udf;
+
+/// Makes sessions. One per [`crate::Database`].
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    base: SessionState,
+    sys: Arc<SysTables>,
+}
+
+impl Sessions {
+    /// Sessions whose queries share one memory pool of `limits.memory_bytes_max`.
+    ///
+    /// # Errors
+    /// `Internal` when DataFusion refuses its configuration.
+    pub(crate) fn new(limits: &QueryLimits) -> Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let consumers_named = std::num::NonZero::<usize>::MIN;
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(limits.memory_bytes_max), consumers_named)))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+            .build_arc()
+            .map_err(internal)?;
+        runtime
+            .object_store_registry
+            .deregister_store(ObjectStoreUrl::local_filesystem().as_ref())
+            .map_err(internal)?;
+        let mut config = SessionConfig::new()
+            .with_target_partitions(cores)
+            .with_default_catalog_and_schema(table::CATALOG, table::PUBLIC)
+            .with_create_default_catalog_and_schema(false)
+            .with_information_schema(true);
+        config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+        let mut planners = udf::expr_planners();
+        planners.extend(SessionStateDefaults::default_expr_planners());
+        let base = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_expr_planners(planners)
+            .with_scalar_functions(SessionStateDefaults::default_scalar_functions().into_iter().chain(udf::scalar_functions()).collect())
+            .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
+            .with_aggregate_functions(
+                SessionStateDefaults::default_aggregate_functions().into_iter().chain(udf::aggregate_functions()).collect(),
+            )
+            .with_window_functions(SessionStateDefaults::default_window_functions().into_iter().chain(udf::window_functions()).collect())
+            .with_table_function_list(SessionStateDefaults::default_table_functions())
+            .build();
+        Ok(Self { base, sys: Arc::new(SysTables::default()) })
+    }
+
+    /// A session over `snapshot`: every table of a statement planned with it sees the same commits.
+    pub(crate) fn state(&self, snapshot: &Snapshot) -> SessionState {
+        let mut state = self.base.clone();
+        state.register_catalog_list(Arc::new(table::Catalogs::new(snapshot.clone(), Arc::clone(&self.sys))));
+        state.mark_start_execution();
+        state
+    }
+
+    /// The tables of schema `sys`, to add more.
+    pub(crate) fn sys(&self) -> &Arc<SysTables> {
+        &self.sys
+    }
+
+    /// Names of every function, for completion.
+    pub(crate) fn function_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.base.scalar_functions().keys().cloned().collect();
+        names.extend(self.base.aggregate_functions().keys().cloned());
+        names.extend(self.base.window_functions().keys().cloned());
+        names
+    }
+}
+
+fn internal(error: DataFusionError) -> Error {
+    Error::internal(format!("cannot set up the query session: {error}"))
+}

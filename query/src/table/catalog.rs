@@ -1,0 +1,147 @@
+//! Schemas over one snapshot.
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::error::Result;
+use datafusion::logical_expr::TableType;
+use foretell_engine::{MetricInfo, Snapshot};
+
+use super::derived::{self, DerivedTable};
+use super::metric::MetricTable;
+use super::samples::SamplesTable;
+use super::sys::SysTables;
+use super::{CATALOG, METRICS, PUBLIC, SAMPLES, SYS};
+use crate::error::Error;
+
+/// What all schemas of one session share.
+pub(crate) struct Tables {
+    snapshot: Snapshot,
+    sys: Arc<SysTables>,
+}
+
+impl fmt::Debug for Tables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tables")
+    }
+}
+
+impl Tables {
+    fn metric(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some(info) = self.snapshot.metric(name) else { return Ok(None) };
+        Ok(Some(metric_table(&self.snapshot, &info)?))
+    }
+
+    fn samples(&self) -> Arc<dyn TableProvider> {
+        Arc::new(SamplesTable::new(self.snapshot.clone()))
+    }
+
+    fn sys(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        self.sys.table(name, &self.snapshot)
+    }
+
+    /// An unqualified name: `samples`, a metric or a `sys` table, if only one of them has it.
+    fn public(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let mut found = Vec::new();
+        if name == SAMPLES {
+            found.push((PUBLIC, self.samples()));
+        }
+        if let Some(table) = self.metric(name)? {
+            found.push((METRICS, table));
+        }
+        if let Some(table) = self.sys(name)? {
+            found.push((SYS, table));
+        }
+        if found.len() > 1 {
+            let names: Vec<String> = found.iter().map(|(schema, _)| format!("{schema}.\"{name}\"")).collect();
+            return Err(Error::invalid(format!("the table name '{name}' is ambiguous: write {}", names.join(" or "))).into());
+        }
+        Ok(found.pop().map(|(_, table)| table))
+    }
+}
+
+/// The table of one metric, derived or plain.
+pub(crate) fn metric_table(snapshot: &Snapshot, info: &MetricInfo) -> Result<Arc<dyn TableProvider>> {
+    if info.label_names.iter().any(|name| &**name == derived::FIELD_LABEL) {
+        Ok(Arc::new(DerivedTable::open(snapshot.clone(), info)?))
+    } else {
+        Ok(Arc::new(MetricTable::new(snapshot.clone(), info)))
+    }
+}
+
+/// The list of the one catalogue.
+#[derive(Debug)]
+pub(crate) struct Catalogs(Arc<Tables>);
+
+impl Catalogs {
+    /// Over `snapshot`.
+    pub(crate) fn new(snapshot: Snapshot, sys: Arc<SysTables>) -> Self {
+        Self(Arc::new(Tables { snapshot, sys }))
+    }
+}
+
+impl CatalogProviderList for Catalogs {
+    fn register_catalog(&self, _name: String, _catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        None
+    }
+    fn catalog_names(&self) -> Vec<String> {
+        vec![CATALOG.to_owned()]
+    }
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        (name == CATALOG).then(|| Arc::new(Catalog(Arc::clone(&self.0))) as _)
+    }
+}
+
+#[derive(Debug)]
+struct Catalog(Arc<Tables>);
+
+impl CatalogProvider for Catalog {
+    fn schema_names(&self) -> Vec<String> {
+        [METRICS, PUBLIC, SYS].map(str::to_owned).to_vec()
+    }
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        let name = [METRICS, PUBLIC, SYS].into_iter().find(|s| *s == name)?;
+        Some(Arc::new(Schema { name, tables: Arc::clone(&self.0) }))
+    }
+}
+
+#[derive(Debug)]
+struct Schema {
+    name: &'static str,
+    tables: Arc<Tables>,
+}
+
+#[async_trait]
+impl SchemaProvider for Schema {
+    /// `public` lists only what is at home there; the rest is listed under its own schema.
+    fn table_names(&self) -> Vec<String> {
+        match self.name {
+            METRICS => self.tables.snapshot.metrics().iter().map(|m| m.name.to_string()).collect(),
+            SYS => self.tables.sys.names(),
+            _ => vec![SAMPLES.to_owned()],
+        }
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        match self.name {
+            METRICS => self.tables.metric(name),
+            SYS => self.tables.sys(name),
+            _ => self.tables.public(name),
+        }
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        Ok(self.table_exist(name).then_some(TableType::Base))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        let metric = || self.tables.snapshot.metric(name).is_some();
+        let sys = || self.tables.sys.contains(name);
+        match self.name {
+            METRICS => metric(),
+            SYS => sys(),
+            _ => name == SAMPLES || metric() || sys(),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Engine batches to Arrow batches: time and values move without a copy, label columns are filled by runs.
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, DictionaryArray, Float64Array, Int32Array, MapArray, MapBuilder, RecordBatch, RecordBatchOptions, StringArray, StringBuilder,
+    TimestampNanosecondArray, UInt32Array,
+};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Int32Type, SchemaRef};
+use datafusion::error::Result;
+use foretell_engine::types::METRIC_NAME;
+use foretell_engine::{LabelSet, ScanBatch, Series};
+use hashbrown::HashMap;
+
+/// A column of a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Column {
+    /// Sample time.
+    Ts,
+    /// Sample value.
+    Value,
+    /// A label, NULL where a series lacks it.
+    Label(String),
+    /// All labels but the metric name, as a map.
+    Labels,
+}
+
+/// `MAP<Utf8, Utf8>`, sorted by key as label sets are.
+pub(crate) fn map_type() -> DataType {
+    let entries = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)];
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false)
+}
+
+/// One map per label set, without the metric name.
+pub(crate) fn label_maps<'a>(sets: impl Iterator<Item = &'a LabelSet>) -> Result<MapArray> {
+    let names = arrow::array::MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
+    let mut maps = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+    for set in sets {
+        for (name, value) in set.iter().filter(|(name, _)| *name != METRIC_NAME) {
+            maps.keys().append_value(name);
+            maps.values().append_value(value);
+        }
+        maps.append(true)?;
+    }
+    Ok(maps.finish())
+}
+
+/// A column that is constant along a series, as one entry per series of the scan.
+enum PerSeries {
+    Ts,
+    Value,
+    Dictionary { keys: Vec<Option<i32>>, values: ArrayRef, nulls: bool },
+    Maps(ArrayRef),
+}
+
+/// Makes record batches for one partition's series.
+pub(crate) struct BatchMaker {
+    schema: SchemaRef,
+    columns: Vec<PerSeries>,
+}
+
+impl BatchMaker {
+    /// For `columns` of `series`; run indexes of the scan refer to `series`.
+    pub(crate) fn new(schema: SchemaRef, columns: &[Column], series: &[Series]) -> Result<Self> {
+        let columns = columns
+            .iter()
+            .map(|column| {
+                Ok(match column {
+                    Column::Ts => PerSeries::Ts,
+                    Column::Value => PerSeries::Value,
+                    Column::Label(name) => dictionary(name, series),
+                    Column::Labels => PerSeries::Maps(Arc::new(label_maps(series.iter().map(|s| &s.labels))?)),
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { schema, columns })
+    }
+
+    /// Takes the rows of `scanned`.
+    pub(crate) fn make(&self, scanned: &mut ScanBatch) -> Result<RecordBatch> {
+        let rows = scanned.ts.len();
+        let arrays = self
+            .columns
+            .iter()
+            .map(|column| -> Result<ArrayRef> {
+                Ok(match column {
+                    PerSeries::Ts => {
+                        Arc::new(TimestampNanosecondArray::from(std::mem::take(&mut scanned.ts)).with_timezone("UTC"))
+                    }
+                    PerSeries::Value => Arc::new(Float64Array::from(std::mem::take(&mut scanned.values))),
+                    PerSeries::Dictionary { keys, values, nulls } => {
+                        let keys = if *nulls { nullable_keys(keys, &scanned.runs, rows) } else { dense_keys(keys, &scanned.runs, rows) };
+                        Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::clone(values))?)
+                    }
+                    PerSeries::Maps(maps) => {
+                        let mut index = Vec::with_capacity(rows);
+                        for &(series, n) in &scanned.runs {
+                            index.resize(index.len() + n as usize, series);
+                        }
+                        take(maps, &UInt32Array::from(index), None)?
+                    }
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?)
+    }
+}
+
+/// Distinct values of label `name` over `series`, and each series' key.
+fn dictionary(name: &str, series: &[Series]) -> PerSeries {
+    let mut distinct: HashMap<&str, i32> = HashMap::new();
+    let mut values: Vec<&str> = Vec::new();
+    let keys: Vec<Option<i32>> = series
+        .iter()
+        .map(|s| {
+            let value = s.labels.get(name)?;
+            Some(*distinct.entry(value).or_insert_with(|| {
+                values.push(value);
+                (values.len() - 1) as i32
+            }))
+        })
+        .collect();
+    let nulls = keys.iter().any(Option::is_none);
+    PerSeries::Dictionary { keys, values: Arc::new(StringArray::from(values)), nulls }
+}
+
+fn dense_keys(keys: &[Option<i32>], runs: &[(u32, u32)], rows: usize) -> Int32Array {
+    let mut column: Vec<i32> = Vec::with_capacity(rows);
+    for &(series, n) in runs {
+        column.resize(column.len() + n as usize, keys[series as usize].unwrap_or_default());
+    }
+    Int32Array::from(column)
+}
+
+fn nullable_keys(keys: &[Option<i32>], runs: &[(u32, u32)], rows: usize) -> Int32Array {
+    let mut column = Int32Array::builder(rows);
+    for &(series, n) in runs {
+        match keys[series as usize] {
+            Some(key) => column.append_value_n(key, n as usize),
+            None => column.append_nulls(n as usize),
+        }
+    }
+    column.finish()
+}

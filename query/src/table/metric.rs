@@ -1,0 +1,245 @@
+//! `metrics."<name>"`: `ts`, `value` and a column per label.
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use foretell_engine::{MatchOp, MetricInfo, Scan, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
+
+use super::columns::{BatchMaker, Column};
+use super::pushdown::{self, Conditions, Shape};
+use super::scan_exec::{Reader, ScanExec, Source, external};
+use super::{label_columns, label_type, timestamp_type};
+
+/// One metric as a table.
+pub(crate) struct MetricTable {
+    snapshot: Snapshot,
+    metric: Arc<str>,
+    columns: Vec<Column>,
+    schema: SchemaRef,
+}
+
+impl fmt::Debug for MetricTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MetricTable({})", self.metric)
+    }
+}
+
+impl MetricTable {
+    pub(crate) fn new(snapshot: Snapshot, info: &MetricInfo) -> Self {
+        let mut fields = vec![Field::new("ts", timestamp_type(), false), Field::new("value", DataType::Float64, false)];
+        let mut columns = vec![Column::Ts, Column::Value];
+        for (label, column) in label_columns(info.label_names.iter().map(|l| &**l)) {
+            fields.push(Field::new(column, label_type(), true));
+            columns.push(Column::Label(label));
+        }
+        Self { snapshot, metric: Arc::clone(&info.name), columns, schema: Arc::new(Schema::new(fields)) }
+    }
+}
+
+impl Shape for MetricTable {
+    fn is_time(&self, expr: &Expr) -> bool {
+        matches!(expr, Expr::Column(column) if column.name == "ts")
+    }
+    fn label(&self, expr: &Expr) -> Option<String> {
+        let Expr::Column(column) = expr else { return None };
+        match &self.columns[self.schema.index_of(&column.name).ok()?] {
+            Column::Label(name) => Some(name.clone()),
+            _ => None,
+        }
+    }
+}
+
+#[async_trait]
+impl TableProvider for MetricTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(supports(filters, self))
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let conditions = conditions(filters, self);
+        let (schema, columns) = project(&self.schema, &self.columns, projection)?;
+        let source = SeriesSource::select(
+            &self.snapshot,
+            Some(&self.metric),
+            conditions,
+            schema,
+            columns,
+            session.config().target_partitions(),
+        )?;
+        Ok(Arc::new(ScanExec::new(Arc::new(source), limit)))
+    }
+}
+
+/// The answer to `supports_filters_pushdown`: exact or not at all.
+pub(crate) fn supports(filters: &[&Expr], shape: &dyn Shape) -> Vec<TableProviderFilterPushDown> {
+    filters
+        .iter()
+        .map(|filter| match pushdown::convert(filter, shape) {
+            Some(_) => TableProviderFilterPushDown::Exact,
+            None => TableProviderFilterPushDown::Unsupported,
+        })
+        .collect()
+}
+
+/// All filters that were pushed into a scan.
+pub(crate) fn conditions(filters: &[Expr], shape: &dyn Shape) -> Conditions {
+    filters.iter().filter_map(|filter| pushdown::convert(filter, shape)).fold(Conditions::default(), Conditions::and)
+}
+
+/// The projected schema and columns.
+pub(crate) fn project<C: Clone>(schema: &SchemaRef, columns: &[C], projection: Option<&Vec<usize>>) -> Result<(SchemaRef, Vec<C>)> {
+    Ok(match projection {
+        Some(projection) => (Arc::new(schema.project(projection)?), projection.iter().map(|&i| columns[i].clone()).collect()),
+        None => (Arc::clone(schema), columns.to_vec()),
+    })
+}
+
+/// Plain series, split over partitions.
+pub(crate) struct SeriesSource {
+    snapshot: Snapshot,
+    metric: Option<String>,
+    conditions: Conditions,
+    series: Vec<Series>,
+    parts: Vec<Range<usize>>,
+    columns: Vec<Column>,
+    schema: SchemaRef,
+}
+
+impl SeriesSource {
+    /// Resolves the series now, so that every partition agrees about them.
+    pub(crate) fn select(
+        snapshot: &Snapshot,
+        metric: Option<&str>,
+        conditions: Conditions,
+        schema: SchemaRef,
+        columns: Vec<Column>,
+        partitions: usize,
+    ) -> Result<Self> {
+        let metric = metric.map(str::to_owned);
+        let series = select(snapshot, metric.clone(), &conditions)?;
+        let parts = split(series.len(), partitions);
+        Ok(Self { snapshot: snapshot.clone(), metric, conditions, series, parts, columns, schema })
+    }
+}
+
+/// The series that `conditions` leave.
+pub(crate) fn select(snapshot: &Snapshot, metric: Option<String>, conditions: &Conditions) -> Result<Vec<Series>> {
+    if conditions.never {
+        return Ok(Vec::new());
+    }
+    let selector = Selector { metric, matchers: conditions.matchers.clone(), range: conditions.range };
+    snapshot.select(&selector).map_err(external)
+}
+
+/// `n` items in at most `parts` ranges of nearly equal length, at least one.
+pub(crate) fn split(n: usize, parts: usize) -> Vec<Range<usize>> {
+    let parts = parts.clamp(1, n.max(1));
+    (0..parts).map(|i| n * i / parts..n * (i + 1) / parts).collect()
+}
+
+/// The part of EXPLAIN that all sources share.
+pub(crate) fn describe(
+    f: &mut fmt::Formatter<'_>,
+    metric: Option<&str>,
+    series: usize,
+    conditions: &Conditions,
+    schema: &SchemaRef,
+) -> fmt::Result {
+    match metric {
+        Some(metric) => write!(f, "metric={metric}, series={series}")?,
+        None => write!(f, "all metrics, series={series}")?,
+    }
+    let TimeRange { start, end } = conditions.range;
+    match (start, end) {
+        (i64::MIN, i64::MAX) => {}
+        (i64::MIN, end) => write!(f, ", ts=[..={end}]")?,
+        (start, i64::MAX) => write!(f, ", ts=[{start}..]")?,
+        (start, end) => write!(f, ", ts=[{start}..={end}]")?,
+    }
+    if !conditions.matchers.is_empty() {
+        let matchers: Vec<String> = conditions
+            .matchers
+            .iter()
+            .map(|m| {
+                let op = match m.op {
+                    MatchOp::Equal => "=",
+                    MatchOp::NotEqual => "!=",
+                    MatchOp::Regex => "=~",
+                    MatchOp::NotRegex => "!~",
+                    MatchOp::OneOf => " in ",
+                };
+                format!("{}{op}{:?}", m.name, m.value.replace('\0', "|"))
+            })
+            .collect();
+        write!(f, ", matchers=[{}]", matchers.join(", "))?;
+    }
+    let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    write!(f, ", projection=[{}]", names.join(", "))
+}
+
+impl fmt::Debug for SeriesSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.describe(f)
+    }
+}
+
+impl Source for SeriesSource {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn partitions(&self) -> usize {
+        self.parts.len()
+    }
+
+    fn open(&self, partition: usize, rows: usize) -> Result<Box<dyn Reader>> {
+        let series = &self.series[self.parts[partition].clone()];
+        let maker = BatchMaker::new(Arc::clone(&self.schema), &self.columns, series)?;
+        let ids: Vec<SeriesId> = series.iter().map(|s| s.id).collect();
+        let want_values = self.columns.contains(&Column::Value);
+        let scan = self.snapshot.scan(&ids, self.conditions.range, want_values, rows.max(1)).map_err(external)?;
+        Ok(Box::new(SeriesReader { scan, maker, scanned: ScanBatch::default() }))
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe(f, self.metric.as_deref(), self.series.len(), &self.conditions, &self.schema)
+    }
+}
+
+struct SeriesReader {
+    scan: Scan,
+    maker: BatchMaker,
+    scanned: ScanBatch,
+}
+
+impl Reader for SeriesReader {
+    fn next(&mut self) -> Result<Option<RecordBatch>> {
+        while self.scan.next_batch(&mut self.scanned).map_err(external)? {
+            if !self.scanned.ts.is_empty() {
+                return self.maker.make(&mut self.scanned).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,106 @@
+//! Tables: how a snapshot of the engine looks to SQL.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`catalog`] | schemas `public`, `metrics`, `sys` and how an unqualified name finds its table |
+//! | [`metric`] | `metrics."<name>"` |
+//! | [`samples`] | `samples`: every metric at once, labels as a map |
+//! | [`derived`] | metrics that continuous queries wrote, with several value columns |
+//! | [`sys`] | `sys.*`, open to other modules |
+//! | [`pushdown`] | which filters the engine can answer, exactly |
+//! | [`scan_exec`] | the physical node: splits series over partitions, reads off the async threads |
+//! | [`columns`] | engine batches to Arrow batches |
+//!
+//! Invariant: all tables of a session read one snapshot.
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::error::Result;
+use foretell_engine::Snapshot;
+
+use crate::continuous::output::DerivedTable;
+
+pub(crate) mod catalog;
+pub(crate) mod columns;
+pub(crate) mod derived;
+pub(crate) mod metric;
+pub(crate) mod pushdown;
+pub(crate) mod samples;
+pub(crate) mod scan_exec;
+pub(crate) mod sys;
+
+pub(crate) use catalog::Catalogs;
+pub(crate) use sys::SysTables;
+
+/// The one catalogue.
+pub(crate) const CATALOG: &str = "foretell";
+/// The default schema: everything whose name is unambiguous.
+pub(crate) const PUBLIC: &str = "public";
+/// One table per metric.
+pub(crate) const METRICS: &str = "metrics";
+/// Tables about the store itself.
+pub(crate) const SYS: &str = "sys";
+/// The table of all samples.
+pub(crate) const SAMPLES: &str = "samples";
+
+/// Type of every time column.
+pub(crate) fn timestamp_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Nanosecond, Some(Arc::from("UTC")))
+}
+
+/// Type of a label column.
+pub(crate) fn label_type() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
+/// `schema.name` as one would write it in SQL.
+pub(crate) fn qualified(schema: &str, name: &str) -> String {
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    let name = if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) };
+    if schema == PUBLIC { name } else { format!("{schema}.{name}") }
+}
+
+/// Value columns of a derived table with their SQL types, from its writer's definition.
+///
+/// # Errors
+/// When the stored definition cannot be read.
+pub(crate) fn derived_fields(snapshot: &Snapshot, table: &str) -> Result<Option<Vec<(String, DataType)>>> {
+    Ok(DerivedTable::stored(snapshot, table)?.map(|table| table.fields))
+}
+
+/// The column that shows label `name`: itself, unless it would hide `ts` or `value`.
+pub(crate) fn label_columns<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Vec<(String, String)> {
+    let taken: Vec<&str> = names.clone().collect();
+    names
+        .map(|name| {
+            let mut column = name.to_owned();
+            if name == "ts" || name == "value" {
+                column = format!("label_{name}");
+                while taken.contains(&column.as_str()) {
+                    column.insert_str(0, "label_");
+                }
+            }
+            (name.to_owned(), column)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_would_hide_a_column_are_renamed() {
+        let columns = label_columns(["a", "label_ts", "ts", "value"].into_iter());
+        let names: Vec<&str> = columns.iter().map(|c| c.1.as_str()).collect();
+        assert_eq!(names, ["a", "label_ts", "label_label_ts", "label_value"]);
+    }
+
+    #[test]
+    fn qualified_names_are_quoted_when_sql_needs_it() {
+        assert_eq!(qualified(METRICS, "up"), "metrics.up");
+        assert_eq!(qualified(METRICS, "a:b"), "metrics.\"a:b\"");
+        assert_eq!(qualified(PUBLIC, "samples"), "samples");
+    }
+}

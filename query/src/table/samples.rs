@@ -1,0 +1,102 @@
+//! `samples`: every sample of every metric, `ts, metric, labels MAP, value`.
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::ScalarValue;
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use foretell_engine::Snapshot;
+use foretell_engine::types::METRIC_NAME;
+
+use super::columns::{Column, map_type};
+use super::metric::{SeriesSource, conditions, project, supports};
+use super::pushdown::Shape;
+use super::scan_exec::ScanExec;
+use super::{SAMPLES, label_type, timestamp_type};
+
+/// All metrics as one table.
+pub(crate) struct SamplesTable {
+    snapshot: Snapshot,
+    columns: Vec<Column>,
+    schema: SchemaRef,
+}
+
+impl fmt::Debug for SamplesTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SamplesTable({SAMPLES})")
+    }
+}
+
+impl SamplesTable {
+    pub(crate) fn new(snapshot: Snapshot) -> Self {
+        let schema = Schema::new(vec![
+            Field::new("ts", timestamp_type(), false),
+            Field::new("metric", label_type(), true),
+            Field::new("labels", map_type(), false),
+            Field::new("value", DataType::Float64, false),
+        ]);
+        let columns = vec![Column::Ts, Column::Label(METRIC_NAME.to_owned()), Column::Labels, Column::Value];
+        Self { snapshot, columns, schema: Arc::new(schema) }
+    }
+}
+
+impl Shape for SamplesTable {
+    fn is_time(&self, expr: &Expr) -> bool {
+        matches!(expr, Expr::Column(column) if column.name == "ts")
+    }
+
+    /// `metric`, and `labels['name']` in the form that the planner gives it.
+    fn label(&self, expr: &Expr) -> Option<String> {
+        match expr {
+            Expr::Column(column) if column.name == "metric" => Some(METRIC_NAME.to_owned()),
+            Expr::ScalarFunction(call) if call.name() == "get_field" => match call.args.as_slice() {
+                [Expr::Column(map), Expr::Literal(ScalarValue::Utf8(Some(name)), _)]
+                    // The map leaves the metric's name out.
+                    if map.name == "labels" && name != METRIC_NAME && !name.is_empty() =>
+                {
+                    Some(name.clone())
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+#[async_trait]
+impl TableProvider for SamplesTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(supports(filters, self))
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let (schema, columns) = project(&self.schema, &self.columns, projection)?;
+        let source = SeriesSource::select(
+            &self.snapshot,
+            None,
+            conditions(filters, self),
+            schema,
+            columns,
+            session.config().target_partitions(),
+        )?;
+        Ok(Arc::new(ScanExec::new(Arc::new(source), limit)))
+    }
+}

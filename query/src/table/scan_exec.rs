@@ -1,0 +1,178 @@
+//! The physical node of every table over the engine.
+//!
+//! ```text
+//!  partition 0: series 0..k  --blocking task a batch--> stream
+//!  partition 1: series k..n  --blocking task a batch--> stream
+//! ```
+//!
+//! Each batch is read by a task of its own on a blocking thread, because a page fault may wait for the disk. While one batch
+//! is worked on the next one is read. No thread is held between batches: a plan of hundreds of scans that wait for each
+//! other cannot run out of threads.
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::Statistics;
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, SendableRecordBatchStream,
+};
+use futures::stream;
+
+/// Where a [`ScanExec`] gets its rows.
+pub(crate) trait Source: fmt::Debug + Send + Sync {
+    /// Columns of the batches.
+    fn schema(&self) -> SchemaRef;
+    /// Number of independent parts, at least 1.
+    fn partitions(&self) -> usize;
+    /// Starts to read `partition` in batches of about `rows` rows.
+    fn open(&self, partition: usize, rows: usize) -> Result<Box<dyn Reader>>;
+    /// What EXPLAIN shows.
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+}
+
+/// One partition being read.
+pub(crate) trait Reader: Send {
+    /// The next batch. Blocks.
+    fn next(&mut self) -> Result<Option<RecordBatch>>;
+}
+
+/// Reads a [`Source`].
+#[derive(Debug)]
+pub(crate) struct ScanExec {
+    source: Arc<dyn Source>,
+    limit: Option<usize>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl ScanExec {
+    /// Over `source`, at most `limit` rows a partition.
+    pub(crate) fn new(source: Arc<dyn Source>, limit: Option<usize>) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(source.schema()),
+            Partitioning::UnknownPartitioning(source.partitions()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        )
+        .with_scheduling_type(SchedulingType::Cooperative);
+        Self { source, limit, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+}
+
+impl DisplayAs for ScanExec {
+    fn fmt_as(&self, kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match kind {
+            DisplayFormatType::Default | DisplayFormatType::Verbose => {
+                write!(f, "ScanExec: ")?;
+                self.source.describe(f)?;
+                if let Some(limit) = self.limit {
+                    write!(f, ", limit={limit}")?;
+                }
+                Ok(())
+            }
+            DisplayFormatType::TreeRender => self.source.describe(f),
+        }
+    }
+}
+
+impl ExecutionPlan for ScanExec {
+    fn name(&self) -> &str {
+        "ScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(&self, _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(self: Arc<Self>, _children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let state = State {
+            source: Arc::clone(&self.source),
+            partition,
+            batch_rows: context.session_config().batch_size().min(self.limit.unwrap_or(usize::MAX)),
+            left: self.limit.unwrap_or(usize::MAX),
+            rows_read: MetricBuilder::new(&self.metrics).output_rows(partition),
+            ahead: None,
+        };
+        let stream = stream::try_unfold(state, |mut state| async move { Ok(state.next().await?.map(|batch| (batch, state))) });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn statistics_from_inputs(&self, _inputs: &[Arc<Statistics>], _args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.schema());
+        if let Some(limit) = self.limit {
+            statistics.num_rows = Precision::Inexact(limit);
+        }
+        Ok(Arc::new(statistics))
+    }
+}
+
+/// A reader and what it read.
+type Step = Result<(Option<RecordBatch>, Box<dyn Reader>)>;
+
+struct State {
+    source: Arc<dyn Source>,
+    partition: usize,
+    batch_rows: usize,
+    /// Rows that the limit still allows.
+    left: usize,
+    rows_read: Count,
+    /// The batch being read while the last one is worked on.
+    ahead: Option<SpawnedTask<Step>>,
+}
+
+impl State {
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let task = self.ahead.take().unwrap_or_else(|| {
+            let (source, partition, rows) = (Arc::clone(&self.source), self.partition, self.batch_rows);
+            SpawnedTask::spawn_blocking(move || step(source.open(partition, rows)?))
+        });
+        let (batch, reader) = task.join_unwind().await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))??;
+        let Some(batch) = batch else { return Ok(None) };
+        let batch = if batch.num_rows() > self.left { batch.slice(0, self.left) } else { batch };
+        self.left -= batch.num_rows();
+        self.rows_read.add(batch.num_rows());
+        if self.left > 0 {
+            self.ahead = Some(SpawnedTask::spawn_blocking(move || step(reader)));
+        }
+        Ok(Some(batch))
+    }
+}
+
+fn step(mut reader: Box<dyn Reader>) -> Step {
+    Ok((reader.next()?, reader))
+}
+
+/// Engine errors on their way through DataFusion.
+pub(crate) fn external(error: foretell_engine::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}

@@ -1,0 +1,175 @@
+//! Schema `sys`: tables about the store itself. Other modules add theirs with [`SysTables::register`].
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use datafusion::error::Result;
+use foretell_engine::{Selector, Snapshot, TimeRange};
+use parking_lot::RwLock;
+
+use super::columns::label_maps;
+use super::derived::FIELD_LABEL;
+use super::{METRICS, PUBLIC, SAMPLES, SYS, timestamp_type};
+use crate::error::Error;
+
+/// A table of schema `sys`: small, made anew for each statement that names it.
+pub(crate) trait SysTable: Send + Sync {
+    /// Columns.
+    fn schema(&self) -> SchemaRef;
+    /// All rows, as of `snapshot` where the store is concerned.
+    fn rows(&self, snapshot: &Snapshot) -> Result<RecordBatch>;
+}
+
+/// Every table of schema `sys` by name.
+pub(crate) struct SysTables(RwLock<BTreeMap<String, Arc<dyn SysTable>>>);
+
+impl fmt::Debug for SysTables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}
+
+impl Default for SysTables {
+    fn default() -> Self {
+        let tables = Self(RwLock::new(BTreeMap::new()));
+        tables.register("tables", Arc::new(TableList));
+        tables.register("series", Arc::new(SeriesList));
+        tables.register("segments", Arc::new(SegmentList));
+        tables
+    }
+}
+
+impl SysTables {
+    /// Adds `sys.<name>`, replacing one of that name.
+    pub(crate) fn register(&self, name: &str, table: Arc<dyn SysTable>) {
+        self.0.write().insert(name.to_owned(), table);
+    }
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0.read().keys().cloned().collect()
+    }
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.0.read().contains_key(name)
+    }
+    pub(crate) fn table(&self, name: &str, snapshot: &Snapshot) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some(table) = self.0.read().get(name).cloned() else { return Ok(None) };
+        let rows = table.rows(snapshot)?;
+        Ok(Some(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?)))
+    }
+}
+
+/// A batch from columns, all of them without NULLs unless the array has some.
+pub(crate) fn batch(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
+    let fields: Vec<Field> = columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
+    let arrays = columns.into_iter().map(|c| c.1).collect();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+}
+
+/// The schema of [`batch`] for `columns`.
+pub(crate) fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
+    Arc::new(Schema::new(columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect::<Vec<_>>()))
+}
+
+/// `sys.tables`
+struct TableList;
+
+impl SysTable for TableList {
+    fn schema(&self) -> SchemaRef {
+        use DataType::{Int64, Utf8};
+        schema(&[("schema", Utf8), ("name", Utf8), ("kind", Utf8), ("series", Int64), ("labels", Utf8)])
+    }
+    fn rows(&self, snapshot: &Snapshot) -> Result<RecordBatch> {
+        let metrics = snapshot.metrics();
+        let mut names = vec![SAMPLES.to_owned()];
+        let mut schemas = vec![PUBLIC];
+        let mut kinds = vec!["samples"];
+        let mut series = vec![Some(metrics.iter().map(|m| m.series as i64).sum::<i64>())];
+        let mut labels = vec![None];
+        for metric in &metrics {
+            let derived = metric.label_names.iter().any(|l| &**l == FIELD_LABEL);
+            let list: Vec<&str> = metric.label_names.iter().map(|l| &**l).filter(|l| *l != FIELD_LABEL).collect();
+            names.push(metric.name.to_string());
+            schemas.push(METRICS);
+            kinds.push(if derived { "derived" } else { "metric" });
+            series.push(Some(metric.series as i64));
+            labels.push(Some(list.join(",")));
+        }
+        for name in ["queries", "segments", "series", "tables"] {
+            names.push(name.to_owned());
+            schemas.push(SYS);
+            kinds.push("system");
+            series.push(None);
+            labels.push(None);
+        }
+        batch(vec![
+            ("schema", Arc::new(StringArray::from(schemas))),
+            ("name", Arc::new(StringArray::from(names))),
+            ("kind", Arc::new(StringArray::from(kinds))),
+            ("series", Arc::new(Int64Array::from(series))),
+            ("labels", Arc::new(StringArray::from(labels))),
+        ])
+    }
+}
+
+/// `sys.series`
+struct SeriesList;
+
+impl SysTable for SeriesList {
+    fn schema(&self) -> SchemaRef {
+        schema(&[("id", DataType::UInt64), ("metric", DataType::Utf8), ("labels", super::columns::map_type())])
+    }
+    fn rows(&self, snapshot: &Snapshot) -> Result<RecordBatch> {
+        let selector = Selector { metric: None, matchers: Vec::new(), range: TimeRange::ALL };
+        let series = snapshot.select(&selector).map_err(|e| Error::from_engine(&e))?;
+        batch(vec![
+            ("id", Arc::new(UInt64Array::from_iter_values(series.iter().map(|s| s.id.0)))),
+            ("metric", Arc::new(StringArray::from_iter_values(series.iter().map(|s| s.labels.metric_name())))),
+            ("labels", Arc::new(label_maps(series.iter().map(|s| &s.labels))?)),
+        ])
+    }
+}
+
+/// `sys.segments`
+struct SegmentList;
+
+impl SysTable for SegmentList {
+    fn schema(&self) -> SchemaRef {
+        use DataType::{Int64, Utf8};
+        schema(&[
+            ("file", Utf8),
+            ("partition_start", timestamp_type()),
+            ("level", Int64),
+            ("rows", Int64),
+            ("series", Int64),
+            ("blocks", Int64),
+            ("bytes", Int64),
+            ("min_ts", timestamp_type()),
+            ("max_ts", timestamp_type()),
+            ("max_lsn", DataType::UInt64),
+        ])
+    }
+    fn rows(&self, snapshot: &Snapshot) -> Result<RecordBatch> {
+        let segments = snapshot.segments();
+        let number = |f: fn(&foretell_engine::SegmentInfo) -> u64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(segments.iter().map(|s| f(s) as i64)))
+        };
+        let time = |f: fn(&foretell_engine::SegmentInfo) -> i64| -> ArrayRef {
+            Arc::new(TimestampNanosecondArray::from_iter_values(segments.iter().map(f)).with_timezone("UTC"))
+        };
+        batch(vec![
+            ("file", Arc::new(StringArray::from_iter_values(segments.iter().map(|s| &s.file)))),
+            ("partition_start", time(|s| s.partition_start)),
+            ("level", number(|s| u64::from(s.level))),
+            ("rows", number(|s| s.rows)),
+            ("series", number(|s| s.series)),
+            ("blocks", number(|s| s.blocks)),
+            ("bytes", number(|s| s.bytes)),
+            ("min_ts", time(|s| s.min_ts)),
+            ("max_ts", time(|s| s.max_ts)),
+            ("max_lsn", Arc::new(UInt64Array::from_iter_values(segments.iter().map(|s| s.max_lsn.0)))),
+        ])
+    }
+}

@@ -1,0 +1,204 @@
+//! `anomaly_score(value [, method, season]) OVER (… ORDER BY ts)` and `anomaly(…)`, its answer with all details.
+//!
+//! Streaming: one detector a partition of the window, O(1) state, no row is looked at twice. Causal: a row's answer depends
+//! on no later row.
+use std::collections::VecDeque;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, StructArray};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, TimeUnit, TimestampNanosecondType};
+use datafusion::common::ScalarValue;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
+use datafusion::logical_expr::{Expr, LimitEffect, PartitionEvaluator, Signature, Volatility, WindowUDFImpl};
+use datafusion::physical_expr::PhysicalExpr;
+use foretell_ml::detect::{Detector, DetectorOptions, Method, Verdict};
+
+use super::constant;
+use crate::error::Error;
+
+/// Fields of `anomaly`.
+static WHOLE: LazyLock<Fields> = LazyLock::new(|| {
+    vec![
+        Field::new("score", DataType::Float64, true),
+        Field::new("expected", DataType::Float64, true),
+        Field::new("lo", DataType::Float64, true),
+        Field::new("hi", DataType::Float64, true),
+        Field::new("is_anomaly", DataType::Boolean, true),
+        Field::new("warmup", DataType::Boolean, true),
+        Field::new("tier", DataType::Int32, true),
+    ]
+    .into()
+});
+
+/// Both window functions: arguments value, method, season and the hidden time.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Anomaly {
+    name: &'static str,
+    whole: bool,
+    signature: Signature,
+}
+
+impl Anomaly {
+    /// `anomaly_score`
+    pub(crate) fn score() -> Self {
+        Self { name: "anomaly_score", whole: false, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+    /// `anomaly`
+    pub(crate) fn whole() -> Self {
+        Self { name: "anomaly", whole: true, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+/// Method and options from the constant arguments after the value.
+fn options(function: &str, method: Option<&ScalarValue>, season: Option<&ScalarValue>) -> Result<(Method, DetectorOptions)> {
+    let method = match method {
+        Some(value) => constant::text(value, function, "method")?,
+        None => None,
+    };
+    let method = method.as_deref().unwrap_or("auto").parse::<Method>().map_err(external)?;
+    let season_ns = match season {
+        Some(value) => constant::nanos(value, function, "season")?,
+        None => None,
+    };
+    Ok((method, DetectorOptions { season_ns }))
+}
+
+fn external(error: foretell_ml::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// Says at planning time what is wrong with constant arguments.
+pub(crate) fn check(function: &str, args: &[Expr]) -> Result<()> {
+    let literal = |i: usize| constant::literal(args.get(i));
+    if (1..3).any(|i| args.get(i).is_some() && literal(i).is_none()) {
+        // Not folded yet, or not constant: the evaluator decides.
+        return Ok(());
+    }
+    let (method, options) = options(function, literal(1), literal(2))?;
+    Detector::new(method, options).map(drop).map_err(external)
+}
+
+impl WindowUDFImpl for Anomaly {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let [value, method, season, time] = types else {
+            return Err(Error::invalid(format!("{} needs OVER (… ORDER BY ts)", self.name)).into());
+        };
+        if !value.is_numeric() && !matches!(value, DataType::Null | DataType::Boolean) {
+            return Err(Error::invalid(format!("{}: argument 'value' must be a number, it is {value}", self.name)).into());
+        }
+        if !matches!(method, DataType::Null | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
+            return Err(Error::invalid(format!("{}: argument 'method' must be text, such as method => 'mad'", self.name)).into());
+        }
+        if !constant::is_duration_type(season) {
+            return Err(Error::invalid(format!("{}: argument 'season' must be a length of time, such as season => '1d'", self.name)).into());
+        }
+        let season = if *season == DataType::Null { DataType::Utf8 } else { season.clone() };
+        Ok(vec![DataType::Float64, DataType::Utf8, season, time_type(self.name, time)?])
+    }
+
+    fn partition_evaluator(&self, args: PartitionEvaluatorArgs) -> Result<Box<dyn PartitionEvaluator>> {
+        let [_, method, season, _] = args.input_exprs() else {
+            return Err(Error::invalid(format!("{} needs OVER (… ORDER BY ts)", self.name)).into());
+        };
+        let method = constant::value(method, self.name, "method")?;
+        let season = constant::value(season, self.name, "season")?;
+        let (method, options) = options(self.name, Some(&method), Some(&season))?;
+        let detector = Detector::new(method, options).map_err(external)?;
+        Ok(Box::new(Evaluator { detector, whole: self.whole, ready: VecDeque::new() }))
+    }
+
+    fn field(&self, args: WindowUDFFieldArgs) -> Result<FieldRef> {
+        let kind = if self.whole { DataType::Struct(WHOLE.clone()) } else { DataType::Float64 };
+        Ok(Arc::new(Field::new(args.name(), kind, true)))
+    }
+
+    fn limit_effect(&self, _args: &[Arc<dyn PhysicalExpr>]) -> LimitEffect {
+        LimitEffect::None
+    }
+}
+
+/// The type that a time argument is cast to.
+pub(crate) fn time_type(function: &str, given: &DataType) -> Result<DataType> {
+    match given {
+        DataType::Timestamp(_, zone) => Ok(DataType::Timestamp(TimeUnit::Nanosecond, zone.clone())),
+        DataType::Date32 | DataType::Date64 | DataType::Int64 => Ok(DataType::Timestamp(TimeUnit::Nanosecond, None)),
+        other => Err(Error::invalid(format!("{function} needs time to order by, not {other}: use ORDER BY ts")).into()),
+    }
+}
+
+/// One detector on the rows of one partition of the window.
+#[derive(Debug)]
+struct Evaluator {
+    detector: Detector,
+    whole: bool,
+    /// Answers for rows that DataFusion has not asked for yet. It asks row by row; the detector runs batch by batch.
+    ready: VecDeque<ScalarValue>,
+}
+
+impl Evaluator {
+    /// Answers for rows `from..` of the arguments.
+    fn answer(&mut self, arguments: &[ArrayRef], from: usize) -> Result<ArrayRef> {
+        let values = arguments[0].as_primitive::<Float64Type>();
+        let times = arguments[3].as_primitive::<TimestampNanosecondType>();
+        let values: Vec<f64> = (from..values.len()).map(|i| if values.is_valid(i) { values.value(i) } else { f64::NAN }).collect();
+        let mut verdicts = Vec::with_capacity(values.len());
+        self.detector.update_many(&times.values()[from..], &values, &mut verdicts);
+        Ok(if self.whole { whole(&values, &verdicts)? } else { Arc::new(verdicts.iter().map(|v| v.score).collect::<Float64Array>()) })
+    }
+}
+
+fn whole(values: &[f64], verdicts: &[Verdict]) -> Result<ArrayRef> {
+    let column = |f: fn(&Verdict) -> Option<f64>| -> ArrayRef { Arc::new(verdicts.iter().map(f).collect::<Float64Array>()) };
+    let columns: Vec<ArrayRef> = vec![
+        column(|v| v.score),
+        column(|v| v.expected),
+        column(|v| v.lo),
+        column(|v| v.hi),
+        Arc::new(verdicts.iter().map(|v| v.score.map(|s| s > 1.0)).collect::<BooleanArray>()),
+        Arc::new(verdicts.iter().map(|v| Some(v.score.is_none())).collect::<BooleanArray>()),
+        Arc::new(verdicts.iter().map(|v| Some(i32::from(v.tier))).collect::<Int32Array>()),
+    ];
+    let present = NullBuffer::from(values.iter().map(|v| !v.is_nan()).collect::<Vec<bool>>());
+    Ok(Arc::new(StructArray::try_new(WHOLE.clone(), columns, Some(present))?))
+}
+
+impl PartitionEvaluator for Evaluator {
+    fn is_causal(&self) -> bool {
+        true
+    }
+
+    fn supports_bounded_execution(&self) -> bool {
+        true
+    }
+
+    fn evaluate(&mut self, arguments: &[ArrayRef], range: &std::ops::Range<usize>) -> Result<ScalarValue> {
+        if self.ready.is_empty() {
+            let answers = self.answer(arguments, range.start)?;
+            match answers.as_primitive_opt::<Float64Type>() {
+                Some(scores) => self.ready.extend(scores.iter().map(ScalarValue::Float64)),
+                None => {
+                    for i in 0..answers.len() {
+                        self.ready.push_back(ScalarValue::try_from_array(&answers, i)?);
+                    }
+                }
+            }
+        }
+        self.ready.pop_front().ok_or_else(|| Error::internal("a window function was asked for a row that it was not given").into())
+    }
+
+    fn evaluate_all(&mut self, arguments: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+        let answers = self.answer(arguments, 0)?;
+        debug_assert_eq!(answers.len(), rows);
+        Ok(answers)
+    }
+}

@@ -1,0 +1,154 @@
+//! `forecast(ts, value, horizon [, method, level, season])` -> `LIST<STRUCT(ts, value, lo, hi)>`.
+//!
+//! `horizon` is a number of steps or a length of time. NULL with fewer rows than any method needs.
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
+use datafusion::common::ScalarValue;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Expr, Signature, Volatility};
+use foretell_ml::forecast::{ForecastOptions, Horizon, forecast};
+
+use super::anomaly::time_type;
+use super::collect::{Collect, list_of_structs, state_fields, struct_list};
+use super::constant;
+use crate::error::Error;
+
+const NAME: &str = "forecast";
+
+/// The aggregate.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Forecast {
+    signature: Signature,
+}
+
+impl Default for Forecast {
+    fn default() -> Self {
+        Self { signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+fn fields(zone: Option<Arc<str>>) -> Fields {
+    vec![
+        Field::new("ts", DataType::Timestamp(TimeUnit::Nanosecond, zone), true),
+        Field::new("value", DataType::Float64, true),
+        Field::new("lo", DataType::Float64, true),
+        Field::new("hi", DataType::Float64, true),
+    ]
+    .into()
+}
+
+/// Horizon and options from the constants after the value.
+fn options(constants: &[Option<ScalarValue>]) -> Result<(Horizon, ForecastOptions)> {
+    let given = |i: usize| constants.get(i).and_then(Option::as_ref);
+    let horizon = match given(0) {
+        Some(ScalarValue::Int64(Some(steps))) => {
+            Horizon::Steps(usize::try_from(*steps).map_err(|_| Error::invalid("forecast: argument 'horizon' must be positive"))?)
+        }
+        Some(value) => match constant::nanos(value, NAME, "horizon")? {
+            Some(nanos) => Horizon::Nanos(nanos),
+            None => return Err(Error::invalid("forecast: argument 'horizon' must be a number of steps or a length of time such as '6h'").into()),
+        },
+        None => Horizon::Steps(1),
+    };
+    let method = given(1).map(|v| constant::text(v, NAME, "method")).transpose()?.flatten();
+    let level = given(2).map(|v| constant::number(v, NAME, "level")).transpose()?.flatten();
+    let season_ns = given(3).map(|v| constant::nanos(v, NAME, "season")).transpose()?.flatten();
+    Ok((horizon, ForecastOptions { method, level, season_ns }))
+}
+
+/// Says at planning time what is wrong with constant arguments.
+pub(crate) fn check(args: &[Expr]) -> Result<()> {
+    let constants: Vec<Option<ScalarValue>> = (2..6)
+        .map(|i| {
+            let value = constant::literal(args.get(i))?;
+            let integer = value.data_type().is_integer().then(|| value.cast_to(&DataType::Int64).ok()).flatten();
+            Some(integer.unwrap_or_else(|| value.clone()))
+        })
+        .collect();
+    let (horizon, options) = options(&constants)?;
+    // Nothing can be forecast from nothing, but options are checked first.
+    forecast(&[], &[], horizon, &options).map(drop).map_err(external)
+}
+
+fn external(error: foretell_ml::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+impl AggregateUDFImpl for Forecast {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let [ts, value, horizon, method, level, season] = types else {
+            return Err(Error::invalid("forecast takes ts, value, horizon [, method, level, season], for example forecast(ts, value, '6h')").into());
+        };
+        let bad = |parameter: &str, what: &str| -> Result<Vec<DataType>> {
+            Err(Error::invalid(format!("forecast: argument '{parameter}' must be {what}")).into())
+        };
+        if !value.is_numeric() && *value != DataType::Null {
+            return bad("value", "a number");
+        }
+        let horizon = match horizon {
+            kind if kind.is_integer() => DataType::Int64,
+            DataType::Null => return bad("horizon", "a number of steps or a length of time such as '6h'"),
+            kind if constant::is_duration_type(kind) => kind.clone(),
+            _ => return bad("horizon", "a number of steps or a length of time such as '6h'"),
+        };
+        if !matches!(method, DataType::Null | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
+            return bad("method", "text, such as method => 'auto'");
+        }
+        if !level.is_numeric() && *level != DataType::Null {
+            return bad("level", "a number between 0 and 1, such as level => 0.95");
+        }
+        if !constant::is_duration_type(season) {
+            return bad("season", "a length of time, such as season => '1d'");
+        }
+        let season = if *season == DataType::Null { DataType::Utf8 } else { season.clone() };
+        Ok(vec![time_type(NAME, ts)?, DataType::Float64, horizon, DataType::Utf8, DataType::Float64, season])
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        let zone = match types.first() {
+            Some(DataType::Timestamp(_, zone)) => zone.clone(),
+            _ => None,
+        };
+        Ok(list_of_structs(fields(zone)))
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        const PARAMETERS: [&str; 4] = ["horizon", "method", "level", "season"];
+        let constants = args.exprs.iter().skip(2).zip(PARAMETERS).map(|(e, p)| constant::value(e, NAME, p).map(Some)).collect::<Result<Vec<_>>>()?;
+        let (horizon, options) = options(&constants)?;
+        let zone = match args.expr_fields.first().map(|f| f.data_type()) {
+            Some(DataType::Timestamp(_, zone)) => zone.clone(),
+            _ => None,
+        };
+        let null = ScalarValue::try_from(args.return_type())?;
+        let finish = move |ts: &[i64], columns: &[Vec<f64>]| {
+            let Some(points) = forecast(ts, &columns[0], horizon, &options).map_err(external)? else { return Ok(null.clone()) };
+            let number = |f: fn(&foretell_ml::forecast::ForecastPoint) -> f64| -> ArrayRef {
+                Arc::new(points.iter().map(|p| Some(f(p))).collect::<Float64Array>())
+            };
+            let ts = TimestampNanosecondArray::from_iter_values(points.iter().map(|p| p.ts)).with_timezone_opt(zone.clone());
+            struct_list(fields(zone.clone()), vec![Arc::new(ts), number(|p| p.value), number(|p| p.lo), number(|p| p.hi)])
+        };
+        Ok(Box::new(Collect::new(0, vec![1], false, Box::new(finish))))
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        Ok(state_fields(&args, 1))
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
+    }
+}

@@ -1,0 +1,59 @@
+//! Functions of Foretell in SQL. The maths is in `foretell-ml`; here are types, arguments and Arrow.
+//!
+//! | module | functions |
+//! |---|---|
+//! | [`anomaly`] | `anomaly_score(…) OVER`, `anomaly(…) OVER` |
+//! | [`forecast`] | `forecast(ts, value, horizon, …)` |
+//! | [`correlate`] | `correlate(a, b, max_lag ORDER BY ts)` |
+//! | [`change_points`] | `change_points(ts, value)` |
+//! | [`time_bucket`] | `time_bucket(width, ts)` |
+//! | [`named`] | `name => value` arguments, checked against the known names |
+//! | [`hooks`] | what is rewritten while an expression is planned: hidden time arguments, `first`, `last` |
+//! | [`collect`] | the accumulator shared by the aggregates: rows of a group, sorted by time at the end |
+//! | [`constant`] | constant arguments |
+//!
+//! Invariant: a function says at planning time what is wrong with its constant arguments, and lists what it knows.
+use std::sync::Arc;
+
+use datafusion::functions_aggregate::approx_percentile_cont::approx_percentile_cont_udaf;
+use datafusion::functions_aggregate::first_last::{first_value_udaf, last_value_udaf};
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+
+pub(crate) mod anomaly;
+pub(crate) mod change_points;
+pub(crate) mod collect;
+pub(crate) mod constant;
+pub(crate) mod correlate;
+pub(crate) mod forecast;
+pub(crate) mod hooks;
+pub(crate) mod named;
+pub(crate) mod time_bucket;
+
+/// To be asked before DataFusion's own planners.
+pub(crate) fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
+    vec![Arc::new(hooks::Hooks)]
+}
+
+/// Row by row.
+pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    vec![Arc::new(ScalarUDF::from(time_bucket::TimeBucket::default()))]
+}
+
+/// Many rows to one.
+pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    let aliased = |f: Arc<AggregateUDF>, name: &'static str| Arc::new(f.as_ref().clone().with_aliases([name]));
+    vec![
+        Arc::new(AggregateUDF::from(forecast::Forecast::default())),
+        Arc::new(AggregateUDF::from(correlate::Correlate::default())),
+        Arc::new(AggregateUDF::from(change_points::ChangePoints::default())),
+        aliased(approx_percentile_cont_udaf(), "approx_percentile"),
+        aliased(first_value_udaf(), "first"),
+        aliased(last_value_udaf(), "last"),
+    ]
+}
+
+/// In the order of a window.
+pub(crate) fn window_functions() -> Vec<Arc<WindowUDF>> {
+    vec![Arc::new(WindowUDF::from(anomaly::Anomaly::score())), Arc::new(WindowUDF::from(anomaly::Anomaly::whole()))]
+}

@@ -1,0 +1,119 @@
+//! What all handlers share: the phase of the server's life, what is in flight, limits and metrics.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use foretell_engine::Engine;
+use foretell_query::Database;
+use parking_lot::RwLock;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::Config;
+use crate::error::ApiError;
+use crate::metrics::Metrics;
+use crate::remote_write::ingest::WorkerPool;
+
+/// An open store.
+#[derive(Clone)]
+pub(crate) struct Store {
+    pub(crate) engine: Engine,
+    pub(crate) database: Arc<Database>,
+}
+
+/// The phase of the server's life; it only moves forward.
+#[derive(Clone)]
+pub(crate) enum Phase {
+    /// The listener answers, the store is being opened.
+    Opening {
+        /// Since when.
+        since: Instant,
+        /// Bytes of the write-ahead log that must be replayed.
+        wal_bytes: u64,
+    },
+    /// Everything works.
+    Ready(Store),
+    /// A signal came; work in flight is ending.
+    Stopping,
+}
+
+/// State of the HTTP application.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) metrics: Metrics,
+    pub(crate) workers: Arc<WorkerPool>,
+    phase: RwLock<Phase>,
+    in_flight: Arc<Semaphore>,
+    requests_active: AtomicUsize,
+}
+
+impl App {
+    pub(crate) fn new(config: Config, seed: u64, wal_bytes: u64) -> Arc<Self> {
+        let workers = Arc::new(WorkerPool::new(seed, config.decode_limits(), config.label_limits()));
+        let in_flight = Arc::new(Semaphore::new(config.limits.in_flight_bytes_max.as_usize()));
+        Arc::new(Self {
+            config,
+            metrics: Metrics::new(),
+            workers,
+            phase: RwLock::new(Phase::Opening { since: Instant::now(), wal_bytes }),
+            in_flight,
+            requests_active: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase.read().clone()
+    }
+
+    /// Opens for work, unless a stop came first.
+    pub(crate) fn set_ready(&self, store: Store) {
+        let mut phase = self.phase.write();
+        if matches!(*phase, Phase::Opening { .. }) {
+            *phase = Phase::Ready(store);
+        }
+    }
+
+    pub(crate) fn set_stopping(&self) {
+        *self.phase.write() = Phase::Stopping;
+    }
+
+    /// The store, if this is the time for work.
+    pub(crate) fn store(&self) -> Result<Store, ApiError> {
+        match self.phase() {
+            Phase::Ready(store) => Ok(store),
+            Phase::Opening { .. } => Err(ApiError::unavailable("the store is being opened; try again soon")),
+            Phase::Stopping => Err(ApiError::unavailable("the server is stopping; try again soon").retry_after(5)),
+        }
+    }
+
+    /// Reserves `bytes` of the memory for writes in flight until the permit is dropped.
+    pub(crate) fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        u32::try_from(bytes)
+            .ok()
+            .and_then(|bytes| Arc::clone(&self.in_flight).try_acquire_many_owned(bytes).ok())
+            .ok_or_else(|| ApiError::too_many("too many bytes of writes in flight (limits.in_flight_bytes_max); try again soon"))
+    }
+
+    /// Bytes reserved now.
+    pub(crate) fn in_flight_bytes(&self) -> usize {
+        self.config.limits.in_flight_bytes_max.as_usize().saturating_sub(self.in_flight.available_permits())
+    }
+
+    /// Counts a request as active until the guard is dropped.
+    pub(crate) fn enter(self: &Arc<Self>) -> ActiveRequest {
+        self.requests_active.fetch_add(1, Ordering::Relaxed);
+        ActiveRequest(Arc::clone(self))
+    }
+
+    pub(crate) fn requests_active(&self) -> usize {
+        self.requests_active.load(Ordering::Relaxed)
+    }
+}
+
+/// A request being worked on.
+pub(crate) struct ActiveRequest(Arc<App>);
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.0.requests_active.fetch_sub(1, Ordering::Relaxed);
+    }
+}

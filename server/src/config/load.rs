@@ -1,0 +1,158 @@
+//! Gathering the four sources into one [`Config`], keeping track of which one set each value.
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use figment::error::Kind;
+use figment::providers::{Format as _, Serialized, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+
+use super::{Config, ConfigError};
+
+/// Environment variables with this prefix are ours ...
+const ENV_PREFIX: &str = "FORETELL_";
+/// ... but these are not configuration of the server.
+const ENV_OTHER: [&str; 3] = ["FORETELL_CONFIG", "FORETELL_LOG", "FORETELL_URL"];
+/// ... and neither is anything that starts so.
+const ENV_OTHER_PREFIXES: [&str; 3] = ["FORETELL_TEST_", "FORETELL_BENCH_", "FORETELL_DEMO_"];
+
+/// Values given as flags, by configuration key.
+pub type Flags = BTreeMap<&'static str, String>;
+
+/// A configuration and where its values came from.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    pub(super) figment: Figment,
+}
+
+/// Loads `file` if given, the environment `env` and `flags` over the defaults.
+///
+/// # Errors
+/// Unknown keys (with the nearest known one) and values of the wrong form, with their source.
+pub fn load(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+    flags: &Flags,
+) -> Result<Loaded, ConfigError> {
+    let mut figment = Figment::from(Serialized::defaults(Config::default()));
+    let known = keys(&figment)?;
+    if let Some(path) = file {
+        figment = figment.merge(Toml::file_exact(path));
+    }
+    figment = figment.merge(from_env(&known, env)?);
+    let mut given = Source { name: "flag", values: Dict::new() };
+    for (key, value) in flags {
+        given.values.insert((*key).to_owned(), Value::from(value.as_str()));
+    }
+    figment = figment.merge(given);
+    let config: Config = figment.extract().map_err(|error| explain(&error, file))?;
+    Ok(Loaded { config, figment })
+}
+
+/// All configuration keys, dotted.
+pub(super) fn keys(figment: &Figment) -> Result<Vec<String>, ConfigError> {
+    fn walk(prefix: &str, dict: &Dict, keys: &mut Vec<String>) {
+        for (name, value) in dict {
+            match value {
+                Value::Dict(_, inner) => walk(&format!("{prefix}{name}."), inner, keys),
+                _ => keys.push(format!("{prefix}{name}")),
+            }
+        }
+    }
+    let all: Dict = figment.extract().map_err(|error| ConfigError(error.to_string()))?;
+    let mut keys = Vec::new();
+    walk("", &all, &mut keys);
+    Ok(keys)
+}
+
+/// The environment variable of a key.
+pub(super) fn env_name(key: &str) -> String {
+    format!("{ENV_PREFIX}{}", key.replace('.', "_").to_uppercase())
+}
+
+/// A provider with a name that [`origin`](super::print) shows.
+struct Source {
+    name: &'static str,
+    values: Dict,
+}
+
+impl Provider for Source {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name)
+    }
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        Ok(Profile::Default.collect(self.values.clone()))
+    }
+}
+
+fn from_env(known: &[String], env: impl IntoIterator<Item = (String, String)>) -> Result<Source, ConfigError> {
+    let by_name: BTreeMap<String, &String> = known.iter().map(|key| (env_name(key), key)).collect();
+    let mut values = Dict::new();
+    for (name, text) in env {
+        if !name.starts_with(ENV_PREFIX)
+            || ENV_OTHER.contains(&name.as_str())
+            || ENV_OTHER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        {
+            continue;
+        }
+        let Some(key) = by_name.get(&name) else {
+            let hint = did_you_mean(&name, by_name.keys().map(String::as_str));
+            return Err(ConfigError(format!("unknown environment variable {name}{hint}")));
+        };
+        // Numbers must arrive as numbers; everything else is text.
+        let value = text.parse::<u64>().map_or_else(|_| Value::from(text.as_str()), Value::from);
+        let value = if key.contains('.') { value } else { Value::from(text.as_str()) };
+        match key.split_once('.') {
+            None => {
+                values.insert((*key).clone(), value);
+            }
+            Some((section, leaf)) => {
+                let entry = values.entry(section.to_owned()).or_insert_with(|| Value::from(Dict::new()));
+                if let Value::Dict(_, dict) = entry {
+                    dict.insert(leaf.to_owned(), value);
+                }
+            }
+        }
+    }
+    Ok(Source { name: "env", values })
+}
+
+/// `; did you mean X?` for the nearest candidate, or the list when nothing is near.
+pub(crate) fn did_you_mean<'a>(given: &str, candidates: impl Iterator<Item = &'a str>) -> String {
+    let nearest = candidates
+        .map(|candidate| (strsim::damerau_levenshtein(given, candidate), candidate))
+        .min();
+    match nearest {
+        Some((distance, candidate)) if distance <= 2 + given.len() / 4 => format!("; did you mean {candidate}?"),
+        _ => "; `foretell serve --print-config` lists the known ones".to_owned(),
+    }
+}
+
+fn explain(error: &figment::Error, file: Option<&Path>) -> ConfigError {
+    let source = match error.metadata.as_ref().map(|metadata| metadata.name.as_ref()) {
+        Some("flag") => "flag".to_owned(),
+        Some("env") => "environment".to_owned(),
+        _ => file.map_or_else(|| "configuration".to_owned(), |path| path.display().to_string()),
+    };
+    let place = error.path.join(".");
+    match &error.kind {
+        Kind::UnknownField(field, expected) => {
+            let section = error.path.iter().filter(|part| *part != field).fold(String::new(), |all, part| format!("{all}{part}."));
+            let hint = did_you_mean(field, expected.iter().copied());
+            ConfigError(format!("{source}: unknown key {section}{field}{hint}"))
+        }
+        kind if place.is_empty() => ConfigError(format!("{source}: {kind}")),
+        kind => ConfigError(format!("{source}: {place}: {kind}")),
+    }
+}
+
+/// The file to read: the flag, else `FORETELL_CONFIG`.
+pub(crate) fn file_path(flag: Option<PathBuf>) -> Option<PathBuf> {
+    flag.or_else(|| std::env::var_os("FORETELL_CONFIG").map(PathBuf::from))
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,356 @@
+//! Configuration: flag > environment (`FORETELL_*`) > file (TOML) > default.
+//!
+//! The structures here *are* the file format; docs/operations.md lists them. An unknown key is an error that names the
+//! nearest known one, whether it stands in the file or in the environment.
+mod load;
+mod print;
+mod unit;
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use foretell_engine::EngineConfig;
+use foretell_query::QueryLimits;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use load::file_path;
+pub use load::{Flags, Loaded, load};
+pub use unit::{ByteSize, Span, parse_span};
+
+use crate::remote_write::DecodeLimits;
+use crate::remote_write::labels::LabelLimits;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Directory of the store.
+    pub data_dir: Option<PathBuf>,
+    /// HTTP: `host:port` or `none`.
+    pub listen_http: String,
+    /// gRPC: only `none` so far.
+    pub listen_grpc: String,
+    /// PostgreSQL wire: only `none` so far.
+    pub listen_pg: String,
+    /// OTLP/HTTP: only `none` so far.
+    pub listen_otlp_http: String,
+    /// How long a stop waits for work in flight.
+    pub shutdown_timeout: Span,
+    /// What senders may do.
+    pub limits: Limits,
+    /// What queries may do.
+    pub query: Query,
+    /// The engine's sizes.
+    pub storage: Storage,
+    /// Durability.
+    pub wal: Wal,
+}
+
+/// `[limits]`: what senders may do.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Compressed bytes of a write request.
+    pub wire_bytes_max: ByteSize,
+    /// Decompressed bytes of a write request.
+    pub decoded_bytes_max: ByteSize,
+    /// Decompressed bytes per compressed byte.
+    pub ratio_max: usize,
+    /// Bytes of write requests being worked on, all together.
+    pub in_flight_bytes_max: ByteSize,
+    /// Samples of a write request.
+    pub samples_per_request_max: usize,
+    /// Labels of a series.
+    pub labels_max: usize,
+    /// Bytes of a label name.
+    pub label_name_bytes_max: usize,
+    /// Bytes of a label value.
+    pub label_value_bytes_max: usize,
+    /// How far ahead of the clock a timestamp may be.
+    pub future_max: Span,
+    /// Active series; only *new* series are refused above it.
+    pub active_series_max: usize,
+    /// Open connections.
+    pub connections_max: usize,
+    /// HTTP/2 streams of a connection.
+    pub streams_max: u32,
+    /// How long a client may take to send a request's headers.
+    pub header_timeout: Span,
+    /// How long a client may take to send a request's body.
+    pub body_timeout: Span,
+    /// How long a client may leave an answer unread.
+    pub write_stall_timeout: Span,
+}
+
+/// `[query]`: what queries may do.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Query {
+    /// Default and largest deadline.
+    pub timeout: Span,
+    /// Queries running at once.
+    pub concurrency: usize,
+    /// Queries waiting for a place.
+    pub queue_max: usize,
+    /// Memory of all queries together.
+    pub memory_bytes_max: ByteSize,
+    /// Rows of an answer.
+    pub rows_max: usize,
+    /// Bytes of SQL text.
+    pub sql_bytes_max: ByteSize,
+    /// Operands of one boolean or arithmetic chain.
+    pub terms_max: usize,
+    /// Nesting.
+    pub depth_max: usize,
+}
+
+/// `[storage]`: the engine's sizes.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    /// Width of a time partition.
+    pub partition_width: Span,
+    /// A memtable is sealed at this size ...
+    pub memtable_bytes_max: ByteSize,
+    /// ... or at this age.
+    pub memtable_age_max: Span,
+    /// Writers are refused when all memtables together reach this.
+    pub memtable_total_bytes_max: ByteSize,
+    /// Bytes of recent commits kept in memory for continuous queries.
+    pub feed_bytes_max: ByteSize,
+}
+
+/// `[wal]`: durability.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wal {
+    /// When an acknowledgement is given.
+    pub sync: WalSync,
+    /// A segment is closed at this size.
+    pub segment_bytes: ByteSize,
+    /// How long a commit may wait for company.
+    pub group_commit_window: Span,
+    /// Bytes of WAL that slow consumers may hold back.
+    pub retained_bytes_max: ByteSize,
+}
+
+/// When a write is acknowledged.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WalSync {
+    /// After `fdatasync`.
+    Commit,
+    /// Before it: a crash of the machine loses the tail.
+    Interval,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let engine = EngineConfig::new("");
+        let query = QueryLimits::default();
+        let decode = DecodeLimits::default();
+        let labels = LabelLimits::default();
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            data_dir: None,
+            listen_http: "127.0.0.1:8484".to_owned(),
+            listen_grpc: NONE.to_owned(),
+            listen_pg: NONE.to_owned(),
+            listen_otlp_http: NONE.to_owned(),
+            shutdown_timeout: Span(Duration::from_secs(30)),
+            limits: Limits {
+                wire_bytes_max: ByteSize::from(decode.wire_bytes_max),
+                decoded_bytes_max: ByteSize::from(decode.decoded_bytes_max),
+                ratio_max: decode.ratio_max,
+                in_flight_bytes_max: ByteSize(256 << 20),
+                samples_per_request_max: decode.samples_max,
+                labels_max: labels.labels_max,
+                label_name_bytes_max: labels.name_bytes_max,
+                label_value_bytes_max: labels.value_bytes_max,
+                future_max: Span(Duration::from_secs(24 * 3600)),
+                active_series_max: engine.active_series_max,
+                connections_max: 1024,
+                streams_max: 128,
+                header_timeout: Span(Duration::from_secs(60)),
+                body_timeout: Span(Duration::from_secs(60)),
+                write_stall_timeout: Span(Duration::from_secs(60)),
+            },
+            query: Query {
+                timeout: Span(query.timeout),
+                concurrency: cores,
+                queue_max: query.queue_max,
+                memory_bytes_max: ByteSize::from(query.memory_bytes_max),
+                rows_max: query.rows_max,
+                sql_bytes_max: ByteSize::from(query.sql_bytes_max),
+                terms_max: query.terms_max,
+                depth_max: query.depth_max,
+            },
+            storage: Storage {
+                partition_width: Span(engine.partition_width),
+                memtable_bytes_max: ByteSize::from(engine.memtable_bytes_max),
+                memtable_age_max: Span(engine.memtable_age_max),
+                memtable_total_bytes_max: ByteSize::from(engine.memtable_total_bytes_max),
+                feed_bytes_max: ByteSize::from(engine.feed_bytes_max),
+            },
+            wal: Wal {
+                sync: WalSync::Commit,
+                segment_bytes: ByteSize(engine.wal_segment_bytes),
+                group_commit_window: Span(engine.group_commit_window),
+                retained_bytes_max: ByteSize(engine.wal_retained_bytes_max),
+            },
+        }
+    }
+}
+
+/// Switches a listener off.
+const NONE: &str = "none";
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub(crate) String);
+
+impl Config {
+    /// Checks what can be checked before anything is opened.
+    ///
+    /// # Errors
+    /// The first value that cannot be used and what to write instead.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        for (flag, value, what) in [
+            ("--listen-grpc", &self.listen_grpc, "gRPC"),
+            ("--listen-pg", &self.listen_pg, "the PostgreSQL wire protocol"),
+            ("--listen-otlp-http", &self.listen_otlp_http, "OTLP over HTTP"),
+        ] {
+            if value != NONE {
+                return Err(ConfigError(format!("{flag} {value}: {what} is not built yet, so only `none` is accepted")));
+            }
+        }
+        self.http_addr()?;
+        let positive: [(&str, u64); 13] = [
+            ("limits.wire_bytes_max", self.limits.wire_bytes_max.0),
+            ("limits.decoded_bytes_max", self.limits.decoded_bytes_max.0),
+            ("limits.ratio_max", self.limits.ratio_max as u64),
+            ("limits.in_flight_bytes_max", self.limits.in_flight_bytes_max.0),
+            ("limits.samples_per_request_max", self.limits.samples_per_request_max as u64),
+            ("limits.labels_max", self.limits.labels_max as u64),
+            ("limits.connections_max", self.limits.connections_max as u64),
+            ("limits.streams_max", u64::from(self.limits.streams_max)),
+            ("query.concurrency", self.query.concurrency as u64),
+            ("query.memory_bytes_max", self.query.memory_bytes_max.0),
+            ("storage.memtable_bytes_max", self.storage.memtable_bytes_max.0),
+            ("storage.partition_width", self.storage.partition_width.0.as_nanos() as u64),
+            ("wal.segment_bytes", self.wal.segment_bytes.0),
+        ];
+        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError(format!("{key} must be more than 0")));
+        }
+        for (key, value) in [
+            ("limits.wire_bytes_max", self.limits.wire_bytes_max),
+            ("limits.decoded_bytes_max", self.limits.decoded_bytes_max),
+            ("limits.in_flight_bytes_max", self.limits.in_flight_bytes_max),
+        ] {
+            // Offsets inside a request and reservations in flight are 32-bit.
+            if value.0 > u64::from(u32::MAX) {
+                return Err(ConfigError(format!("{key} = {value} is above the largest possible value, 4GiB - 1")));
+            }
+        }
+        if self.limits.in_flight_bytes_max.0 < self.limits.wire_bytes_max.0 + self.limits.decoded_bytes_max.0 {
+            return Err(ConfigError(
+                "limits.in_flight_bytes_max must be at least limits.wire_bytes_max + limits.decoded_bytes_max, \
+                 or the largest request can never be taken"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Where to listen for HTTP; `None` when switched off.
+    ///
+    /// # Errors
+    /// When the address cannot be resolved or is reachable from other machines.
+    pub fn http_addr(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let text = self.listen_http.as_str();
+        if text == NONE {
+            return Ok(None);
+        }
+        let addresses: Vec<SocketAddr> = text
+            .to_socket_addrs()
+            .map_err(|error| ConfigError(format!("--listen-http {text}: {error}; write HOST:PORT, for example 127.0.0.1:8484")))?
+            .collect();
+        if let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback()) {
+            return Err(ConfigError(format!(
+                "--listen-http {text}: refusing to listen on {}, which other machines can reach: authentication is not built yet; \
+                 use 127.0.0.1:{} and put a reverse proxy that authenticates in front of it",
+                open.ip(),
+                open.port()
+            )));
+        }
+        match addresses.first() {
+            Some(address) => Ok(Some(*address)),
+            None => Err(ConfigError(format!("--listen-http {text}: resolves to no address"))),
+        }
+    }
+
+    /// The directory of the store.
+    ///
+    /// # Errors
+    /// When none is configured.
+    pub fn data_dir(&self) -> Result<&PathBuf, ConfigError> {
+        self.data_dir.as_ref().filter(|dir| !dir.as_os_str().is_empty()).ok_or_else(|| {
+            ConfigError("no data directory; give --data-dir DIR, FORETELL_DATA_DIR or data_dir in the file".to_owned())
+        })
+    }
+
+    /// The engine's part.
+    ///
+    /// # Errors
+    /// As [`Config::data_dir`].
+    pub fn engine(&self) -> Result<EngineConfig, ConfigError> {
+        let mut engine = EngineConfig::new(self.data_dir()?);
+        engine.partition_width = self.storage.partition_width.0;
+        engine.memtable_bytes_max = self.storage.memtable_bytes_max.as_usize();
+        engine.memtable_total_bytes_max = self.storage.memtable_total_bytes_max.as_usize();
+        engine.memtable_age_max = self.storage.memtable_age_max.0;
+        engine.wal_segment_bytes = self.wal.segment_bytes.0;
+        engine.group_commit_window = self.wal.group_commit_window.0;
+        engine.sync_every_commit = self.wal.sync == WalSync::Commit;
+        engine.active_series_max = self.limits.active_series_max;
+        engine.wal_retained_bytes_max = self.wal.retained_bytes_max.0;
+        engine.feed_bytes_max = self.storage.feed_bytes_max.as_usize();
+        Ok(engine)
+    }
+
+    /// The database's part.
+    pub fn query_limits(&self) -> QueryLimits {
+        let mut limits = QueryLimits::default();
+        limits.sql_bytes_max = self.query.sql_bytes_max.as_usize();
+        limits.terms_max = self.query.terms_max;
+        limits.depth_max = self.query.depth_max;
+        limits.timeout = self.query.timeout.0;
+        limits.concurrency = self.query.concurrency;
+        limits.queue_max = self.query.queue_max;
+        limits.memory_bytes_max = self.query.memory_bytes_max.as_usize();
+        limits.rows_max = self.query.rows_max;
+        limits
+    }
+
+    /// The decoder's part.
+    pub fn decode_limits(&self) -> DecodeLimits {
+        DecodeLimits {
+            wire_bytes_max: self.limits.wire_bytes_max.as_usize(),
+            decoded_bytes_max: self.limits.decoded_bytes_max.as_usize(),
+            ratio_max: self.limits.ratio_max,
+            samples_max: self.limits.samples_per_request_max,
+        }
+    }
+
+    /// What a series' labels may be.
+    pub fn label_limits(&self) -> LabelLimits {
+        LabelLimits {
+            labels_max: self.limits.labels_max,
+            name_bytes_max: self.limits.label_name_bytes_max,
+            value_bytes_max: self.limits.label_value_bytes_max,
+        }
+    }
+}

@@ -1,0 +1,76 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use std::io::Write as _;
+
+fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
+    let file = file("data_dir = \"/file\"\nlisten_http = \"127.0.0.1:1\"\nshutdown_timeout = \"7s\"\n[query]\nconcurrency = 9\n");
+    let loaded = load(
+        Some(file.path()),
+        env(&[("FORETELL_DATA_DIR", "/env"), ("FORETELL_LISTEN_HTTP", "127.0.0.1:2"), ("FORETELL_QUERY_QUEUE_MAX", "5"), ("HOME", "/")]),
+        &Flags::from([("data_dir", "/flag".to_owned())]),
+    )
+    .unwrap();
+    assert_eq!(loaded.config.data_dir().unwrap(), Path::new("/flag"));
+    assert_eq!(loaded.config.listen_http, "127.0.0.1:2");
+    assert_eq!(loaded.config.shutdown_timeout.to_string(), "7s");
+    assert_eq!(loaded.config.query.concurrency, 9);
+    assert_eq!(loaded.config.query.queue_max, 5);
+    assert_eq!(loaded.origin("data_dir"), "flag --data-dir");
+    assert_eq!(loaded.origin("listen_http"), "environment FORETELL_LISTEN_HTTP");
+    assert!(loaded.origin("query.concurrency").starts_with("file "));
+    assert_eq!(loaded.origin("query.rows_max"), "default");
+    let printed = loaded.print().unwrap();
+    assert!(printed.contains("wire_bytes_max = \"8MiB\""), "{printed}");
+}
+
+#[test]
+fn what_print_config_prints_can_be_loaded_again() {
+    let first = load(None, env(&[]), &Flags::new()).unwrap();
+    let file = file(&first.print().unwrap());
+    let second = load(Some(file.path()), env(&[]), &Flags::new()).unwrap();
+    assert_eq!(format!("{:?}", first.config), format!("{:?}", second.config));
+}
+
+#[test]
+fn unknown_keys_are_errors_that_name_the_nearest_known_one() {
+    let typo = file("[limits]\nwire_bytes_mx = 5\n");
+    let error = load(Some(typo.path()), env(&[]), &Flags::new()).unwrap_err().to_string();
+    assert!(error.contains("limits.wire_bytes_mx; did you mean wire_bytes_max?"), "{error}");
+    let error = load(None, env(&[("FORETELL_DATADIR", "x")]), &Flags::new()).unwrap_err().to_string();
+    assert!(error.contains("FORETELL_DATADIR; did you mean FORETELL_DATA_DIR?"), "{error}");
+}
+
+#[test]
+fn values_of_the_wrong_form_are_named_with_their_source() {
+    let error = load(None, env(&[("FORETELL_QUERY_TIMEOUT", "soon")]), &Flags::new()).unwrap_err().to_string();
+    assert!(error.contains("query.timeout") && error.contains("30s"), "{error}");
+    let number = file("[query]\ntimeout = 30\n");
+    let error = load(Some(number.path()), env(&[]), &Flags::new()).unwrap_err().to_string();
+    assert!(error.contains("no unit"), "{error}");
+    assert!(load(Some(Path::new("/does/not/exist.toml")), env(&[]), &Flags::new()).is_err());
+}
+
+#[test]
+fn only_loopback_and_built_protocols_are_accepted() {
+    let with = |key: &'static str, value: &str| load(None, env(&[]), &Flags::from([(key, value.to_owned())])).unwrap().config.validate();
+    assert!(with("listen_http", "127.0.0.1:0").is_ok());
+    assert!(with("listen_http", "[::1]:0").is_ok());
+    assert!(with("listen_http", "none").is_ok());
+    assert!(with("listen_http", "0.0.0.0:8484").unwrap_err().to_string().contains("authentication"));
+    assert!(with("listen_http", "here").is_err());
+    assert!(with("listen_grpc", "none").is_ok());
+    assert!(with("listen_grpc", "127.0.0.1:4317").unwrap_err().to_string().contains("not built yet"));
+    assert!(with("listen_pg", "127.0.0.1:0").is_err());
+    assert!(with("listen_otlp_http", "127.0.0.1:0").is_err());
+}

@@ -1,0 +1,109 @@
+//! The accept loop: bounded connections, bounded headers, bounded streams, bounded patience.
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::stall::StallGuard;
+use crate::config::Limits;
+
+/// Bytes of a request's head, HTTP/1.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a request's header list, HTTP/2.
+const HEADER_LIST_BYTES_MAX: u32 = 32 << 10;
+/// Headers of a request, HTTP/1.
+const HEADERS_MAX: usize = 100;
+
+/// Accepts until `stopped`. At `draining`, connections finish what they do and close; new ones are still answered (by then
+/// with 503), so that a client or load balancer hears a reason instead of a refused connection.
+pub(crate) async fn run(
+    listener: TcpListener,
+    router: Router,
+    limits: &Limits,
+    draining: CancellationToken,
+    stopped: CancellationToken,
+) {
+    let builder = builder(limits);
+    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let mut graceful = Some(GracefulShutdown::new());
+    let (first_byte_max, write_stall_max) = (limits.header_timeout.0, limits.write_stall_timeout.0);
+    loop {
+        let stream = tokio::select! {
+            biased;
+            () = stopped.cancelled() => return,
+            () = draining.cancelled(), if graceful.is_some() => {
+                if let Some(graceful) = graceful.take() {
+                    tokio::spawn(graceful.shutdown());
+                }
+                continue;
+            }
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let Some((stream, place)) = stream else { continue };
+        let io = TokioIo::new(StallGuard::new(stream, first_byte_max, write_stall_max));
+        let service = TowerToHyperService::new(router.clone());
+        let connection = builder.serve_connection(io, service).into_owned();
+        // Watching ends a keep-alive connection at the drain; a connection of the drain itself is closed by `stopped`.
+        let watched = graceful.as_ref().map(|graceful| graceful.watcher());
+        let stopped = stopped.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            let served = async move {
+                match watched {
+                    Some(watcher) => watcher.watch(connection).await,
+                    None => connection.await,
+                }
+            };
+            tokio::select! {
+                served = served => {
+                    if let Err(error) = served {
+                        tracing::debug!(%error, "connection ended early");
+                    }
+                }
+                () = stopped.cancelled() => {}
+            }
+        });
+    }
+}
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    // Above the limit the kernel's backlog does the waiting.
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _peer)) => {
+            let _ = stream.set_nodelay(true);
+            Some((stream, place))
+        }
+        Err(error) => {
+            // Out of file descriptors, most likely: wait for some to come back instead of spinning.
+            tracing::warn!(%error, "cannot accept a connection");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout.0)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20));
+    builder
+}

@@ -1,0 +1,40 @@
+//! The HTTP application: routes, what surrounds every request, and the listener.
+mod body;
+pub(crate) mod guard;
+pub(crate) mod listener;
+mod operations;
+pub(crate) mod respond;
+mod sql;
+mod stall;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::IntoResponse as _;
+use axum::routing::{get, post};
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::remote_write::handler::write;
+
+pub(crate) use body::read as read_body;
+
+/// All routes over `app`.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let post_only = || async { ApiError::method_not_allowed("POST") };
+    let get_only = || async { ApiError::method_not_allowed("GET, HEAD") };
+    Router::new()
+        .route("/api/v1/write", post(write).fallback(post_only))
+        .route("/api/v1/sql", post(sql::run).fallback(post_only))
+        .route("/api/v1/sql/names", get(sql::names).fallback(get_only))
+        .route("/-/healthy", get(operations::healthy).fallback(get_only))
+        .route("/-/ready", get(operations::ready).fallback(get_only))
+        .route("/metrics", get(operations::metrics).fallback(get_only))
+        .route("/api/openapi.json", get(operations::openapi).fallback(get_only))
+        .route("/", get(operations::index).fallback(get_only))
+        .fallback(|| async { ApiError::not_found("no such route; / lists what there is").into_response() })
+        .layer(from_fn_with_state(Arc::clone(&app), guard::observe))
+        .layer(from_fn(guard::protect))
+        .with_state(app)
+}

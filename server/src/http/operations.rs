@@ -1,0 +1,55 @@
+//! Endpoints for operators: health, readiness, metrics, the API's description, a start page.
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::HeaderValue;
+use axum::response::Response;
+
+use super::respond;
+use crate::app::{App, Phase};
+
+/// 200 as long as the process answers at all.
+pub(crate) async fn healthy() -> Response {
+    respond::json(StatusCode::OK, r#"{"status":"healthy"}"#)
+}
+
+/// 200 when writes and queries are taken, 503 with the reason otherwise.
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
+    let answer = match app.phase() {
+        Phase::Ready(_) => return respond::json(StatusCode::OK, r#"{"status":"ready"}"#),
+        Phase::Opening { since, wal_bytes } => serde_json::json!({
+            "status": "opening",
+            "message": "replaying the write-ahead log",
+            "wal_bytes": wal_bytes,
+            "elapsed_seconds": since.elapsed().as_secs_f64(),
+        }),
+        Phase::Stopping => serde_json::json!({
+            "status": "stopping",
+            "message": "finishing work in flight",
+            "requests_active": app.requests_active(),
+        }),
+    };
+    let mut response = respond::json(StatusCode::SERVICE_UNAVAILABLE, answer.to_string());
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// The server's own metrics, OpenMetrics text.
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    match app.metrics.encode(&app) {
+        Ok(text) => respond::text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text),
+        Err(error) => respond::text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", error.to_string()),
+    }
+}
+
+/// The description of this API.
+pub(crate) async fn openapi() -> Response {
+    respond::json(StatusCode::OK, include_str!("openapi.json").replacen("0.0.0", env!("CARGO_PKG_VERSION"), 1))
+}
+
+/// A page that says what this is.
+pub(crate) async fn index() -> Response {
+    respond::text(StatusCode::OK, "text/html; charset=utf-8", include_str!("index.html"))
+}

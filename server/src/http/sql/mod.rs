@@ -1,0 +1,172 @@
+//! `POST /api/v1/sql`: one statement in, rows out as JSON, CSV or NDJSON.
+//!
+//! An answer is gathered up to [`BUFFERED_BYTES_MAX`]; an error until then gives a proper status. Beyond, it is streamed with
+//! status 200, and an error ends the connection without the terminating chunk (HTTP/2: resets the stream), so that no
+//! client can take a part for the whole; JSON and NDJSON say why as their last object.
+mod cell;
+mod encode;
+mod request;
+mod timestamp;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use foretell_query::{Error as QueryError, QueryResponse};
+use futures::StreamExt as _;
+
+use self::encode::Encoder;
+use self::request::{SqlParams, parse_body};
+use super::{read_body, respond};
+use crate::app::App;
+use crate::error::ApiError;
+use crate::metrics::QueryTimer;
+
+/// Up to here an answer can still turn into an error status.
+const BUFFERED_BYTES_MAX: usize = 1 << 20;
+/// JSON around the SQL text and its parameters.
+const BODY_BYTES_MAX: usize = 1 << 20;
+const QUERY_ID: HeaderName = HeaderName::from_static("x-foretell-query-id");
+
+pub(super) async fn run(
+    State(app): State<Arc<App>>,
+    params: Result<Query<SqlParams>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let timer = app.metrics.query_timer();
+    match answer(&app, params, &headers, body).await {
+        Ok((response, None)) => {
+            timer.finish("ok");
+            Ok(response)
+        }
+        Ok((_, Some(rows))) => Ok(rows.stream(timer)),
+        Err(error) => {
+            timer.finish(error.kind);
+            Err(error)
+        }
+    }
+}
+
+/// Names of tables and functions, for completion.
+pub(super) async fn names(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let names = app.store()?.database.names();
+    Ok(respond::json(StatusCode::OK, serde_json::json!({ "names": names }).to_string()))
+}
+
+/// Either a whole answer or the rows that remain to be streamed.
+async fn answer(
+    app: &Arc<App>,
+    params: Result<Query<SqlParams>, QueryRejection>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Response, Option<Rows>), ApiError> {
+    let Query(params) = params.map_err(|rejection| ApiError::bad_data(rejection.body_text()))?;
+    let format = params.format()?;
+    let timeout = params.timeout()?;
+    let store = app.store()?;
+    let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    let body = read_body(body, BODY_BYTES_MAX, app.config.limits.body_timeout.0).await?;
+    let mut request = parse_body(&body, is_json)?;
+    request.timeout = timeout;
+
+    let started = Instant::now();
+    let response = store.database.query(request).await?;
+    let id = response.id;
+    let encoder = Encoder::new(format, &response.schema);
+    let mut rows = Rows { response, encoder, id, started, rows: 0, out: Vec::new(), done: false };
+    rows.encoder.head(&mut rows.out);
+    while !rows.done && rows.out.len() < BUFFERED_BYTES_MAX {
+        rows.advance().await?;
+    }
+    if !rows.done {
+        return Ok((Response::default(), Some(rows)));
+    }
+    let whole = std::mem::take(&mut rows.out);
+    Ok((rows.respond(Body::from(whole)), None))
+}
+
+/// Rows on their way out.
+struct Rows {
+    response: QueryResponse,
+    encoder: Encoder,
+    id: u64,
+    started: Instant,
+    rows: u64,
+    out: Vec<u8>,
+    done: bool,
+}
+
+impl Rows {
+    /// Encodes the next batch, or the end, into `out`.
+    async fn advance(&mut self) -> Result<(), ApiError> {
+        match self.response.stream.next().await {
+            Some(Ok(batch)) => self.batch(&batch),
+            Some(Err(error)) => Err(QueryError::from_datafusion(error).into()),
+            None => {
+                self.encoder.tail(self.id, self.rows, self.started.elapsed(), &mut self.out);
+                self.done = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn batch(&mut self, batch: &RecordBatch) -> Result<(), ApiError> {
+        self.rows += batch.num_rows() as u64;
+        self.encoder.batch(batch, &mut self.out)
+    }
+
+    fn respond(&self, body: Body) -> Response {
+        let mut response = respond::text(StatusCode::OK, self.encoder.content_type(), body);
+        response.headers_mut().insert(QUERY_ID, HeaderValue::from(self.id));
+        response
+    }
+
+    fn stream(self, timer: QueryTimer) -> Response {
+        let content_type = self.encoder.content_type();
+        let id = self.id;
+        let chunks = futures::stream::unfold(Streaming::Rows(Box::new(self), timer), Streaming::next);
+        let mut response = respond::text(StatusCode::OK, content_type, Body::from_stream(chunks));
+        response.headers_mut().insert(QUERY_ID, HeaderValue::from(id));
+        response
+    }
+}
+
+/// State of a streamed answer. Dropping it cancels the query.
+enum Streaming {
+    Rows(Box<Rows>, QueryTimer),
+    /// The reason has been sent; what remains is to break the connection.
+    Break(String),
+    End,
+}
+
+impl Streaming {
+    async fn next(self) -> Option<(Result<Bytes, std::io::Error>, Self)> {
+        match self {
+            Self::Rows(mut rows, timer) => {
+                if rows.out.is_empty() && let Err(error) = rows.advance().await {
+                    tracing::warn!(query = rows.id, error = %error.message, "an answer ended early");
+                    rows.out.clear();
+                    rows.encoder.failed(&error, &mut rows.out);
+                    timer.finish(error.kind);
+                    return Some((Ok(Bytes::from(std::mem::take(&mut rows.out))), Self::Break(error.message.into_owned())));
+                }
+                let chunk = Bytes::from(std::mem::take(&mut rows.out));
+                if rows.done {
+                    timer.finish("ok");
+                    return Some((Ok(chunk), Self::End));
+                }
+                Some((Ok(chunk), Self::Rows(rows, timer)))
+            }
+            Self::Break(why) => Some((Err(std::io::Error::other(why)), Self::End)),
+            Self::End => None,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+#![allow(clippy::unwrap_used)]
+use std::sync::Arc;
+
+use arrow::array::*;
+use arrow::datatypes::{Field, Int32Type, Schema};
+
+use super::*;
+
+fn encoded(format: Format, columns: Vec<(&str, ArrayRef)>) -> String {
+    let fields: Vec<_> = columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns.into_iter().map(|(_, array)| array).collect()).unwrap();
+    let mut encoder = Encoder::new(format, &schema);
+    let mut out = Vec::new();
+    encoder.head(&mut out);
+    encoder.batch(&batch, &mut out).unwrap();
+    encoder.tail(7, batch.num_rows() as u64, Duration::from_millis(2), &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+fn columns() -> Vec<(&'static str, ArrayRef)> {
+    let labels: DictionaryArray<Int32Type> = vec![Some("a,\"b\""), None, Some("")].into_iter().collect();
+    vec![
+        ("ts", Arc::new(TimestampNanosecondArray::from(vec![0, 1, -1]).with_timezone("UTC"))),
+        ("value", Arc::new(Float64Array::from(vec![f64::NAN, f64::NEG_INFINITY, -0.5]))),
+        ("label", Arc::new(labels)),
+        ("n", Arc::new(Int64Array::from(vec![Some(i64::MAX), None, Some(-1)]))),
+    ]
+}
+
+#[test]
+fn json_says_what_json_cannot_as_strings() {
+    let text = encoded(Format::Json, columns());
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        json["columns"],
+        serde_json::json!([
+            {"name":"ts","type":"TIMESTAMP"},{"name":"value","type":"DOUBLE"},{"name":"label","type":"VARCHAR"},{"name":"n","type":"BIGINT"}
+        ])
+    );
+    assert_eq!(
+        json["rows"],
+        serde_json::json!([
+            ["1970-01-01T00:00:00.000000000Z", "NaN", "a,\"b\"", i64::MAX],
+            ["1970-01-01T00:00:00.000000001Z", "-Infinity", null, null],
+            ["1969-12-31T23:59:59.999999999Z", -0.5, "", -1],
+        ])
+    );
+    assert_eq!(json["stats"]["rows"], 3);
+}
+
+#[test]
+fn csv_tells_null_from_empty_and_quotes() {
+    let text = encoded(Format::Csv, columns());
+    assert_eq!(
+        text,
+        "ts,value,label,n\n\
+         1970-01-01T00:00:00.000000000Z,NaN,\"a,\"\"b\"\"\",9223372036854775807\n\
+         1970-01-01T00:00:00.000000001Z,-Infinity,,\n\
+         1969-12-31T23:59:59.999999999Z,-0.5,\"\",-1\n"
+    );
+}
+
+#[test]
+fn nested_values_are_objects_and_arrays() {
+    let item = StructArray::from(vec![
+        (Arc::new(Field::new("lag", DataType::Int64, true)), Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef),
+        (Arc::new(Field::new("r", DataType::Float64, true)), Arc::new(Float64Array::from(vec![0.5, f64::INFINITY])) as ArrayRef),
+    ]);
+    let list = ListArray::new(
+        Arc::new(Field::new("item", item.data_type().clone(), true)),
+        arrow::buffer::OffsetBuffer::new(vec![0, 2, 2].into()),
+        Arc::new(item),
+        None,
+    );
+    let mut map = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    map.keys().append_value("job");
+    map.values().append_value("x\"y");
+    map.append(true).unwrap();
+    map.append(false).unwrap();
+    let text = encoded(Format::Ndjson, vec![("l", Arc::new(list)), ("m", Arc::new(map.finish()))]);
+    assert_eq!(
+        text,
+        "{\"l\":[{\"lag\":1,\"r\":0.5},{\"lag\":2,\"r\":\"Infinity\"}],\"m\":{\"job\":\"x\\\"y\"}}\n{\"l\":[],\"m\":null}\n"
+    );
+}
+
+#[test]
+fn a_failed_answer_is_still_json_and_an_error() {
+    let mut out = Vec::new();
+    let encoder = Encoder::new(Format::Json, &Arc::new(Schema::empty()));
+    encoder.head(&mut out);
+    encoder.failed(&ApiError::bad_data("broken"), &mut out);
+    let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(json["status"], "error");
+    assert_eq!(json["error"], "broken");
+    assert!(json.get("stats").is_none());
+}
+
+#[test]
+fn an_answer_without_rows_is_complete() {
+    let text = encoded(Format::Json, vec![("x", Arc::new(Int64Array::from(Vec::<i64>::new())))]);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["rows"], serde_json::json!([]));
+}

@@ -1,0 +1,182 @@
+//! The server's own metrics: counters kept here, gauges read from the engine and the kernel at each scrape.
+mod process;
+mod scrape;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::{Method, StatusCode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::app::{App, Phase};
+use crate::remote_write::fault::Report;
+use crate::remote_write::DecodeError;
+
+type Labels<const N: usize> = [(&'static str, String); N];
+type Durations<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
+
+/// Upper bounds of durations, seconds.
+const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+
+fn durations() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+/// Counters of the server.
+pub(crate) struct Metrics {
+    registry: Registry,
+    http_requests: Family<Labels<3>, Counter>,
+    http_seconds: Durations<1>,
+    write_requests: Family<Labels<1>, Counter>,
+    write_seconds: Histogram,
+    write_samples: Counter,
+    write_dropped: Family<Labels<1>, Counter>,
+    write_exemplars: Counter,
+    write_histograms: Counter,
+    write_wire_bytes: Counter,
+    write_decoded_bytes: Counter,
+    decode_errors: Family<Labels<1>, Counter>,
+    queries: Family<Labels<1>, Counter>,
+    query_seconds: Histogram,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut root = Registry::with_prefix("foretell");
+        let http_requests = Family::<Labels<3>, Counter>::default();
+        root.register("http_requests", "HTTP requests by route, method and status", http_requests.clone());
+        let http_seconds: Durations<1> = Family::new_with_constructor(durations);
+        root.register("http_request_duration_seconds", "Time to the head of the answer by route", http_seconds.clone());
+        let write_requests = Family::<Labels<1>, Counter>::default();
+        root.register("remote_write_requests", "Remote write requests by status", write_requests.clone());
+        let write_seconds = durations();
+        root.register("remote_write_duration_seconds", "Time from request to durable answer", write_seconds.clone());
+        let write_samples = Counter::default();
+        root.register("remote_write_samples", "Samples acknowledged as durable", write_samples.clone());
+        let write_dropped = Family::<Labels<1>, Counter>::default();
+        root.register(
+            "remote_write_samples_dropped",
+            "Samples refused, by the first fault of their request",
+            write_dropped.clone(),
+        );
+        let write_exemplars = Counter::default();
+        root.register("remote_write_exemplars_ignored", "Exemplars received and not stored", write_exemplars.clone());
+        let write_histograms = Counter::default();
+        root.register("remote_write_histograms_refused", "Native histograms refused with 400", write_histograms.clone());
+        let write_wire_bytes = Counter::default();
+        root.register("remote_write_wire_bytes", "Compressed bytes received", write_wire_bytes.clone());
+        let write_decoded_bytes = Counter::default();
+        root.register("remote_write_decoded_bytes", "Decompressed bytes", write_decoded_bytes.clone());
+        let decode_errors = Family::<Labels<1>, Counter>::default();
+        root.register("remote_write_decode_errors", "Requests refused as a whole, by cause", decode_errors.clone());
+        let queries = Family::<Labels<1>, Counter>::default();
+        root.register("queries", "SQL statements by outcome", queries.clone());
+        let query_seconds = durations();
+        root.register("query_duration_seconds", "Time from statement to its last row", query_seconds.clone());
+        Self {
+            registry: root,
+            http_requests,
+            http_seconds,
+            write_requests,
+            write_seconds,
+            write_samples,
+            write_dropped,
+            write_exemplars,
+            write_histograms,
+            write_wire_bytes,
+            write_decoded_bytes,
+            decode_errors,
+            queries,
+            query_seconds,
+        }
+    }
+
+    pub(crate) fn http_request(&self, route: &str, method: &Method, status: StatusCode, elapsed: Duration) {
+        // Methods are the client's to invent: only known ones may become label values.
+        let method = match method.as_str() {
+            known @ ("GET" | "POST" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => known,
+            _ => "other",
+        };
+        let labels = [
+            ("route", route.to_owned()),
+            ("method", method.to_owned()),
+            ("status", status.as_str().to_owned()),
+        ];
+        self.http_requests.get_or_create(&labels).inc();
+        self.http_seconds.get_or_create(&[("route", route.to_owned())]).observe(elapsed.as_secs_f64());
+    }
+
+    pub(crate) fn remote_write_request(&self, status: StatusCode, elapsed: Duration) {
+        self.write_requests.get_or_create(&[("status", status.as_str().to_owned())]).inc();
+        self.write_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    pub(crate) fn remote_write_bytes(&self, wire: usize, decoded: usize) {
+        self.write_wire_bytes.inc_by(wire as u64);
+        self.write_decoded_bytes.inc_by(decoded as u64);
+    }
+
+    pub(crate) fn ingested(&self, report: &Report) {
+        self.write_samples.inc_by(report.samples_stored);
+        self.write_exemplars.inc_by(report.exemplars_ignored);
+        self.write_histograms.inc_by(report.histograms_dropped);
+        if let Some(fault) = report.faults.first() {
+            let reason = [("reason", fault.reason().to_owned())];
+            self.write_dropped.get_or_create(&reason).inc_by(report.faults.samples_dropped);
+        }
+    }
+
+    pub(crate) fn decode_error(&self, error: &DecodeError) {
+        let cause = match error {
+            DecodeError::TooLarge(_) => "too_large",
+            DecodeError::Snappy(_) => "snappy",
+            DecodeError::Malformed(_) => "protobuf",
+        };
+        self.decode_errors.get_or_create(&[("cause", cause.to_owned())]).inc();
+    }
+
+    /// Starts timing a statement.
+    pub(crate) fn query_timer(&self) -> QueryTimer {
+        QueryTimer { queries: self.queries.clone(), seconds: self.query_seconds.clone(), started: Instant::now(), outcome: None }
+    }
+
+    /// OpenMetrics text of everything.
+    pub(crate) fn encode(&self, app: &Arc<App>) -> Result<String, std::fmt::Error> {
+        use prometheus_client::encoding::text::{encode_eof, encode_registry};
+        let mut text = String::with_capacity(16 << 10);
+        encode_registry(&mut text, &self.registry)?;
+        let engine = match app.phase() {
+            Phase::Ready(store) => Some(store.engine.stats()),
+            _ => None,
+        };
+        let now = scrape::Reading { engine, in_flight_bytes: app.in_flight_bytes(), process: process::Usage::read() };
+        encode_registry(&mut text, &now.registry())?;
+        encode_eof(&mut text)?;
+        Ok(text)
+    }
+}
+
+/// Counts a statement once, whichever way it ends; dropped without an outcome, the client has gone away.
+pub(crate) struct QueryTimer {
+    queries: Family<Labels<1>, Counter>,
+    seconds: Histogram,
+    started: Instant,
+    outcome: Option<&'static str>,
+}
+
+impl QueryTimer {
+    pub(crate) fn finish(mut self, outcome: &'static str) {
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for QueryTimer {
+    fn drop(&mut self) {
+        let outcome = self.outcome.unwrap_or("abandoned");
+        self.queries.get_or_create(&[("outcome", outcome.to_owned())]).inc();
+        self.seconds.observe(self.started.elapsed().as_secs_f64());
+    }
+}

@@ -1,0 +1,52 @@
+//! Values that are read when somebody asks.
+use foretell_engine::EngineStats;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::process::Usage;
+
+/// Values of one moment.
+pub(super) struct Reading {
+    pub(super) engine: Option<EngineStats>,
+    pub(super) in_flight_bytes: usize,
+    pub(super) process: Usage,
+}
+
+impl Reading {
+    /// A registry that holds exactly these values.
+    pub(super) fn registry(self) -> Registry {
+        let mut root = Registry::default();
+        let ours = root.sub_registry_with_prefix("foretell");
+        let mut gauge = |name: &str, help: &str, value: u64| ours.register(name, help, ConstGauge::new(value as i64));
+        gauge("ready", "1 when writes and queries are taken", u64::from(self.engine.is_some()));
+        gauge("remote_write_in_flight_bytes", "Bytes of write requests being worked on", self.in_flight_bytes as u64);
+        if let Some(engine) = &self.engine {
+            gauge("engine_lsn", "Newest durable and visible commit", engine.lsn.0);
+            gauge("engine_wal_bytes", "Bytes of write-ahead log on disk", engine.wal_bytes);
+            gauge("engine_active_series", "Series held in memory", engine.active_series);
+            gauge("engine_series", "Series ever known", engine.series);
+            gauge("engine_memtable_bytes", "Bytes in memtables", engine.memtable_bytes);
+            gauge("engine_segments", "Live segments", engine.segments);
+            gauge("engine_segment_bytes", "Bytes of live segments", engine.segment_bytes);
+            gauge("engine_segment_rows", "Rows in live segments", engine.segment_rows);
+            gauge("engine_poisoned", "1 after a final fault: writes are refused until a restart", u64::from(engine.poisoned));
+        }
+        let mut counter = |name: &str, help: &str, value: u64| ours.register(name, help, ConstCounter::new(value));
+        if let Some(engine) = &self.engine {
+            counter("engine_samples_written", "Samples committed", engine.samples_written);
+            counter("engine_batches_written", "Batches committed", engine.batches_written);
+            counter("engine_wal_syncs", "fdatasync calls of the write-ahead log", engine.wal_syncs);
+            counter("engine_wal_bytes_written", "Bytes appended to the write-ahead log", engine.wal_bytes_written);
+            counter("engine_flushes", "Memtables flushed to segments", engine.flushes);
+            counter("engine_compactions", "Compactions", engine.compactions);
+        }
+        let process = root.sub_registry_with_prefix("process");
+        process.register("resident_memory_bytes", "Resident memory size", ConstGauge::new(self.process.resident_bytes as i64));
+        process.register("virtual_memory_bytes", "Virtual memory size", ConstGauge::new(self.process.virtual_bytes as i64));
+        process.register("open_fds", "Open file descriptors", ConstGauge::new(self.process.open_fds as i64));
+        process.register("threads", "Threads", ConstGauge::new(self.process.threads as i64));
+        process.register("cpu_seconds", "User and system CPU time", ConstCounter::new(self.process.cpu_seconds));
+        root
+    }
+}

@@ -1,0 +1,113 @@
+//! What was wrong with parts of a request, and the sentence that says so to the sender.
+use std::fmt::Write as _;
+
+use super::labels::{self, LabelFault};
+
+/// Longest rendering of a series in a message, bytes.
+const SERIES_TEXT_MAX: usize = 256;
+
+/// Why a sample or a series was not stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Nanoseconds in an `i64` cannot express it.
+    #[error("timestamp {ts_ms} ms is outside the years 1677 to 2262")]
+    TimestampOutOfRange {
+        /// As sent.
+        ts_ms: i64,
+    },
+    /// Too far ahead of the clock.
+    #[error("timestamp {ts_ms} ms is too far ahead of this server's clock (limits.future_max); check the sender's clock")]
+    TimestampInFuture {
+        /// As sent.
+        ts_ms: i64,
+    },
+    /// A series without any label.
+    #[error("series without labels")]
+    NoLabels,
+    /// Bad labels.
+    #[error(transparent)]
+    Labels(#[from] LabelFault),
+    /// Not built yet; saying so is better than losing them silently.
+    #[error("native histograms are not supported yet; send classic histograms (drop send_native_histograms from the remote_write section)")]
+    NativeHistogram,
+    /// The engine takes no more new series.
+    #[error("{0}")]
+    SeriesLimit(String),
+}
+
+impl Fault {
+    /// Stable label for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TimestampOutOfRange { .. } => "timestamp_out_of_range",
+            Self::TimestampInFuture { .. } => "timestamp_in_future",
+            Self::NoLabels => "no_labels",
+            Self::Labels(_) => "bad_labels",
+            Self::NativeHistogram => "native_histogram",
+            Self::SeriesLimit(_) => "series_limit",
+        }
+    }
+}
+
+/// The first fault of a request and how much was dropped for any.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Samples not stored.
+    pub samples_dropped: u64,
+    first: Option<(Fault, Vec<u8>)>,
+}
+
+impl Faults {
+    /// Remembers the first fault with the label bytes of its series.
+    pub(crate) fn note(&mut self, fault: Fault, label_bytes: impl FnOnce() -> Vec<u8>) {
+        if self.first.is_none() {
+            self.first = Some((fault, label_bytes()));
+        }
+    }
+
+    /// The first fault.
+    pub fn first(&self) -> Option<&Fault> {
+        self.first.as_ref().map(|(fault, _)| fault)
+    }
+}
+
+/// What became of a well-formed request.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Samples in the batch.
+    pub samples_stored: u64,
+    /// Native histograms not stored.
+    pub histograms_dropped: u64,
+    /// Exemplars ignored.
+    pub exemplars_ignored: u64,
+    /// The rest.
+    pub faults: Faults,
+    /// Whether a limit (rather than the sender) is the cause of a drop, so that trying again later can help.
+    pub limited: bool,
+}
+
+impl Report {
+    /// Whether everything was stored.
+    pub fn is_clean(&self) -> bool {
+        self.faults.first.is_none()
+    }
+
+    /// The first fault with its series, and the counts.
+    pub fn message(&self) -> String {
+        let mut text = String::new();
+        if let Some((fault, label_bytes)) = &self.faults.first {
+            let _ = write!(text, "{fault}");
+            let series = labels::render(label_bytes, SERIES_TEXT_MAX);
+            if !series.is_empty() {
+                let _ = write!(text, " (series {series})");
+            }
+        }
+        let _ = write!(text, "; {} samples dropped", self.faults.samples_dropped);
+        if self.histograms_dropped > 0 {
+            let _ = write!(text, ", {} native histograms dropped", self.histograms_dropped);
+        }
+        let _ = write!(text, ", {} samples stored", self.samples_stored);
+        text
+    }
+}

@@ -1,0 +1,149 @@
+//! Keys to series ids, columns to one batch.
+use foretell_engine::{Engine, Error as EngineError, SeriesId, WriteBatch};
+use parking_lot::Mutex;
+
+use super::decode::{DecodeError, DecodeLimits, DecodedRequest, Decoder};
+use super::fault::{Fault, Report};
+use super::labels::{self, LabelLimits};
+
+/// Why nothing of a request could be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The request.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// A decoder with the scratch that resolving needs.
+#[derive(Debug)]
+pub struct Worker {
+    decoder: Decoder,
+    labels: LabelLimits,
+    ids: Vec<SeriesId>,
+}
+
+impl Worker {
+    /// A worker; `seed` must be the same for all workers of one engine.
+    pub fn new(seed: u64, limits: DecodeLimits, labels: LabelLimits) -> Self {
+        Self { decoder: Decoder::new(seed, limits), labels, ids: Vec::new() }
+    }
+
+    /// Decodes `snappy_body` and resolves its series: a batch to commit and what had to be left out of it.
+    ///
+    /// # Errors
+    /// When the request is malformed, or the engine cannot resolve now: nothing may be acknowledged.
+    pub fn batch(&mut self, engine: &Engine, snappy_body: &[u8], ts_ms_max: i64) -> Result<(WriteBatch, Report), IngestError> {
+        self.decoder.accept_until_ms(ts_ms_max);
+        let request = self.decoder.decode(snappy_body)?;
+        Ok(resolve(engine, request, &self.labels, &mut self.ids)?)
+    }
+}
+
+/// Resolves the series of `request` and moves its columns into a batch, without the series that were refused.
+///
+/// # Errors
+/// When the engine cannot resolve now.
+pub fn resolve(
+    engine: &Engine,
+    request: &mut DecodedRequest,
+    limits: &LabelLimits,
+    ids: &mut Vec<SeriesId>,
+) -> Result<(WriteBatch, Report), EngineError> {
+    let mut limited = false;
+    let mut refused: Vec<usize> = Vec::new();
+    for i in engine.lookup(&request.keys, ids) {
+        let resolved = match labels::decode(request.label_bytes(i), limits) {
+            Err(fault) => Err(Fault::Labels(fault)),
+            Ok(labels) => match engine.resolve_keyed(request.keys[i], &labels) {
+                Ok(id) => Ok(id),
+                Err(EngineError::Invalid(why)) => Err(Fault::Labels(labels::LabelFault::Refused(why))),
+                Err(EngineError::Limit(why)) => Err(Fault::SeriesLimit(why)),
+                Err(error) => return Err(error),
+            },
+        };
+        match resolved {
+            Ok(id) => ids[i] = id,
+            Err(fault) => {
+                limited |= matches!(fault, Fault::SeriesLimit(_));
+                if request.faults.first().is_none() {
+                    let label_bytes = request.label_bytes(i).to_vec();
+                    request.faults.note(fault, || label_bytes);
+                }
+                refused.push(i);
+            }
+        }
+    }
+    let mut batch = request.take_columns();
+    if !refused.is_empty() {
+        request.faults.samples_dropped += drop_runs(&mut batch, &mut request.runs, &refused);
+    }
+    batch.series.reserve_exact(batch.ts.len());
+    for (&id, &run) in ids.iter().zip(&request.runs) {
+        batch.series.extend(std::iter::repeat_n(id, run as usize));
+    }
+    let report = Report {
+        samples_stored: batch.len() as u64,
+        histograms_dropped: request.histograms,
+        exemplars_ignored: request.exemplars,
+        faults: std::mem::take(&mut request.faults),
+        limited,
+    };
+    Ok((batch, report))
+}
+
+/// Closes the gaps that the rows of `refused` series leave; their runs become 0. Returns how many rows went.
+fn drop_runs(batch: &mut WriteBatch, runs: &mut [u32], refused: &[usize]) -> u64 {
+    let mut refused = refused.iter().copied().peekable();
+    let (mut from, mut to) = (0, 0);
+    for (i, run) in runs.iter_mut().enumerate() {
+        let rows = *run as usize;
+        if refused.next_if_eq(&i).is_some() {
+            *run = 0;
+        } else {
+            batch.ts.copy_within(from..from + rows, to);
+            batch.values.copy_within(from..from + rows, to);
+            to += rows;
+        }
+        from += rows;
+    }
+    batch.ts.truncate(to);
+    batch.values.truncate(to);
+    (from - to) as u64
+}
+
+/// Workers between requests; bounded, so that a burst does not pin its buffers for ever.
+#[derive(Debug)]
+pub(crate) struct WorkerPool {
+    idle: Mutex<Vec<Worker>>,
+    idle_max: usize,
+    seed: u64,
+    limits: DecodeLimits,
+    labels: LabelLimits,
+}
+
+impl WorkerPool {
+    pub(crate) fn new(seed: u64, limits: DecodeLimits, labels: LabelLimits) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { idle: Mutex::new(Vec::new()), idle_max: 2 * cores, seed, limits, labels }
+    }
+
+    pub(crate) fn limits(&self) -> &DecodeLimits {
+        &self.limits
+    }
+
+    /// Runs `work` with a worker from the pool.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Worker) -> T) -> T {
+        let idle = self.idle.lock().pop();
+        let mut worker = idle.unwrap_or_else(|| Worker::new(self.seed, self.limits.clone(), self.labels.clone()));
+        let answer = work(&mut worker);
+        worker.decoder.shrink();
+        let mut idle = self.idle.lock();
+        if idle.len() < self.idle_max {
+            idle.push(worker);
+        }
+        answer
+    }
+}
