@@ -25,7 +25,6 @@ mod writer;
 mod zone_map;
 
 pub(crate) use block::{Block, BlockDecoder};
-pub(crate) use footer::SeriesRuns;
 pub(crate) use reader::Segment;
 pub(crate) use writer::SegmentWriter;
 pub(crate) use zone_map::ZoneMap;
