@@ -90,7 +90,9 @@ impl App {
         u32::try_from(bytes)
             .ok()
             .and_then(|bytes| Arc::clone(&self.in_flight).try_acquire_many_owned(bytes).ok())
-            .ok_or_else(|| ApiError::too_many("too many bytes of writes in flight (limits.in_flight_bytes_max); try again soon"))
+            .ok_or_else(|| {
+                ApiError::too_many("too many bytes of writes in flight (limits.in_flight_bytes_max); try again soon")
+            })
     }
 
     /// Bytes reserved now.

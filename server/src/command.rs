@@ -35,7 +35,9 @@ enum Command {
     /// Watch a simulated shop with a fault, and the SQL that finds it
     Demo(demo::Args),
     /// Print completions for a shell
-    #[command(after_help = "Examples:\n  foretell completions bash > ~/.local/share/bash-completion/completions/foretell")]
+    #[command(
+        after_help = "Examples:\n  foretell completions bash > ~/.local/share/bash-completion/completions/foretell"
+    )]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
@@ -46,13 +48,15 @@ enum Command {
 
 /// `foretell serve`.
 #[derive(Args, Debug)]
-#[command(after_help = "Each value can also be set in the environment (FORETELL_DATA_DIR, FORETELL_LISTEN_HTTP, FORETELL_QUERY_TIMEOUT ...) \
+#[command(
+    after_help = "Each value can also be set in the environment (FORETELL_DATA_DIR, FORETELL_LISTEN_HTTP, FORETELL_QUERY_TIMEOUT ...) \
     and in the file; a flag wins over the environment, which wins over the file.\n\
     The log goes to standard error; FORETELL_LOG sets its filter (for example info,foretell_engine=debug).\n\n\
     Examples:\n  \
     foretell serve --data-dir /var/lib/foretell\n  \
     foretell serve --data-dir ./data --listen-http 127.0.0.1:0     any free port, printed on standard output\n  \
-    foretell serve --data-dir ./data --print-config                what would be in force, and why")]
+    foretell serve --data-dir ./data --print-config                what would be in force, and why"
+)]
 pub struct ServeArgs {
     /// Directory of the store; created if absent
     #[arg(long, value_name = "DIR")]
@@ -79,13 +83,15 @@ pub struct ServeArgs {
 
 /// `foretell sql`.
 #[derive(Args, Debug)]
-#[command(after_help = "Statements end with a semicolon. Inside the shell: \\? for help, \\dt for the tables, \\q to leave.\n\
+#[command(
+    after_help = "Statements end with a semicolon. Inside the shell: \\? for help, \\dt for the tables, \\q to leave.\n\
     Exit codes: 0 all statements succeeded, 1 one failed, 2 wrong usage, 3 the server cannot be reached.\n\n\
     Examples:\n  \
     foretell sql\n  \
     foretell sql -c 'SELECT metric, count(*) FROM samples GROUP BY 1 ORDER BY 2 DESC'\n  \
     foretell sql --format csv -c 'SELECT * FROM sys.series' > series.csv\n  \
-    foretell sql < statements.sql")]
+    foretell sql < statements.sql"
+)]
 pub struct SqlArgs {
     /// Where the server is
     #[arg(long, env = "FORETELL_URL", default_value = "http://127.0.0.1:8484")]
@@ -156,7 +162,8 @@ impl ServeArgs {
 
     fn run(self) -> anyhow::Result<ExitCode> {
         let file = config::file_path(self.config.clone());
-        let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let env =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let loaded = config::load(file.as_deref(), env, &self.flags())?;
         if self.print_config {
             serve::say(loaded.print()?.trim_end());

@@ -41,7 +41,8 @@ impl ApiError {
     }
 
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
-        let mut error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "bad_data", format!("this route answers {allow} only"));
+        let mut error =
+            Self::new(StatusCode::METHOD_NOT_ALLOWED, "bad_data", format!("this route answers {allow} only"));
         error.allow = Some(allow);
         error
     }

@@ -12,7 +12,6 @@ use foretell_engine::Engine;
 use foretell_query::Database;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::app::{App, Store};
@@ -21,6 +20,8 @@ use crate::http;
 
 /// Exit code when a second signal ends the process at once.
 const EXIT_FORCED: i32 = 130;
+/// How long a stop waits for connections to close once no request is active.
+const LAST_BYTES_MAX: Duration = Duration::from_secs(2);
 /// Stack of a worker thread: DataFusion's planner recurses deeply.
 const WORKER_STACK_BYTES: usize = 8 << 20;
 
@@ -32,7 +33,8 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::try_from_env("FORETELL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     // A second server in one process (tests) keeps the first one's log.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).try_init();
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).try_init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("foretell")
@@ -79,16 +81,15 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
     let listen = config.http_addr()?;
     let app = App::new(config, key_seed(), wal_bytes);
 
-    let (draining, stopped) = (CancellationToken::new(), CancellationToken::new());
+    let ending = http::listener::Stop::default();
     let mut accepting = None;
     if let Some(address) = listen {
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         say(&format!("foretell: http listening on http://{}", listener.local_addr()?));
         let (router, app) = (http::router(Arc::clone(&app)), Arc::clone(&app));
-        let (draining, stopped) = (draining.clone(), stopped.clone());
-        accepting = Some(tokio::spawn(async move {
-            http::listener::run(listener, router, &app.config.limits, draining, stopped).await;
-        }));
+        let ending = ending.clone();
+        accepting =
+            Some(tokio::spawn(async move { http::listener::run(listener, router, &app.config.limits, ending).await }));
     }
 
     let started = Instant::now();
@@ -122,12 +123,19 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
         std::process::exit(EXIT_FORCED);
     });
     app.set_stopping();
-    draining.cancel();
+    ending.draining.cancel();
     drain(&app).await;
+    if accepting.is_some() {
+        // Handlers are done, their last bytes may not be.
+        let _ = tokio::time::timeout(LAST_BYTES_MAX, ending.drained.cancelled()).await;
+    }
     store.database.close().await.context("cannot close the database")?;
     let engine = store.engine.clone();
-    tokio::task::spawn_blocking(move || engine.close()).await.context("closing was interrupted")?.context("cannot close the store")?;
-    stopped.cancel();
+    tokio::task::spawn_blocking(move || engine.close())
+        .await
+        .context("closing was interrupted")?
+        .context("cannot close the store")?;
+    ending.stopped.cancel();
     if let Some(accepting) = accepting {
         let _ = accepting.await;
     }
@@ -141,7 +149,10 @@ async fn drain(app: &Arc<App>) {
     let deadline = Instant::now() + app.config.shutdown_timeout.0;
     while app.requests_active() > 0 {
         if Instant::now() >= deadline {
-            tracing::warn!(requests = app.requests_active(), "requests still active after shutdown_timeout are abandoned");
+            tracing::warn!(
+                requests = app.requests_active(),
+                "requests still active after shutdown_timeout are abandoned"
+            );
             return;
         }
         tokio::time::sleep(POLL).await;

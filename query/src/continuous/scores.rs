@@ -255,6 +255,8 @@ impl Operator for Scores {
     }
 
     fn backfill(&mut self, work: &mut Work, snapshot: &Snapshot, emitter: &mut Emitter) -> Result<()> {
+        self.keys.clear();
+        self.dirty.clear();
         self.sort_series(work)?;
         let mut numbers: Vec<u32> = self.relevant.iter().copied().collect();
         numbers.sort_unstable();

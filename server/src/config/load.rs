@@ -121,9 +121,7 @@ fn from_env(known: &[String], env: impl IntoIterator<Item = (String, String)>) -
 
 /// `; did you mean X?` for the nearest candidate, or the list when nothing is near.
 pub(crate) fn did_you_mean<'a>(given: &str, candidates: impl Iterator<Item = &'a str>) -> String {
-    let nearest = candidates
-        .map(|candidate| (strsim::damerau_levenshtein(given, candidate), candidate))
-        .min();
+    let nearest = candidates.map(|candidate| (strsim::damerau_levenshtein(given, candidate), candidate)).min();
     match nearest {
         Some((distance, candidate)) if distance <= 2 + given.len() / 4 => format!("; did you mean {candidate}?"),
         _ => "; `foretell serve --print-config` lists the known ones".to_owned(),
@@ -139,7 +137,11 @@ fn explain(error: &figment::Error, file: Option<&Path>) -> ConfigError {
     let place = error.path.join(".");
     match &error.kind {
         Kind::UnknownField(field, expected) => {
-            let section = error.path.iter().filter(|part| *part != field).fold(String::new(), |all, part| format!("{all}{part}."));
+            let section = error
+                .path
+                .iter()
+                .filter(|part| *part != field)
+                .fold(String::new(), |all, part| format!("{all}{part}."));
             let hint = did_you_mean(field, expected.iter().copied());
             ConfigError(format!("{source}: unknown key {section}{field}{hint}"))
         }

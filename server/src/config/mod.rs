@@ -223,7 +223,9 @@ impl Config {
             ("--listen-otlp-http", &self.listen_otlp_http, "OTLP over HTTP"),
         ] {
             if value != NONE {
-                return Err(ConfigError(format!("{flag} {value}: {what} is not built yet, so only `none` is accepted")));
+                return Err(ConfigError(format!(
+                    "{flag} {value}: {what} is not built yet, so only `none` is accepted"
+                )));
             }
         }
         self.http_addr()?;
@@ -276,7 +278,9 @@ impl Config {
         }
         let addresses: Vec<SocketAddr> = text
             .to_socket_addrs()
-            .map_err(|error| ConfigError(format!("--listen-http {text}: {error}; write HOST:PORT, for example 127.0.0.1:8484")))?
+            .map_err(|error| {
+                ConfigError(format!("--listen-http {text}: {error}; write HOST:PORT, for example 127.0.0.1:8484"))
+            })?
             .collect();
         if let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback()) {
             return Err(ConfigError(format!(

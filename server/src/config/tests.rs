@@ -14,10 +14,17 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 
 #[test]
 fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
-    let file = file("data_dir = \"/file\"\nlisten_http = \"127.0.0.1:1\"\nshutdown_timeout = \"7s\"\n[query]\nconcurrency = 9\n");
+    let file = file(
+        "data_dir = \"/file\"\nlisten_http = \"127.0.0.1:1\"\nshutdown_timeout = \"7s\"\n[query]\nconcurrency = 9\n",
+    );
     let loaded = load(
         Some(file.path()),
-        env(&[("FORETELL_DATA_DIR", "/env"), ("FORETELL_LISTEN_HTTP", "127.0.0.1:2"), ("FORETELL_QUERY_QUEUE_MAX", "5"), ("HOME", "/")]),
+        env(&[
+            ("FORETELL_DATA_DIR", "/env"),
+            ("FORETELL_LISTEN_HTTP", "127.0.0.1:2"),
+            ("FORETELL_QUERY_QUEUE_MAX", "5"),
+            ("HOME", "/"),
+        ]),
         &Flags::from([("data_dir", "/flag".to_owned())]),
     )
     .unwrap();
@@ -63,7 +70,9 @@ fn values_of_the_wrong_form_are_named_with_their_source() {
 
 #[test]
 fn only_loopback_and_built_protocols_are_accepted() {
-    let with = |key: &'static str, value: &str| load(None, env(&[]), &Flags::from([(key, value.to_owned())])).unwrap().config.validate();
+    let with = |key: &'static str, value: &str| {
+        load(None, env(&[]), &Flags::from([(key, value.to_owned())])).unwrap().config.validate()
+    };
     assert!(with("listen_http", "127.0.0.1:0").is_ok());
     assert!(with("listen_http", "[::1]:0").is_ok());
     assert!(with("listen_http", "none").is_ok());

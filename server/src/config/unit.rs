@@ -129,7 +129,9 @@ impl Visitor<'_> for ByteSizeVisitor {
         u64::try_from(bytes).map(ByteSize).map_err(|_| E::custom("a size cannot be negative"))
     }
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ByteSize, E> {
-        parse_bytes(text).map(ByteSize).ok_or_else(|| E::custom(format!("{text:?} is not a size; write for example 8MiB")))
+        parse_bytes(text)
+            .map(ByteSize)
+            .ok_or_else(|| E::custom(format!("{text:?} is not a size; write for example 8MiB")))
     }
 }
 

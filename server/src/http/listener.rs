@@ -21,15 +21,21 @@ const HEADER_LIST_BYTES_MAX: u32 = 32 << 10;
 /// Headers of a request, HTTP/1.
 const HEADERS_MAX: usize = 100;
 
-/// Accepts until `stopped`. At `draining`, connections finish what they do and close; new ones are still answered (by then
-/// with 503), so that a client or load balancer hears a reason instead of a refused connection.
-pub(crate) async fn run(
-    listener: TcpListener,
-    router: Router,
-    limits: &Limits,
-    draining: CancellationToken,
-    stopped: CancellationToken,
-) {
+/// The steps of a stop, in order.
+#[derive(Clone, Default)]
+pub(crate) struct Stop {
+    /// Connections finish what they do and close; new ones are still answered (by then with 503), so that a client or load
+    /// balancer hears a reason instead of a refused connection.
+    pub(crate) draining: CancellationToken,
+    /// Set by the listener: all connections from before the drain have closed, their answers sent.
+    pub(crate) drained: CancellationToken,
+    /// Nothing is accepted any more.
+    pub(crate) stopped: CancellationToken,
+}
+
+/// Accepts connections until it is stopped.
+pub(crate) async fn run(listener: TcpListener, router: Router, limits: &Limits, stop: Stop) {
+    let Stop { draining, drained, stopped } = stop;
     let builder = builder(limits);
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let mut graceful = Some(GracefulShutdown::new());
@@ -40,7 +46,11 @@ pub(crate) async fn run(
             () = stopped.cancelled() => return,
             () = draining.cancelled(), if graceful.is_some() => {
                 if let Some(graceful) = graceful.take() {
-                    tokio::spawn(graceful.shutdown());
+                    let drained = drained.clone();
+                    tokio::spawn(async move {
+                        graceful.shutdown().await;
+                        drained.cancel();
+                    });
                 }
                 continue;
             }
@@ -73,7 +83,10 @@ pub(crate) async fn run(
     }
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     // Above the limit the kernel's backlog does the waiting.
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {

@@ -2,9 +2,9 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
-use axum::http::HeaderValue;
 use axum::response::Response;
 
 use super::respond;

@@ -38,7 +38,9 @@ impl StallGuard {
             self.write_stall.as_mut().reset(Instant::now() + self.write_stall_max);
         }
         match self.write_stall.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no more bytes"))),
+            Poll::Ready(()) => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no more bytes")))
+            }
             Poll::Pending => Poll::Pending,
         }
     }

@@ -12,8 +12,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::app::{App, Phase};
-use crate::remote_write::fault::Report;
 use crate::remote_write::DecodeError;
+use crate::remote_write::fault::Report;
 
 type Labels<const N: usize> = [(&'static str, String); N];
 type Durations<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
@@ -65,7 +65,11 @@ impl Metrics {
         let write_exemplars = Counter::default();
         root.register("remote_write_exemplars_ignored", "Exemplars received and not stored", write_exemplars.clone());
         let write_histograms = Counter::default();
-        root.register("remote_write_histograms_refused", "Native histograms refused with 400", write_histograms.clone());
+        root.register(
+            "remote_write_histograms_refused",
+            "Native histograms refused with 400",
+            write_histograms.clone(),
+        );
         let write_wire_bytes = Counter::default();
         root.register("remote_write_wire_bytes", "Compressed bytes received", write_wire_bytes.clone());
         let write_decoded_bytes = Counter::default();
@@ -100,11 +104,8 @@ impl Metrics {
             known @ ("GET" | "POST" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => known,
             _ => "other",
         };
-        let labels = [
-            ("route", route.to_owned()),
-            ("method", method.to_owned()),
-            ("status", status.as_str().to_owned()),
-        ];
+        let labels =
+            [("route", route.to_owned()), ("method", method.to_owned()), ("status", status.as_str().to_owned())];
         self.http_requests.get_or_create(&labels).inc();
         self.http_seconds.get_or_create(&[("route", route.to_owned())]).observe(elapsed.as_secs_f64());
     }
@@ -140,7 +141,12 @@ impl Metrics {
 
     /// Starts timing a statement.
     pub(crate) fn query_timer(&self) -> QueryTimer {
-        QueryTimer { queries: self.queries.clone(), seconds: self.query_seconds.clone(), started: Instant::now(), outcome: None }
+        QueryTimer {
+            queries: self.queries.clone(),
+            seconds: self.query_seconds.clone(),
+            started: Instant::now(),
+            outcome: None,
+        }
     }
 
     /// OpenMetrics text of everything.

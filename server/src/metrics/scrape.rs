@@ -30,7 +30,11 @@ impl Reading {
             gauge("engine_segments", "Live segments", engine.segments);
             gauge("engine_segment_bytes", "Bytes of live segments", engine.segment_bytes);
             gauge("engine_segment_rows", "Rows in live segments", engine.segment_rows);
-            gauge("engine_poisoned", "1 after a final fault: writes are refused until a restart", u64::from(engine.poisoned));
+            gauge(
+                "engine_poisoned",
+                "1 after a final fault: writes are refused until a restart",
+                u64::from(engine.poisoned),
+            );
         }
         let mut counter = |name: &str, help: &str, value: u64| ours.register(name, help, ConstCounter::new(value));
         if let Some(engine) = &self.engine {
@@ -42,8 +46,16 @@ impl Reading {
             counter("engine_compactions", "Compactions", engine.compactions);
         }
         let process = root.sub_registry_with_prefix("process");
-        process.register("resident_memory_bytes", "Resident memory size", ConstGauge::new(self.process.resident_bytes as i64));
-        process.register("virtual_memory_bytes", "Virtual memory size", ConstGauge::new(self.process.virtual_bytes as i64));
+        process.register(
+            "resident_memory_bytes",
+            "Resident memory size",
+            ConstGauge::new(self.process.resident_bytes as i64),
+        );
+        process.register(
+            "virtual_memory_bytes",
+            "Virtual memory size",
+            ConstGauge::new(self.process.virtual_bytes as i64),
+        );
         process.register("open_fds", "Open file descriptors", ConstGauge::new(self.process.open_fds as i64));
         process.register("threads", "Threads", ConstGauge::new(self.process.threads as i64));
         process.register("cpu_seconds", "User and system CPU time", ConstCounter::new(self.process.cpu_seconds));

@@ -17,7 +17,9 @@ pub enum Fault {
         ts_ms: i64,
     },
     /// Too far ahead of the clock.
-    #[error("timestamp {ts_ms} ms is too far ahead of this server's clock (limits.future_max); check the sender's clock")]
+    #[error(
+        "timestamp {ts_ms} ms is too far ahead of this server's clock (limits.future_max); check the sender's clock"
+    )]
     TimestampInFuture {
         /// As sent.
         ts_ms: i64,
@@ -29,7 +31,9 @@ pub enum Fault {
     #[error(transparent)]
     Labels(#[from] LabelFault),
     /// Not built yet; saying so is better than losing them silently.
-    #[error("native histograms are not supported yet; send classic histograms (drop send_native_histograms from the remote_write section)")]
+    #[error(
+        "native histograms are not supported yet; send classic histograms (drop send_native_histograms from the remote_write section)"
+    )]
     NativeHistogram,
     /// The engine takes no more new series.
     #[error("{0}")]

@@ -46,7 +46,9 @@ async fn take(app: &Arc<App>, request: Request<Body>) -> Result<(), ApiError> {
     let wire_bytes_max = app.workers.limits().wire_bytes_max;
     let announced = parts.headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|len| len > wire_bytes_max) {
-        return Err(ApiError::too_large(format!("body exceeds the limit of {wire_bytes_max} bytes; send smaller requests")));
+        return Err(ApiError::too_large(format!(
+            "body exceeds the limit of {wire_bytes_max} bytes; send smaller requests"
+        )));
     }
     let _wire = app.reserve(announced.unwrap_or(wire_bytes_max))?;
     let body = read_body(body, wire_bytes_max, app.config.limits.body_timeout.0).await?;
@@ -134,6 +136,10 @@ fn check_content(headers: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place of the server that reads the wall clock: the edge of accepted timestamps"
+)]
 fn now_ms(ahead: Duration) -> i64 {
     let latest = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(ahead);
     i64::try_from(latest.as_millis()).unwrap_or(i64::MAX)
@@ -157,7 +163,10 @@ mod tests {
         assert_eq!(status(Some("snappy"), Some("application/x-protobuf")), None);
         assert_eq!(status(None, None), None);
         assert_eq!(status(Some("snappy"), Some("application/x-protobuf;proto=prometheus.WriteRequest")), None);
-        assert_eq!(status(Some("snappy"), Some("application/x-protobuf; proto=io.prometheus.write.v2.Request")), Some(415));
+        assert_eq!(
+            status(Some("snappy"), Some("application/x-protobuf; proto=io.prometheus.write.v2.Request")),
+            Some(415)
+        );
         assert_eq!(status(Some("snappy"), Some("application/x-protobuf;proto=other")), Some(415));
         assert_eq!(status(Some("gzip"), Some("application/x-protobuf")), Some(415));
         assert_eq!(status(Some("snappy"), Some("application/json")), Some(415));

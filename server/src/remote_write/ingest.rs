@@ -35,7 +35,12 @@ impl Worker {
     ///
     /// # Errors
     /// When the request is malformed, or the engine cannot resolve now: nothing may be acknowledged.
-    pub fn batch(&mut self, engine: &Engine, snappy_body: &[u8], ts_ms_max: i64) -> Result<(WriteBatch, Report), IngestError> {
+    pub fn batch(
+        &mut self,
+        engine: &Engine,
+        snappy_body: &[u8],
+        ts_ms_max: i64,
+    ) -> Result<(WriteBatch, Report), IngestError> {
         self.decoder.accept_until_ms(ts_ms_max);
         let request = self.decoder.decode(snappy_body)?;
         Ok(resolve(engine, request, &self.labels, &mut self.ids)?)

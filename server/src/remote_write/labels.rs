@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn unsorted_labels_are_sorted_and_empty_values_dropped() {
-        let labels = decode(&encode(&[(b"z", b"1"), (b"b", b""), (b"__name__", b"up")]), &LabelLimits::default()).unwrap();
+        let labels =
+            decode(&encode(&[(b"z", b"1"), (b"b", b""), (b"__name__", b"up")]), &LabelLimits::default()).unwrap();
         assert_eq!(labels.iter().collect::<Vec<_>>(), [("__name__", "up"), ("z", "1")]);
     }
 

@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn rows_beyond_the_limit_are_counted_not_kept() {
-        let text = br#"{"columns":[{"name":"a","type":"BIGINT"}],"rows":[[1],[2],[3]],"stats":{"elapsed_ms":1.5,"rows":3}}"#;
+        let text =
+            br#"{"columns":[{"name":"a","type":"BIGINT"}],"rows":[[1],[2],[3]],"stats":{"elapsed_ms":1.5,"rows":3}}"#;
         let answer = read(&text[..], 2).unwrap();
         assert_eq!((answer.rows.len(), answer.rows_total, answer.columns.len()), (2, 3, 1));
     }

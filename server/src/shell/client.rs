@@ -16,7 +16,9 @@ const COPY_BYTES: usize = 64 << 10;
 /// Why a statement gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("cannot reach the server: {0}; is it running? `foretell serve --data-dir DIR` starts one, --url names another")]
+    #[error(
+        "cannot reach the server: {0}; is it running? `foretell serve --data-dir DIR` starts one, --url names another"
+    )]
     Unreachable(String),
     #[error("{error} ({kind})")]
     Refused { kind: String, error: String },
@@ -46,7 +48,8 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(url: &str, timeout: Option<String>) -> Self {
-        let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(5))).build();
+        let config =
+            Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(5))).build();
         Self { agent: config.new_agent(), base: url.trim_end_matches('/').to_owned(), timeout }
     }
 
@@ -109,6 +112,8 @@ fn checked(response: Response<Body>) -> Result<Response<Body>, Failure> {
     let _ = response.into_body().into_reader().take(ERROR_BYTES_MAX).read_to_end(&mut text);
     Err(match serde_json::from_slice::<ErrorBody>(&text) {
         Ok(body) => Failure::Refused { kind: body.kind, error: body.error },
-        Err(_) => Failure::Refused { kind: format!("HTTP {status}"), error: String::from_utf8_lossy(&text).into_owned() },
+        Err(_) => {
+            Failure::Refused { kind: format!("HTTP {status}"), error: String::from_utf8_lossy(&text).into_owned() }
+        }
     })
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use reedline::{
-    ColumnarMenu, Completer, CompletionResult, Emacs, FileBackedHistory, KeyCode, KeyModifiers, MenuBuilder as _, Prompt,
-    PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent, ReedlineMenu, Signal, Span, Suggestion, ValidationResult,
-    Validator, default_emacs_keybindings,
+    ColumnarMenu, Completer, CompletionResult, Emacs, FileBackedHistory, KeyCode, KeyModifiers, MenuBuilder as _,
+    Prompt, PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent, ReedlineMenu, Signal, Span, Suggestion,
+    ValidationResult, Validator, default_emacs_keybindings,
 };
 
 use super::{Session, statement};
@@ -157,9 +157,39 @@ fn editor_with(names: Vec<String>, editor: Reedline) -> Reedline {
 }
 
 const KEYWORDS: [&str; 33] = [
-    "SELECT", "FROM", "WHERE", "GROUP BY", "ORDER BY", "LIMIT", "HAVING", "DISTINCT", "COUNT", "JOIN", "LEFT", "USING", "UNION", "WITH",
-    "OVER", "PARTITION BY", "BETWEEN", "INTERVAL", "TIMESTAMP", "NULL", "DESC", "CASE", "WHEN", "THEN", "ELSE", "CREATE", "CONTINUOUS",
-    "QUERY", "INTO", "WATERMARK", "SHOW", "DROP", "EXPLAIN",
+    "SELECT",
+    "FROM",
+    "WHERE",
+    "GROUP BY",
+    "ORDER BY",
+    "LIMIT",
+    "HAVING",
+    "DISTINCT",
+    "COUNT",
+    "JOIN",
+    "LEFT",
+    "USING",
+    "UNION",
+    "WITH",
+    "OVER",
+    "PARTITION BY",
+    "BETWEEN",
+    "INTERVAL",
+    "TIMESTAMP",
+    "NULL",
+    "DESC",
+    "CASE",
+    "WHEN",
+    "THEN",
+    "ELSE",
+    "CREATE",
+    "CONTINUOUS",
+    "QUERY",
+    "INTO",
+    "WATERMARK",
+    "SHOW",
+    "DROP",
+    "EXPLAIN",
 ];
 
 /// Completes the word before the cursor from a list of names.
@@ -168,9 +198,9 @@ struct Names(Vec<String>);
 impl Names {
     fn matching(&self, line: &str, cursor: usize) -> Vec<Suggestion> {
         let before = line.get(..cursor).unwrap_or(line);
-        let start = before.rfind(|c: char| !(c.is_alphanumeric() || "_.\":".contains(c))).map_or(0, |at| {
-            at + before[at..].chars().next().map_or(1, char::len_utf8)
-        });
+        let start = before
+            .rfind(|c: char| !(c.is_alphanumeric() || "_.\":".contains(c)))
+            .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
         let word = before[start..].trim_matches('"').to_lowercase();
         if word.is_empty() {
             return Vec::new();
@@ -182,7 +212,9 @@ impl Names {
             .filter(|name| {
                 let name = name.to_lowercase();
                 let bare = name.replace('"', "");
-                name.starts_with(&word) || bare.starts_with(&word) || bare.rsplit('.').next().is_some_and(|last| last.starts_with(&word))
+                name.starts_with(&word)
+                    || bare.starts_with(&word)
+                    || bare.rsplit('.').next().is_some_and(|last| last.starts_with(&word))
             })
             .take(COMPLETIONS_MAX)
             .map(|name| Suggestion { value: name.clone(), span, append_whitespace: true, ..Suggestion::default() })

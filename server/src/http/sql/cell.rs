@@ -136,7 +136,9 @@ impl<'a> Cells<'a> {
             }
             DataType::Timestamp(unit, _) => match unit {
                 TimeUnit::Second => Kind::Instant(array.as_primitive::<TimestampSecondType>().values(), 1),
-                TimeUnit::Millisecond => Kind::Instant(array.as_primitive::<TimestampMillisecondType>().values(), 1_000),
+                TimeUnit::Millisecond => {
+                    Kind::Instant(array.as_primitive::<TimestampMillisecondType>().values(), 1_000)
+                }
                 TimeUnit::Microsecond => {
                     Kind::Instant(array.as_primitive::<TimestampMicrosecondType>().values(), 1_000_000)
                 }
@@ -206,7 +208,9 @@ impl<'a> Cells<'a> {
                 self.write_scalar(row, out);
                 out.push(b'"');
             }
-            Kind::Null | Kind::Bool(_) | Kind::Signed(_) | Kind::Unsigned(_) | Kind::Float(_) => self.write_scalar(row, out),
+            Kind::Null | Kind::Bool(_) | Kind::Signed(_) | Kind::Unsigned(_) | Kind::Float(_) => {
+                self.write_scalar(row, out)
+            }
             Kind::Bytes(_) | Kind::Instant(..) | Kind::Day(_) => {
                 out.push(b'"');
                 self.write_scalar(row, out);

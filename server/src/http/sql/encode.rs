@@ -107,7 +107,10 @@ impl Encoder {
     pub(super) fn tail(&self, query_id: u64, rows: u64, elapsed: Duration, out: &mut Vec<u8>) {
         if self.format == Format::Json {
             let elapsed_ms = elapsed.as_secs_f64() * 1e3;
-            let _ = write!(out, "\n],\"stats\":{{\"query_id\":{query_id},\"rows\":{rows},\"elapsed_ms\":{elapsed_ms:.3}}}}}\n");
+            let _ = write!(
+                out,
+                "\n],\"stats\":{{\"query_id\":{query_id},\"rows\":{rows},\"elapsed_ms\":{elapsed_ms:.3}}}}}\n"
+            );
         }
     }
 
@@ -143,7 +146,9 @@ pub(super) fn type_name(data_type: &DataType) -> String {
         DataType::Float16 | DataType::Float32 => "REAL".to_owned(),
         DataType::Float64 => "DOUBLE".to_owned(),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR".to_owned(),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "BYTEA".to_owned(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "BYTEA".to_owned()
+        }
         DataType::Timestamp(TimeUnit::Nanosecond, _) => "TIMESTAMP".to_owned(),
         DataType::Timestamp(TimeUnit::Microsecond, _) => "TIMESTAMP(6)".to_owned(),
         DataType::Timestamp(TimeUnit::Millisecond, _) => "TIMESTAMP(3)".to_owned(),
@@ -156,7 +161,8 @@ pub(super) fn type_name(data_type: &DataType) -> String {
             format!("LIST<{}>", type_name(item.data_type()))
         }
         DataType::Struct(fields) => {
-            let fields: Vec<_> = fields.iter().map(|field| format!("{} {}", field.name(), type_name(field.data_type()))).collect();
+            let fields: Vec<_> =
+                fields.iter().map(|field| format!("{} {}", field.name(), type_name(field.data_type()))).collect();
             format!("STRUCT<{}>", fields.join(", "))
         }
         DataType::Map(entries, _) => match entries.data_type() {

@@ -151,12 +151,17 @@ impl Streaming {
     async fn next(self) -> Option<(Result<Bytes, std::io::Error>, Self)> {
         match self {
             Self::Rows(mut rows, timer) => {
-                if rows.out.is_empty() && let Err(error) = rows.advance().await {
+                if rows.out.is_empty()
+                    && let Err(error) = rows.advance().await
+                {
                     tracing::warn!(query = rows.id, error = %error.message, "an answer ended early");
                     rows.out.clear();
                     rows.encoder.failed(&error, &mut rows.out);
                     timer.finish(error.kind);
-                    return Some((Ok(Bytes::from(std::mem::take(&mut rows.out))), Self::Break(error.message.into_owned())));
+                    return Some((
+                        Ok(Bytes::from(std::mem::take(&mut rows.out))),
+                        Self::Break(error.message.into_owned()),
+                    ));
                 }
                 let chunk = Bytes::from(std::mem::take(&mut rows.out));
                 if rows.done {

@@ -58,12 +58,15 @@ pub(super) fn parse_body(body: &[u8], is_json: bool) -> Result<QueryRequest, Api
     let text = std::str::from_utf8(body).map_err(|_| ApiError::bad_data("the body is not UTF-8"))?;
     if !is_json && !text.trim_start().starts_with('{') {
         if text.trim().is_empty() {
-            return Err(ApiError::bad_data("the body is empty; send SQL text, or {\"query\": \"...\", \"params\": [...]}"));
+            return Err(ApiError::bad_data(
+                "the body is empty; send SQL text, or {\"query\": \"...\", \"params\": [...]}",
+            ));
         }
         return Ok(QueryRequest { sql: text.to_owned(), ..QueryRequest::default() });
     }
-    let body: JsonBody = serde_json::from_str(text)
-        .map_err(|error| ApiError::bad_data(format!("the body is not {{\"query\": \"...\", \"params\": [...]}}: {error}")))?;
+    let body: JsonBody = serde_json::from_str(text).map_err(|error| {
+        ApiError::bad_data(format!("the body is not {{\"query\": \"...\", \"params\": [...]}}: {error}"))
+    })?;
     let params = body.params.iter().enumerate().map(|(i, value)| scalar(i + 1, value)).collect::<Result<_, _>>()?;
     Ok(QueryRequest { sql: body.query, params, ..QueryRequest::default() })
 }
@@ -92,7 +95,9 @@ mod tests {
     #[test]
     fn both_bodies_are_understood() {
         assert_eq!(parse_body(b"SELECT 1", false).unwrap().sql, "SELECT 1");
-        let request = parse_body(br#" {"query":"SELECT $1","params":[1,-2.5,"x",null,true,18446744073709551615]}"#, false).unwrap();
+        let request =
+            parse_body(br#" {"query":"SELECT $1","params":[1,-2.5,"x",null,true,18446744073709551615]}"#, false)
+                .unwrap();
         assert_eq!(request.sql, "SELECT $1");
         assert_eq!(
             request.params,

@@ -7,9 +7,11 @@ use arrow::datatypes::{Field, Int32Type, Schema};
 use super::*;
 
 fn encoded(format: Format, columns: Vec<(&str, ArrayRef)>) -> String {
-    let fields: Vec<_> = columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
+    let fields: Vec<_> =
+        columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
     let schema = Arc::new(Schema::new(fields));
-    let batch = RecordBatch::try_new(Arc::clone(&schema), columns.into_iter().map(|(_, array)| array).collect()).unwrap();
+    let batch =
+        RecordBatch::try_new(Arc::clone(&schema), columns.into_iter().map(|(_, array)| array).collect()).unwrap();
     let mut encoder = Encoder::new(format, &schema);
     let mut out = Vec::new();
     encoder.head(&mut out);
@@ -65,7 +67,10 @@ fn csv_tells_null_from_empty_and_quotes() {
 fn nested_values_are_objects_and_arrays() {
     let item = StructArray::from(vec![
         (Arc::new(Field::new("lag", DataType::Int64, true)), Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef),
-        (Arc::new(Field::new("r", DataType::Float64, true)), Arc::new(Float64Array::from(vec![0.5, f64::INFINITY])) as ArrayRef),
+        (
+            Arc::new(Field::new("r", DataType::Float64, true)),
+            Arc::new(Float64Array::from(vec![0.5, f64::INFINITY])) as ArrayRef,
+        ),
     ]);
     let list = ListArray::new(
         Arc::new(Field::new("item", item.data_type().clone(), true)),

@@ -188,7 +188,8 @@ fn caps_hold_before_anything_is_allocated() {
     varint(1 << 20, &mut header);
     assert!(matches!(decoder.decode(&header), Err(DecodeError::TooLarge(_))));
     assert!(decoder.request.body.capacity() < 1 << 16);
-    let mut small = Decoder::new(1, DecodeLimits { samples_max: 3, wire_bytes_max: 1 << 10, ..DecodeLimits::default() });
+    let mut small =
+        Decoder::new(1, DecodeLimits { samples_max: 3, wire_bytes_max: 1 << 10, ..DecodeLimits::default() });
     let body = request(&[vec![label("a", "1"), sample_field(1, 1.0).repeat(4)]]);
     assert!(matches!(small.decode(&compress(&body)), Err(DecodeError::TooLarge(_))));
     assert!(matches!(small.decode(&[0; 2 << 10]), Err(DecodeError::TooLarge(_))));
@@ -196,7 +197,9 @@ fn caps_hold_before_anything_is_allocated() {
 
 #[test]
 fn wrong_wire_types_of_known_fields_are_malformed() {
-    for body in [&[0x08, 0x01][..], &[0x0a, 0x02, 0x08, 0x01], &[0x0a, 0x04, 0x12, 0x02, 0x08, 0x01], &[0x0b], &[0x00, 0x01]] {
+    for body in
+        [&[0x08, 0x01][..], &[0x0a, 0x02, 0x08, 0x01], &[0x0a, 0x04, 0x12, 0x02, 0x08, 0x01], &[0x0b], &[0x00, 0x01]]
+    {
         assert!(matches!(decoder().decode(&compress(body)), Err(DecodeError::Malformed(_))), "{body:?}");
     }
     assert!(decoder().decode(&compress(&[0x7a, 0x01, 0x00])).is_ok(), "unknown fields are stepped over");

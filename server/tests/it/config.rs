@@ -1,0 +1,49 @@
+//! Configuration from the outside.
+use crate::support::binary;
+
+fn serve(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let output = binary().arg("serve").args(args).envs(env.iter().copied()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn print_config_shows_each_value_and_its_origin() {
+    let (code, out, err) = serve(
+        &["--data-dir", "/tmp/x", "--print-config"],
+        &[("FORETELL_QUERY_CONCURRENCY", "3"), ("FORETELL_LISTEN_HTTP", "127.0.0.1:0")],
+    );
+    assert_eq!(code, Some(0), "{err}");
+    let line = |key: &str| out.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key} in {out}"));
+    assert!(line("data_dir").contains("\"/tmp/x\"") && line("data_dir").ends_with("# flag --data-dir"));
+    assert!(line("concurrency = 3").ends_with("# environment FORETELL_QUERY_CONCURRENCY"));
+    assert!(line("listen_http").ends_with("# environment FORETELL_LISTEN_HTTP"));
+    assert!(line("wire_bytes_max = \"8MiB\"").ends_with("# default"));
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_advice() {
+    for (args, env, expected) in [
+        (&["--print-config"][..], &[("FORETELL_LISTEN_HTPP", "x")][..], "did you mean FORETELL_LISTEN_HTTP?"),
+        (&["--data-dir", "/tmp/x", "--listen-http", "0.0.0.0:8484"], &[], "authentication is not built yet"),
+        (&["--data-dir", "/tmp/x", "--listen-grpc", "127.0.0.1:4317"], &[], "not built yet"),
+        (&["--data-dir", "/tmp/x", "--listen-pg", "127.0.0.1:5434"], &[], "not built yet"),
+        (&["--data-dir", "/tmp/x", "--listen-otlp-http", "127.0.0.1:4318"], &[], "not built yet"),
+        (&["--listen-http", "127.0.0.1:0"], &[], "--data-dir"),
+        (&["--config", "/does/not/exist.toml"], &[], "/does/not/exist.toml"),
+        (&["--data-dir", "/tmp/x"], &[("FORETELL_QUERY_TIMEOUT", "later")], "30s"),
+    ] {
+        let (code, _, err) = serve(args, env);
+        assert_eq!(code, Some(1), "{args:?}: {err}");
+        assert!(err.contains(expected), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn a_data_directory_belongs_to_one_process() {
+    let server = crate::support::Server::start();
+    let dir = server.dir.path().join("data");
+    let (code, _, err) = serve(&["--listen-http", "127.0.0.1:0", "--data-dir", dir.to_str().unwrap()], &[]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("cannot open the store"), "{err}");
+}

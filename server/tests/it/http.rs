@@ -1,0 +1,64 @@
+//! What surrounds every endpoint.
+use crate::support::{Server, binary};
+
+#[test]
+fn errors_have_one_shape() {
+    let server = Server::start();
+    let answer = server.get("/no/such/route");
+    assert_eq!((answer.status, answer.json()["errorType"].as_str()), (404, Some("not_found")));
+    let answer = server.get("/api/v1/write");
+    assert_eq!((answer.status, answer.header("allow")), (405, "POST"));
+    answer.error();
+    assert_eq!(server.get("/api/v1/sql").status, 405);
+    assert_eq!(server.post("/metrics", &[], b"").status, 405);
+}
+
+#[test]
+fn browsers_are_kept_careful() {
+    let server = Server::start();
+    for path in ["/", "/metrics", "/-/ready", "/nothing"] {
+        let answer = server.get(path);
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        assert!(answer.header("content-security-policy").starts_with("default-src 'none'"), "{path}");
+    }
+    let answer = server.post("/api/v1/sql", &[("Origin", "https://evil.example")], b"SELECT 1");
+    assert_eq!(answer.status, 403);
+    let own = server.url.clone();
+    assert_eq!(server.post("/api/v1/sql", &[("Origin", &own)], b"SELECT 1").status, 200);
+}
+
+#[test]
+fn the_description_of_the_api_names_every_route() {
+    let server = Server::start();
+    let api = server.get("/api/openapi.json").json();
+    assert_eq!(api["info"]["version"], env!("CARGO_PKG_VERSION"));
+    for path in api["paths"].as_object().unwrap().keys() {
+        let status = server.get(path).status;
+        assert!(status == 200 || status == 405, "{path}: {status}");
+    }
+    assert!(server.get("/").text.contains("/api/openapi.json"));
+    assert_eq!(server.get("/-/healthy").status, 200);
+}
+
+#[test]
+fn heads_that_are_too_long_are_refused() {
+    let mut server = Server::start();
+    let answer = server.raw(format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(200_000)).as_bytes());
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431") || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let headers: String = (0..500).map(|i| format!("X-{i}: y\r\n")).collect();
+    let answer = server.raw(format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\n").as_bytes());
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    assert!(server.raw(b"\x00\x01\x02\r\n\r\n").len() < 1000);
+    assert!(server.is_alive());
+}
+
+#[test]
+fn the_command_line_helps() {
+    for args in [&["--help"][..], &["serve", "--help"], &["sql", "--help"], &["version"], &["completions", "bash"]] {
+        let output = binary().args(args).output().unwrap();
+        assert!(output.status.success() && !output.stdout.is_empty(), "{args:?}");
+    }
+    let output = binary().args(["srve"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("serve"));
+}

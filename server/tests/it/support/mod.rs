@@ -1,0 +1,14 @@
+//! A server under test, and an encoder of write requests.
+mod server;
+mod write_request;
+
+pub use server::{Server, binary, wait_until};
+pub use write_request::{Series, body, compress, encode};
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "samples must be near the server's own clock")]
+pub fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}

@@ -1,0 +1,264 @@
+//! Starting, asking and ending the real binary.
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::write_request::{Series, body};
+
+/// Longest that anything may take on a slow, shared machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LISTENING: &str = "foretell: http listening on ";
+
+/// The binary, without the configuration of whoever runs the tests.
+pub fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_foretell"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FORETELL_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Polls `condition` until it holds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "timed out: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Status, a header reader and the body of an answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: ureq::http::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error} in {}", self.text))
+    }
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+    /// The `error` of an error answer.
+    pub fn error(&self) -> String {
+        let json = self.json();
+        assert_eq!(json["status"], "error", "{}", self.text);
+        assert!(json["errorType"].is_string(), "{}", self.text);
+        json["error"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub url: String,
+    pub dir: Arc<TempDir>,
+    agent: ureq::Agent,
+}
+
+impl Server {
+    /// In a fresh directory, ready.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// In a fresh directory with more arguments, ready.
+    pub fn start_with(args: &[&str]) -> Self {
+        Self::start_in(Arc::new(TempDir::new().unwrap()), args)
+    }
+
+    /// In `dir`, ready.
+    pub fn start_in(dir: Arc<TempDir>, args: &[&str]) -> Self {
+        let server = Self::spawn(dir, args);
+        server.wait_ready();
+        server
+    }
+
+    /// In `dir`, as soon as it listens.
+    pub fn spawn(dir: Arc<TempDir>, args: &[&str]) -> Self {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.path().join("stderr.log")).unwrap();
+        let mut child = binary()
+            .args(["serve", "--listen-http", "127.0.0.1:0", "--data-dir"])
+            .arg(dir.path().join("data"))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, receiver) = mpsc::channel();
+        std::thread::Builder::new()
+            .spawn(move || {
+                for line in stdout.lines().map_while(Result::ok) {
+                    if let Some(url) = line.strip_prefix(LISTENING) {
+                        let _ = sender.send(url.to_owned());
+                    }
+                }
+            })
+            .unwrap();
+        let url = receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            let _ = child.kill();
+            panic!("no listener; log:\n{}", read_log(dir.path()))
+        });
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            // A fresh connection each time: a stop closes idle ones, which is not what these tests are about.
+            .max_idle_connections(0)
+            .build();
+        Self { child, url, dir, agent: config.new_agent() }
+    }
+
+    pub fn wait_ready(&self) {
+        wait_until("ready", || self.get("/-/ready").status == 200);
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        answer(self.agent.get(format!("{}{path}", self.url)).call().unwrap())
+    }
+
+    pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.try_post(path, headers, body).unwrap()
+    }
+
+    pub fn try_post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, ureq::Error> {
+        let mut request = self.agent.post(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send(body).map(answer)
+    }
+
+    /// Sends bytes as a write request.
+    pub fn write_bytes(&self, body: &[u8]) -> Answer {
+        self.post(
+            "/api/v1/write",
+            &[
+                ("Content-Encoding", "snappy"),
+                ("Content-Type", "application/x-protobuf"),
+                ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+            ],
+            body,
+        )
+    }
+
+    pub fn write(&self, series: &[Series]) -> Answer {
+        self.write_bytes(&body(series))
+    }
+
+    /// Runs SQL text.
+    pub fn sql(&self, sql: &str) -> Answer {
+        self.post("/api/v1/sql", &[("Content-Type", "text/plain")], sql.as_bytes())
+    }
+
+    /// The rows of an answer that must succeed.
+    pub fn rows(&self, sql: &str) -> Vec<Vec<Value>> {
+        let answer = self.sql(sql);
+        assert_eq!(answer.status, 200, "{sql}: {}", answer.text);
+        let json = answer.json();
+        json["rows"].as_array().unwrap().iter().map(|row| row.as_array().unwrap().clone()).collect()
+    }
+
+    /// Samples of `metric`.
+    pub fn count(&self, metric: &str) -> u64 {
+        self.rows(&format!("SELECT count(*) FROM metrics.\"{metric}\""))[0][0].as_u64().unwrap()
+    }
+
+    /// A value on `/metrics`.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").text;
+        let line = text.lines().find(|line| line.starts_with(name) && line[name.len()..].starts_with([' ', '{']));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        read_log(self.dir.path())
+    }
+
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the process ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// SIGKILL; what remains is the directory.
+    pub fn kill(mut self) -> Arc<TempDir> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        Arc::clone(&self.dir)
+    }
+
+    /// SIGTERM, and the exit must be clean.
+    pub fn stop(mut self) -> Arc<TempDir> {
+        self.signal("TERM");
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{}", self.log());
+        Arc::clone(&self.dir)
+    }
+
+    /// Sends raw bytes and returns whatever comes back until the server closes.
+    pub fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect();
+        stream.write_all(bytes).unwrap();
+        let mut text = Vec::new();
+        let _ = stream.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("server log:\n{}", self.log());
+        }
+    }
+}
+
+fn read_log(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join("stderr.log")).unwrap_or_default()
+}
+
+fn answer(response: ureq::http::Response<ureq::Body>) -> Answer {
+    let (parts, mut body) = response.into_parts();
+    let text = body.with_config().limit(256 << 20).read_to_string().unwrap();
+    Answer { status: parts.status.as_u16(), headers: parts.headers, text }
+}
