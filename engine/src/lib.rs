@@ -42,5 +42,5 @@ pub use config::EngineConfig;
 pub use engine::{Commit, CommitHandle, CompactionSummary, Engine, EngineStats, ReplayProgress};
 pub use error::{Error, ErrorKind, Result};
 pub use snapshot::{MetricInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot};
-pub use types::{LabelSet, Lsn, Matcher, MatchOp, SeriesId, TimeRange};
+pub use types::{LabelSet, Lsn, MatchOp, Matcher, SeriesId, TimeRange};
 pub use write_batch::WriteBatch;
