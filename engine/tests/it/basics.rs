@@ -199,3 +199,17 @@ async fn a_commit_can_be_awaited_and_watched() {
     let lsn = engine.write(batch(&[(id, 1, 1.0)])).unwrap().await.unwrap();
     commits.wait_for(|newest| *newest >= lsn).await.unwrap();
 }
+
+#[test]
+fn one_flush_of_rows_from_very_many_partitions_keeps_them_all() {
+    let store = Store::new();
+    let engine = store.open();
+    let ids: Vec<SeriesId> = (0..3).map(|n| series(&engine, n)).collect();
+    let old: Vec<_> = (-50..50).flat_map(|hour| ids.iter().map(move |&id| (id, hour * 11 * HOUR, 1.0))).collect();
+    write(&engine, &old);
+    engine.flush().unwrap();
+    let snapshot = engine.snapshot();
+    assert_eq!((rows(&snapshot).len(), snapshot.segments().len()), (300, 100));
+    let range = TimeRange { start: -11 * HOUR, end: 11 * HOUR };
+    assert_eq!(scan(&snapshot, &ids, range).unwrap().len(), 9);
+}

@@ -8,6 +8,7 @@
 
 mod basics;
 mod catalogue;
+mod concurrency;
 mod crash;
 mod damage;
 mod durability;
