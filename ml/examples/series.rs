@@ -23,22 +23,29 @@ fn main() {
         let list = |values: Vec<f64>| values.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
         match args[0].as_str() {
             "detect" => {
-                let mut detector = Detector::new(args[1].parse().unwrap(), DetectorOptions { season_ns: option(2) }).unwrap();
+                let mut detector =
+                    Detector::new(args[1].parse().unwrap(), DetectorOptions { season_ns: option(2) }).unwrap();
                 let mut out = Vec::new();
                 detector.update_many(&ts, &values, &mut out);
-                let scores: Vec<String> = out.iter().map(|v| v.score.map(|s| s.to_string()).unwrap_or_default()).collect();
+                let scores: Vec<String> =
+                    out.iter().map(|v| v.score.map(|s| s.to_string()).unwrap_or_default()).collect();
                 println!("{id};{}", scores.join(","));
             }
             "forecast" => {
-                let options =
-                    ForecastOptions { method: Some(args[1].clone()), level: Some(args[3].parse().unwrap()), season_ns: option(4) };
-                let points = forecast(&ts, &values, Horizon::Steps(args[2].parse().unwrap()), &options).unwrap().unwrap();
+                let options = ForecastOptions {
+                    method: Some(args[1].clone()),
+                    level: Some(args[3].parse().unwrap()),
+                    season_ns: option(4),
+                };
+                let points =
+                    forecast(&ts, &values, Horizon::Steps(args[2].parse().unwrap()), &options).unwrap().unwrap();
                 let column = |f: fn(&foretell_ml::forecast::ForecastPoint) -> f64| list(points.iter().map(f).collect());
                 println!("{id};{};{};{}", column(|p| p.value), column(|p| p.lo), column(|p| p.hi));
             }
             "change" => {
                 let found = change_points(&values);
-                let found: Vec<String> = found.iter().map(|c| format!("{}:{:?}:{:.2e}", c.index, c.kind, c.p_value)).collect();
+                let found: Vec<String> =
+                    found.iter().map(|c| format!("{}:{:?}:{:.2e}", c.index, c.kind, c.p_value)).collect();
                 println!("{id};{}", found.join(","));
             }
             "time" => {
@@ -48,7 +55,11 @@ fn main() {
                 detector.update_many(&ts, &values, &mut out);
                 let mut bytes = Vec::new();
                 detector.save(&mut bytes);
-                println!("{id};{:.1} ns a value;{} bytes saved", begin.elapsed().as_nanos() as f64 / values.len() as f64, bytes.len());
+                println!(
+                    "{id};{:.1} ns a value;{} bytes saved",
+                    begin.elapsed().as_nanos() as f64 / values.len() as f64,
+                    bytes.len()
+                );
             }
             other => panic!("unknown command {other}"),
         }

@@ -1,10 +1,12 @@
 //! `auto`: the candidate that has predicted this series best so far, after turning counters into rates.
 //!
-//! Candidates are [`Mad`], a slow and a fast [`Ewma`] and, once a season is found or given, the seasonal buckets. Each keeps a running mean of its own absolute
-//! one-step error (prequential, Dawid 1984: errors are taken before learning), clipped so that an incident does not decide. The least wins, with hysteresis.
+//! Candidates are [`Mad`], a slow and a fast [`Ewma`] and, once a season is found or given, the seasonal buckets.
+//! Each keeps a running mean of its own absolute one-step error (prequential, Dawid 1984: errors are taken before
+//! learning), clipped so that an incident does not decide. The least wins, with hysteresis.
 //!
-//! The first twelve rows decide once whether the series is a counter (see [`Start::is_counter`]). A counter's rows are scored as
-//! rates per second; a reset carries no rate and scores 0; a fall that is no reset makes it a gauge for ever, with a new warm-up.
+//! The first twelve rows decide once whether the series is a counter (see [`Start::is_counter`]). A counter's rows
+//! are scored as rates per second; a reset carries no rate and scores 0; a fall that is no reset makes it a gauge for
+//! ever, with a new warm-up.
 use super::Verdict;
 use super::ewma::{self, Ewma};
 use super::mad::Mad;
@@ -97,7 +99,12 @@ impl Auto {
                     counter.advance(ts, value);
                     let raw = |rate: f64| before + rate * seconds;
                     let verdict = panel.update(ts, rate);
-                    Verdict { expected: verdict.expected.map(raw), lo: verdict.lo.map(raw), hi: verdict.hi.map(raw), ..verdict }
+                    Verdict {
+                        expected: verdict.expected.map(raw),
+                        lo: verdict.lo.map(raw),
+                        hi: verdict.hi.map(raw),
+                        ..verdict
+                    }
                 }
                 Reading::Reset => {
                     counter.advance(ts, value);

@@ -1,8 +1,8 @@
 //! `ewma`: distance from an exponentially weighted mean, in exponentially weighted standard deviations.
 //!
-//! The update is clipped at the boundary, so one outlier teaches no more than a value on the boundary (Gelper, Fried and Croux 2010,
-//! "Robust forecasting with exponential and Holt-Winters smoothing"). When the values stay beyond the boundary the clip opens by
-//! doubling: a new level is learnt within some twenty values. Boundary from [`Tail`].
+//! The update is clipped at the boundary, so one outlier teaches no more than a value on the boundary (Gelper, Fried
+//! and Croux 2010, "Robust forecasting with exponential and Holt-Winters smoothing"). When the values stay beyond the
+//! boundary the clip opens by doubling: a new level is learnt within some twenty values. Boundary from [`Tail`].
 use super::outlook::Outlook;
 use super::state::{Put, Reader};
 use super::tail::Tail;
@@ -63,7 +63,11 @@ impl Ewma {
         self.mean += step * deviation;
         let gain = self.weight.min(SPREAD_WEIGHT_MAX).max(fresh);
         // West (1979) for the mean's own step while the past is short
-        let square = if self.count as f64 * SPREAD_WEIGHT_MAX < 1.0 { (1.0 - step) * deviation * deviation } else { deviation * deviation };
+        let square = if self.count as f64 * SPREAD_WEIGHT_MAX < 1.0 {
+            (1.0 - step) * deviation * deviation
+        } else {
+            deviation * deviation
+        };
         self.variance += gain * (square - self.variance);
         if !self.mean.is_finite() || !self.variance.is_finite() {
             // squares of values near the end of the number line: start again from this one

@@ -1,8 +1,9 @@
 //! `seasonal`: distance from the usual value at this time of the season.
 //!
-//! The season is cut into at most 288 buckets of at least one step. A bucket keeps a clipped running mean and spread (the robust update of [`super::ewma`]),
-//! a slow drift follows the level of the whole series, and the spread of a bucket is shrunk towards that of the series. Works on any
-//! timestamps: the bucket is a function of time, not of the row number. Scores start in the third season.
+//! The season is cut into at most 288 buckets of at least one step. A bucket keeps a clipped running mean and spread
+//! (the robust update of [`super::ewma`]), a slow drift follows the level of the whole series, and the spread of a
+//! bucket is shrunk towards that of the series. Works on any timestamps: the bucket is a function of time, not of the
+//! row number. Scores start in the third season.
 use super::outlook::Outlook;
 use super::state::{Put, Reader, malformed};
 use super::tail::Tail;
@@ -103,7 +104,8 @@ impl Seasonal {
         let gain = BUCKET_WEIGHT.max(1.0 / f64::from(visits));
         // what the drift has taken up the bucket must not take again
         let mean = bucket.mean + gain * deviation * (1.0 - DRIFT_WEIGHT);
-        let spread = f64::from(bucket.variance) + BUCKET_WEIGHT.max(1.0 / f64::from(visits - 1)) * (square - f64::from(bucket.variance));
+        let spread = f64::from(bucket.variance)
+            + BUCKET_WEIGHT.max(1.0 / f64::from(visits - 1)) * (square - f64::from(bucket.variance));
         if drift.is_finite() && variance.is_finite() && mean.is_finite() {
             (self.drift, self.variance, bucket.mean) = (drift, variance, mean);
             bucket.variance = (spread as f32).clamp(0.0, f32::MAX);
@@ -135,7 +137,8 @@ impl Seasonal {
     }
 
     pub(super) fn load(from: &mut Reader<'_>) -> Result<Self> {
-        let (season, origin, drift, variance, count) = (from.i64()?, from.i64()?, from.finite()?, from.positive()?, from.u32()?);
+        let (season, origin, drift, variance, count) =
+            (from.i64()?, from.i64()?, from.finite()?, from.positive()?, from.u32()?);
         let tail = Tail::load(from)?;
         let n = from.u32()?;
         if season < 1 || n < 1 || i64::from(n) > BUCKETS_MAX {

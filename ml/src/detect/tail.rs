@@ -3,9 +3,9 @@
 //! Peaks over a fixed threshold are modelled by a generalised Pareto distribution whose parameters come from running
 //! moments, so the boundary is the deviation that is exceeded with probability [`P_BOUNDARY`] whatever the
 //! distribution of the noise. After Siffer et al., "Anomaly detection in streams with extreme value theory" (KDD
-//! 2017), with moments (Hosking and Wallis 1987) in place of likelihood search: O(1) time and 40 bytes.
-//! A value beyond the boundary teaches no more than a value a little beyond it, and a run of them teaches seldom: an incident does
-//! not move the boundary out of its own way, a fat-tailed series moves it within some tens of points.
+//! 2017), with moments (Hosking and Wallis 1987) in place of likelihood search: O(1) time and 40 bytes. A value
+//! beyond the boundary teaches no more than a value a little beyond it, and a run of them teaches seldom: an incident
+//! does not move the boundary out of its own way, a fat-tailed series moves it within some tens of points.
 use super::state::{Put, Reader};
 use crate::Result;
 
@@ -76,7 +76,7 @@ impl Tail {
         if z > self.limit {
             let nth = self.run;
             self.run = self.run.saturating_add(1);
-            if !z.is_finite() || nth % RUN_STRIDE != 0 {
+            if !z.is_finite() || !nth.is_multiple_of(RUN_STRIDE) {
                 return;
             }
         } else {
@@ -93,7 +93,7 @@ impl Tail {
             self.excess += gain * (excess - self.excess);
             self.excess_square += gain * (excess * excess - self.excess_square);
         }
-        if peak || self.points % 64 == 0 {
+        if peak || self.points.is_multiple_of(64) {
             self.limit = self.boundary();
         }
     }
