@@ -107,6 +107,8 @@ fn a_body_above_the_wire_limit_is_refused() {
     let head = "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\nConnection: close\r\n";
     let answer = server.raw(format!("{head}Content-Length: 99999999\r\n\r\n").as_bytes());
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    let answer = server.write_bytes(&vec![1; 20 << 20]);
+    assert_eq!(answer.status, 413, "a sender that sends it all before it reads still gets the answer");
 }
 
 #[test]
