@@ -131,7 +131,8 @@ impl Client {
     /// # Errors
     /// When it is not answered with rows.
     pub fn sql(&self, base: &str, sql: &str) -> Result<Vec<Vec<serde_json::Value>>> {
-        let (status, body) = self.post(&format!("{base}/api/v1/sql"), &[("content-type", "text/plain")], sql.as_bytes())?;
+        let (status, body) =
+            self.post(&format!("{base}/api/v1/sql"), &[("content-type", "text/plain")], sql.as_bytes())?;
         ensure!(status == 200, "{sql}: {status} {}", String::from_utf8_lossy(&body));
         let mut answer: serde_json::Value = serde_json::from_slice(&body)?;
         Ok(serde_json::from_value(answer["rows"].take())?)

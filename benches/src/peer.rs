@@ -57,7 +57,8 @@ impl Binaries {
     /// # Errors
     /// When it is not there, with what to do.
     pub fn unpacked(&self, program: &str) -> Result<PathBuf> {
-        let peers = self.peers.as_ref().context("say where the peers are: --peers DIR, filled by benches/peers.sh DIR")?;
+        let peers =
+            self.peers.as_ref().context("say where the peers are: --peers DIR, filled by benches/peers.sh DIR")?;
         let path = peers.join("usr/bin").join(program);
         ensure!(path.exists(), "{} is missing: unpack it with benches/peers.sh {}", path.display(), peers.display());
         Ok(path)
@@ -91,7 +92,8 @@ impl Peer {
     pub fn version(self, binaries: &Binaries) -> Result<String> {
         let argument = if self == Self::Foretell { "version" } else { "--version" };
         let output = Command::new(binaries.path(self)?).arg(argument).output()?;
-        let text = String::from_utf8_lossy(if output.stdout.is_empty() { &output.stderr } else { &output.stdout }).into_owned();
+        let text = String::from_utf8_lossy(if output.stdout.is_empty() { &output.stderr } else { &output.stdout })
+            .into_owned();
         Ok(text.lines().next().unwrap_or_default().trim().to_owned())
     }
 
@@ -121,7 +123,11 @@ impl Peer {
                 command.arg(format!("--config.file={}", config.display()));
                 command.arg(format!("--storage.tsdb.path={}", data.display()));
                 command.arg(format!("--web.listen-address={address}"));
-                command.args(["--web.enable-remote-write-receiver", "--storage.tsdb.retention.time=100y", "--log.level=error"]);
+                command.args([
+                    "--web.enable-remote-write-receiver",
+                    "--storage.tsdb.retention.time=100y",
+                    "--log.level=error",
+                ]);
                 "/-/ready"
             }
         };

@@ -38,7 +38,13 @@ pub struct Record {
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn record(fleet: Fleet, rounds: u64, senders: usize, samples_per_request: usize, dir: &Path) -> Result<Vec<Recording>> {
+pub fn record(
+    fleet: Fleet,
+    rounds: u64,
+    senders: usize,
+    samples_per_request: usize,
+    dir: &Path,
+) -> Result<Vec<Recording>> {
     thread::scope(|scope| {
         let parts: Vec<_> = fleet
             .split(senders)

@@ -119,7 +119,8 @@ fn machine() -> Value {
         let line = text.lines().find(|line| line.starts_with(key)).map(str::to_owned);
         line.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned())).unwrap_or_default()
     };
-    let memory_kib: u64 = field("/proc/meminfo", "MemTotal").split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let memory_kib: u64 =
+        field("/proc/meminfo", "MemTotal").split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
     json!({
         "cpu": field("/proc/cpuinfo", "model name"),
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
@@ -151,9 +152,15 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        for (value, text) in
-            [(0.0, "0"), (1.0, "1"), (1.234, "1.23"), (123.4, "123"), (12_345.0, "12.3k"), (5_678_901.0, "5.68M"), (2e9, "2.00G")]
-        {
+        for (value, text) in [
+            (0.0, "0"),
+            (1.0, "1"),
+            (1.234, "1.23"),
+            (123.4, "123"),
+            (12_345.0, "12.3k"),
+            (5_678_901.0, "5.68M"),
+            (2e9, "2.00G"),
+        ] {
             assert_eq!(human(value), text);
         }
     }

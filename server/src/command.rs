@@ -33,7 +33,7 @@ enum Command {
     /// Ask a running server with SQL: a shell, or one statement with -c
     Sql(SqlArgs),
     /// Watch a simulated shop with a fault, and the SQL that finds it
-    Demo(demo::Args),
+    Demo(demo::DemoArgs),
     /// Print completions for a shell
     #[command(
         after_help = "Examples:\n  foretell completions bash > ~/.local/share/bash-completion/completions/foretell"
@@ -132,7 +132,7 @@ impl Cli {
         match self.command {
             Command::Serve(args) => args.run(),
             Command::Sql(args) => shell::run(&args),
-            Command::Demo(args) => demo::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "foretell", &mut std::io::stdout());
                 Ok(ExitCode::SUCCESS)

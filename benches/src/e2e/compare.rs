@@ -122,7 +122,8 @@ mod tests {
     fn store() -> Store {
         let labels = |name: &str| vec![("__name__".to_owned(), name.to_owned()), ("job".to_owned(), "a".to_owned())];
         let samples = |n: i64| (0..n).map(|i| (i * 1_000_000_000, (i as f64).to_bits())).collect::<Vec<_>>();
-        let mut series = BTreeMap::from([(labels("up"), samples(5)), (labels("x"), samples(3)), (labels("y"), samples(9))]);
+        let mut series =
+            BTreeMap::from([(labels("up"), samples(5)), (labels("x"), samples(3)), (labels("y"), samples(9))]);
         series.get_mut(&labels("x")).unwrap().push((10_000_000_000, STALE_NAN_BITS));
         Store { series }
     }

@@ -82,7 +82,10 @@ pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()>
 }
 
 fn run_in(options: &Options, binaries: &Binaries, results: &Path, dir: &Path) -> Result<()> {
-    ensure!(options.for_ >= Duration::from_secs(15), "--for must be 15s or more: markers and a restart need their time");
+    ensure!(
+        options.for_ >= Duration::from_secs(15),
+        "--for must be 15s or more: markers and a restart need their time"
+    );
     let begun = Instant::now();
     let port = free_port()?;
     let exporter = start_exporter(binaries, dir)?;
@@ -224,9 +227,15 @@ fn verdict(found: &Comparison) -> Result<()> {
     ensure!(
         found.is_equal(),
         "foretell does not hold what Prometheus holds: {} missing, {} extra, {} differing, {} twice",
-        found.missing, found.extra, found.differing, found.duplicates
+        found.missing,
+        found.extra,
+        found.differing,
+        found.duplicates
     );
-    print(&format!("every one of {} samples in {} series is there, once, bit-equal", found.equal, found.series_expected));
+    print(&format!(
+        "every one of {} samples in {} series is there, once, bit-equal",
+        found.equal, found.series_expected
+    ));
     Ok(())
 }
 

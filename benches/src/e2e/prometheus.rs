@@ -57,7 +57,13 @@ impl Prometheus {
     ///
     /// # Errors
     /// When it does not become ready.
-    pub fn start(binaries: &Binaries, dir: &Path, port: u16, remote_write: &str, targets: &[(&str, String)]) -> Result<Self> {
+    pub fn start(
+        binaries: &Binaries,
+        dir: &Path,
+        port: u16,
+        remote_write: &str,
+        targets: &[(&str, String)],
+    ) -> Result<Self> {
         let config = dir.join("prometheus.yml");
         let own = ("prometheus", format!("127.0.0.1:{port}"));
         fs::write(&config, config_text(remote_write, targets.iter().chain([&own])))?;
@@ -105,7 +111,11 @@ impl Prometheus {
             let done = queue.pending == 0.0 && queue.highest_sent >= queue.highest.floor() && queue.sent > 0.0;
             quiet = if done && queue == before { quiet + 1 } else { 0 };
             if quiet >= QUIET_POLLS {
-                ensure!(queue.failed + queue.dropped == 0.0, "Prometheus gave samples up: {queue:?}; {}", self.process.tail());
+                ensure!(
+                    queue.failed + queue.dropped == 0.0,
+                    "Prometheus gave samples up: {queue:?}; {}",
+                    self.process.tail()
+                );
                 return Ok(queue);
             }
             ensure!(Instant::now() < deadline, "Prometheus's queue is not drained: {queue:?}; {}", self.process.tail());
@@ -119,8 +129,11 @@ impl Prometheus {
     /// # Errors
     /// When it does not answer with samples.
     pub fn read_all(&self) -> Result<Store> {
-        let matcher =
-            LabelMatcher { r#type: label_matcher::Type::Re.into(), name: "__name__".to_owned(), value: ".+".to_owned() };
+        let matcher = LabelMatcher {
+            r#type: label_matcher::Type::Re.into(),
+            name: "__name__".to_owned(),
+            value: ".+".to_owned(),
+        };
         let request = ReadRequest {
             queries: vec![Query {
                 start_timestamp_ms: 0,
@@ -179,7 +192,9 @@ impl Queue {
     fn parse(text: &str) -> Self {
         let sum = |names: &[&str]| -> f64 {
             let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok());
-            let named = |line: &&str| names.iter().any(|name| line.strip_prefix(name).is_some_and(|r| r.starts_with(['{', ' '])));
+            let named = |line: &&str| {
+                names.iter().any(|name| line.strip_prefix(name).is_some_and(|r| r.starts_with(['{', ' '])))
+            };
             text.lines().filter(named).filter_map(value).sum()
         };
         let max = |names: &[&str]| names.iter().map(|name| sum(&[name])).fold(0.0, f64::max);

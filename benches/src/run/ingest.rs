@@ -130,9 +130,8 @@ impl Load<'_> {
         let server = peer.start(binaries, dir.path(), free_port()?)?;
         let before = server.process.usage()?;
         let begun = Instant::now();
-        let (latencies_ms, busy_answers) = self
-            .send(server.address)
-            .map_err(|error| anyhow!("{error:#}; {}", server.process.tail()))?;
+        let (latencies_ms, busy_answers) =
+            self.send(server.address).map_err(|error| anyhow!("{error:#}; {}", server.process.tail()))?;
         let wall_seconds = begun.elapsed().as_secs_f64();
         let mut usage = server.process.usage()?;
         usage.cpu_seconds -= before.cpu_seconds;
@@ -217,7 +216,9 @@ impl Load<'_> {
         figure("bytes_per_sample", &bytes, "the whole data directory after the clean stop, index included");
         let Some(last) = outcomes.last() else { return };
         for (entry, _) in &last.disk {
-            let of = |o: &Outcome| o.disk.iter().find(|(name, _)| name == entry).map_or(0, |(_, bytes)| *bytes) as f64 / samples;
+            let of = |o: &Outcome| {
+                o.disk.iter().find(|(name, _)| name == entry).map_or(0, |(_, bytes)| *bytes) as f64 / samples
+            };
             figure(&format!("bytes_per_sample/{entry}"), &of, "");
         }
     }
@@ -256,4 +257,3 @@ fn send_one(
     }
     Ok(latencies_ms)
 }
-

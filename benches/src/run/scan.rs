@@ -54,7 +54,8 @@ pub fn run(options: &Options, results: &Path) -> Result<()> {
         let (mut wall, mut core) = (Vec::new(), Vec::new());
         for _ in 0..options.runs.max(1) {
             let (seen, elapsed, cpu) = super::timed(|| {
-                let (mut scan, mut batch) = (snapshot.scan(&ids, TimeRange::ALL, want_values, 65_536)?, ScanBatch::default());
+                let (mut scan, mut batch) =
+                    (snapshot.scan(&ids, TimeRange::ALL, want_values, 65_536)?, ScanBatch::default());
                 let (mut seen, mut bits) = (0u64, 0u64);
                 while scan.next_batch(&mut batch)? {
                     seen += batch.ts.len() as u64;

@@ -58,7 +58,8 @@ pub fn run(options: &Options, results: &Path) -> Result<()> {
         for _ in 0..options.runs.max(1) {
             let mut detector = Detector::new(method, DetectorOptions::default())?;
             let begun = Instant::now();
-            let scores: usize = ts.iter().zip(&values).filter(|&(&t, &v)| detector.update(t, v).score.is_some()).count();
+            let scores: usize =
+                ts.iter().zip(&values).filter(|&(&t, &v)| detector.update(t, v).score.is_some()).count();
             one.push(begun.elapsed().as_nanos() as f64 / ts.len() as f64);
             ensure!(scores > 0, "{name} never scored");
             many.push(in_turns(method, options.detectors, &ts, &values)?);

@@ -155,7 +155,8 @@ fn a_unit_prints_the_floats_that_exporters_print() {
 
 #[test]
 fn a_broken_page_names_its_line() {
-    for (line, part) in [("up", "tab"), ("up\tconst 1", "unknown behaviour"), ("up{a=\"b\tconstant 1", "closing quote")] {
+    for (line, part) in [("up", "tab"), ("up\tconst 1", "unknown behaviour"), ("up{a=\"b\tconstant 1", "closing quote")]
+    {
         let error = format!("{:#}", Page::parse(&format!("# page\n{line}\n")).unwrap_err());
         assert!(error.contains("line 2") && error.contains(part), "{error}");
     }

@@ -14,9 +14,25 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 const TOP_LEVEL: &[&str] = &[
-    "Cargo.toml", "Cargo.lock", "Makefile", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE",
-    "clippy.toml", "deny.toml", "rustfmt.toml", "rust-toolchain.toml",
-    "proto", "engine", "ml", "query", "server", "benches", "docs",
+    "Cargo.toml",
+    "Cargo.lock",
+    "Makefile",
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "LICENSE",
+    "clippy.toml",
+    "deny.toml",
+    "rustfmt.toml",
+    "rust-toolchain.toml",
+    "proto",
+    "engine",
+    "ml",
+    "query",
+    "server",
+    "benches",
+    "docs",
 ];
 
 fn root() -> &'static Path {

@@ -17,7 +17,8 @@
 //!
 //! Every codec returns the exact bits it was given, for every bit pattern. Decoders never trust a length: each is
 //! checked against what remains, or against a count the caller already knows, before anything is allocated. Bytes that
-//! no encoder writes give `Corruption` with path and offset, never a panic. Checksums, files and series are not known here.
+//! no encoder writes give `Corruption` with path and offset; callers compare a checksum first all the same, because pco
+//! and zstd are only as careful as their authors. Checksums, files and series are not known here.
 pub(crate) mod decimal;
 pub(crate) mod float;
 pub(crate) mod sequence;

@@ -18,7 +18,7 @@
 //!           | 1 varint(len) pco
 //! ```
 //! Arithmetic wraps, so every i64 is representable. Numbers of sequences and their lengths are the caller's to know.
-use super::stream::{Packer, Unpacker, unpack_pco, width_of};
+use super::stream::{Packer, Unpacker, divisor_of, unpack_pco, width_of};
 use crate::error::Result;
 use crate::format::{Reader, put_varint, unzigzag, zigzag};
 
@@ -102,7 +102,7 @@ impl SequencesEncoder {
     }
 
     fn residuals_of(&mut self, kind: u8, base: i64, residuals: impl Iterator<Item = i64> + Clone) {
-        let divisor = divisor_of(residuals.clone());
+        let divisor = i64::try_from(divisor_of(residuals.clone().map(i64::unsigned_abs))).unwrap_or(1);
         let start = self.residuals.len();
         if divisor == 1 {
             self.residuals.extend(residuals.map(zigzag));
@@ -154,22 +154,6 @@ fn middle_of(values: &[i64]) -> i64 {
         *slot = values[k * values.len() / n];
     }
     *sample[..n].select_nth_unstable(n / 2).1
-}
-
-/// Greatest common divisor of `residuals`, at least 1.
-fn divisor_of(residuals: impl Iterator<Item = i64>) -> i64 {
-    let mut divisor = 0u64;
-    for residual in residuals {
-        let mut rest = residual.unsigned_abs();
-        while rest != 0 {
-            (divisor, rest) =
-                if divisor == 0 { (rest, 0) } else { (rest.min(divisor), rest.max(divisor) % rest.min(divisor)) };
-        }
-        if divisor == 1 {
-            return 1;
-        }
-    }
-    i64::try_from(divisor).unwrap_or(1).max(1)
 }
 
 /// Reads sequences in the order they were pushed.

@@ -1,11 +1,12 @@
 //! Entropy coding of unsigned integers and of bytes, by trial.
 //!
 //! ```text
-//! numbers = 0 value                       all equal
-//!         | 1 width bytes{width}          plane k holds byte k of every number, low plane first
+//! numbers = 0 value                             all equal
+//!         | 1 width bytes{width}                plane k holds byte k of every number, low plane first
 //!         | 2 varint(len) pco
-//! bytes   = 0 byte                        all equal
-//!         | 1 byte{n}                     plain
+//!         | 3 base divisor width bytes{width}   as 1, of (number - base) / divisor
+//! bytes   = 0 byte                              all equal
+//!         | 1 byte{n}                           plain
 //!         | 2 varint(len) zstd
 //! ```
 //! The count of numbers is the caller's to know. Empty streams take no bytes.
@@ -21,6 +22,7 @@ use crate::format::{Reader, put_varint};
 const EQUAL: u8 = 0;
 const PLANES: u8 = 1;
 const PCO: u8 = 2;
+const SCALED: u8 = 3;
 
 const PLAIN: u8 = 1;
 const ZSTD: u8 = 2;
@@ -55,11 +57,12 @@ impl Packer {
     /// # Errors
     /// `Unavailable` when zstd cannot allocate its context.
     pub(crate) fn new(effort: Effort) -> Result<Self> {
-        let (zstd_level, pco_level) = match effort {
-            Effort::Quick => (1, 6),
-            Effort::Thorough => (3, 8),
+        let pco_level = match effort {
+            Effort::Quick => 6,
+            Effort::Thorough => 8,
         };
-        let mut zstd = Compressor::new(zstd_level).map_err(context)?;
+        // Planes are mostly noise of few symbols: higher levels find matches that cost more than Huffman codes do.
+        let mut zstd = Compressor::new(1).map_err(context)?;
         zstd.set_parameter(CParameter::ContentSizeFlag(false)).map_err(context)?;
         zstd.set_parameter(CParameter::ChecksumFlag(false)).map_err(context)?;
         Ok(Self {
@@ -70,11 +73,6 @@ impl Packer {
             trial: Vec::new(),
             config: ChunkConfig::default().with_compression_level(pco_level),
         })
-    }
-
-    /// How hard this packer tries.
-    pub(crate) fn effort(&self) -> Effort {
-        self.effort
     }
 
     /// Appends `bytes`.
@@ -108,22 +106,25 @@ impl Packer {
     /// Appends `numbers`.
     pub(crate) fn pack(&mut self, numbers: &[u64], out: &mut Vec<u8>) {
         let Some(&first) = numbers.first() else { return };
-        let all = numbers.iter().fold(0, |all, &n| all | n);
-        if numbers.iter().all(|&n| n == first) {
+        let (min, max) = numbers.iter().fold((first, first), |(min, max), &n| (min.min(n), max.max(n)));
+        if min == max {
             out.push(EQUAL);
             put_varint(out, first);
             return;
         }
-        let width = width_of(all);
         let start = out.len();
-        out.extend([PLANES, width as u8]);
-        let mut plane = std::mem::take(&mut self.plane);
-        for k in 0..width {
-            plane.clear();
-            plane.extend(numbers.iter().map(|n| (n >> (8 * k)) as u8));
-            self.pack_bytes(&plane, out);
+        let divisor = divisor_of(numbers.iter().map(|n| n - min));
+        let width = width_of((max - min) / divisor);
+        if divisor == 1 && width == width_of(max) {
+            out.extend([PLANES, width as u8]);
+            self.pack_planes(width, numbers.iter().copied(), out);
+        } else {
+            out.push(SCALED);
+            put_varint(out, min);
+            put_varint(out, divisor);
+            out.push(width as u8);
+            self.pack_planes(width, numbers.iter().map(|n| (n - min) / divisor), out);
         }
-        self.plane = plane;
         let planes_len = out.len() - start;
         if self.effort == Effort::Thorough
             && let Some(pco_len) = self.try_pco(numbers, planes_len)
@@ -133,6 +134,16 @@ impl Packer {
             put_varint(out, pco_len as u64);
             out.extend_from_slice(&self.trial);
         }
+    }
+
+    fn pack_planes(&mut self, width: usize, numbers: impl Iterator<Item = u64> + Clone, out: &mut Vec<u8>) {
+        let mut plane = std::mem::take(&mut self.plane);
+        for k in 0..width {
+            plane.clear();
+            plane.extend(numbers.clone().map(|n| (n >> (8 * k)) as u8));
+            self.pack_bytes(&plane, out);
+        }
+        self.plane = plane;
     }
 
     /// Packs `numbers` with pco into the trial buffer; `Some` if that is clearly smaller than `limit`.
@@ -163,6 +174,21 @@ fn context(e: std::io::Error) -> Error {
 /// Bytes that hold `number`, at least one.
 pub(crate) fn width_of(number: u64) -> usize {
     (8 - number.leading_zeros() as usize / 8).max(1)
+}
+
+/// Greatest common divisor of `numbers`, at least 1.
+pub(super) fn divisor_of(numbers: impl Iterator<Item = u64>) -> u64 {
+    let mut divisor = 0u64;
+    for mut rest in numbers {
+        while rest != 0 {
+            (divisor, rest) =
+                if divisor == 0 { (rest, 0) } else { (rest.min(divisor), rest.max(divisor) % rest.min(divisor)) };
+        }
+        if divisor == 1 {
+            break;
+        }
+    }
+    divisor.max(1)
 }
 
 /// Decompression contexts and buffers, reused from block to block.
@@ -218,28 +244,36 @@ impl Unpacker {
         }
         match input.u8()? {
             EQUAL => out.resize(n, input.varint()?),
-            PLANES => {
-                let width = usize::from(input.u8()?);
-                if !(1..=8).contains(&width) {
-                    return Err(input.corrupt("a width of 1 to 8 bytes", width.to_string()));
-                }
-                let mut plane = std::mem::take(&mut self.plane);
-                self.unpack_bytes(input, n, &mut plane)?;
-                out.extend(plane.iter().map(|&b| u64::from(b)));
-                for k in 1..width {
-                    self.unpack_bytes(input, n, &mut plane)?;
-                    for (number, &b) in out.iter_mut().zip(&plane) {
-                        *number |= u64::from(b) << (8 * k);
-                    }
-                }
-                self.plane = plane;
-            }
+            PLANES => self.unpack_planes(input, n, out)?,
             PCO => {
                 out.resize(n, 0);
                 unpack_pco(input, out)?;
             }
-            tag => return Err(input.corrupt("a number stream tag of 0 to 2", tag.to_string())),
+            SCALED => {
+                let (base, divisor) = (input.varint()?, input.varint()?);
+                self.unpack_planes(input, n, out)?;
+                out.iter_mut().for_each(|n| *n = base.wrapping_add(n.wrapping_mul(divisor)));
+            }
+            tag => return Err(input.corrupt("a number stream tag of 0 to 3", tag.to_string())),
         }
+        Ok(())
+    }
+
+    fn unpack_planes(&mut self, input: &mut Reader<'_>, n: usize, out: &mut Vec<u64>) -> Result<()> {
+        let width = usize::from(input.u8()?);
+        if !(1..=8).contains(&width) {
+            return Err(input.corrupt("a width of 1 to 8 bytes", width.to_string()));
+        }
+        let mut plane = std::mem::take(&mut self.plane);
+        self.unpack_bytes(input, n, &mut plane)?;
+        out.extend(plane.iter().map(|&b| u64::from(b)));
+        for k in 1..width {
+            self.unpack_bytes(input, n, &mut plane)?;
+            for (number, &b) in out.iter_mut().zip(&plane) {
+                *number |= u64::from(b) << (8 * k);
+            }
+        }
+        self.plane = plane;
         Ok(())
     }
 }

@@ -96,8 +96,8 @@ proptest! {
     }
 
     #[test]
-    fn numbers_come_back(numbers in prop::collection::vec(any::<u64>(), 0..400), shift in 0u32..64) {
-        let numbers: Vec<u64> = numbers.iter().map(|n| n >> shift).collect();
+    fn numbers_come_back(numbers in prop::collection::vec(any::<u64>(), 0..400), shift in 0u32..64, back in 0u32..64, base: u64) {
+        let numbers: Vec<u64> = numbers.iter().map(|n| (n >> shift << (back % (shift + 1))).saturating_add(base >> back)).collect();
         for effort in [Effort::Quick, Effort::Thorough] {
             let (mut bytes, mut decoded) = (Vec::new(), vec![7]);
             Packer::new(effort).unwrap().pack(&numbers, &mut bytes);
@@ -214,6 +214,18 @@ fn equal_timestamps_are_stored_once() {
     let one = timestamps_round_trip(&scrape, &[60]);
     let all = timestamps_round_trip(&scrape.repeat(130), &[60; 130]);
     assert!(all <= one + 8, "{one} bytes for one series, {all} for 130");
+}
+
+#[test]
+fn targets_that_take_turns_share_their_timestamps() {
+    let mut random = SmallRng::seed_from_u64(5);
+    let mut ts = Vec::new();
+    for _ in 0..40 {
+        let start = 1_700_000_000_000_000_000 + random.random_range(0..15_000) * 1_000_000;
+        ts.extend((0..60).map(|i| start + i * 15_000_000_000));
+    }
+    let bytes = timestamps_round_trip(&ts.repeat(3), &[60; 120]);
+    assert!(bytes < 40 * 3 + 100, "{bytes} bytes for 40 targets");
 }
 
 #[test]

@@ -7,6 +7,8 @@
 //! The first series always opens group 0 and has no code. A group's length is the row count of its series.
 use std::ops::Range;
 
+use hashbrown::HashMap;
+
 use super::ROWS_MAX;
 use super::sequence::{SequencesDecoder, SequencesEncoder};
 use super::stream::{Packer, Unpacker};
@@ -17,15 +19,14 @@ const SAME: u64 = 0;
 const NEW: u64 = 1;
 const EARLIER: u64 = 2;
 
-/// How many groups are compared with before a sequence is taken as new.
-const GROUPS_COMPARED: usize = 16;
-
 /// Writes the timestamps of a block.
 #[derive(Default)]
 pub(crate) struct TimestampsEncoder {
     codes: Vec<u64>,
     lengths: Vec<u64>,
     groups: Vec<Range<usize>>,
+    /// Group by a few of its numbers; whether it really is the same sequence is compared in full.
+    found: HashMap<(usize, i64, i64, i64), usize>,
     sequences: SequencesEncoder,
 }
 
@@ -35,25 +36,31 @@ impl TimestampsEncoder {
         self.codes.clear();
         self.lengths.clear();
         self.groups.clear();
+        self.found.clear();
         self.sequences.clear();
         let mut last = 0;
         for bounds in offsets.windows(2) {
             let rows = bounds[0] as usize..bounds[1] as usize;
             let own = &ts[rows.clone()];
             let is = |group: &Range<usize>| ts[group.clone()] == *own;
-            let code = if self.groups.get(last).is_some_and(is) {
-                SAME
-            } else if let Some(back) = self.groups.iter().rev().take(GROUPS_COMPARED).position(is) {
-                last = self.groups.len() - 1 - back;
-                EARLIER + last as u64
-            } else {
-                last = self.groups.len();
-                self.lengths.push(own.len() as u64 - 1);
-                self.sequences.push(own);
-                self.groups.push(rows);
-                NEW
-            };
-            self.codes.push(code);
+            if self.groups.get(last).is_some_and(is) {
+                self.codes.push(SAME);
+                continue;
+            }
+            let key = (own.len(), own[0], own[own.len() / 2], own[own.len() - 1]);
+            if let Some(&group) = self.found.get(&key)
+                && is(&self.groups[group])
+            {
+                last = group;
+                self.codes.push(EARLIER + last as u64);
+                continue;
+            }
+            last = self.groups.len();
+            self.found.insert(key, last);
+            self.codes.push(NEW);
+            self.lengths.push(own.len() as u64 - 1);
+            self.sequences.push(own);
+            self.groups.push(rows);
         }
         packer.pack(&self.codes[1..], out);
         packer.pack(&self.lengths, out);

@@ -1,7 +1,7 @@
 //! Opening a store: what the manifest says, the catalogue caught up, the log replayed.
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::path::Path;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -51,9 +51,10 @@ pub(crate) fn open(
         fs.create_dir(&dir)?;
     }
     fs.sync_dir(&layout.root)?;
-    let manifest = Manifest::open(Arc::clone(&fs), &layout.root, width_ns)?;
+    let manifest_missing = !fs.exists(&layout.manifest())?;
+    let manifest = Manifest::open(Arc::clone(&fs), &layout.manifest(), width_ns)?;
     let contents = manifest.contents().clone();
-    let next_file = remove_left_overs(&*fs, &layout, &contents)?;
+    let (next_file, left_overs) = find_left_overs(&*fs, &layout, &contents, manifest_missing)?;
     let version = load_version(&fs, &layout, &contents)?;
     let state = load_state(&*fs, &layout, &contents)?;
     let (catalogue, head) = open_catalogue(&*fs, &layout, &contents, manifest.number())?;
@@ -95,17 +96,30 @@ pub(crate) fn open(
     });
     let lsn = core.replay(contents.flushed, progress)?;
     let dir = core.layout.wal();
-    let writer = Writer::open(Arc::clone(&core.fs), &dir, core.wal_files.clone(), lsn.0 + 1, core.config.wal_segment_bytes)?;
+    let writer =
+        Writer::open(Arc::clone(&core.fs), &dir, core.wal_files.clone(), lsn.0 + 1, core.config.wal_segment_bytes)?;
+    core.manifest.lock().settle()?;
+    // Only now that nothing was found wrong is it certain that these are what they look like.
+    for path in left_overs {
+        if core.fs.exists(&path)? {
+            core.fs.remove(&path)?;
+        }
+    }
     core.newest.send_replace(lsn);
     let threads = Threads::start(&core, writer, lsn)?;
     Ok((core, threads, lock))
 }
 
-/// Deletes files that the manifest has removed and those of interrupted work; returns the next free file number.
+/// The next free file number, and the files to delete: those that the manifest has removed and those of interrupted work.
 ///
 /// An unreferenced file that is neither is left alone: it was not proved worthless.
-fn remove_left_overs(fs: &dyn Fs, layout: &Layout, contents: &Contents) -> Result<u64> {
-    let mut referenced: hashbrown::HashSet<std::path::PathBuf> =
+fn find_left_overs(
+    fs: &dyn Fs,
+    layout: &Layout,
+    contents: &Contents,
+    manifest_missing: bool,
+) -> Result<(u64, Vec<PathBuf>)> {
+    let mut referenced: hashbrown::HashSet<PathBuf> =
         contents.segments.values().map(|meta| layout.partition(meta.partition).join(&meta.file)).collect();
     referenced.extend(contents.series_files.iter().map(|file| layout.series_file(file.partition, file.number)));
     referenced.extend(contents.state_file.map(|number| layout.state_file(number)));
@@ -115,13 +129,23 @@ fn remove_left_overs(fs: &dyn Fs, layout: &Layout, contents: &Contents) -> Resul
             dirs.push(layout.partitions().join(name));
         }
     }
-    let mut next_file = contents.next_file.max(1);
+    for path in &referenced {
+        if !fs.exists(path)? {
+            let expected = "this file, which the manifest lists".into();
+            return Err(Error::Corruption { path: path.clone(), offset: 0, expected, got: "no such file".into() });
+        }
+    }
+    let (mut next_file, mut left_overs) = (contents.next_file.max(1), Vec::new());
     for dir in dirs {
         for name in fs.list(&dir)? {
             let path = dir.join(&name);
+            if manifest_missing && file_number(&name).is_some() {
+                let (expected, got) = ("a manifest that lists it".into(), "no file MANIFEST".into());
+                return Err(Error::Corruption { path, offset: 0, expected, got });
+            }
             let Some(number) = file_number(&name) else {
                 if name.ends_with(".tmp") {
-                    fs.remove(&path)?;
+                    left_overs.push(path);
                 }
                 continue;
             };
@@ -130,13 +154,13 @@ fn remove_left_overs(fs: &dyn Fs, layout: &Layout, contents: &Contents) -> Resul
                 continue;
             }
             if number >= contents.next_file || contents.removed.contains(&layout.name_of(&path)) {
-                fs.remove(&path)?;
+                left_overs.push(path);
             } else {
                 tracing::warn!(path = %path.display(), "this file is not part of the store and is left alone");
             }
         }
     }
-    Ok(next_file)
+    Ok((next_file, left_overs))
 }
 
 fn load_version(fs: &Arc<dyn Fs>, layout: &Layout, contents: &Contents) -> Result<Version> {

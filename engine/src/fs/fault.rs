@@ -93,6 +93,17 @@ impl FaultFs {
         state.locks.clear();
         state.boot += 1;
     }
+    /// A copy of the files as they are now, without faults and locks.
+    pub fn fork(&self) -> Self {
+        let state = self.0.lock();
+        let copy = |(path, inode): (&PathBuf, &Shared)| {
+            let bytes = inode.lock().bytes.clone();
+            (path.clone(), Arc::new(Mutex::new(Inode { synced: bytes.len(), bytes })))
+        };
+        let live: BTreeMap<PathBuf, Shared> = state.live.iter().map(copy).collect();
+        let (durable, dirs) = (live.clone(), state.dirs.clone());
+        Self(Arc::new(Mutex::new(State { live, durable, dirs, ..State::default() })))
+    }
     /// Changes one byte of a file, as a failing disk would.
     ///
     /// # Panics
@@ -127,7 +138,11 @@ struct FaultFile {
 
 impl FaultFile {
     fn check(&self, state: &State) -> Result<()> {
-        if state.boot == self.boot { Ok(()) } else { Err(io_error(&self.path, io::Error::other("opened before the power cut"))) }
+        if state.boot == self.boot {
+            Ok(())
+        } else {
+            Err(io_error(&self.path, io::Error::other("opened before the power cut")))
+        }
     }
 }
 

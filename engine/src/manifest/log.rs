@@ -21,7 +21,8 @@ const GROWTH_BYTES_MAX: u64 = 1 << 20;
 pub(crate) struct Manifest {
     fs: Arc<dyn Fs>,
     path: PathBuf,
-    file: Box<dyn File>,
+    /// `None` until the file is known to end with a whole edit.
+    file: Option<Box<dyn File>>,
     number: u64,
     bytes: u64,
     bytes_rewritten: u64,
@@ -30,21 +31,23 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// Opens the manifest of the store in `dir`, or starts one.
+    /// Opens the manifest `path`, or starts one.
     ///
     /// # Errors
     /// `Invalid` when the store has another partition width, `Corruption` for damage other than a torn last edit.
-    pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, partition_width_ns: i64) -> Result<Self> {
-        let path = dir.join("MANIFEST");
+    pub(crate) fn open(fs: Arc<dyn Fs>, path: &Path, partition_width_ns: i64) -> Result<Self> {
+        let path = path.to_owned();
         let (number, contents) = match fs.exists(&path)? {
             true => read(&*fs, &path, partition_width_ns)?,
             false => (0, Contents::default()),
         };
-        // Rewriting at open drops a torn edit and keeps later opens short.
-        let bytes = encode_file(partition_width_ns, number, &contents);
-        publish(&*fs, &path, &bytes)?;
-        let (file, len) = (fs.open_append(&path)?, bytes.len() as u64);
-        Ok(Self { fs, path, file, number, bytes: len, bytes_rewritten: len, partition_width_ns, contents })
+        Ok(Self { fs, path, file: None, number, bytes: 0, bytes_rewritten: 0, partition_width_ns, contents })
+    }
+
+    /// Makes the file ready for edits by rewriting it, which drops a torn edit and keeps later opens short. Left until an
+    /// open has found nothing wrong with the store, so that a failed one leaves the evidence alone.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        if self.file.is_none() { self.rewrite() } else { Ok(()) }
     }
 
     /// Number of the newest edit.
@@ -65,11 +68,14 @@ impl Manifest {
     /// # Errors
     /// `Io`: whether the edit happened is then unknown, and nothing may be committed after it.
     pub(crate) fn commit(&mut self, changes: &[Change]) -> Result<u64> {
+        self.settle()?;
         let number = self.number + 1;
         let mut out = Vec::new();
         put_edit(&mut out, number, changes);
-        self.file.append(&out)?;
-        self.file.sync()?;
+        if let Some(file) = &mut self.file {
+            file.append(&out)?;
+            file.sync()?;
+        }
         self.number = number;
         self.bytes += out.len() as u64;
         changes.iter().for_each(|change| self.contents.apply(change, number));
@@ -90,7 +96,7 @@ impl Manifest {
         self.contents.removed.retain(|name| !gone.contains(name));
         let bytes = encode_file(self.partition_width_ns, self.number, &self.contents);
         publish(&*self.fs, &self.path, &bytes)?;
-        self.file = self.fs.open_append(&self.path)?;
+        self.file = Some(self.fs.open_append(&self.path)?);
         self.bytes = bytes.len() as u64;
         self.bytes_rewritten = self.bytes;
         Ok(())
@@ -153,7 +159,9 @@ fn read(fs: &dyn Fs, path: &Path, partition_width_ns: i64) -> Result<(u64, Conte
             Ok((found, payload, end)) => {
                 if number.is_some_and(|number| found != number + 1) {
                     let expected = format!("edit {}", number.unwrap_or(0) + 1);
-                    return Err(Reader::new(&bytes[offset..], path, offset as u64).corrupt(expected, format!("edit {found}")));
+                    return Err(
+                        Reader::new(&bytes[offset..], path, offset as u64).corrupt(expected, format!("edit {found}"))
+                    );
                 }
                 number = Some(found);
                 contents.apply_encoded(found, payload, path, (offset + EDIT_HEADER_LEN) as u64)?;

@@ -25,7 +25,6 @@ mod writer;
 mod zone_map;
 
 pub(crate) use block::{Block, BlockDecoder};
-pub(crate) use footer::SeriesRuns;
 pub(crate) use reader::Segment;
 pub(crate) use writer::SegmentWriter;
 pub(crate) use zone_map::ZoneMap;
@@ -35,7 +34,7 @@ pub(crate) use zone_map::ZoneMap;
 pub(crate) struct SegmentMeta {
     /// File name inside the segment directory.
     pub(crate) file: String,
-    /// Start of the time partition, ns.
+    /// Number of the time partition.
     pub(crate) partition: i64,
     /// Compaction level; 0 is what a flush wrote.
     pub(crate) level: u8,

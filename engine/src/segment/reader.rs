@@ -81,20 +81,6 @@ impl Segment {
         let zone = &self.blocks[index];
         &self.file[zone.offset as usize..zone.offset as usize + zone.len as usize]
     }
-
-    /// Compares the checksum of every block, and decodes it.
-    ///
-    /// # Errors
-    /// `Corruption` with path and offset of the first damaged block.
-    pub(crate) fn verify(&self) -> Result<()> {
-        let mut decoder = super::BlockDecoder::new()?;
-        let mut block = super::Block::default();
-        for index in 0..self.blocks.len() {
-            block.load(&mut decoder, self, index)?;
-            block.load_values(&mut decoder, self)?;
-        }
-        Ok(())
-    }
 }
 
 impl std::fmt::Debug for Segment {

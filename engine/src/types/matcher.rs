@@ -2,8 +2,6 @@
 use regex::Regex;
 
 use crate::error::{Error, Result};
-#[cfg(test)]
-use crate::types::LabelSet;
 
 /// How a [`Matcher`] compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +63,11 @@ impl Matcher {
                     .map_err(|e| Error::Invalid(format!("regular expression for label {:?}: {e}", self.name)))?,
             ),
         };
-        Ok(CompiledMatcher { name: self.name.clone(), negated: matches!(self.op, MatchOp::NotEqual | MatchOp::NotRegex), test })
+        Ok(CompiledMatcher {
+            name: self.name.clone(),
+            negated: matches!(self.op, MatchOp::NotEqual | MatchOp::NotRegex),
+            test,
+        })
     }
 }
 
@@ -77,11 +79,6 @@ impl CompiledMatcher {
             Test::Regex(regex) => regex.is_match(value),
         };
         found != self.negated
-    }
-    /// Whether `labels` satisfies the condition.
-    #[cfg(test)]
-    pub(crate) fn matches_labels(&self, labels: &LabelSet) -> bool {
-        self.matches(labels.get(&self.name).unwrap_or(""))
     }
     /// The finite set of values that decides the condition (they satisfy it, or with [`CompiledMatcher::is_negated`]
     /// all others do), `None` when every value has to be asked.

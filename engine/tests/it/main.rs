@@ -1,1 +1,18 @@
-//! Integration tests: one binary.
+//! The engine as its callers see it, on files in memory that can fail and on real ones.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests stop at the first surprise, and break files by hand"
+)]
+
+mod basics;
+mod catalogue;
+mod concurrency;
+mod crash;
+mod damage;
+mod durability;
+mod feed;
+mod model;
+mod select;
+mod support;

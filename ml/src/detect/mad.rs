@@ -1,11 +1,11 @@
 //! `mad`: distance from the median of the last values, in median absolute deviations.
 //!
-//! Exact sliding median and MAD over the last 48 values (Hampel 1974; Iglewicz and Hoaglin 1993), boundary from [`Tail`].
-//! A spike does not move it; a lasting new level is learnt once it fills half the window, that is after 24 values.
-//! When more than half of the window is one value the MAD is 0 and the 90 % quantile of the distances takes its
-//! place, then their mean; only a wholly constant window has no spread.
+//! Exact sliding median and MAD over the last 48 values (Hampel 1974; Iglewicz and Hoaglin 1993), boundary from
+//! [`Tail`]. A spike does not move it; a lasting new level is learnt once it fills half the window, that is after 24
+//! values. When more than half of the window is one value the MAD is 0 and the 90 % quantile of the distances takes
+//! its place, then their mean; only a wholly constant window has no spread.
 use super::outlook::Outlook;
-use super::state::Reader;
+use super::state::{Put, Reader};
 use super::tail::Tail;
 use super::window::Window;
 use crate::Result;
@@ -16,13 +16,19 @@ pub(super) const WARM_UP: usize = 10;
 const SIGMA_PER_MAD: f64 = 1.4826;
 const SIGMA_PER_Q90: f64 = 1.0 / 1.6449;
 const SIGMA_PER_MEAN: f64 = 1.2533;
-/// The boundary stands further out by this over the square of the number of values while the window fills: a spread estimated from few
-/// values is often too small (Monte Carlo over Gaussian and t3 noise, see the tests).
+/// The boundary stands further out by this over the square of the number of values while the window fills: a spread
+/// estimated from few values is often too small (Monte Carlo over Gaussian and t3 noise, see the tests). In a lull
+/// the spread does not fall below this share of what is usual for the series, over a memory of this many values.
+const LULL_MIN: f64 = 0.1;
+const SCATTER_MEMORY: f64 = 1024.0;
 const FEW: f64 = 100.0;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Mad {
     window: Window,
+    /// Running mean distance from the median, over a longer past than the window.
+    scatter: f64,
+    count: u32,
     tail: Tail,
 }
 
@@ -40,6 +46,7 @@ impl Mad {
         if spread == 0.0 {
             spread = SIGMA_PER_MEAN * self.window.mean_distance(centre);
         }
+        spread = spread.max(SIGMA_PER_MEAN * LULL_MIN * self.scatter);
         Some(Outlook { centre, spread, limit: self.tail.limit() * (1.0 + FEW / (n * n) as f64) })
     }
 
@@ -48,15 +55,23 @@ impl Mad {
         if let Some(z) = z {
             self.tail.learn(z);
         }
+        if self.window.len() > 0 {
+            self.count = self.count.saturating_add(1);
+            let distance = (value - self.window.median()).abs();
+            let scatter = self.scatter + (distance - self.scatter) / f64::from(self.count).min(SCATTER_MEMORY);
+            self.scatter = if scatter.is_finite() { scatter } else { self.scatter };
+        }
         self.window.push(value);
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         self.window.save(out);
+        out.put_f64(self.scatter);
+        out.put_u32(self.count);
         self.tail.save(out);
     }
 
     pub(super) fn load(from: &mut Reader<'_>) -> Result<Self> {
-        Ok(Self { window: Window::load(from)?, tail: Tail::load(from)? })
+        Ok(Self { window: Window::load(from)?, scatter: from.positive()?, count: from.u32()?, tail: Tail::load(from)? })
     }
 }

@@ -2,7 +2,7 @@
 use super::Verdict;
 
 /// Deviations and spreads below this share of the magnitude are rounding, not information.
-const ROUNDING: f64 = 8.0 * f64::EPSILON;
+const ROUNDING: f64 = 4.0 * f64::EPSILON;
 
 /// Expectation for one point, made before the point is seen.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,1 +1,425 @@
 use super::*;
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::f64::consts::TAU;
+
+const SECOND: i64 = 1_000_000_000;
+const HOUR: i64 = 3_600 * SECOND;
+
+fn noise(seed: u64, n: usize) -> Vec<f64> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    (0..n).map(|_| rng.sample(rand_distr::StandardNormal)).collect()
+}
+
+fn times(n: usize, step: i64) -> Vec<i64> {
+    (0..n as i64).map(|i| 1_700_000_000 * SECOND + i * step).collect()
+}
+
+fn run(method: Method, season_ns: Option<i64>, step: i64, values: &[f64]) -> Vec<Verdict> {
+    let mut detector = Detector::new(method, DetectorOptions { season_ns }).unwrap();
+    let mut out = Vec::new();
+    detector.update_many(&times(values.len(), step), values, &mut out);
+    out
+}
+
+fn scores(method: Method, values: &[f64]) -> Vec<Option<f64>> {
+    run(method, None, 15 * SECOND, values).iter().map(|v| v.score).collect()
+}
+
+fn alarms(method: Method, values: &[f64]) -> usize {
+    scores(method, values).iter().flatten().filter(|&&s| s > 1.0).count()
+}
+
+/// A verdict down to the bits.
+fn bits(v: &Verdict) -> [Option<u64>; 4] {
+    [v.score, v.expected, v.lo, v.hi].map(|x| x.map(f64::to_bits))
+}
+
+// ---- names and options
+
+#[test]
+fn method_names_parse_in_any_case_and_unknown_ones_list_the_known() {
+    for method in Method::ALL {
+        assert_eq!(method.name().parse(), Ok(method));
+        assert_eq!(method.name().to_uppercase().parse(), Ok(method));
+    }
+    let message = "spott".parse::<Method>().unwrap_err().to_string();
+    for method in Method::ALL {
+        assert!(message.contains(method.name()), "{message}");
+    }
+}
+
+#[test]
+fn a_season_must_be_above_zero() {
+    for season in [0, -1, i64::MIN] {
+        assert!(Detector::new(Method::Seasonal, DetectorOptions { season_ns: Some(season) }).is_err());
+    }
+}
+
+// ---- degenerate input
+
+#[test]
+fn nan_gets_no_score_and_changes_nothing() {
+    for method in Method::ALL {
+        let values = noise(1, 200);
+        let mut with_gaps = Detector::new(method, DetectorOptions::default()).unwrap();
+        let mut without = with_gaps.clone();
+        for (&ts, &value) in times(200, SECOND).iter().zip(&values) {
+            assert_eq!(with_gaps.update(ts, f64::NAN), Verdict::NONE);
+            assert_eq!(bits(&with_gaps.update(ts, value)), bits(&without.update(ts, value)), "{method}");
+        }
+    }
+}
+
+#[test]
+fn there_is_no_score_before_the_warm_up() {
+    for (method, warm_up) in [(Method::Mad, 10), (Method::Ewma, 10), (Method::Seasonal, 10), (Method::Auto, 12)] {
+        let scores = scores(method, &noise(2, 30));
+        assert!(
+            scores[..warm_up].iter().all(Option::is_none) && scores[warm_up..].iter().all(Option::is_some),
+            "{method} {scores:?}"
+        );
+    }
+}
+
+#[test]
+fn a_given_season_is_scored_from_its_third_cycle_on() {
+    let verdicts = run(Method::Seasonal, Some(24 * HOUR), HOUR, &noise(3, 24 * 4));
+    assert!(verdicts[..48].iter().all(|v| v.score.is_none()));
+    assert!(verdicts[48..].iter().all(|v| v.score.is_some()));
+}
+
+#[test]
+fn a_constant_past_scores_zero_on_it_and_infinity_off_it() {
+    for method in Method::ALL {
+        for level in [0.0, 5.0, -3.5, 0.1 + 0.2, 1e15] {
+            let mut values = vec![level; 60];
+            values.push(level + 1.0);
+            let scores = scores(method, &values);
+            assert!(scores.iter().take(60).flatten().all(|&s| s == 0.0), "{method} {level}");
+            assert_eq!(scores[60], Some(f64::INFINITY), "{method} {level}");
+        }
+    }
+    let mut values = vec![7.0; 80];
+    values.push(6.0);
+    let verdicts = run(Method::Seasonal, Some(24 * HOUR), HOUR, &values);
+    assert_eq!((verdicts[79].score, verdicts[80].score), (Some(0.0), Some(f64::INFINITY)));
+}
+
+#[test]
+fn an_infinite_value_scores_infinity_and_teaches_nothing() {
+    for method in Method::ALL {
+        let mut detector = Detector::new(method, DetectorOptions::default()).unwrap();
+        assert_eq!(detector.update(0, f64::INFINITY).score, None);
+        detector.update_many(&times(50, SECOND), &noise(4, 50), &mut Vec::new());
+        let before = detector.clone();
+        assert_eq!(detector.update(i64::MAX, f64::NEG_INFINITY).score, Some(f64::INFINITY));
+        assert_eq!(detector, before);
+    }
+}
+
+// ---- false alarms
+
+#[test]
+fn noise_of_many_kinds_raises_fewer_than_one_alarm_in_a_thousand() {
+    const N: usize = 4_000;
+    let mut rng = StdRng::seed_from_u64(5);
+    let mut draw = |kind: &str| -> Vec<f64> {
+        let mut level = 0.0;
+        (0..N)
+            .map(|i| {
+                let e: f64 = rng.sample(rand_distr::StandardNormal);
+                match kind {
+                    "gaussian" => 1e3 + e,
+                    "fat tails" => rng.sample(rand_distr::StudentT::new(4.0).unwrap()),
+                    "skewed" => e.exp(),
+                    "counts" => rng.sample(rand_distr::Poisson::new(3.0).unwrap()),
+                    "autocorrelated" => {
+                        level = 0.9 * level + e;
+                        level
+                    }
+                    "random walk" => {
+                        level += e;
+                        level
+                    }
+                    "trend" => 0.1 * i as f64 + e,
+                    _ => 5.0 * (i as f64 * TAU / 240.0).sin() + e,
+                }
+            })
+            .collect()
+    };
+    for kind in ["gaussian", "fat tails", "skewed", "counts", "autocorrelated", "random walk", "trend", "seasonal"] {
+        let series: Vec<Vec<f64>> = (0..10).map(|_| draw(kind)).collect();
+        for method in Method::ALL {
+            let rate = series.iter().map(|values| alarms(method, values)).sum::<usize>() as f64 / (10 * N) as f64;
+            assert!(rate < 1e-3, "{method} on {kind}: {rate}");
+        }
+    }
+}
+
+// ---- detection
+
+#[test]
+fn a_spike_is_caught_and_does_not_blind() {
+    for method in Method::ALL {
+        let mut values = noise(6, 600);
+        values[300] += 12.0;
+        values[330] -= 12.0;
+        let scores = scores(method, &values);
+        assert!(scores[300] > Some(1.0) && scores[330] > Some(1.0), "{method} {:?} {:?}", scores[300], scores[330]);
+    }
+}
+
+#[test]
+fn a_level_shift_is_caught_and_then_learnt() {
+    for method in Method::ALL {
+        let mut values = noise(7, 900);
+        values[400..].iter_mut().for_each(|v| *v += 15.0);
+        let scores = scores(method, &values);
+        assert!(scores[400] > Some(1.0), "{method}");
+        let late = scores[500..].iter().flatten().filter(|&&s| s > 1.0).count();
+        assert!(late <= 2, "{method} {late}");
+    }
+}
+
+#[test]
+fn a_break_in_the_season_is_caught_by_the_seasonal_methods() {
+    // a night without its valley: every value is one the series often has
+    let mut values: Vec<f64> =
+        noise(8, 24 * 21).iter().enumerate().map(|(i, e)| 100.0 + 30.0 * (i as f64 * TAU / 24.0).sin() + e).collect();
+    let valley = 24 * 18 + 18;
+    values[valley] = 130.0;
+    for (method, season) in [
+        (Method::Seasonal, None),
+        (Method::Seasonal, Some(24 * HOUR)),
+        (Method::Auto, None),
+        (Method::Auto, Some(24 * HOUR)),
+    ] {
+        let verdicts = run(method, season, HOUR, &values);
+        assert!(verdicts[valley].score > Some(1.0), "{method} {season:?} {:?}", verdicts[valley]);
+        assert!((verdicts[valley].expected.unwrap() - 70.0).abs() < 5.0);
+    }
+    let blind = run(Method::Mad, None, HOUR, &values)[valley].score;
+    assert!(blind < Some(1.0), "the case is too easy: {blind:?}");
+}
+
+#[test]
+fn irregular_times_do_not_disturb_the_season() {
+    let mut rng = StdRng::seed_from_u64(9);
+    let mut detector = Detector::new(Method::Seasonal, DetectorOptions { season_ns: Some(24 * HOUR) }).unwrap();
+    let mut late = Vec::new();
+    for i in 0..24 * 30 {
+        if rng.random_bool(0.2) {
+            continue;
+        }
+        let ts = i * HOUR + rng.random_range(-HOUR / 4..HOUR / 4);
+        let value =
+            50.0 * (ts as f64 / HOUR as f64 * TAU / 24.0).sin() + rng.sample::<f64, _>(rand_distr::StandardNormal);
+        let verdict = detector.update(ts, value);
+        late.extend(verdict.score.filter(|_| i > 24 * 10));
+    }
+    let alarms = late.iter().filter(|&&s| s > 1.0).count();
+    assert!(late.len() > 350 && alarms <= 2, "{alarms} of {}", late.len());
+}
+
+#[test]
+fn the_edges_are_where_the_score_is_one() {
+    for method in Method::ALL {
+        let mut detector = Detector::new(method, DetectorOptions::default()).unwrap();
+        detector.update_many(&times(300, SECOND), &noise(10, 300), &mut Vec::new());
+        let ts = 1_800_000_000 * SECOND;
+        let verdict = detector.clone().update(ts, 0.0);
+        for edge in [verdict.lo.unwrap(), verdict.hi.unwrap()] {
+            let score = detector.clone().update(ts, edge).score.unwrap();
+            assert!((score - 1.0).abs() < 1e-9, "{method} {score}");
+        }
+    }
+}
+
+// ---- counters
+
+/// Requests a second about 100, added up; starts again from 0 at `reset`.
+fn counter(n: usize, reset: usize) -> Vec<f64> {
+    let mut total = 5e6;
+    noise(11, n)
+        .iter()
+        .enumerate()
+        .map(|(i, e)| {
+            total = if i == reset { 40.0 } else { total + 1_500.0 + 30.0 * e };
+            total
+        })
+        .collect()
+}
+
+#[test]
+fn a_counter_reset_is_no_anomaly() {
+    let values = counter(400, 250);
+    let scores = scores(Method::Auto, &values);
+    assert!(scores.iter().flatten().all(|&s| s <= 1.0), "{scores:?}");
+    assert_eq!(scores[250], Some(0.0));
+    assert!(alarms(Method::Mad, &values) > 0, "the case is too easy");
+}
+
+#[test]
+fn a_jump_in_the_rate_of_a_counter_is_an_anomaly_in_its_own_unit() {
+    let mut values = counter(400, usize::MAX);
+    values[300..].iter_mut().for_each(|v| *v += 3_000.0);
+    let verdict = run(Method::Auto, None, 15 * SECOND, &values)[300];
+    assert!(verdict.score > Some(1.0));
+    assert!((verdict.expected.unwrap() - (values[299] + 1_500.0)).abs() < 100.0, "{verdict:?}");
+    assert!(verdict.lo < verdict.expected && verdict.hi < Some(values[300]));
+}
+
+#[test]
+fn a_rising_gauge_that_falls_is_taken_for_a_gauge_from_then_on() {
+    let values: Vec<f64> =
+        (0..300).map(|i| 100.0 + if i < 50 { f64::from(i) } else { 50.0 - f64::from(i % 7) }).collect();
+    let verdicts = run(Method::Auto, None, SECOND, &values);
+    assert!(verdicts[150..].iter().all(|v| v.score <= Some(1.0)));
+}
+
+// ---- state
+
+#[test]
+fn streaming_state_is_below_512_bytes() {
+    assert!(size_of::<Mad>() < 512 && size_of::<Ewma>() < 128, "{} {}", size_of::<Mad>(), size_of::<Ewma>());
+    for (method, limit) in [(Method::Mad, 512), (Method::Ewma, 512), (Method::Seasonal, 8_192), (Method::Auto, 8_192)] {
+        let mut detector = Detector::new(method, DetectorOptions::default()).unwrap();
+        let values: Vec<f64> =
+            noise(12, 20_000).iter().enumerate().map(|(i, e)| e + 5.0 * (i as f64 * TAU / 5_760.0).sin()).collect();
+        let mut largest = 0;
+        for (&ts, &value) in times(values.len(), 15 * SECOND).iter().zip(&values) {
+            detector.update(ts, value);
+            if ts % 97 == 0 {
+                let mut bytes = Vec::new();
+                detector.save(&mut bytes);
+                largest = largest.max(bytes.len());
+            }
+        }
+        assert!(largest < limit, "{method} {largest}");
+    }
+}
+
+#[test]
+fn another_version_is_refused_by_name() {
+    let mut bytes = Vec::new();
+    Detector::new(Method::Ewma, DetectorOptions::default()).unwrap().save(&mut bytes);
+    bytes[0] = 200;
+    assert!(Detector::load(&bytes).unwrap_err().to_string().contains("version 200"));
+}
+
+/// Series with spikes, repeats, gaps, resets, extremes and clocks that step back.
+fn rows() -> impl Strategy<Value = Vec<(i64, f64)>> {
+    let value = prop_oneof![
+        8 => -100.0..100.0f64,
+        4 => (0..4i32).prop_map(f64::from),
+        1 => any::<f64>(),
+        1 => Just(f64::NAN),
+    ];
+    let step = prop_oneof![12 => 1..20 * SECOND, 1 => Just(0), 1 => -SECOND..HOUR, 1 => any::<i64>()];
+    let gauge = prop::collection::vec((step, value), 0..300).prop_map(|rows| {
+        let mut ts = 0i64;
+        rows.into_iter()
+            .map(|(step, value)| {
+                ts = ts.wrapping_add(step);
+                (ts, value)
+            })
+            .collect::<Vec<_>>()
+    });
+    let counter = prop::collection::vec(prop_oneof![20 => 0.0..50.0f64, 1 => Just(-1.0)], 0..300).prop_map(|steps| {
+        let mut total = 0.0;
+        steps
+            .into_iter()
+            .enumerate()
+            .map(|(i, step)| {
+                total = if step < 0.0 { 0.0 } else { total + step };
+                (i as i64 * SECOND, total)
+            })
+            .collect::<Vec<_>>()
+    });
+    let seasonal = (prop::collection::vec(-1.0..1.0f64, 200..300), 5usize..20).prop_map(|(noise, period)| {
+        noise
+            .iter()
+            .enumerate()
+            .map(|(i, e)| (i as i64 * SECOND, e + if i % period == 0 { 10.0 } else { 0.0 }))
+            .collect::<Vec<_>>()
+    });
+    prop_oneof![3 => gauge, 1 => counter, 1 => seasonal]
+}
+
+fn method() -> impl Strategy<Value = Method> {
+    prop::sample::select(Method::ALL.to_vec())
+}
+
+fn season() -> impl Strategy<Value = Option<i64>> {
+    prop_oneof![3 => Just(None), 1 => (1..100 * SECOND).prop_map(Some), 1 => Just(Some(i64::MAX))]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn scores_are_never_negative_nor_nan(rows in rows(), method in method(), season_ns in season()) {
+        let mut detector = Detector::new(method, DetectorOptions { season_ns }).unwrap();
+        for (ts, value) in rows {
+            let verdict = detector.update(ts, value);
+            prop_assert!(verdict.score.is_none_or(|s| s >= 0.0), "{verdict:?}");
+            prop_assert!(!value.is_nan() || verdict == Verdict::NONE);
+        }
+    }
+
+    /// Saving and loading at any row changes no bit, and a prefix is scored as if nothing followed.
+    #[test]
+    fn state_survives_saving_at_any_row_and_prefixes_are_causal(
+        rows in rows(), method in method(), season_ns in season(), cut in 0.0..1.0f64,
+    ) {
+        let fresh = Detector::new(method, DetectorOptions { season_ns }).unwrap();
+        let (ts, values): (Vec<i64>, Vec<f64>) = rows.into_iter().unzip();
+        let cut = (cut * ts.len() as f64) as usize;
+        let (mut whole, mut first) = (Vec::new(), Vec::new());
+        fresh.clone().update_many(&ts, &values, &mut whole);
+        let mut detector = fresh.clone();
+        detector.update_many(&ts[..cut], &values[..cut], &mut first);
+        let mut bytes = Vec::new();
+        detector.save(&mut bytes);
+        let mut loaded = Detector::load(&bytes).unwrap();
+        let mut again = Vec::new();
+        loaded.save(&mut again);
+        prop_assert_eq!(&bytes, &again);
+        loaded.update_many(&ts[cut..], &values[cut..], &mut first);
+        prop_assert_eq!(whole.iter().map(bits).collect::<Vec<_>>(), first.iter().map(bits).collect::<Vec<_>>());
+        let mut fresh = fresh;
+        let one_by_one: Vec<_> = ts.iter().zip(&values).map(|(&t, &v)| bits(&fresh.update(t, v))).collect();
+        prop_assert_eq!(whole.iter().map(bits).collect::<Vec<_>>(), one_by_one);
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_refused_or_work(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        if let Ok(mut detector) = Detector::load(&bytes) {
+            detector.update_many(&times(50, SECOND), &noise(13, 50), &mut Vec::new());
+        }
+    }
+
+    #[test]
+    fn damaged_state_is_refused_or_works(
+        rows in rows(), method in method(), season_ns in season(),
+        at in any::<prop::sample::Index>(), byte in any::<u8>(), keep in 0.0..1.2f64,
+    ) {
+        let mut detector = Detector::new(method, DetectorOptions { season_ns }).unwrap();
+        for &(ts, value) in &rows {
+            detector.update(ts, value);
+        }
+        let mut bytes = Vec::new();
+        detector.save(&mut bytes);
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        bytes.truncate((keep * bytes.len() as f64) as usize);
+        if let Ok(mut loaded) = Detector::load(&bytes) {
+            for &(ts, value) in &rows {
+                let verdict = loaded.update(ts, value);
+                prop_assert!(verdict.score.is_none_or(|s| s >= 0.0));
+            }
+        }
+    }
+}

@@ -9,7 +9,8 @@ use super::topology::{ServiceId, Topology};
 pub enum FaultKind {
     /// Something else on the machine burns the CPU. Magnitude: the part of the cores it takes, 0 to 1.
     CpuHog,
-    /// Every request waits (a lock, a disk, a remote system) before its own work. Magnitude: seconds.
+    /// Every request waits (a lock, a disk, a remote system) before its own work, for a lognormal time.
+    /// Magnitude: its median in seconds.
     Latency,
     /// Requests fail. Magnitude: their part, 0 to 1.
     Errors,
@@ -65,10 +66,10 @@ impl Fault {
         match kind {
             FaultKind::CpuHog => between(0.6, 0.75),
             // Large against the service's own work, small against the time-outs of its callers.
-            FaultKind::Latency => (topology.service(service).work_median_s * between(8.0, 12.0)).clamp(0.08, 0.4),
-            FaultKind::Errors => between(0.25, 0.4),
-            FaultKind::MemoryLeak => between(0.06, 0.09),
-            FaultKind::TrafficSpike => between(3.0, 5.0),
+            FaultKind::Latency => (topology.service(service).work_median_s * between(7.0, 10.0)).clamp(0.08, 0.3),
+            FaultKind::Errors => between(0.3, 0.45),
+            FaultKind::MemoryLeak => between(0.15, 0.2),
+            FaultKind::TrafficSpike => between(4.0, 6.0),
         }
     }
 
@@ -92,7 +93,7 @@ impl Fault {
     pub fn truth(&self, topology: &Topology) -> Truth {
         let metric = match self.kind {
             FaultKind::CpuHog => "cpu_usage_ratio",
-            FaultKind::Latency => "service_latency_p99_seconds",
+            FaultKind::Latency => "service_self_latency_p99_seconds",
             FaultKind::Errors => "request_errors_ratio",
             FaultKind::MemoryLeak => "memory_working_set_bytes",
             FaultKind::TrafficSpike => "http_requests_total",

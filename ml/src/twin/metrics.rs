@@ -58,8 +58,9 @@ const CODES: [&str; 5] = ["200", "500", "502", "503", "504"];
 /// Upper edges of the histogram's buckets in seconds; +Inf follows.
 const EDGES_S: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const EDGE_LABELS: [&str; 12] = ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf"];
-const GAUGES: [&str; 6] = [
+const GAUGES: [&str; 7] = [
     "service_latency_p99_seconds",
+    "service_self_latency_p99_seconds",
     "requests_in_flight",
     "queue_depth",
     "cpu_usage_ratio",
@@ -75,7 +76,7 @@ const ERRORS_SCRAPES: usize = 20;
 const CPU_IDLE: f64 = 0.02;
 const CPU_NOISE: f64 = 0.003;
 /// Garbage collects to this part of the idle working set, about every `GARBAGE_PERIOD_S`, before it is freed.
-const GARBAGE_MAX: f64 = 0.04;
+const GARBAGE_MAX: f64 = 0.015;
 const GARBAGE_PERIOD_S: f64 = 150.0;
 const MEMORY_NOISE: f64 = 0.001;
 /// Memory held by a request in the system.
@@ -92,6 +93,8 @@ pub(crate) struct Meter {
     buckets: [u64; EDGE_LABELS.len()],
     duration_sum_s: f64,
     durations_s: Vec<f64>,
+    /// Durations without the time spent waiting for calls.
+    self_durations_s: Vec<f64>,
     cpu_s: f64,
     garbage: f64,
     leaked: f64,
@@ -122,6 +125,7 @@ impl Meter {
             buckets: [0; EDGE_LABELS.len()],
             duration_sum_s: 0.0,
             durations_s: Vec::new(),
+            self_durations_s: Vec::new(),
             cpu_s: 0.0,
             garbage: 0.0,
             leaked: 0.0,
@@ -130,12 +134,18 @@ impl Meter {
         }
     }
 
+    /// A request's own work begins.
     pub(crate) fn work(&mut self, cpu_s: f64) {
         self.cpu_s += cpu_s;
         self.garbage += self.garbage_per_request;
         if self.garbage > GARBAGE_MAX * self.memory_idle {
             self.garbage = 0.0;
         }
+    }
+
+    /// A request's own work is done, so long after it arrived.
+    pub(crate) fn worked(&mut self, duration_s: f64) {
+        self.self_durations_s.push(duration_s);
     }
 
     pub(crate) fn answer(&mut self, code: Code, duration_s: f64) {
@@ -168,6 +178,7 @@ impl Meter {
             sample.value = value;
         }
         self.durations_s.clear();
+        self.self_durations_s.clear();
         self.cpu_s = 0.0;
         self.areas = reading.areas;
     }
@@ -183,6 +194,7 @@ impl Meter {
         let mean = |now: u128, before: u128| (now - before) as f64 / 1e9 / reading.interval_s;
         [
             quantile(&mut self.durations_s, 0.99),
+            quantile(&mut self.self_durations_s, 0.99),
             mean(reading.areas.0, self.areas.0),
             mean(reading.areas.1, self.areas.1),
             cpu.clamp(0.0, 1.0),

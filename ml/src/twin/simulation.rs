@@ -3,7 +3,7 @@ use std::ops::Range;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use rand_distr::{Distribution, LogNormal};
+use rand_distr::{Distribution, LogNormal, StandardNormal};
 
 use super::event::{Event, EventQueue, RequestId};
 use super::fault::{Fault, FaultKind, Truth};
@@ -21,6 +21,9 @@ const REJECT_NS: u64 = 1_000_000;
 const EXTRA_DEPTH: f64 = 0.3;
 /// How much of a hog's cores the requests would have used.
 const HOG_CONTENTION: f64 = 0.6;
+
+/// Sigma of the logarithm of the wait that a latency fault adds.
+const WAIT_SIGMA: f64 = 0.6;
 
 /// Sums over all instances of a service since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -214,7 +217,7 @@ impl Simulation {
                 self.receive(Request::new(self.topology.entry(), self.now));
             }
             Event::Extra(number) => self.extra(number),
-            Event::Worked(id) => self.advance(id.slot),
+            Event::Worked(id) => self.worked(id.slot),
             Event::Rejected(id) => self.answer(id.slot),
             Event::Timeout(id) => self.give_up(id),
             Event::FaultStart(number) => {
@@ -268,9 +271,19 @@ impl Simulation {
             request.code = Code::Failed;
         }
         self.meters[request.node as usize].work(work_s * station.cpu_share);
-        let busy_s = work_s / (1.0 - HOG_CONTENTION * effects.hog) + effects.wait_s;
+        let mut busy_s = work_s / (1.0 - HOG_CONTENTION * effects.hog);
+        if effects.wait_s > 0.0 {
+            let z: f64 = StandardNormal.sample(&mut self.work_rng);
+            busy_s += effects.wait_s * (WAIT_SIGMA * z).exp();
+        }
         let id = self.requests.id(slot);
         self.events.plan(self.now + nanos(busy_s), Event::Worked(id));
+    }
+
+    fn worked(&mut self, slot: u32) {
+        let request = self.requests.get_mut(slot);
+        self.meters[request.node as usize].worked(seconds(self.now - request.arrived));
+        self.advance(slot);
     }
 
     /// Own work or a stage of calls is done: makes the calls of the next stage, or ends the request.

@@ -256,6 +256,10 @@ impl Operator for Buckets {
     }
 
     fn backfill(&mut self, work: &mut Work, snapshot: &Snapshot, emitter: &mut Emitter) -> Result<()> {
+        self.windows.clear();
+        self.dirty = RangeSet::default();
+        self.pending.clear();
+        self.newest_ts = i64::MIN;
         let (state, select) = work.plan_on(snapshot)?;
         let from = Stored { snapshot, state: &state, select: &select };
         // Windows are kept in a second pass over the newest buckets: only the first one tells which those are.

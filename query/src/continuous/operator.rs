@@ -10,7 +10,6 @@ use super::source::{Rows, Source};
 use super::{ContinuousLimits, Sessions};
 use crate::error::{Error, Result};
 use crate::limits::QueryLimits;
-use crate::planner;
 
 /// Everything an operator works with besides its own state.
 pub(super) struct Work {
@@ -35,7 +34,7 @@ impl Work {
     }
 }
 
-/// Plans `sql` on `snapshot`. Call it off the async threads.
+/// Plans `sql` on `snapshot`. Call it off the async threads, where the stack is large.
 ///
 /// # Errors
 /// As [`plan::analyse`].
@@ -46,12 +45,9 @@ pub(super) fn plan_select(
     sql: &str,
     snapshot: &Snapshot,
 ) -> Result<(SessionState, Select)> {
-    let (sessions, limits, sql, snapshot, inner) = (sessions.clone(), limits.clone(), sql.to_owned(), snapshot.clone(), runtime.clone());
-    runtime.block_on(planner::on_large_stack(move || {
-        let state = sessions(&snapshot);
-        let select = inner.block_on(plan::analyse(&snapshot, &state, &sql, &limits))?;
-        Ok((state, select))
-    }))
+    let state = sessions(snapshot);
+    let select = runtime.block_on(plan::analyse(snapshot, &state, sql, limits))?;
+    Ok((state, select))
 }
 
 /// Rows of the feed, each with whether it is in order.

@@ -68,7 +68,7 @@ pub(super) async fn analyse(snapshot: &Snapshot, state: &SessionState, sql: &str
     let plan = planner::plan(state, sql, limits).await?;
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(Error::from_datafusion)?;
     let LogicalPlan::Projection(Projection { expr, input, .. }) = plan else { return Err(refused_node(&plan)) };
-    let columns = expr.into_iter().map(|e| (e.schema_name().to_string(), e.unalias())).collect();
+    let columns = expr.into_iter().map(named).collect();
     match input.as_ref() {
         LogicalPlan::Aggregate(aggregate) => buckets(snapshot, aggregate.clone(), columns),
         LogicalPlan::Window(window) => scores(snapshot, window.clone(), columns),
@@ -78,6 +78,12 @@ pub(super) async fn analyse(snapshot: &Snapshot, state: &SessionState, sql: &str
         }
         other => Err(refused_node(other)),
     }
+}
+
+/// An item of the select list with its column name.
+fn named(item: Expr) -> (String, Expr) {
+    let name = item.schema_name().to_string();
+    (name, item.unalias())
 }
 
 fn buckets(snapshot: &Snapshot, aggregate: Aggregate, columns: Vec<(String, Expr)>) -> Result<Select> {

@@ -77,6 +77,11 @@ impl Windows {
         Ok(())
     }
 
+    /// Forgets everything in memory; what is stored is the caller's to delete.
+    pub(super) fn clear(&mut self) {
+        self.open.clear();
+        self.groups = 0;
+    }
     /// Groups with a state, over all buckets.
     pub(super) fn groups(&self) -> usize {
         self.groups

@@ -69,6 +69,19 @@ fn external(error: foretell_ml::Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
+/// A fresh detector from the physical constants of a call.
+pub(crate) fn detector(function: &str, method: &Arc<dyn PhysicalExpr>, season: &Arc<dyn PhysicalExpr>) -> Result<Detector> {
+    let method = constant::value(method, function, "method")?;
+    let season = constant::value(season, function, "season")?;
+    let (method, options) = options(function, Some(&method), Some(&season))?;
+    Detector::new(method, options).map_err(external)
+}
+
+/// The column that `anomaly` (`whole`) or `anomaly_score` answers. A NULL value is a NaN in `values`.
+pub(crate) fn answers(is_whole: bool, values: &[f64], verdicts: &[Verdict]) -> Result<ArrayRef> {
+    if is_whole { whole(values, verdicts) } else { Ok(Arc::new(verdicts.iter().map(|v| v.score).collect::<Float64Array>())) }
+}
+
 /// Says at planning time what is wrong with constant arguments.
 pub(crate) fn check(function: &str, args: &[Expr]) -> Result<()> {
     let literal = |i: usize| constant::literal(args.get(i));
@@ -110,10 +123,7 @@ impl WindowUDFImpl for Anomaly {
         let [_, method, season, _] = args.input_exprs() else {
             return Err(Error::invalid(format!("{} needs OVER (… ORDER BY ts)", self.name)).into());
         };
-        let method = constant::value(method, self.name, "method")?;
-        let season = constant::value(season, self.name, "season")?;
-        let (method, options) = options(self.name, Some(&method), Some(&season))?;
-        let detector = Detector::new(method, options).map_err(external)?;
+        let detector = detector(self.name, method, season)?;
         Ok(Box::new(Evaluator { detector, whole: self.whole, ready: VecDeque::new() }))
     }
 
@@ -153,7 +163,7 @@ impl Evaluator {
         let values: Vec<f64> = (from..values.len()).map(|i| if values.is_valid(i) { values.value(i) } else { f64::NAN }).collect();
         let mut verdicts = Vec::with_capacity(values.len());
         self.detector.update_many(&times.values()[from..], &values, &mut verdicts);
-        Ok(if self.whole { whole(&values, &verdicts)? } else { Arc::new(verdicts.iter().map(|v| v.score).collect::<Float64Array>()) })
+        answers(self.whole, &values, &verdicts)
     }
 }
 

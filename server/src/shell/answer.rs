@@ -8,24 +8,24 @@ use serde_json::Value;
 
 /// A column of an answer.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Column {
-    pub(super) name: String,
+pub(crate) struct Column {
+    pub(crate) name: String,
     #[serde(rename = "type")]
-    pub(super) sql_type: String,
+    pub(crate) sql_type: String,
 }
 
 /// An answer, maybe without all of its rows.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
-    pub(super) columns: Vec<Column>,
-    pub(super) rows: Vec<Vec<Value>>,
+pub(crate) struct Answer {
+    pub(crate) columns: Vec<Column>,
+    pub(crate) rows: Vec<Vec<Value>>,
     /// Rows of the answer, shown or not.
-    pub(super) rows_total: u64,
-    pub(super) elapsed_ms: Option<f64>,
+    pub(crate) rows_total: u64,
+    pub(crate) elapsed_ms: Option<f64>,
 }
 
 /// Reads an answer, keeping `rows_max` rows.
-pub(super) fn read(reader: impl Read, rows_max: usize) -> Result<Answer, String> {
+pub(crate) fn read(reader: impl Read, rows_max: usize) -> Result<Answer, String> {
     let mut json = serde_json::Deserializer::from_reader(std::io::BufReader::new(reader));
     let answer = AnswerSeed { rows_max }.deserialize(&mut json).map_err(|error| error.to_string())?;
     json.end().map_err(|error| error.to_string())?;

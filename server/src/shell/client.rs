@@ -15,7 +15,7 @@ const COPY_BYTES: usize = 64 << 10;
 
 /// Why a statement gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     #[error(
         "cannot reach the server: {0}; is it running? `foretell serve --data-dir DIR` starts one, --url names another"
     )]
@@ -40,20 +40,20 @@ struct ErrorBody {
 }
 
 /// One server.
-pub(super) struct Client {
+pub(crate) struct Client {
     agent: Agent,
     base: String,
     timeout: Option<String>,
 }
 
 impl Client {
-    pub(super) fn new(url: &str, timeout: Option<String>) -> Self {
+    pub(crate) fn new(url: &str, timeout: Option<String>) -> Self {
         let config =
             Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(5))).build();
         Self { agent: config.new_agent(), base: url.trim_end_matches('/').to_owned(), timeout }
     }
 
-    pub(super) fn base(&self) -> &str {
+    pub(crate) fn base(&self) -> &str {
         &self.base
     }
 
@@ -67,13 +67,13 @@ impl Client {
     }
 
     /// The answer with at most `rows_max` of its rows.
-    pub(super) fn rows(&self, sql: &str, rows_max: usize) -> Result<Answer, Failure> {
+    pub(crate) fn rows(&self, sql: &str, rows_max: usize) -> Result<Answer, Failure> {
         let body = self.run(sql, "json")?.into_body().into_with_config().limit(u64::MAX).reader();
         answer::read(body, rows_max).map_err(Failure::Broken)
     }
 
     /// Copies the answer as it comes.
-    pub(super) fn copy(&self, sql: &str, format: &str, out: &mut impl Write) -> Result<io::Result<()>, Failure> {
+    pub(crate) fn copy(&self, sql: &str, format: &str, out: &mut impl Write) -> Result<io::Result<()>, Failure> {
         let mut body = self.run(sql, format)?.into_body().into_with_config().limit(u64::MAX).reader();
         let mut chunk = vec![0; COPY_BYTES];
         loop {
@@ -89,7 +89,7 @@ impl Client {
     }
 
     /// Names of tables and functions; none when the server does not answer.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         #[derive(Deserialize)]
         struct Names {
             names: Vec<String>,

@@ -7,10 +7,10 @@
 //! | `answer` | reading a JSON answer without keeping rows that will not be shown |
 //! | `render` | tables |
 //! | `interactive` | line editing, history, completion, backslash commands |
-mod answer;
-mod client;
+pub(crate) mod answer;
+pub(crate) mod client;
 mod interactive;
-mod render;
+pub(crate) mod render;
 mod statement;
 
 use std::io::{IsTerminal as _, Read as _, Write as _};

@@ -8,7 +8,7 @@ use super::answer::Answer;
 const CELL_CHARS_MAX: usize = 200;
 
 /// The answer as a table, with a line below that says how much of it this is.
-pub(super) fn table(answer: &Answer) -> String {
+pub(crate) fn table(answer: &Answer) -> String {
     if answer.columns.is_empty() {
         return "done".to_owned();
     }

@@ -1,0 +1,105 @@
+//! A store in memory, and short ways to ask it.
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foretell_engine::clock::ManualClock;
+use foretell_engine::fs::{FaultFs, Fs};
+use foretell_engine::{
+    Engine, EngineConfig, LabelSet, Lsn, Result, ScanBatch, Selector, SeriesId, Snapshot, TimeRange, WriteBatch,
+};
+
+pub(crate) const HOUR: i64 = 3_600_000_000_000;
+
+/// Everything a snapshot holds: (series, time) -> bits of the value.
+pub(crate) type Rows = BTreeMap<(SeriesId, i64), u64>;
+
+pub(crate) struct Store {
+    pub(crate) fs: FaultFs,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) config: EngineConfig,
+}
+
+impl Store {
+    /// Small limits, so that little data reaches every path; no background threads.
+    pub(crate) fn new() -> Self {
+        let mut config = EngineConfig::new("/store");
+        config.background = false;
+        config.partition_width = Duration::from_secs(3600);
+        config.memtable_run_rows = 40;
+        config.group_commit_window = Duration::ZERO;
+        Self { fs: FaultFs::new(), clock: Arc::new(ManualClock::new(0)), config }
+    }
+    pub(crate) fn try_open(&self) -> Result<Engine> {
+        let (fs, clock) = (self.fs.clone(), Arc::clone(&self.clock));
+        Engine::open_with(self.config.clone(), Arc::new(fs), clock)
+    }
+    pub(crate) fn open(&self) -> Engine {
+        self.try_open().unwrap()
+    }
+    /// Paths of the log files, oldest first.
+    pub(crate) fn wal(&self) -> Vec<std::path::PathBuf> {
+        let dir = Path::new("/store/wal");
+        self.fs.list(dir).unwrap().into_iter().map(|name| dir.join(name)).collect()
+    }
+}
+
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> LabelSet {
+    LabelSet::from_pairs(pairs.iter().copied()).unwrap()
+}
+
+/// The `n`-th test series.
+pub(crate) fn series(engine: &Engine, n: u32) -> SeriesId {
+    let number = n.to_string();
+    let name = format!("m{}", n % 3);
+    engine.resolve(&labels(&[("__name__", &name), ("n", &number), ("job", "test")])).unwrap()
+}
+
+pub(crate) fn batch(rows: &[(SeriesId, i64, f64)]) -> WriteBatch {
+    let mut batch = WriteBatch::default();
+    rows.iter().for_each(|&(id, ts, value)| batch.push(id, ts, value));
+    batch
+}
+
+pub(crate) fn write(engine: &Engine, rows: &[(SeriesId, i64, f64)]) -> Lsn {
+    engine.write(batch(rows)).unwrap().wait().unwrap()
+}
+
+pub(crate) fn put(key: &str, value: &str) -> (Vec<u8>, Option<Vec<u8>>) {
+    (key.into(), Some(value.into()))
+}
+
+pub(crate) fn all() -> Selector {
+    Selector { metric: None, matchers: Vec::new(), range: TimeRange::ALL }
+}
+
+/// Rows of `ids` in `range`.
+pub(crate) fn scan(snapshot: &Snapshot, ids: &[SeriesId], range: TimeRange) -> Result<Rows> {
+    let mut scan = snapshot.scan(ids, range, true, 17)?;
+    let (mut rows, mut batch) = (Rows::new(), ScanBatch::default());
+    while scan.next_batch(&mut batch)? {
+        let mut at = 0;
+        for &(index, n) in &batch.runs {
+            for row in at..at + n as usize {
+                let key = (ids[index as usize], batch.ts[row]);
+                assert!(rows.last_key_value().is_none_or(|(last, _)| *last < key), "rows in order, each once");
+                rows.insert(key, batch.values[row].to_bits());
+            }
+            at += n as usize;
+        }
+        assert_eq!(at, batch.ts.len());
+    }
+    Ok(rows)
+}
+
+/// Every row a selector can find.
+pub(crate) fn rows(snapshot: &Snapshot) -> Rows {
+    let ids: Vec<SeriesId> = snapshot.select(&all()).unwrap().iter().map(|series| series.id).collect();
+    scan(snapshot, &ids, TimeRange::ALL).unwrap()
+}
+
+/// Every series as text, by id.
+pub(crate) fn names(snapshot: &Snapshot) -> Vec<(SeriesId, String)> {
+    snapshot.select(&all()).unwrap().into_iter().map(|series| (series.id, format!("{:?}", series.labels))).collect()
+}

@@ -1,0 +1,93 @@
+//! The seasons of a series and the series without them.
+use crate::season;
+use augurs::mstl::stlrs;
+
+/// Season lengths in steps, ascending, at most two.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Seasons {
+    periods: Vec<usize>,
+}
+
+impl Seasons {
+    /// The given season and a longer one if the data show it, or what the data show.
+    pub(super) fn find(values: &[f64], given: Option<usize>) -> Self {
+        let n = values.len();
+        let whole = |found: Option<(f64, f64)>| found.map(|(period, _)| period.round() as usize).filter(|&p| p >= 2);
+        let first = match given {
+            Some(period) => Some(period).filter(|&p| p >= 2 && 2 * p <= n),
+            None => whole(season::strongest(values)),
+        };
+        let Some(first) = first else { return Self::default() };
+        let mut periods = vec![first];
+        if let Some(second) =
+            whole(season::strongest(&without_pattern(values, first))).filter(|&p| p != first && 3 * p <= n)
+        {
+            periods.push(second);
+        }
+        periods.sort_unstable();
+        Self { periods }
+    }
+
+    /// Those that have been seen twice in `n` values.
+    pub(super) fn within(&self, n: usize) -> &[usize] {
+        let count = self.periods.iter().take_while(|&&p| 2 * p <= n).count();
+        &self.periods[..count]
+    }
+
+    /// The longest one seen in full, 1 if none.
+    pub(super) fn longest_in(&self, n: usize) -> usize {
+        self.within(n).last().copied().unwrap_or(1)
+    }
+}
+
+/// Values minus the mean of their place in the season.
+fn without_pattern(values: &[f64], period: usize) -> Vec<f64> {
+    let mut sums = vec![(0.0, 0.0); period];
+    for (i, v) in values.iter().enumerate() {
+        let cell = &mut sums[i % period];
+        cell.0 += v;
+        cell.1 += 1.0;
+    }
+    values.iter().enumerate().map(|(i, v)| v - sums[i % period].0 / sums[i % period].1).collect()
+}
+
+/// A series without its seasons (MSTL, Bandara, Hyndman and Bergmeir 2021), and how to put them back.
+#[derive(Clone, Debug)]
+pub(super) struct Adjusted {
+    pub(super) values: Vec<f64>,
+    /// The last cycle of each season.
+    cycles: Vec<Vec<f64>>,
+}
+
+/// Decomposition looks at this many newest values.
+const VALUES_MAX: usize = 8_192;
+
+impl Adjusted {
+    pub(super) fn new(values: &[f64], seasons: &Seasons) -> Self {
+        let recent = &values[values.len().saturating_sub(VALUES_MAX)..];
+        let periods = seasons.within(recent.len());
+        if periods.is_empty() {
+            return Self { values: recent.to_vec(), cycles: Vec::new() };
+        }
+        match stlrs::Mstl::params().fit(recent, periods) {
+            Ok(parts) if parts.seasonal().iter().flatten().all(|v: &f64| v.is_finite()) => {
+                let mut rest = recent.to_vec();
+                let mut cycles = Vec::new();
+                for (season, &period) in parts.seasonal().iter().zip(periods) {
+                    rest.iter_mut().zip(season).for_each(|(v, s)| *v -= s);
+                    cycles.push(season[season.len() - period..].to_vec());
+                }
+                Self { values: rest, cycles }
+            }
+            _ => Self { values: recent.to_vec(), cycles: Vec::new() },
+        }
+    }
+
+    /// Adds the seasons to values that follow the last one.
+    pub(super) fn reseason(&self, mut next: Vec<f64>) -> Vec<f64> {
+        for cycle in &self.cycles {
+            next.iter_mut().zip(cycle.iter().cycle()).for_each(|(v, s)| *v += s);
+        }
+        next
+    }
+}

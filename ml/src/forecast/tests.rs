@@ -1,0 +1,176 @@
+use super::*;
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::f64::consts::TAU;
+
+const HOUR: i64 = 3_600_000_000_000;
+
+fn noise(seed: u64, n: usize) -> Vec<f64> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    (0..n).map(|_| rng.sample(rand_distr::StandardNormal)).collect()
+}
+
+fn times(n: usize) -> Vec<i64> {
+    (0..n as i64).map(|i| i * HOUR).collect()
+}
+
+fn ahead(values: &[f64], steps: usize, options: &ForecastOptions) -> Vec<ForecastPoint> {
+    forecast(&times(values.len()), values, Horizon::Steps(steps), options).unwrap().unwrap()
+}
+
+fn with(method: &str) -> ForecastOptions {
+    ForecastOptions { method: Some(method.into()), ..Default::default() }
+}
+
+const METHODS: [&str; 7] = ["auto", "naive", "seasonal_naive", "drift", "theta", "ets", "regression"];
+
+#[test]
+fn unknown_methods_list_the_known_ones() {
+    let message = forecast(&[], &[], Horizon::Steps(1), &with("prophet")).unwrap_err().to_string();
+    assert!(METHODS.iter().all(|method| message.contains(method)), "{message}");
+    assert!(forecast(&times(9), &noise(1, 9), Horizon::Steps(1), &with("ETS")).is_ok());
+}
+
+#[test]
+fn impossible_options_are_refused() {
+    let (ts, values) = (times(50), noise(1, 50));
+    for level in [0.0, 1.0, -1.0, f64::NAN, 95.0] {
+        assert!(
+            forecast(&ts, &values, Horizon::Steps(1), &ForecastOptions { level: Some(level), ..Default::default() })
+                .is_err()
+        );
+    }
+    for horizon in
+        [Horizon::Steps(0), Horizon::Steps(11_001), Horizon::Nanos(0), Horizon::Nanos(-5), Horizon::Nanos(i64::MAX)]
+    {
+        assert!(forecast(&ts, &values, horizon, &ForecastOptions::default()).is_err(), "{horizon:?}");
+    }
+    assert!(
+        forecast(&ts, &values, Horizon::Steps(1), &ForecastOptions { season_ns: Some(0), ..Default::default() })
+            .is_err()
+    );
+}
+
+#[test]
+fn fewer_than_three_points_have_no_forecast() {
+    for method in METHODS {
+        for values in [&[][..], &[1.0], &[1.0, 2.0], &[1.0, f64::NAN, f64::INFINITY, 3.0]] {
+            assert_eq!(forecast(&times(values.len()), values, Horizon::Steps(5), &with(method)), Ok(None));
+        }
+        assert_eq!(forecast(&[7, 7, 7], &[1.0, 2.0, 3.0], Horizon::Steps(5), &with(method)), Ok(None));
+    }
+}
+
+#[test]
+fn a_constant_is_continued_without_an_interval() {
+    for method in METHODS {
+        for point in ahead(&[4.2; 40], 10, &with(method)) {
+            assert_eq!((point.value, point.lo, point.hi), (4.2, 4.2, 4.2), "{method}");
+        }
+    }
+}
+
+#[test]
+fn times_go_on_by_the_median_step() {
+    let points = ahead(&noise(2, 30), 3, &ForecastOptions::default());
+    assert_eq!(points.iter().map(|p| p.ts).collect::<Vec<_>>(), [30 * HOUR, 31 * HOUR, 32 * HOUR]);
+    let six =
+        forecast(&times(30), &noise(2, 30), Horizon::Nanos(6 * HOUR), &ForecastOptions::default()).unwrap().unwrap();
+    assert_eq!(six.len(), 6);
+}
+
+#[test]
+fn every_method_is_answered_for_every_length() {
+    for n in 3..40 {
+        for method in METHODS {
+            let points = ahead(&noise(n as u64, n), 5, &with(method));
+            assert!(
+                points.len() == 5
+                    && points
+                        .iter()
+                        .all(|p| p.lo <= p.value && p.value <= p.hi && p.lo.is_finite() && p.hi.is_finite())
+            );
+        }
+    }
+}
+
+#[test]
+fn a_line_is_continued() {
+    let values: Vec<f64> = (0..100).map(|i| 10.0 + 3.0 * f64::from(i)).collect();
+    for (i, point) in ahead(&values, 10, &ForecastOptions::default()).iter().enumerate() {
+        let truth = 10.0 + 3.0 * (100 + i) as f64;
+        assert!((point.value - truth).abs() < 0.5, "{point:?} {truth}");
+    }
+}
+
+#[test]
+fn auto_beats_the_last_value_on_a_season_with_trend() {
+    let truth = |i: usize| 100.0 + 0.1 * i as f64 + 20.0 * (i as f64 * TAU / 24.0).sin();
+    let values: Vec<f64> = noise(3, 24 * 20).iter().enumerate().map(|(i, e)| truth(i) + e).collect();
+    for season_ns in [None, Some(24 * HOUR)] {
+        let points = ahead(&values, 48, &ForecastOptions { season_ns, ..Default::default() });
+        let error =
+            points.iter().enumerate().map(|(i, p)| (p.value - truth(values.len() + i)).abs()).sum::<f64>() / 48.0;
+        assert!(error < 1.5, "{error}");
+    }
+}
+
+#[test]
+fn intervals_of_95_percent_cover_95_percent_and_wider_levels_are_wider() {
+    let (mut inside, mut all) = (0, 0);
+    for seed in 0..40 {
+        let values: Vec<f64> =
+            noise(seed, 424).iter().enumerate().map(|(i, e)| e + 3.0 * (i as f64 * TAU / 24.0).sin()).collect();
+        let points = ahead(&values[..400], 24, &ForecastOptions::default());
+        inside += points.iter().zip(&values[400..]).filter(|(p, v)| (p.lo..=p.hi).contains(v)).count();
+        all += 24;
+        let half = ahead(&values[..400], 24, &ForecastOptions { level: Some(0.5), ..Default::default() });
+        assert!(half.iter().zip(&points).all(|(h, p)| h.hi - h.lo < p.hi - p.lo));
+    }
+    let coverage = inside as f64 / all as f64;
+    assert!((0.93..0.99).contains(&coverage), "{coverage}");
+}
+
+#[test]
+fn missing_rows_are_bridged() {
+    let (mut ts, mut values) = (Vec::new(), Vec::new());
+    for i in (0..24 * 20).filter(|i| i % 7 != 3 && !(200..210).contains(i)) {
+        ts.push(i * HOUR);
+        values.push(10.0 * (i as f64 * TAU / 24.0).sin());
+    }
+    let points = forecast(&ts, &values, Horizon::Steps(24), &ForecastOptions::default()).unwrap().unwrap();
+    for point in points {
+        let truth = 10.0 * (point.ts as f64 / HOUR as f64 * TAU / 24.0).sin();
+        assert!((point.value - truth).abs() < 1.5, "{point:?} {truth}");
+    }
+}
+
+#[test]
+fn an_explosion_is_held_by_the_envelope() {
+    let values: Vec<f64> = (0..60).map(|i| 1.4f64.powi(i)).collect();
+    let top = values[59];
+    for method in METHODS {
+        assert!(ahead(&values, 200, &with(method)).iter().all(|p| p.value.abs() <= 5.0 * top), "{method}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    #[test]
+    fn no_input_panics(
+        rows in prop::collection::vec((any::<i64>(), prop_oneof![4 => -10.0..10.0f64, 1 => any::<f64>()]), 0..60),
+        method in prop::sample::select(METHODS.to_vec()),
+        season_ns in prop_oneof![Just(None), (1i64..i64::MAX).prop_map(Some), (1..20 * HOUR).prop_map(Some)],
+        regular in any::<bool>(),
+        steps in 1usize..40,
+    ) {
+        let (ts, values): (Vec<i64>, Vec<f64>) = rows.into_iter().unzip();
+        let ts = if regular { times(values.len()) } else { ts };
+        let options = ForecastOptions { method: Some(method.into()), season_ns, level: None };
+        if let Ok(Some(points)) = forecast(&ts, &values, Horizon::Steps(steps), &options) {
+            prop_assert_eq!(points.len(), steps);
+            prop_assert!(points.iter().all(|p| p.value.is_finite() && p.lo <= p.value && p.value <= p.hi), "{:?}", points);
+        }
+    }
+}
