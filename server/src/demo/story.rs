@@ -216,7 +216,9 @@ impl<'a> Story<'a> {
         }
         let answer = self.client.rows(STANDING_NEWEST, 1).context("the continuous query's table cannot be read")?;
         let newest = answer.rows.first().and_then(|row| {
-            let text = |index: usize| row.get(index).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            let text = |index: usize| {
+                row.get(index).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            };
             Some((text(1)?, row.get(2)?.as_f64()?, text(3)?))
         });
         match newest {
