@@ -68,7 +68,7 @@ impl Fault {
             // Large against the service's own work, small against the time-outs of its callers.
             FaultKind::Latency => (topology.service(service).work_median_s * between(7.0, 10.0)).clamp(0.08, 0.3),
             FaultKind::Errors => between(0.3, 0.45),
-            FaultKind::MemoryLeak => between(0.15, 0.2),
+            FaultKind::MemoryLeak => between(0.2, 0.26),
             FaultKind::TrafficSpike => between(4.0, 6.0),
         }
     }

@@ -1,3 +1,5 @@
+mod found;
+
 use super::*;
 
 const SCRAPE_NS: u64 = 15 * SECOND_NS;
