@@ -1,6 +1,7 @@
 //! Irregular rows on a regular grid.
 //!
-//! The step is the median time between rows; each cell is the mean of its rows, gaps are filled by linear interpolation.
+//! The step is the median time between rows; each cell is the mean of its rows, gaps are filled by linear
+//! interpolation.
 
 /// Values at `start + i * step`.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,11 +18,13 @@ impl Grid {
     /// The last `cells_max` cells of the rows, which need not be sorted; rows that are not finite are left out.
     /// `None` with fewer than 2 distinct times.
     pub(crate) fn new(ts: &[i64], values: &[f64], cells_max: usize) -> Option<Self> {
-        let mut rows: Vec<(i64, f64)> = ts.iter().copied().zip(values.iter().copied()).filter(|row| row.1.is_finite()).collect();
+        let mut rows: Vec<(i64, f64)> =
+            ts.iter().copied().zip(values.iter().copied()).filter(|row| row.1.is_finite()).collect();
         if !rows.is_sorted_by_key(|row| row.0) {
             rows.sort_by_key(|row| row.0);
         }
-        let mut steps: Vec<i64> = rows.windows(2).map(|w| w[1].0.saturating_sub(w[0].0)).filter(|&step| step > 0).collect();
+        let mut steps: Vec<i64> =
+            rows.windows(2).map(|w| w[1].0.saturating_sub(w[0].0)).filter(|&step| step > 0).collect();
         let middle = steps.len() / 2;
         let step = if steps.is_empty() { return None } else { *steps.select_nth_unstable(middle).1 };
         let last = rows[rows.len() - 1].0;

@@ -1,10 +1,12 @@
 //! Change points of a series.
 //!
-//! A series is taken for straight lines with breaks: binary segmentation (Scott and Knott 1974) by the squared distance from a line in each segment, every break moved to its best place between
-//! its neighbours afterwards. A break must pay four logarithms of the length in units of the noise (as Fryzlewicz 2014), where the noise is the
-//! larger of two: the *long-run* variance of the whole (autocorrelated noise wanders, and wandering is no change; see `noise.rs`) and the
-//! scatter about the lines at that place. A second pass does the same with levels on the logarithm of the squared distances from
-//! those lines and finds changes of spread. Spikes of one or two rows are no change: values are clipped to what is usual about the median of their five neighbours.
+//! A series is taken for straight lines with breaks: binary segmentation (Scott and Knott 1974) by the squared
+//! distance from a line in each segment, every break moved to its best place between its neighbours afterwards. A
+//! break must pay four logarithms of the length in units of the noise (as Fryzlewicz 2014), where the noise is the
+//! larger of two: the *long-run* variance of the whole (autocorrelated noise wanders, and wandering is no change; see
+//! `noise.rs`) and the scatter about the lines at that place. A second pass does the same with levels on the
+//! logarithm of the squared distances from those lines and finds changes of spread. Spikes of one or two rows are no
+//! change: values are clipped to what is usual about the median of their five neighbours.
 mod noise;
 mod segment;
 #[cfg(test)]
@@ -67,10 +69,11 @@ const LOG_NOISE_MIN: f64 = 0.5;
 
 /// Finds change points in `values` (NaN rows skipped, indexes refer to the input).
 ///
-/// In the order of their index, 256 of each sort at most; none for fewer than 8 finite rows or no spread. `before` and `after` are means, standard deviations
-/// about the line, or slopes a row, in the unit of the values.
+/// In the order of their index, 256 of each sort at most; none for fewer than 8 finite rows or no spread. `before`
+/// and `after` are means, standard deviations about the line, or slopes a row, in the unit of the values.
 pub fn change_points(values: &[f64]) -> Vec<ChangePoint> {
-    let (rows, finite): (Vec<usize>, Vec<f64>) = values.iter().copied().enumerate().filter(|(_, v)| v.is_finite()).unzip();
+    let (rows, finite): (Vec<usize>, Vec<f64>) =
+        values.iter().copied().enumerate().filter(|(_, v)| v.is_finite()).unzip();
     let n = finite.len();
     let largest = finite.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     if n < ROWS_MIN || largest == 0.0 {
@@ -84,7 +87,8 @@ pub fn change_points(values: &[f64]) -> Vec<ChangePoint> {
         return Vec::new();
     }
     let breaks = segment::find(&Sums::new(&clipped), Shape::Line, &noise, LINE_PRICE, LINE_MIN);
-    let mut found: Vec<ChangePoint> = neighbours(&breaks, n).map(|(from, b, to)| classify(&scaled, from, b, to)).collect();
+    let mut found: Vec<ChangePoint> =
+        neighbours(&breaks, n).map(|(from, b, to)| classify(&scaled, from, b, to)).collect();
     let residual = residual(&scaled, &breaks);
     for change in spreads(&residual) {
         if breaks.iter().all(|b| b.index.abs_diff(change.index) > SAME_EVENT) {
@@ -111,8 +115,11 @@ fn neighbours(breaks: &[Break], n: usize) -> impl Iterator<Item = (usize, &Break
 /// A step in the level, or a bend of an unbroken line: whichever is nearer to the values.
 fn classify(values: &[f64], from: usize, at: &Break, to: usize) -> ChangePoint {
     let (left, right) = (&values[from..at.index], &values[at.index..to]);
-    let (kind, measure): (_, fn(&[f64]) -> f64) =
-        if segment::bend_cost(left, right) < segment::step_cost(left, right) { (ChangeKind::Trend, segment::slope) } else { (ChangeKind::Mean, segment::mean) };
+    let (kind, measure): (_, fn(&[f64]) -> f64) = if segment::bend_cost(left, right) < segment::step_cost(left, right) {
+        (ChangeKind::Trend, segment::slope)
+    } else {
+        (ChangeKind::Mean, segment::mean)
+    };
     ChangePoint { index: at.index, kind, p_value: at.p_value, before: measure(left), after: measure(right) }
 }
 

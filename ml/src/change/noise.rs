@@ -1,8 +1,8 @@
 //! How much a series moves when nothing changes.
 //!
-//! The first-order autocorrelation is taken from medians of differences over one and two rows, which level shifts hardly disturb: for an AR(1) process the ratio of their
-//! squares is 1 + phi (Chakar, Lebarbier, Lévy-Leduc and Robin 2017, "A robust approach for estimating change-points in the
-//! mean of an AR(1) process").
+//! The first-order autocorrelation is taken from medians of differences over one and two rows, which level shifts
+//! hardly disturb: for an AR(1) process the ratio of their squares is 1 + phi (Chakar, Lebarbier, Lévy-Leduc and
+//! Robin 2017, "A robust approach for estimating change-points in the mean of an AR(1) process").
 
 /// Strongest autocorrelation believed.
 const PHI_MAX: f64 = 0.99;
@@ -24,7 +24,8 @@ pub(super) struct Noise {
 
 impl Noise {
     pub(super) fn of(values: &[f64]) -> Self {
-        let apart = |rows: usize| -> Vec<f64> { values.iter().zip(&values[rows..]).map(|(a, b)| (b - a).abs()).collect() };
+        let apart =
+            |rows: usize| -> Vec<f64> { values.iter().zip(&values[rows..]).map(|(a, b)| (b - a).abs()).collect() };
         let (one, two) = (apart(1), apart(2));
         let middle = median(one.clone());
         let (sigma, phi) = if middle > 0.0 {
@@ -33,14 +34,19 @@ impl Noise {
         } else {
             // most rows repeat the one before
             let high = quantile(one.clone(), 0.9);
-            let sigma = if high > 0.0 { SIGMA_PER_Q90 * high } else { (one.iter().map(|d| d * d).sum::<f64>() / one.len() as f64).sqrt() };
+            let sigma = if high > 0.0 {
+                SIGMA_PER_Q90 * high
+            } else {
+                (one.iter().map(|d| d * d).sum::<f64>() / one.len() as f64).sqrt()
+            };
             (sigma, 0.0)
         };
         let innovation = sigma * sigma * (1.0 + phi) / 2.0;
         let n = values.len() as f64;
         let (mean, slope) = (super::segment::mean(values), super::segment::slope(values));
         let centre = (n - 1.0) / 2.0;
-        let about_line = values.iter().enumerate().map(|(i, v)| (v - mean - slope * (i as f64 - centre)).powi(2)).sum::<f64>() / n;
+        let about_line =
+            values.iter().enumerate().map(|(i, v)| (v - mean - slope * (i as f64 - centre)).powi(2)).sum::<f64>() / n;
         let local = phi.min(PHI_LOCAL_MAX);
         Self { long_run: (innovation / (1.0 - phi).powi(2)).min(about_line), inflation: (1.0 + local) / (1.0 - local) }
     }

@@ -22,7 +22,8 @@ pub(super) struct Break {
     pub(super) p_value: f64,
 }
 
-/// Prefix sums of values about their mean, of their squares and of their products with the row number about its middle.
+/// Prefix sums of values about their mean, of their squares and of their products with the row number about its
+/// middle.
 pub(super) struct Sums {
     value: Vec<f64>,
     square: Vec<f64>,
@@ -83,7 +84,9 @@ impl Sums {
 pub(super) fn find(sums: &Sums, shape: Shape, noise: &Noise, price: f64, shortest: usize) -> Vec<Break> {
     let n = sums.len();
     let threshold = price * (n as f64).ln();
-    let split = |a: usize, b: usize| sums.best(shape, noise, a, b, shortest).filter(|&(_, gain)| gain > threshold).map(|(k, gain)| (gain, a, k, b));
+    let split = |a: usize, b: usize| {
+        sums.best(shape, noise, a, b, shortest).filter(|&(_, gain)| gain > threshold).map(|(k, gain)| (gain, a, k, b))
+    };
     let mut open: Vec<(f64, usize, usize, usize)> = split(0, n).into_iter().collect();
     let mut places = Vec::new();
     while let Some(best) = (0..open.len()).max_by(|&i, &j| open[i].0.total_cmp(&open[j].0)) {

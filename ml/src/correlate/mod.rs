@@ -1,7 +1,8 @@
 //! Lagged correlation of two equally sampled series.
 //!
-//! Pearson's r at every lag comes from six FFT cross-correlations (sums of values, squares, products and of the rows present), so rows that are missing on either side cost
-//! nothing; the few best lags are then computed again, exactly. O(n log n).
+//! Pearson's r at every lag comes from six FFT cross-correlations (sums of values, squares, products and of the rows
+//! present), so rows that are missing on either side cost nothing; the few best lags are then computed again,
+//! exactly. O(n log n).
 use crate::spectrum::{Spectrum, autocorrelation};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
@@ -27,9 +28,10 @@ const ROWS_MIN: usize = 3;
 /// Correlates `a[i]` with `b[i + lag]` for |lag| <= `max_lag`, rows with a NaN on either side left out.
 /// `None` with fewer than 3 common rows or zero spread.
 ///
-/// The lag is the one with the largest |r| among those that have at least half as many common rows as the best filled one: with three rows any r is large. Of equal ones
-/// the nearest to 0 wins. The p-value is Student's, with Bartlett's (1946) effective number of rows, `n / sum of acf_a(k) acf_b(k)`,
-/// and Šidák's correction for the lags tried.
+/// The lag is the one with the largest |r| among those that have at least half as many common rows as the best filled
+/// one: with three rows any r is large. Of equal ones the nearest to 0 wins. The p-value is Student's, with
+/// Bartlett's (1946) effective number of rows, `n / sum of acf_a(k) acf_b(k)`, and Šidák's correction for the lags
+/// tried.
 pub fn correlate(a: &[f64], b: &[f64], max_lag: usize) -> Option<Correlation> {
     let n = a.len().min(b.len());
     if n < ROWS_MIN {
@@ -63,7 +65,7 @@ impl Centred {
         let n = present.len() as f64;
         let mean = present.iter().map(|v| v / n).sum::<f64>();
         let largest = present.iter().fold(0.0f64, |m, v| m.max((v / 2.0 - mean / 2.0).abs()));
-        if !(largest > 4.0 * f64::EPSILON * mean.abs()) {
+        if largest.is_nan() || largest <= 4.0 * f64::EPSILON * mean.abs() {
             return None;
         }
         let scale = |v: f64| if v.is_finite() { (v / 2.0 - mean / 2.0) / largest } else { f64::NAN };

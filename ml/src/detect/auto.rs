@@ -1,10 +1,12 @@
 //! `auto`: the candidate that has predicted this series best so far, after turning counters into rates.
 //!
-//! Candidates are [`Mad`], a slow and a fast [`Ewma`] and, once a season is found or given, the seasonal buckets. Each keeps a running mean of its own absolute
-//! one-step error (prequential, Dawid 1984: errors are taken before learning), clipped so that an incident does not decide. The least wins, with hysteresis.
+//! Candidates are [`Mad`], a slow and a fast [`Ewma`] and, once a season is found or given, the seasonal buckets.
+//! Each keeps a running mean of its own absolute one-step error (prequential, Dawid 1984: errors are taken before
+//! learning), clipped so that an incident does not decide. The least wins, with hysteresis.
 //!
-//! The first twelve rows decide once whether the series is a counter (see [`Start::is_counter`]). A counter's rows are scored as
-//! rates per second; a reset carries no rate and scores 0; a fall that is no reset makes it a gauge for ever, with a new warm-up.
+//! The first twelve rows decide once whether the series is a counter (see [`Start::is_counter`]). A counter's rows
+//! are scored as rates per second; a reset carries no rate and scores 0; a fall that is no reset makes it a gauge for
+//! ever, with a new warm-up.
 use super::Verdict;
 use super::ewma::{self, Ewma};
 use super::mad::Mad;
@@ -19,6 +21,10 @@ const CANDIDATES: usize = 4;
 const LOSS_MEMORY: f64 = 512.0;
 /// An error counts at most this multiple of the running error.
 const LOSS_CLIP: f64 = 5.0;
+/// What the errors of each candidate are multiplied with. One that clings to the last values predicts the next one
+/// well even in the middle of an incident, so it must be better by half; the seasonal one knows what should have
+/// been.
+const HANDICAPS: [f64; CANDIDATES] = [1.0, 1.0, 1.5, 0.6];
 /// A challenger must be better by this share.
 const HYSTERESIS: f64 = 0.95;
 
@@ -97,7 +103,12 @@ impl Auto {
                     counter.advance(ts, value);
                     let raw = |rate: f64| before + rate * seconds;
                     let verdict = panel.update(ts, rate);
-                    Verdict { expected: verdict.expected.map(raw), lo: verdict.lo.map(raw), hi: verdict.hi.map(raw), ..verdict }
+                    Verdict {
+                        expected: verdict.expected.map(raw),
+                        lo: verdict.lo.map(raw),
+                        hi: verdict.hi.map(raw),
+                        ..verdict
+                    }
                 }
                 Reading::Reset => {
                     counter.advance(ts, value);
@@ -251,8 +262,9 @@ impl Panel {
 
     fn choose(&mut self) {
         let mut best = usize::from(self.chosen);
+        let handicapped = |i: usize| self.losses[i].mean * HANDICAPS[i];
         for (i, loss) in self.losses.iter().enumerate() {
-            if loss.count >= 16 && loss.mean < HYSTERESIS * self.losses[best].mean {
+            if loss.count >= 16 && handicapped(i) < HYSTERESIS * handicapped(best) {
                 best = i;
             }
         }

@@ -1,4 +1,5 @@
-//! The whole past of a series at a resolution that halves whenever its 512 bins are full: what a season is looked for in.
+//! The whole past of a series at a resolution that halves whenever its 512 bins are full: what a season is looked for
+//! in.
 use super::state::{Put, Reader, malformed};
 use crate::Result;
 use crate::season::{self, Season};
@@ -98,7 +99,8 @@ impl History {
 
     /// The season of what is known so far, the last, still open bin left out.
     pub(super) fn season(&self) -> Option<Season> {
-        let (mut ts, mut values): (Vec<i64>, Vec<f64>) = self.points().map(|(ts, value, _)| (ts, value - self.base)).unzip();
+        let (mut ts, mut values): (Vec<i64>, Vec<f64>) =
+            self.points().map(|(ts, value, _)| (ts, value - self.base)).unzip();
         ts.pop();
         values.pop();
         season::find(&ts, &values)

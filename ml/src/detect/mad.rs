@@ -1,9 +1,9 @@
 //! `mad`: distance from the median of the last values, in median absolute deviations.
 //!
-//! Exact sliding median and MAD over the last 48 values (Hampel 1974; Iglewicz and Hoaglin 1993), boundary from [`Tail`].
-//! A spike does not move it; a lasting new level is learnt once it fills half the window, that is after 24 values.
-//! When more than half of the window is one value the MAD is 0 and the 90 % quantile of the distances takes its
-//! place, then their mean; only a wholly constant window has no spread.
+//! Exact sliding median and MAD over the last 48 values (Hampel 1974; Iglewicz and Hoaglin 1993), boundary from
+//! [`Tail`]. A spike does not move it; a lasting new level is learnt once it fills half the window, that is after 24
+//! values. When more than half of the window is one value the MAD is 0 and the 90 % quantile of the distances takes
+//! its place, then their mean; only a wholly constant window has no spread.
 use super::outlook::Outlook;
 use super::state::{Put, Reader};
 use super::tail::Tail;
@@ -16,9 +16,9 @@ pub(super) const WARM_UP: usize = 10;
 const SIGMA_PER_MAD: f64 = 1.4826;
 const SIGMA_PER_Q90: f64 = 1.0 / 1.6449;
 const SIGMA_PER_MEAN: f64 = 1.2533;
-/// The boundary stands further out by this over the square of the number of values while the window fills: a spread estimated from few
-/// values is often too small (Monte Carlo over Gaussian and t3 noise, see the tests).
-/// In a lull the spread does not fall below this share of what is usual for the series, over a memory of this many values.
+/// The boundary stands further out by this over the square of the number of values while the window fills: a spread
+/// estimated from few values is often too small (Monte Carlo over Gaussian and t3 noise, see the tests). In a lull
+/// the spread does not fall below this share of what is usual for the series, over a memory of this many values.
 const LULL_MIN: f64 = 0.1;
 const SCATTER_MEMORY: f64 = 1024.0;
 const FEW: f64 = 100.0;

@@ -1,8 +1,9 @@
 //! Streaming anomaly detectors: one value at a time, O(1) work and state per point, causal.
 //!
-//! A detector first says what it expects (centre, spread, how far the boundary is), then sees the value, then learns it; so a score depends on
-//! nothing later. **The score is the distance from the centre as a share of the distance to the boundary**, and the boundary is where, by the series' own
-//! past, one value in 10,000 lies beyond (see `tail.rs`): 1.0 means the same everywhere.
+//! A detector first says what it expects (centre, spread, how far the boundary is), then sees the value, then learns
+//! it; so a score depends on nothing later. **The score is the distance from the centre as a share of the distance to
+//! the boundary**, and the boundary is where, by the series' own past, one value in 10,000 lies beyond (see
+//! `tail.rs`): 1.0 means the same everywhere.
 //!
 //! | method | centre and spread | warm-up | state |
 //! |---|---|---|---|
@@ -11,8 +12,8 @@
 //! | `seasonal` | usual value at this time of the season | two seasons; without a known season it answers as `mad` | < 6 KiB |
 //! | `auto` | the one that predicted best so far; counters as rates | 12 values (a counter: up to 14) | < 7 KiB |
 //!
-//! Degenerate input has fixed answers: NaN is skipped and gets no score; fewer values than the warm-up: no score; no spread in the past: 0.0 on the centre, +Infinity off it. An infinite value scores
-//! +Infinity and teaches nothing.
+//! Degenerate input has fixed answers: NaN is skipped and gets no score; fewer values than the warm-up: no score; no
+//! spread in the past: 0.0 on the centre, +Infinity off it. An infinite value scores +Infinity and teaches nothing.
 mod auto;
 mod ewma;
 mod history;
@@ -98,7 +99,11 @@ impl std::str::FromStr for Method {
     fn from_str(s: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|method| method.name().eq_ignore_ascii_case(s)).ok_or_else(|| {
             let known: Vec<&str> = Self::ALL.iter().map(|method| method.name()).collect();
-            Error::Invalid(format!("unknown anomaly method '{}', known methods are: {}", s.escape_default(), known.join(", ")))
+            Error::Invalid(format!(
+                "unknown anomaly method '{}', known methods are: {}",
+                s.escape_default(),
+                known.join(", ")
+            ))
         })
     }
 }
@@ -143,7 +148,9 @@ impl Detector {
     /// `Invalid` for options the method cannot take.
     pub fn new(method: Method, options: DetectorOptions) -> Result<Self> {
         if let Some(season) = options.season_ns.filter(|&season| season <= 0) {
-            return Err(Error::Invalid(format!("a season of {season} ns is not possible, give one above 0 or none to have it found")));
+            return Err(Error::Invalid(format!(
+                "a season of {season} ns is not possible, give one above 0 or none to have it found"
+            )));
         }
         let kind = match method {
             Method::Auto => Kind::Auto(Auto::new()),
@@ -166,7 +173,8 @@ impl Detector {
         }
     }
 
-    /// Scores `value` at `ts` (ns) against what was seen before, then learns it. NaN is skipped: score `None`, state unchanged.
+    /// Scores `value` at `ts` (ns) against what was seen before, then learns it. NaN is skipped: score `None`, state
+    /// unchanged.
     pub fn update(&mut self, ts: i64, value: f64) -> Verdict {
         if value.is_nan() {
             return Verdict::NONE;

@@ -1,8 +1,10 @@
 //! `seasonal`: distance from the usual value at this time of the season.
 //!
-//! The season is cut into at most 288 buckets of at least one step. A bucket keeps a clipped running mean and spread (the robust update of [`super::ewma`]),
-//! a slow drift follows the level of the whole series, and the spread of a bucket is shrunk towards that of the series. Works on any
-//! timestamps: the bucket is a function of time, not of the row number. Scores start in the third season.
+//! The season is cut into at most 288 buckets of at least one step. A bucket keeps a clipped running mean and spread
+//! (the robust update of [`super::ewma`]), a slow drift follows the level of the whole series, and the spread of a
+//! bucket is shrunk towards that of the series. Works on any timestamps: the bucket is a function of time, not of the
+//! row number. Scores start in the third season.
+use super::ewma::ALARM_CLIP;
 use super::outlook::Outlook;
 use super::state::{Put, Reader, malformed};
 use super::tail::Tail;
@@ -89,9 +91,10 @@ impl Seasonal {
                 self.variance = self.variance.max((FIRST_DEVIATION * deviation * deviation).min(f64::MAX));
                 return;
             }
+            let alarm = self.tail.run() > 0;
             let opened = f64::from(self.tail.run().saturating_sub(RUN_PATIENCE).min(60)).exp2();
             let spread = self.variance.max(f64::from(self.buckets[index].variance)).sqrt();
-            let clip = self.tail.limit() * spread * opened;
+            let clip = self.tail.limit() * spread * opened * if alarm { ALARM_CLIP } else { 1.0 };
             deviation = deviation.clamp(-clip, clip);
         }
         self.count = self.count.saturating_add(1);
@@ -103,7 +106,8 @@ impl Seasonal {
         let gain = BUCKET_WEIGHT.max(1.0 / f64::from(visits));
         // what the drift has taken up the bucket must not take again
         let mean = bucket.mean + gain * deviation * (1.0 - DRIFT_WEIGHT);
-        let spread = f64::from(bucket.variance) + BUCKET_WEIGHT.max(1.0 / f64::from(visits - 1)) * (square - f64::from(bucket.variance));
+        let spread = f64::from(bucket.variance)
+            + BUCKET_WEIGHT.max(1.0 / f64::from(visits - 1)) * (square - f64::from(bucket.variance));
         if drift.is_finite() && variance.is_finite() && mean.is_finite() {
             (self.drift, self.variance, bucket.mean) = (drift, variance, mean);
             bucket.variance = (spread as f32).clamp(0.0, f32::MAX);
@@ -135,7 +139,8 @@ impl Seasonal {
     }
 
     pub(super) fn load(from: &mut Reader<'_>) -> Result<Self> {
-        let (season, origin, drift, variance, count) = (from.i64()?, from.i64()?, from.finite()?, from.positive()?, from.u32()?);
+        let (season, origin, drift, variance, count) =
+            (from.i64()?, from.i64()?, from.finite()?, from.positive()?, from.u32()?);
         let tail = Tail::load(from)?;
         let n = from.u32()?;
         if season < 1 || n < 1 || i64::from(n) > BUCKETS_MAX {

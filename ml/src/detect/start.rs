@@ -24,12 +24,14 @@ impl Start {
 
     /// Median time between rows, at least 1 ns.
     pub(super) fn step(&self) -> i64 {
-        let mut steps: Vec<i64> = self.rows.windows(2).map(|w| w[1].0.saturating_sub(w[0].0)).filter(|&s| s > 0).collect();
+        let mut steps: Vec<i64> =
+            self.rows.windows(2).map(|w| w[1].0.saturating_sub(w[0].0)).filter(|&s| s > 0).collect();
         steps.sort_unstable();
         steps.get(steps.len() / 2).copied().unwrap_or(1)
     }
 
-    /// Whether the rows look like a counter: not negative, rising on half of the steps at least, falling only by a reset.
+    /// Whether the rows look like a counter: not negative, rising on half of the steps at least, falling only by a
+    /// reset.
     pub(super) fn is_counter(&self) -> bool {
         let (mut rises, mut resets) = (0, 0);
         for w in self.rows.windows(2) {

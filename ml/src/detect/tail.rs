@@ -3,9 +3,9 @@
 //! Peaks over a fixed threshold are modelled by a generalised Pareto distribution whose parameters come from running
 //! moments, so the boundary is the deviation that is exceeded with probability [`P_BOUNDARY`] whatever the
 //! distribution of the noise. After Siffer et al., "Anomaly detection in streams with extreme value theory" (KDD
-//! 2017), with moments (Hosking and Wallis 1987) in place of likelihood search: O(1) time and 40 bytes.
-//! A value beyond the boundary teaches no more than a value a little beyond it, and a run of them teaches seldom: an incident does
-//! not move the boundary out of its own way, a fat-tailed series moves it within some tens of points.
+//! 2017), with moments (Hosking and Wallis 1987) in place of likelihood search: O(1) time and 40 bytes. A value
+//! beyond the boundary teaches no more than a value a little beyond it, and a run of them teaches seldom: an incident
+//! does not move the boundary out of its own way, a fat-tailed series moves it within some tens of points.
 use super::state::{Put, Reader};
 use crate::Result;
 
@@ -25,8 +25,8 @@ const MEMORY_PEAKS: f64 = 256.0;
 /// No boundary is nearer than this many spreads.
 const LIMIT_MIN: f64 = 3.5;
 const LIMIT_MAX: f64 = 1e6;
-/// A deviation teaches at most this multiple of the boundary.
-const WINSOR: f64 = 1.25;
+/// A deviation beyond the boundary counts as one on it, and for this share of a usual one.
+const ALARM_WEIGHT: f64 = 0.5;
 /// Shapes beyond this have no variance and no estimate by moments.
 const SHAPE_MAX: f64 = 0.4;
 /// In a run of values beyond the boundary one in this many teaches.
@@ -76,7 +76,7 @@ impl Tail {
         if z > self.limit {
             let nth = self.run;
             self.run = self.run.saturating_add(1);
-            if !z.is_finite() || nth % RUN_STRIDE != 0 {
+            if !z.is_finite() || !nth.is_multiple_of(RUN_STRIDE) {
                 return;
             }
         } else {
@@ -88,12 +88,13 @@ impl Tail {
         self.rate += gain * (f64::from(u8::from(peak)) - self.rate);
         if peak {
             self.peaks = self.peaks.saturating_add(1);
-            let gain = 1.0 / (PRIOR_PEAKS + f64::from(self.peaks)).min(MEMORY_PEAKS);
-            let excess = z.min(WINSOR * self.limit) - PEAK;
+            let weight = if z > self.limit { ALARM_WEIGHT } else { 1.0 };
+            let gain = weight / (PRIOR_PEAKS + f64::from(self.peaks)).min(MEMORY_PEAKS);
+            let excess = z.min(self.limit) - PEAK;
             self.excess += gain * (excess - self.excess);
             self.excess_square += gain * (excess * excess - self.excess_square);
         }
-        if peak || self.points % 64 == 0 {
+        if peak || self.points.is_multiple_of(64) {
             self.limit = self.boundary();
         }
     }
@@ -121,7 +122,7 @@ impl Tail {
     pub(super) fn load(from: &mut Reader<'_>) -> Result<Self> {
         Ok(Self {
             rate: from.positive()?.min(1.0),
-            excess: from.positive()?.min(LIMIT_MAX * WINSOR),
+            excess: from.positive()?.min(LIMIT_MAX),
             excess_square: from.positive()?,
             limit: from.positive()?.clamp(LIMIT_MIN, LIMIT_MAX),
             points: from.u32()?,

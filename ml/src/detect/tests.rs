@@ -76,7 +76,10 @@ fn nan_gets_no_score_and_changes_nothing() {
 fn there_is_no_score_before_the_warm_up() {
     for (method, warm_up) in [(Method::Mad, 10), (Method::Ewma, 10), (Method::Seasonal, 10), (Method::Auto, 12)] {
         let scores = scores(method, &noise(2, 30));
-        assert!(scores[..warm_up].iter().all(Option::is_none) && scores[warm_up..].iter().all(Option::is_some), "{method} {scores:?}");
+        assert!(
+            scores[..warm_up].iter().all(Option::is_none) && scores[warm_up..].iter().all(Option::is_some),
+            "{method} {scores:?}"
+        );
     }
 }
 
@@ -187,7 +190,12 @@ fn a_break_in_the_season_is_caught_by_the_seasonal_methods() {
         noise(8, 24 * 21).iter().enumerate().map(|(i, e)| 100.0 + 30.0 * (i as f64 * TAU / 24.0).sin() + e).collect();
     let valley = 24 * 18 + 18;
     values[valley] = 130.0;
-    for (method, season) in [(Method::Seasonal, None), (Method::Seasonal, Some(24 * HOUR)), (Method::Auto, None), (Method::Auto, Some(24 * HOUR))] {
+    for (method, season) in [
+        (Method::Seasonal, None),
+        (Method::Seasonal, Some(24 * HOUR)),
+        (Method::Auto, None),
+        (Method::Auto, Some(24 * HOUR)),
+    ] {
         let verdicts = run(method, season, HOUR, &values);
         assert!(verdicts[valley].score > Some(1.0), "{method} {season:?} {:?}", verdicts[valley]);
         assert!((verdicts[valley].expected.unwrap() - 70.0).abs() < 5.0);
@@ -206,7 +214,8 @@ fn irregular_times_do_not_disturb_the_season() {
             continue;
         }
         let ts = i * HOUR + rng.random_range(-HOUR / 4..HOUR / 4);
-        let value = 50.0 * (ts as f64 / HOUR as f64 * TAU / 24.0).sin() + rng.sample::<f64, _>(rand_distr::StandardNormal);
+        let value =
+            50.0 * (ts as f64 / HOUR as f64 * TAU / 24.0).sin() + rng.sample::<f64, _>(rand_distr::StandardNormal);
         let verdict = detector.update(ts, value);
         late.extend(verdict.score.filter(|_| i > 24 * 10));
     }
@@ -264,7 +273,8 @@ fn a_jump_in_the_rate_of_a_counter_is_an_anomaly_in_its_own_unit() {
 
 #[test]
 fn a_rising_gauge_that_falls_is_taken_for_a_gauge_from_then_on() {
-    let values: Vec<f64> = (0..300).map(|i| 100.0 + if i < 50 { f64::from(i) } else { 50.0 - f64::from(i % 7) }).collect();
+    let values: Vec<f64> =
+        (0..300).map(|i| 100.0 + if i < 50 { f64::from(i) } else { 50.0 - f64::from(i % 7) }).collect();
     let verdicts = run(Method::Auto, None, SECOND, &values);
     assert!(verdicts[150..].iter().all(|v| v.score <= Some(1.0)));
 }
@@ -276,7 +286,8 @@ fn streaming_state_is_below_512_bytes() {
     assert!(size_of::<Mad>() < 512 && size_of::<Ewma>() < 128, "{} {}", size_of::<Mad>(), size_of::<Ewma>());
     for (method, limit) in [(Method::Mad, 512), (Method::Ewma, 512), (Method::Seasonal, 8_192), (Method::Auto, 8_192)] {
         let mut detector = Detector::new(method, DetectorOptions::default()).unwrap();
-        let values: Vec<f64> = noise(12, 20_000).iter().enumerate().map(|(i, e)| e + 5.0 * (i as f64 * TAU / 5_760.0).sin()).collect();
+        let values: Vec<f64> =
+            noise(12, 20_000).iter().enumerate().map(|(i, e)| e + 5.0 * (i as f64 * TAU / 5_760.0).sin()).collect();
         let mut largest = 0;
         for (&ts, &value) in times(values.len(), 15 * SECOND).iter().zip(&values) {
             detector.update(ts, value);
@@ -309,14 +320,30 @@ fn rows() -> impl Strategy<Value = Vec<(i64, f64)>> {
     let step = prop_oneof![12 => 1..20 * SECOND, 1 => Just(0), 1 => -SECOND..HOUR, 1 => any::<i64>()];
     let gauge = prop::collection::vec((step, value), 0..300).prop_map(|rows| {
         let mut ts = 0i64;
-        rows.into_iter().map(|(step, value)| { ts = ts.wrapping_add(step); (ts, value) }).collect::<Vec<_>>()
+        rows.into_iter()
+            .map(|(step, value)| {
+                ts = ts.wrapping_add(step);
+                (ts, value)
+            })
+            .collect::<Vec<_>>()
     });
     let counter = prop::collection::vec(prop_oneof![20 => 0.0..50.0f64, 1 => Just(-1.0)], 0..300).prop_map(|steps| {
         let mut total = 0.0;
-        steps.into_iter().enumerate().map(|(i, step)| { total = if step < 0.0 { 0.0 } else { total + step }; (i as i64 * SECOND, total) }).collect::<Vec<_>>()
+        steps
+            .into_iter()
+            .enumerate()
+            .map(|(i, step)| {
+                total = if step < 0.0 { 0.0 } else { total + step };
+                (i as i64 * SECOND, total)
+            })
+            .collect::<Vec<_>>()
     });
     let seasonal = (prop::collection::vec(-1.0..1.0f64, 200..300), 5usize..20).prop_map(|(noise, period)| {
-        noise.iter().enumerate().map(|(i, e)| (i as i64 * SECOND, e + if i % period == 0 { 10.0 } else { 0.0 })).collect::<Vec<_>>()
+        noise
+            .iter()
+            .enumerate()
+            .map(|(i, e)| (i as i64 * SECOND, e + if i % period == 0 { 10.0 } else { 0.0 }))
+            .collect::<Vec<_>>()
     });
     prop_oneof![3 => gauge, 1 => counter, 1 => seasonal]
 }
@@ -344,7 +371,9 @@ proptest! {
 
     /// Saving and loading at any row changes no bit, and a prefix is scored as if nothing followed.
     #[test]
-    fn state_survives_saving_at_any_row_and_prefixes_are_causal(rows in rows(), method in method(), season_ns in season(), cut in 0.0..1.0f64) {
+    fn state_survives_saving_at_any_row_and_prefixes_are_causal(
+        rows in rows(), method in method(), season_ns in season(), cut in 0.0..1.0f64,
+    ) {
         let fresh = Detector::new(method, DetectorOptions { season_ns }).unwrap();
         let (ts, values): (Vec<i64>, Vec<f64>) = rows.into_iter().unzip();
         let cut = (cut * ts.len() as f64) as usize;
@@ -360,7 +389,8 @@ proptest! {
         prop_assert_eq!(&bytes, &again);
         loaded.update_many(&ts[cut..], &values[cut..], &mut first);
         prop_assert_eq!(whole.iter().map(bits).collect::<Vec<_>>(), first.iter().map(bits).collect::<Vec<_>>());
-        let one_by_one: Vec<_> = { let mut d = fresh; ts.iter().zip(&values).map(|(&t, &v)| bits(&d.update(t, v))).collect() };
+        let mut fresh = fresh;
+        let one_by_one: Vec<_> = ts.iter().zip(&values).map(|(&t, &v)| bits(&fresh.update(t, v))).collect();
         prop_assert_eq!(whole.iter().map(bits).collect::<Vec<_>>(), one_by_one);
     }
 
@@ -372,7 +402,10 @@ proptest! {
     }
 
     #[test]
-    fn damaged_state_is_refused_or_works(rows in rows(), method in method(), season_ns in season(), at in any::<prop::sample::Index>(), byte in any::<u8>(), keep in 0.0..1.2f64) {
+    fn damaged_state_is_refused_or_works(
+        rows in rows(), method in method(), season_ns in season(),
+        at in any::<prop::sample::Index>(), byte in any::<u8>(), keep in 0.0..1.2f64,
+    ) {
         let mut detector = Detector::new(method, DetectorOptions { season_ns }).unwrap();
         for &(ts, value) in &rows {
             detector.update(ts, value);

@@ -104,7 +104,8 @@ impl Window {
         let mut seen = [false; CAPACITY];
         for i in 0..n {
             let slot = from.u8()?;
-            let known = seen[..n].get_mut(usize::from(slot)).ok_or_else(|| malformed("the order names an absent slot"))?;
+            let known =
+                seen[..n].get_mut(usize::from(slot)).ok_or_else(|| malformed("the order names an absent slot"))?;
             if std::mem::replace(known, true) {
                 return Err(malformed("the order names a slot twice"));
             }

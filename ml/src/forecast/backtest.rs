@@ -20,7 +20,8 @@ impl Backtest {
     /// Tries `models` at up to 8 origins, each followed by up to `horizon` known values.
     pub(super) fn run(values: &[f64], seasons: &Seasons, models: &[Model], horizon: usize) -> Self {
         let n = values.len();
-        // at least half of the data, and two of the longest seasons where there are, must stand before the first origin
+        // at least half of the data, and two of the longest seasons where there are, must stand before the first
+        // origin
         let past_min = (n / 2).max(2 * seasons.longest_in(n)).max(PAST_MIN).min(n.saturating_sub(1));
         let room = n - past_min;
         let horizon = horizon.min(room).max(1);
@@ -43,11 +44,13 @@ impl Backtest {
                 }
             }
         }
-        let (models, errors) = models.iter().zip(errors).zip(alive).filter(|(_, alive)| *alive).map(|((m, e), _)| (*m, e)).unzip();
+        let (models, errors) =
+            models.iter().zip(errors).zip(alive).filter(|(_, alive)| *alive).map(|((m, e), _)| (*m, e)).unzip();
         Self { models, errors }
     }
 
-    /// The best model or the best equal-weight combination of the two or three best, with its errors `[origin][step]`.
+    /// The best model or the best equal-weight combination of the two or three best, with its errors
+    /// `[origin][step]`.
     pub(super) fn choose(&self) -> Option<(Vec<Model>, Vec<Vec<f64>>)> {
         let mut ranked: Vec<usize> = (0..self.models.len()).collect();
         let losses: Vec<f64> = self.errors.iter().map(|errors| loss(errors)).collect();

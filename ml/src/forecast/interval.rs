@@ -1,9 +1,11 @@
 //! Conformal intervals from back-test errors.
 //!
-//! Split conformal prediction (Vovk, Gammerman and Shafer 2005) over the rolling origins: errors are put in units of a width that never narrows with the step, pooled, and
-//! their finite-sample quantile is the half width. Few origins are strongly dependent, so they are widened.
+//! Split conformal prediction (Vovk, Gammerman and Shafer 2005) over the rolling origins: errors are put in units of
+//! a width that never narrows with the step, pooled, and their finite-sample quantile is the half width. Few origins
+//! are strongly dependent, so they are widened.
 
-/// Errors of consecutive steps are alike: an origin counts as about this many independent errors when the quantile is widened.
+/// Errors of consecutive steps are alike: an origin counts as about this many independent errors when the quantile is
+/// widened.
 const WIDENING: f64 = 1.0;
 
 /// Half widths of the interval at steps 1 to `horizon`.
@@ -13,7 +15,10 @@ pub(super) fn half_widths(errors: &[Vec<f64>], level: f64, horizon: usize) -> Ve
         return vec![0.0; horizon];
     }
     let shape = widths(errors, known);
-    let mut scores: Vec<f64> = errors.iter().flat_map(|row| row.iter().zip(&shape).map(|(e, w)| if *w > 0.0 { e.abs() / w } else { 0.0 })).collect();
+    let mut scores: Vec<f64> = errors
+        .iter()
+        .flat_map(|row| row.iter().zip(&shape).map(|(e, w)| if *w > 0.0 { e.abs() / w } else { 0.0 }))
+        .collect();
     scores.sort_by(f64::total_cmp);
     let rank = ((scores.len() as f64 + 1.0) * level).ceil() as usize;
     let quantile = scores[rank.clamp(1, scores.len()) - 1];

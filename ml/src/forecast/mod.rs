@@ -1,7 +1,10 @@
 //! Forecasts with back-tested choice of model and conformal intervals.
 //!
-//! `rows -> regular grid (median step, gaps interpolated) -> seasons -> rolling-origin back-test of every model -> best model or equal-weight
-//! combination -> forecast, clamped to an envelope of the past -> interval from the back-test's own errors`.
+//! ```text
+//! rows -> regular grid (median step, gaps interpolated) -> seasons
+//!      -> rolling-origin back-test of every model -> best model or equal-weight combination
+//!      -> forecast, clamped to an envelope of the past -> interval from the back-test's own errors
+//! ```
 //!
 //! | method | what it is |
 //! |---|---|
@@ -72,12 +75,18 @@ const BACKTEST_STEPS_MAX: usize = 512;
 /// Forecasts a series (rows sorted by time; irregular steps are resampled to the median step).
 /// `Ok(None)`: fewer points than any method needs.
 ///
-/// Rows that are not finite are skipped, only the newest 20,000 are looked at, and the first point stands one step after the last row. A horizon in nanoseconds is rounded
-/// down to whole steps, but not below one.
+/// Rows that are not finite are skipped, only the newest 20,000 are looked at, and the first point stands one step
+/// after the last row. A horizon in nanoseconds is rounded down to whole steps, but not below one.
 ///
 /// # Errors
-/// `Invalid` for an unknown method (listing the known ones), a level outside (0, 1), a season <= 0, a horizon of 0 or beyond 11,000 steps.
-pub fn forecast(ts: &[i64], values: &[f64], horizon: Horizon, options: &ForecastOptions) -> Result<Option<Vec<ForecastPoint>>> {
+/// `Invalid` for an unknown method (listing the known ones), a level outside (0, 1), a season <= 0, a horizon of 0 or
+/// beyond 11,000 steps.
+pub fn forecast(
+    ts: &[i64],
+    values: &[f64],
+    horizon: Horizon,
+    options: &ForecastOptions,
+) -> Result<Option<Vec<ForecastPoint>>> {
     let plan = Plan::new(horizon, options)?;
     let (ts, values) = newest(ts, values);
     if values.len() < ROWS_MIN {
@@ -102,7 +111,8 @@ pub fn forecast(ts: &[i64], values: &[f64], horizon: Horizon, options: &Forecast
 
 /// The newest finite rows.
 fn newest(ts: &[i64], values: &[f64]) -> (Vec<i64>, Vec<f64>) {
-    let mut rows: Vec<(i64, f64)> = ts.iter().copied().zip(values.iter().copied()).rev().filter(|row| row.1.is_finite()).take(ROWS_MAX).collect();
+    let mut rows: Vec<(i64, f64)> =
+        ts.iter().copied().zip(values.iter().copied()).rev().filter(|row| row.1.is_finite()).take(ROWS_MAX).collect();
     rows.reverse();
     rows.into_iter().unzip()
 }
@@ -124,7 +134,11 @@ impl Plan {
                 let known = Model::ALL.into_iter().find(|model| model.name().eq_ignore_ascii_case(name));
                 Some(known.ok_or_else(|| {
                     let names: Vec<&str> = std::iter::once("auto").chain(Model::ALL.iter().map(|m| m.name())).collect();
-                    Error::Invalid(format!("unknown forecast method '{}', known methods are: {}", name.escape_default(), names.join(", ")))
+                    Error::Invalid(format!(
+                        "unknown forecast method '{}', known methods are: {}",
+                        name.escape_default(),
+                        names.join(", ")
+                    ))
                 })?)
             }
         };
@@ -133,7 +147,9 @@ impl Plan {
             return Err(Error::Invalid(format!("the level {level} is not between 0 and 1, 0.95 is usual")));
         }
         if let Some(season) = options.season_ns.filter(|&season| season <= 0) {
-            return Err(Error::Invalid(format!("a season of {season} ns is not possible, give one above 0 or none to have it found")));
+            return Err(Error::Invalid(format!(
+                "a season of {season} ns is not possible, give one above 0 or none to have it found"
+            )));
         }
         let bad = match horizon {
             Horizon::Steps(steps) => steps == 0 || steps > STEPS_MAX,
@@ -151,7 +167,9 @@ impl Plan {
             Horizon::Nanos(ns) => (ns / step_ns.max(1)).max(1),
         };
         usize::try_from(steps).ok().filter(|&steps| steps <= STEPS_MAX).ok_or_else(|| {
-            Error::Invalid(format!("the horizon is {steps} steps of the series, at most {STEPS_MAX} are possible: shorten it or thin out the rows"))
+            Error::Invalid(format!(
+                "the horizon is {steps} steps of the series, at most {STEPS_MAX} are possible: shorten it or thin out the rows"
+            ))
         })
     }
 
@@ -167,7 +185,10 @@ impl Plan {
         let seasons = Seasons::find(&scaled, season);
         let candidates: Vec<Model> = match self.model {
             Some(model) => vec![model],
-            None => Model::ALL.into_iter().filter(|&m| m != Model::SeasonalNaive || seasons.longest_in(values.len()) > 1).collect(),
+            None => Model::ALL
+                .into_iter()
+                .filter(|&m| m != Model::SeasonalNaive || seasons.longest_in(values.len()) > 1)
+                .collect(),
         };
         let tried = steps.min(BACKTEST_STEPS_MAX);
         let mut test = Backtest::run(&scaled, &seasons, &candidates, tried);
@@ -178,7 +199,8 @@ impl Plan {
         let (models, errors) = test.choose().unwrap_or_else(|| (vec![Model::Naive], Vec::new()));
         let past = Past::new(&scaled, &seasons);
         let predictions: Vec<Vec<f64>> = models.iter().filter_map(|model| model.predict(&past, steps)).collect();
-        let predictions = if predictions.is_empty() { vec![vec![scaled[scaled.len() - 1]; steps]] } else { predictions };
+        let predictions =
+            if predictions.is_empty() { vec![vec![scaled[scaled.len() - 1]; steps]] } else { predictions };
         let envelope = Envelope::new(&scaled, steps);
         let widths = interval::half_widths(&errors, self.level, steps);
         (0..steps)
@@ -192,7 +214,8 @@ impl Plan {
     }
 }
 
-/// The guard rail: nothing leaves the range of the past by more than that range, or its share of the horizon if that is longer.
+/// The guard rail: nothing leaves the range of the past by more than that range, or its share of the horizon if that
+/// is longer.
 struct Envelope {
     low: f64,
     high: f64,

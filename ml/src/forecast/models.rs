@@ -19,7 +19,8 @@ pub(super) enum Model {
     SeasonalNaive,
     /// The last value plus the mean step.
     Drift,
-    /// Theta: exponential smoothing with half of the trend (Assimakopoulos and Nikolopoulos 2000, as Hyndman and Billah 2003).
+    /// Theta: exponential smoothing with half of the trend (Assimakopoulos and Nikolopoulos 2000, as Hyndman and
+    /// Billah 2003).
     Theta,
     /// Exponential smoothing chosen by AICc (Hyndman et al. 2002), from `augurs`.
     Ets,
@@ -28,7 +29,8 @@ pub(super) enum Model {
 }
 
 impl Model {
-    pub(super) const ALL: [Self; 6] = [Self::Naive, Self::SeasonalNaive, Self::Drift, Self::Theta, Self::Ets, Self::Regression];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Naive, Self::SeasonalNaive, Self::Drift, Self::Theta, Self::Ets, Self::Regression];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -105,7 +107,8 @@ fn slope(values: &[f64]) -> f64 {
     if xx > 0.0 { xy / xx } else { 0.0 }
 }
 
-/// Simple exponential smoothing: the weight with the least squared one-step error (golden section) and the last level.
+/// Simple exponential smoothing: the weight with the least squared one-step error (golden section) and the last
+/// level.
 fn smooth(values: &[f64]) -> (f64, f64) {
     let run = |alpha: f64| {
         let mut level = values[0];

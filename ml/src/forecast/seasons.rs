@@ -19,7 +19,9 @@ impl Seasons {
         };
         let Some(first) = first else { return Self::default() };
         let mut periods = vec![first];
-        if let Some(second) = whole(season::strongest(&without_pattern(values, first))).filter(|&p| p != first && 3 * p <= n) {
+        if let Some(second) =
+            whole(season::strongest(&without_pattern(values, first))).filter(|&p| p != first && 3 * p <= n)
+        {
             periods.push(second);
         }
         periods.sort_unstable();

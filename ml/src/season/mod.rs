@@ -1,9 +1,10 @@
 //! The season of a series: how long it is and how much of the movement it explains.
 //!
-//! Candidate lengths are the peaks of the autocorrelation (by FFT) of the detrended series. A candidate counts only if the pattern learnt from the first two
-//! thirds of the series explains the last third: the strength is that out-of-sample share of variance (after Wang, Smith and Hyndman
-//! 2006, who measure it in sample), so that noise and random walks have none. The length is sharpened on its multiples
-//! and snapped to the calendar when it is as near as the grid can tell.
+//! Candidate lengths are the peaks of the autocorrelation (by FFT) of the detrended series. A candidate counts only
+//! if the pattern learnt from the first two thirds of the series explains the last third: the strength is that
+//! out-of-sample share of variance (after Wang, Smith and Hyndman 2006, who measure it in sample), so that noise and
+//! random walks have none. The length is sharpened on its multiples and snapped to the calendar when it is as near as
+//! the grid can tell.
 use crate::grid::Grid;
 use crate::spectrum::autocorrelation;
 
@@ -25,8 +26,8 @@ const CELLS_MAX: usize = 16_384;
 const CYCLES_MIN: usize = 3;
 /// Cells in all that are needed.
 const CELLS_MIN: usize = 12;
-/// Weakest season that is reported when it has been seen often, and what is asked on top, divided by the number of times:
-/// wandering noise repeats itself three times easily, ten times hardly.
+/// Weakest season that is reported when it has been seen often, and what is asked on top, divided by the number of
+/// times: wandering noise repeats itself three times easily, ten times hardly.
 const STRENGTH_MIN: f64 = 0.15;
 const STRENGTH_MIN_ONCE: f64 = 1.0;
 /// A shorter season is preferred when it loses less than this.
@@ -66,7 +67,8 @@ pub fn find(ts: &[i64], values: &[f64]) -> Option<Season> {
 
 /// To the calendar, if that is within the error of the estimate.
 fn snap(period_ns: f64, error_ns: f64) -> i64 {
-    let nearest = CALENDAR.iter().copied().find(|&c| (c as f64 - period_ns).abs() <= (2.0 * error_ns).max(0.01 * period_ns));
+    let nearest =
+        CALENDAR.iter().copied().find(|&c| (c as f64 - period_ns).abs() <= (2.0 * error_ns).max(0.01 * period_ns));
     nearest.unwrap_or(period_ns.round().clamp(1.0, i64::MAX as f64) as i64)
 }
 
@@ -141,7 +143,8 @@ fn peaks(correlations: &[f64]) -> Vec<usize> {
     found
 }
 
-/// The period in fractions of a cell, from the peaks near its multiples: an error of half a cell is shared by all cycles.
+/// The period in fractions of a cell, from the peaks near its multiples: an error of half a cell is shared by all
+/// cycles.
 fn sharpen(correlations: &[f64], lag: usize) -> f64 {
     let mut period = lag as f64;
     let mut cycles = 2.0;
@@ -168,7 +171,8 @@ fn sharpen(correlations: &[f64], lag: usize) -> f64 {
     period
 }
 
-/// Share of the variance of the last third that the mean pattern of the first two thirds explains, both about the moving level.
+/// Share of the variance of the last third that the mean pattern of the first two thirds explains, both about the
+/// moving level.
 fn strength(flat: &[f64], period: f64) -> f64 {
     let n = flat.len();
     let width = (period.round() as usize).max(2);

@@ -16,8 +16,11 @@ fn noise(seed: u64, n: usize) -> Vec<f64> {
 #[test]
 fn a_day_in_hourly_values_is_found_under_noise_and_trend() {
     let noise = noise(1, 24 * 14);
-    let values: Vec<f64> =
-        noise.iter().enumerate().map(|(i, e)| 100.0 + 0.2 * i as f64 + 5.0 * (i as f64 * std::f64::consts::TAU / 24.0).sin() + e).collect();
+    let values: Vec<f64> = noise
+        .iter()
+        .enumerate()
+        .map(|(i, e)| 100.0 + 0.2 * i as f64 + 5.0 * (i as f64 * std::f64::consts::TAU / 24.0).sin() + e)
+        .collect();
     let season = find(&times(values.len(), HOUR), &values).unwrap();
     assert_eq!(season.period_ns, 24 * HOUR);
     assert!(season.strength > 0.8, "{season:?}");
@@ -35,7 +38,13 @@ fn noise_and_random_walks_have_no_season() {
     let mut false_finds = 0;
     for seed in 0..40 {
         let noise = noise(seed, 500);
-        let walk: Vec<f64> = noise.iter().scan(0.0, |level, e| { *level += e; Some(*level) }).collect();
+        let walk: Vec<f64> = noise
+            .iter()
+            .scan(0.0, |level, e| {
+                *level += e;
+                Some(*level)
+            })
+            .collect();
         false_finds += usize::from(find(&times(500, HOUR), &noise).is_some());
         false_finds += usize::from(find(&times(500, HOUR), &walk).is_some());
     }
