@@ -5,7 +5,10 @@ use crate::detect::{Detector, DetectorOptions, Method};
 /// The series the demo's question scores: what an instance does by itself.
 fn is_scored(series: &Series) -> bool {
     match series.metric {
-        "cpu_usage_ratio" | "service_self_latency_p99_seconds" | "request_errors_ratio" | "memory_working_set_bytes" => true,
+        "cpu_usage_ratio"
+        | "service_self_latency_p99_seconds"
+        | "request_errors_ratio"
+        | "memory_working_set_bytes" => true,
         "http_requests_total" => series.label("code") == Some("200"),
         _ => false,
     }
