@@ -40,7 +40,7 @@ e2e-prometheus: build ## real Prometheus and node_exporter against foretell, wit
 	$(BIN)/bench e2e-prometheus --peers $(PEERS) --for $(FOR)
 
 e2e-prometheus-short:
-	@$(MAKE) --no-print-directory e2e-prometheus FOR=20s
+	@$(MAKE) --no-print-directory e2e-prometheus FOR=40s
 
 bench: build ## every benchmark; figures go to benches/results/
 	$(BIN)/bench all

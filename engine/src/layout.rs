@@ -21,6 +21,9 @@ impl Layout {
     pub(crate) fn lock(&self) -> PathBuf {
         self.root.join("LOCK")
     }
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.root.join("MANIFEST")
+    }
     pub(crate) fn wal(&self) -> PathBuf {
         self.root.join("wal")
     }

@@ -1,19 +1,57 @@
 //! The storage engine of Foretell: a columnar LSM for time series.
 //!
 //! ```text
-//!  WriteBatch -> commit queue -> WAL (group commit, one fdatasync) -> memtable -> acknowledged -> commit feed
-//!                                                                       | flush
-//!                                                       segment files per time partition (+ series file)
-//!                                                                       | compaction
-//!                                                                bigger segments
+//!  labels ──► key cache ──► head index ──► catalogue           (who is this series?)
+//!                               │
+//!  WriteBatch ─► encode ─► commit queue ─► WAL, one fdatasync ─► memtable ─► acknowledged ─► commit feed
+//!              caller's      bounded       for a whole group         │ flush
+//!              thread                                                ▼
+//!                                           segment per time partition + series file + state file ─► manifest edit
+//!                                                                    │ compaction
+//!                                                                    ▼
+//!  Snapshot ─► select: postings ─► scan: segments, runs, tail merged, newest wins      bigger segments
 //! ```
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`types`] | series ids, log positions, label sets, matchers, time ranges |
-//! | [`config`] | every limit and size of the engine |
+//! | [`engine`] | the facade: open, write, flush, compact, feed, close |
+//! | [`snapshot`] | a pinned view: select series, scan rows, read state |
+//! | `core` | what the threads of an open store share; flush, compaction, recovery |
+//! | `wal` | records, files, group commit, replay |
+//! | `memtable` | rows not yet in a segment |
+//! | `catalog` | series and postings: head index in memory, RocksDB, series files |
+//! | `manifest`, `version` | which files are live; who still reads them |
+//! | `segment`, `codec` | immutable column files |
+//! | `scan` | merging sources into sorted, deduplicated batches |
+//! | `compaction` | which segments to merge, and merging them |
+//! | `feed`, `state` | recent commits; keyed state |
+//! | `partition`, `layout` | arithmetic of time partitions; names of files |
+//! | `format` | varints, checksums, a reader that bounds every length |
+//! | [`fs`], [`clock`] | the only modules that touch files and read clocks |
+//! | [`types`], [`config`], [`error`], [`write_batch`] | words, limits, failures, input |
 //!
-//! Architecture invariants: no SQL, HTTP, protobuf or JSON here; only [`fs`] touches files, only [`clock`] reads clocks.
+//! ```text
+//! data_dir/
+//!   LOCK                                 held by the one process that may open the store
+//!   MANIFEST                             which of the files below are part of it
+//!   wal/00000000000000000001.wal         commits from this position on
+//!   partitions/19675/0000000007.segment  rows of one time partition
+//!   partitions/19675/0000000008.series   series that were new to the partition
+//!   state/0000000009.state               all keyed state at the last flush that changed it
+//!   catalogue/                           RocksDB; derived from the series files
+//! ```
+//! Formats byte by byte: `docs/format/`.
+//!
+//! Architecture invariants:
+//! 1. No SQL, HTTP, protobuf or JSON here; only [`fs`] touches files (RocksDB its own), only [`clock`] reads clocks.
+//! 2. A batch is acknowledged after its record and the definition of each of its series are on stable storage, and
+//!    commits become visible in log order.
+//! 3. A file is part of the store if and only if the manifest says so; an edit is durable before anything acts on it.
+//! 4. A snapshot holds pointers to everything it reads; nothing it reads changes or is deleted.
+//! 5. Of equal (series, ts) the newest commit wins. Sources are always ordered by age: segments by commit, runs, tail.
+//! 6. A failed write or sync of log or manifest is final: writes are refused until the next open, reads go on.
+//! 7. Damage is an error with path and offset. Only the torn, never acknowledged end of the newest log file and of the
+//!    manifest is forgiven.
 mod catalog;
 pub mod clock;
 mod codec;
@@ -42,5 +80,5 @@ pub use config::EngineConfig;
 pub use engine::{Commit, CommitHandle, CompactionSummary, Engine, EngineStats, ReplayProgress};
 pub use error::{Error, ErrorKind, Result};
 pub use snapshot::{MetricInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot};
-pub use types::{LabelSet, Lsn, Matcher, MatchOp, SeriesId, TimeRange};
+pub use types::{LabelSet, Lsn, MatchOp, Matcher, SeriesId, TimeRange};
 pub use write_batch::WriteBatch;

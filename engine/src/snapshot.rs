@@ -10,7 +10,7 @@ use crate::memtable::Memtable;
 use crate::partition::Partitioning;
 use crate::scan::{self, Source};
 use crate::state::StateMap;
-use crate::types::{CompiledMatcher, LabelSet, Lsn, MatchOp, Matcher, METRIC_NAME, SeriesId, TimeRange};
+use crate::types::{CompiledMatcher, LabelSet, Lsn, METRIC_NAME, MatchOp, Matcher, SeriesId, TimeRange};
 use crate::version::Version;
 
 /// A consistent view: sees every commit up to [`Snapshot::lsn`] and none after; nothing it reads is deleted under it.
@@ -167,7 +167,8 @@ impl Snapshot {
         let mut ids = pinned.head.read().select(&matchers)?;
         let partitions = pinned.partitioning.of(selector.range.start)..=pinned.partitioning.of(selector.range.end);
         for (&number, partition) in pinned.version.partitions.range(partitions) {
-            let postings = PartitionPostings { catalogue: &pinned.catalogue, partition: number, series: partition.series };
+            let postings =
+                PartitionPostings { catalogue: &pinned.catalogue, partition: number, series: partition.series };
             ids.extend(postings.ids(&evaluate(&postings, &matchers)?)?);
         }
         ids.sort_unstable();

@@ -67,7 +67,8 @@ impl Version {
     /// Without the segments of `partition` named `files`, which are returned.
     pub(crate) fn remove(&mut self, partition: i64, files: &[String]) -> Vec<Arc<LiveSegment>> {
         let Some(partition) = self.partitions.get_mut(&partition) else { return Vec::new() };
-        let (gone, left) = std::mem::take(&mut partition.segments).into_iter().partition(|s| files.contains(&s.meta.file));
+        let (gone, left) =
+            std::mem::take(&mut partition.segments).into_iter().partition(|s| files.contains(&s.meta.file));
         partition.segments = left;
         gone
     }

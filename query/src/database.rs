@@ -3,7 +3,7 @@
 //! ```text
 //!  query: admit -> gate (places, queue) -> plan on a large stack over one snapshot -> execute on the queries' threads
 //! ```
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use arrow::array::RecordBatch;
@@ -89,7 +89,7 @@ impl Database {
             Arc::new(move |snapshot| sessions.state(snapshot))
         };
         let continuous = ContinuousQueries::open(engine.clone(), make, limits.clone(), ContinuousLimits::default())?;
-        sessions.sys().register("continuous_queries", Arc::new(ContinuousList(Arc::clone(&continuous))));
+        sessions.sys().register("continuous_queries", Arc::new(ContinuousList(Arc::downgrade(&continuous))));
         let gate = Gate::new(&limits);
         Ok(Arc::new(Self { engine, limits, sessions, gate, running, continuous, runtime: QueryRuntime::start()? }))
     }
@@ -112,7 +112,7 @@ impl Database {
         let id = listed.query.id;
         let cancel = listed.query.cancel.clone();
         let cancel_planning = cancel.clone().drop_guard();
-        let held = Held { listed, place };
+        let held = Held { listed, _place: place };
         let planned = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(execute::cancelled()),
@@ -199,13 +199,13 @@ fn small(id: u64, rows: RecordBatch) -> QueryResponse {
 }
 
 /// `sys.continuous_queries`
-struct ContinuousList(Arc<ContinuousQueries>);
+///
+/// Weak, because the queries' sessions hold this table: otherwise a database that is dropped would never let go of its engine.
+struct ContinuousList(Weak<ContinuousQueries>);
 
 impl SysTable for ContinuousList {
-    fn schema(&self) -> SchemaRef {
-        continuous::status::schema()
-    }
     fn rows(&self, _snapshot: &Snapshot) -> datafusion::error::Result<RecordBatch> {
-        Ok(self.0.rows()?)
+        let queries = self.0.upgrade().ok_or_else(|| Error::internal("the database is closed"))?;
+        Ok(queries.rows()?)
     }
 }

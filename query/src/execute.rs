@@ -72,7 +72,7 @@ impl Drop for QueryRuntime {
 /// What a running query holds until it ends.
 pub(crate) struct Held {
     pub(crate) listed: Listed,
-    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) _place: OwnedSemaphorePermit,
 }
 
 /// Starts `plan`.

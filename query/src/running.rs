@@ -2,11 +2,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
-use arrow::datatypes::{DataType, SchemaRef};
 use foretell_engine::Snapshot;
+use foretell_engine::clock::{Clock, SystemClock};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -16,7 +16,6 @@ use crate::database::QueryInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::QueryLimits;
 use crate::table::sys::{self, SysTable};
-use crate::table::timestamp_type;
 
 /// All queries in flight.
 #[derive(Default)]
@@ -56,7 +55,7 @@ impl Running {
         let query = Arc::new(Query {
             id: self.last_id.fetch_add(1, Ordering::Relaxed) + 1,
             sql: sql.to_owned(),
-            started: SystemTime::now(),
+            started: UNIX_EPOCH + Duration::from_nanos(SystemClock.now_ns().unsigned_abs()),
             rows: AtomicU64::new(0),
             cancel: CancellationToken::new(),
         });
@@ -95,9 +94,6 @@ impl Running {
 pub(crate) struct QueryList(pub(crate) Arc<Running>);
 
 impl SysTable for QueryList {
-    fn schema(&self) -> SchemaRef {
-        sys::schema(&[("id", DataType::UInt64), ("sql", DataType::Utf8), ("started", timestamp_type()), ("rows", DataType::Int64)])
-    }
     fn rows(&self, _snapshot: &Snapshot) -> datafusion::error::Result<RecordBatch> {
         let queries = self.0.list();
         let started = queries.iter().map(|q| q.started.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)));

@@ -89,17 +89,20 @@ pub(crate) struct Metric {
     pub(crate) label_names: BTreeSet<Arc<str>>,
     /// Series ever created; the next one's number.
     pub(crate) series_count: u32,
+    /// Active series.
     series: HashMap<u32, LabelSet>,
+    /// Their numbers, for postings ..
+    all: Bitmap,
+    /// .. and for writers.
     active: Bits,
+    /// Those in use since the last eviction.
     touched: Bits,
     postings: HashMap<Arc<str>, HashMap<Box<str>, Posting>>,
 }
 
 impl Postings for Metric {
     fn all(&self) -> Result<Bitmap> {
-        let mut numbers: Vec<u32> = self.series.keys().copied().collect();
-        numbers.sort_unstable();
-        Ok(Bitmap::of(&numbers))
+        Ok(self.all.clone())
     }
     fn exact(&self, label: &str, value: &str) -> Result<Bitmap> {
         let mut out = Bitmap::new();
@@ -174,6 +177,7 @@ impl Head {
                 label_names: BTreeSet::new(),
                 series_count: 0,
                 series: HashMap::new(),
+                all: Bitmap::new(),
                 active: Bits::default(),
                 touched: Bits::default(),
                 postings: HashMap::new(),
@@ -201,6 +205,7 @@ impl Head {
         metric.active.grow(number);
         metric.touched.grow(number);
         metric.active.set(number);
+        metric.all.add(number);
         metric.touched.set(number);
         for (name, value) in labels.iter() {
             let values = match metric.postings.get_mut(name) {
@@ -245,12 +250,13 @@ impl Head {
     pub(crate) fn evict_idle(&mut self) -> HashSet<SeriesId> {
         let mut evicted = HashSet::new();
         for (ordinal, metric) in (0u32..).zip(&mut self.metrics) {
-            let Metric { series, active, touched, postings, .. } = metric;
+            let Metric { series, all, active, touched, postings, .. } = metric;
             series.retain(|&number, labels| {
                 if touched.get(number) {
                     return true;
                 }
                 active.clear(number);
+                all.remove(number);
                 for (name, value) in labels.iter() {
                     if let Some(values) = postings.get_mut(name)
                         && values.get_mut(value).is_some_and(|posting| posting.remove(number))

@@ -16,6 +16,6 @@ mod store;
 
 pub(crate) use head::{Head, Metric};
 pub(crate) use key_cache::KeyCache;
+pub(crate) use postings::evaluate;
 pub(crate) use series_file::{read_series_file, write_series_file};
 pub(crate) use store::{Catalogue, PartitionPostings};
-pub(crate) use postings::evaluate;

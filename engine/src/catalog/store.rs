@@ -83,7 +83,8 @@ impl Catalogue {
         };
         let filled = match db.get(b"v") {
             Ok(Some(value)) if value.len() == 12 && value[..4] == VERSION.to_le_bytes() => {
-                Some(value[4..].iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte))).filter(|&filled| filled <= edit)
+                Some(value[4..].iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte)))
+                    .filter(|&filled| filled <= edit)
             }
             Ok(None) if db.iterator(rocksdb::IteratorMode::Start).next().is_none() => Some(0),
             _ => None,
@@ -181,10 +182,9 @@ impl Catalogue {
         for (ordinal, (id, labels)) in (base..).zip(series) {
             batch.put([b"g", labels.as_bytes()].concat(), id.0.to_le_bytes());
             batch.put(id_key(*id), labels.as_bytes());
-            let metric = metrics.entry(id.metric()).or_insert_with(|| StoredMetric {
-                name: labels.metric_name().to_owned(),
-                ..StoredMetric::default()
-            });
+            let metric = metrics
+                .entry(id.metric())
+                .or_insert_with(|| StoredMetric { name: labels.metric_name().to_owned(), ..StoredMetric::default() });
             metric.series_count = metric.series_count.max(id.number().saturating_add(1));
             for (name, value) in labels.iter() {
                 postings.entry((name, value)).or_default().push(ordinal);
@@ -222,7 +222,14 @@ impl Catalogue {
         self.hand_over(&db, &mut batch, 0)
     }
 
-    fn put_ordinals(&self, db: &DB, batch: &mut WriteBatch, partition: i64, base: u32, series: &[(SeriesId, LabelSet)]) -> Result<()> {
+    fn put_ordinals(
+        &self,
+        db: &DB,
+        batch: &mut WriteBatch,
+        partition: i64,
+        base: u32,
+        series: &[(SeriesId, LabelSet)],
+    ) -> Result<()> {
         let prefix = partition_key(partition, b'o');
         let mut chunks: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
         for (ordinal, (id, _)) in (base..).zip(series) {
@@ -231,7 +238,10 @@ impl Catalogue {
                 std::collections::btree_map::Entry::Vacant(entry) => {
                     let mut old = match ordinal % CHUNK {
                         0 => Vec::new(),
-                        _ => db.get([&prefix, entry.key().to_be_bytes().as_slice()].concat()).map_err(failed)?.unwrap_or_default(),
+                        _ => db
+                            .get([&prefix, entry.key().to_be_bytes().as_slice()].concat())
+                            .map_err(failed)?
+                            .unwrap_or_default(),
                     };
                     old.resize((ordinal % CHUNK) as usize * 8, 0);
                     entry.insert(old)
@@ -247,7 +257,11 @@ impl Catalogue {
 
     /// Writes `batch` if it has grown beyond `bytes`.
     fn hand_over(&self, db: &DB, batch: &mut WriteBatch, bytes: usize) -> Result<()> {
-        if batch.size_in_bytes() > bytes { db.write_opt(std::mem::take(batch), &self.write).map_err(failed) } else { Ok(()) }
+        if batch.size_in_bytes() > bytes {
+            db.write_opt(std::mem::take(batch), &self.write).map_err(failed)
+        } else {
+            Ok(())
+        }
     }
 
     /// Records that everything up to manifest edit `edit` is here.
@@ -290,7 +304,9 @@ impl PartitionPostings<'_> {
             let at = (ordinal % CHUNK) as usize * 8;
             match loaded.as_ref().and_then(|chunk| chunk.1.get(at..at + 8)) {
                 Some(bytes) => ids.push(decode_id(bytes)),
-                None => return Err(self.catalogue.corrupt("the id of every local ordinal", format!("none for {ordinal}"))),
+                None => {
+                    return Err(self.catalogue.corrupt("the id of every local ordinal", format!("none for {ordinal}")));
+                }
             }
         }
         Ok(ids)
@@ -344,7 +360,8 @@ fn encode_metric(metric: &StoredMetric) -> Vec<u8> {
 
 fn decode_metric(value: &[u8], path: &Path) -> Result<StoredMetric> {
     let mut reader = Reader::new(value, path, 0);
-    let mut metric = StoredMetric { series_count: reader.u32()?, name: reader.string()?.to_owned(), label_names: Vec::new() };
+    let mut metric =
+        StoredMetric { series_count: reader.u32()?, name: reader.string()?.to_owned(), label_names: Vec::new() };
     for _ in 0..reader.count(1)? {
         metric.label_names.push(reader.string()?.to_owned());
     }

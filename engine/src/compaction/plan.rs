@@ -25,7 +25,7 @@ const BYTES_MAX: u64 = 16 << 30;
 /// A merge to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Job {
-    /// Start of the partition, ns.
+    /// Number of the time partition.
     pub(crate) partition: i64,
     /// File names, oldest commits first.
     pub(crate) inputs: Vec<String>,

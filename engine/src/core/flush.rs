@@ -1,5 +1,6 @@
 //! Flush: sealed memtables become segments, series files and a state file, with one manifest edit.
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,8 +33,14 @@ struct Written {
     numbers: Vec<u64>,
     changes: Vec<Change>,
     segments: Vec<Arc<LiveSegment>>,
-    /// Partition, base and series of each series file.
-    series: Vec<(i64, u32, Vec<(SeriesId, LabelSet)>)>,
+    series: Vec<NewSeries>,
+}
+
+/// The series of a new series file.
+struct NewSeries {
+    partition: i64,
+    base: u32,
+    series: Vec<(SeriesId, LabelSet)>,
 }
 
 /// A segment being written, and the series in it.
@@ -60,6 +67,7 @@ impl Core {
     /// failed manifest edit is final.
     pub(crate) fn flush(&self) -> Result<()> {
         let mut members = self.flushing.lock();
+        self.refuse_if_poisoned()?;
         let sealed = {
             let mut live = self.live.lock();
             live.seal(self.clock.now_ns());
@@ -196,11 +204,12 @@ impl Core {
             at_home.sort_unstable();
         }
         for (&partition, ids) in &*series {
-            if !members.0.contains_key(&partition) {
-                let known = self.catalogue.partition_ids(partition)?;
-                members.0.insert(partition, known.into_iter().collect());
-            }
-            let known = members.0.entry(partition).or_default();
+            let known = match members.0.entry(partition) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => {
+                    unknown.insert(self.catalogue.partition_ids(partition)?.into_iter().collect())
+                }
+            };
             let new: Vec<SeriesId> = ids.iter().copied().filter(|id| !known.contains(id)).collect();
             if new.is_empty() {
                 continue;
@@ -220,7 +229,7 @@ impl Core {
             let file = SeriesFile { partition, number, base, series: new.len() as u32, edit: 0 };
             written.changes.push(Change::AddSeriesFile(file));
             known.extend(new.iter().map(|pair| pair.0));
-            written.series.push((partition, base, new));
+            written.series.push(NewSeries { partition, base, series: new });
         }
         while members.0.len() > MEMBERS_KEPT {
             members.0.pop_first();
@@ -230,7 +239,6 @@ impl Core {
 
     /// The manifest edit, then what readers see.
     fn commit_flush(&self, flushed: Lsn, sealed: &[Arc<Sealed>], written: &mut Written) -> Result<()> {
-        let claims = self.claims.lock().clone();
         let mut changes = std::mem::take(&mut written.changes);
         let mut old_state = None;
         let edit = self.edit(|manifest| {
@@ -239,7 +247,7 @@ impl Core {
                 old_state = old.state_file.map(|number| self.layout.state_file(number));
             }
             changes.extend(old_state.iter().map(|path| Change::Removed(self.layout.name_of(path))));
-            changes.push(Change::Claims(claims));
+            changes.push(Change::Claims(self.claims.lock().clone()));
             changes.push(Change::Flushed(flushed));
             changes.push(Change::NextFile(self.finish_files(&written.numbers)));
             changes
@@ -252,8 +260,8 @@ impl Core {
         {
             let mut live = self.live.lock();
             let mut version = (*live.version).clone();
-            for (partition, base, series) in &written.series {
-                version.partitions.entry(*partition).or_default().series = base + series.len() as u32;
+            for new in &written.series {
+                version.partitions.entry(new.partition).or_default().series = new.base + new.series.len() as u32;
             }
             written.segments.drain(..).for_each(|segment| version.add(segment));
             live.version = Arc::new(version);
@@ -271,9 +279,9 @@ impl Core {
         indexed.inspect_err(|error| self.queue.set_poison(error))
     }
 
-    fn index(&self, edit: u64, files: &[(i64, u32, Vec<(SeriesId, LabelSet)>)]) -> Result<()> {
-        for (partition, base, series) in files {
-            self.catalogue.add_series(*partition, *base, series)?;
+    fn index(&self, edit: u64, files: &[NewSeries]) -> Result<()> {
+        for new in files {
+            self.catalogue.add_series(new.partition, new.base, &new.series)?;
         }
         self.catalogue.set_filled(edit)
     }

@@ -4,8 +4,9 @@
 //!  writers --> CommitQueue --> commit thread --> Live { memtables, state, feed, version, position }
 //!                                                 ^ snapshot copies it      ^ flush, compaction replace parts
 //! ```
-//! Lock order, outermost first: `flushing` or `compacting`, `creating`, `manifest`, `head`, `live`. None but the first
-//! two is held during I/O, except `manifest` for the edit itself.
+//! Lock order, outermost first: `flushing` or `compacting`, `creating`, `manifest`, then `head`, `live`, `claims`,
+//! `numbers`, `pending`, `unplaced`, which but for `head` are held alone and never during I/O. `creating` is held while
+//! RocksDB is asked for a series, `manifest` while its edit is synced.
 mod compact;
 mod flush;
 mod recovery;
@@ -26,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::feed::{Commit, Ring};
 use crate::fs::Fs;
 use crate::layout::Layout;
-use crate::manifest::Manifest;
+use crate::manifest::{Change, Manifest};
 use crate::memtable::{CommittedBatch, Memtable, Tidy};
 use crate::partition::Partitioning;
 use crate::state::StateMap;
@@ -141,7 +142,7 @@ impl Core {
                 samples += commit.batch.len() as u64;
                 self.add(&mut live, commit, now_ns);
             }
-            (live.lsn, live.active.tidy(self.config.memtable_run_rows).is_some())
+            (live.lsn, live.active.is_crowded(self.config.memtable_run_rows))
         };
         self.counters.samples.fetch_add(samples, Ordering::Relaxed);
         self.counters.batches.fetch_add(batches, Ordering::Relaxed);
@@ -206,32 +207,35 @@ impl Core {
 
     /// See [`crate::Engine::retain_wal`].
     pub(crate) fn retain_wal(&self, consumer: &str, position: Option<Lsn>) {
-        let claims = {
-            let mut claims = self.claims.lock();
-            let before = match position {
-                Some(position) => claims.insert(consumer.to_owned(), position),
-                None => claims.remove(consumer),
-            };
-            if before.is_some() == position.is_some() {
-                return;
-            }
-            claims.clone()
+        let before = match position {
+            Some(position) => self.claims.lock().insert(consumer.to_owned(), position),
+            None => self.claims.lock().remove(consumer),
         };
+        if before.is_some() == position.is_some() {
+            return;
+        }
         // A new claim must hold over a crash before its owner can ask again; moves are stored by the next flush, and
         // until then the older position only keeps more.
-        if let Err(error) = self.edit(|_| vec![crate::manifest::Change::Claims(claims)]) {
+        if let Err(error) = self.edit(|_| vec![Change::Claims(self.claims.lock().clone())]) {
             tracing::error!(%error, consumer, "cannot store a claim on the log");
         }
     }
 
     /// Commits one manifest edit; a failure is final.
-    fn edit(&self, changes: impl FnOnce(&Manifest) -> Vec<crate::manifest::Change>) -> Result<u64> {
+    fn edit(&self, changes: impl FnOnce(&Manifest) -> Vec<Change>) -> Result<u64> {
         let mut manifest = self.manifest.lock();
-        if let Some(cause) = self.queue.poison() {
-            return Err(Error::Unavailable(format!("refused after a final fault ({cause}); open the store again")));
-        }
+        self.refuse_if_poisoned()?;
         let changes = changes(&manifest);
         manifest.commit(&changes).inspect_err(|error| self.queue.set_poison(error))
+    }
+
+    fn refuse_if_poisoned(&self) -> Result<()> {
+        match self.queue.poison() {
+            Some(cause) => {
+                Err(Error::Unavailable(format!("refused after a final fault ({cause}); open the store again")))
+            }
+            None => Ok(()),
+        }
     }
 
     fn new_file_number(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! Opening a store: what the manifest says, the catalogue caught up, the log replayed.
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::path::{Path, PathBuf};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -51,9 +51,10 @@ pub(crate) fn open(
         fs.create_dir(&dir)?;
     }
     fs.sync_dir(&layout.root)?;
-    let manifest = Manifest::open(Arc::clone(&fs), &layout.root, width_ns)?;
+    let manifest_missing = !fs.exists(&layout.manifest())?;
+    let manifest = Manifest::open(Arc::clone(&fs), &layout.manifest(), width_ns)?;
     let contents = manifest.contents().clone();
-    let (next_file, left_overs) = find_left_overs(&*fs, &layout, &contents)?;
+    let (next_file, left_overs) = find_left_overs(&*fs, &layout, &contents, manifest_missing)?;
     let version = load_version(&fs, &layout, &contents)?;
     let state = load_state(&*fs, &layout, &contents)?;
     let (catalogue, head) = open_catalogue(&*fs, &layout, &contents, manifest.number())?;
@@ -95,7 +96,8 @@ pub(crate) fn open(
     });
     let lsn = core.replay(contents.flushed, progress)?;
     let dir = core.layout.wal();
-    let writer = Writer::open(Arc::clone(&core.fs), &dir, core.wal_files.clone(), lsn.0 + 1, core.config.wal_segment_bytes)?;
+    let writer =
+        Writer::open(Arc::clone(&core.fs), &dir, core.wal_files.clone(), lsn.0 + 1, core.config.wal_segment_bytes)?;
     core.manifest.lock().settle()?;
     // Only now that nothing was found wrong is it certain that these are what they look like.
     for path in left_overs {
@@ -111,7 +113,12 @@ pub(crate) fn open(
 /// The next free file number, and the files to delete: those that the manifest has removed and those of interrupted work.
 ///
 /// An unreferenced file that is neither is left alone: it was not proved worthless.
-fn find_left_overs(fs: &dyn Fs, layout: &Layout, contents: &Contents) -> Result<(u64, Vec<PathBuf>)> {
+fn find_left_overs(
+    fs: &dyn Fs,
+    layout: &Layout,
+    contents: &Contents,
+    manifest_missing: bool,
+) -> Result<(u64, Vec<PathBuf>)> {
     let mut referenced: hashbrown::HashSet<PathBuf> =
         contents.segments.values().map(|meta| layout.partition(meta.partition).join(&meta.file)).collect();
     referenced.extend(contents.series_files.iter().map(|file| layout.series_file(file.partition, file.number)));
@@ -132,6 +139,10 @@ fn find_left_overs(fs: &dyn Fs, layout: &Layout, contents: &Contents) -> Result<
     for dir in dirs {
         for name in fs.list(&dir)? {
             let path = dir.join(&name);
+            if manifest_missing && file_number(&name).is_some() {
+                let (expected, got) = ("a manifest that lists it".into(), "no file MANIFEST".into());
+                return Err(Error::Corruption { path, offset: 0, expected, got });
+            }
             let Some(number) = file_number(&name) else {
                 if name.ends_with(".tmp") {
                     left_overs.push(path);

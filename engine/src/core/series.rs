@@ -61,7 +61,9 @@ impl Core {
         for (id, labels) in missing.into_iter().zip(labels) {
             match labels {
                 Some(labels) => head.activate(id, labels),
-                None => return Err(Error::Invalid(format!("series {} does not exist; resolve its labels first", id.0))),
+                None => {
+                    return Err(Error::Invalid(format!("series {} does not exist; resolve its labels first", id.0)));
+                }
             }
         }
         Ok(())

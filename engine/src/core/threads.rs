@@ -72,8 +72,7 @@ impl Threads {
         *threads.commit.lock() = Some(spawn("commit", move || commit.run(lsn.0 + 1))?);
         if core.config.background {
             let mut background = threads.background.lock();
-            let each: [(&str, fn(&Core)); 3] = [("sort", sort), ("flush", flush), ("compact", compact)];
-            for (name, run) in each {
+            for (name, run) in [("sort", sort as fn(&Core)), ("flush", flush), ("compact", compact)] {
                 let core = Arc::clone(core);
                 background.push(spawn(name, move || run(&core))?);
             }

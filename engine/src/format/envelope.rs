@@ -16,8 +16,8 @@ const LEVEL: i32 = 3;
 
 /// Wraps `body`.
 pub(crate) fn seal(magic: [u8; 8], version: u32, body: &[u8]) -> Result<Vec<u8>> {
-    let compressed =
-        zstd::bulk::compress(body, LEVEL).map_err(|e| Error::Invalid(format!("compressing {} bytes: {e}", body.len())))?;
+    let compressed = zstd::bulk::compress(body, LEVEL)
+        .map_err(|e| Error::Invalid(format!("compressing {} bytes: {e}", body.len())))?;
     let mut out = Vec::with_capacity(HEADER_LEN + compressed.len());
     out.extend_from_slice(&magic);
     out.extend_from_slice(&version.to_le_bytes());

@@ -100,7 +100,12 @@ impl<'a> Reader<'a> {
     }
     /// A corruption error at the next byte.
     pub(crate) fn corrupt(&self, expected: impl Into<String>, got: impl Into<String>) -> Error {
-        Error::Corruption { path: self.path.to_owned(), offset: self.offset(), expected: expected.into(), got: got.into() }
+        Error::Corruption {
+            path: self.path.to_owned(),
+            offset: self.offset(),
+            expected: expected.into(),
+            got: got.into(),
+        }
     }
     /// The next `n` bytes.
     pub(crate) fn bytes(&mut self, n: usize) -> Result<&'a [u8]> {
@@ -167,6 +172,10 @@ impl<'a> Reader<'a> {
     }
     /// Everything must have been read.
     pub(crate) fn finish(self) -> Result<()> {
-        if self.remaining() == 0 { Ok(()) } else { Err(self.corrupt("the end", format!("{} more bytes", self.remaining()))) }
+        if self.remaining() == 0 {
+            Ok(())
+        } else {
+            Err(self.corrupt("the end", format!("{} more bytes", self.remaining())))
+        }
     }
 }

@@ -138,7 +138,11 @@ struct FaultFile {
 
 impl FaultFile {
     fn check(&self, state: &State) -> Result<()> {
-        if state.boot == self.boot { Ok(()) } else { Err(io_error(&self.path, io::Error::other("opened before the power cut"))) }
+        if state.boot == self.boot {
+            Ok(())
+        } else {
+            Err(io_error(&self.path, io::Error::other("opened before the power cut")))
+        }
     }
 }
 

@@ -83,7 +83,8 @@ impl Fs for OsFs {
         fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|e| io_error(dir, e))
     }
     fn lock(&self, path: &Path) -> Result<LockGuard> {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(|e| io_error(path, e))?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(|e| io_error(path, e))?;
         match file.try_lock() {
             Ok(()) => Ok(LockGuard(Box::new(file))),
             Err(TryLockError::WouldBlock) => Err(Error::Unavailable(format!(

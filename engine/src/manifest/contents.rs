@@ -25,7 +25,10 @@ pub(crate) struct SeriesFile {
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     AddSegment(SegmentMeta),
-    RemoveSegment { partition: i64, file: String },
+    RemoveSegment {
+        partition: i64,
+        file: String,
+    },
     AddSeriesFile(SeriesFile),
     /// All commits up to here are in segments and the state file.
     Flushed(Lsn),

@@ -31,12 +31,12 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// Opens the manifest of the store in `dir`, or starts one.
+    /// Opens the manifest `path`, or starts one.
     ///
     /// # Errors
     /// `Invalid` when the store has another partition width, `Corruption` for damage other than a torn last edit.
-    pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, partition_width_ns: i64) -> Result<Self> {
-        let path = dir.join("MANIFEST");
+    pub(crate) fn open(fs: Arc<dyn Fs>, path: &Path, partition_width_ns: i64) -> Result<Self> {
+        let path = path.to_owned();
         let (number, contents) = match fs.exists(&path)? {
             true => read(&*fs, &path, partition_width_ns)?,
             false => (0, Contents::default()),
@@ -159,7 +159,9 @@ fn read(fs: &dyn Fs, path: &Path, partition_width_ns: i64) -> Result<(u64, Conte
             Ok((found, payload, end)) => {
                 if number.is_some_and(|number| found != number + 1) {
                     let expected = format!("edit {}", number.unwrap_or(0) + 1);
-                    return Err(Reader::new(&bytes[offset..], path, offset as u64).corrupt(expected, format!("edit {found}")));
+                    return Err(
+                        Reader::new(&bytes[offset..], path, offset as u64).corrupt(expected, format!("edit {found}"))
+                    );
                 }
                 number = Some(found);
                 contents.apply_encoded(found, payload, path, (offset + EDIT_HEADER_LEN) as u64)?;

@@ -89,9 +89,14 @@ impl Memtable {
         bytes
     }
 
-    /// What should be sorted now, if anything: a tail of `run_rows`, or many runs of about the same size.
+    /// Whether the tail should be sorted: it has `run_rows`, or very many batches.
+    pub(crate) fn is_crowded(&self, run_rows: usize) -> bool {
+        self.tail_rows >= run_rows || self.tail.len() >= TAIL_BATCHES_MAX
+    }
+
+    /// What should be sorted now, if anything: a crowded tail, or many runs of about the same size.
     pub(crate) fn tidy(&self, run_rows: usize) -> Option<Tidy> {
-        if self.tail_rows >= run_rows || self.tail.len() >= TAIL_BATCHES_MAX {
+        if self.is_crowded(run_rows) {
             return Some(Tidy::Tail(self.tail.clone()));
         }
         let class = |run: &SortedRun| run.ts.len().max(1).ilog2() / 3;

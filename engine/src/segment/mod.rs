@@ -34,7 +34,7 @@ pub(crate) use zone_map::ZoneMap;
 pub(crate) struct SegmentMeta {
     /// File name inside the segment directory.
     pub(crate) file: String,
-    /// Start of the time partition, ns.
+    /// Number of the time partition.
     pub(crate) partition: i64,
     /// Compaction level; 0 is what a flush wrote.
     pub(crate) level: u8,

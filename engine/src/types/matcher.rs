@@ -63,7 +63,11 @@ impl Matcher {
                     .map_err(|e| Error::Invalid(format!("regular expression for label {:?}: {e}", self.name)))?,
             ),
         };
-        Ok(CompiledMatcher { name: self.name.clone(), negated: matches!(self.op, MatchOp::NotEqual | MatchOp::NotRegex), test })
+        Ok(CompiledMatcher {
+            name: self.name.clone(),
+            negated: matches!(self.op, MatchOp::NotEqual | MatchOp::NotRegex),
+            test,
+        })
     }
 }
 

@@ -87,7 +87,8 @@ fn encode_ts(out: &mut Vec<u8>, ts: &[i64]) {
 pub(crate) fn decode_batch(payload: &[u8], path: &Path, offset: u64) -> Result<WriteBatch> {
     let mut reader = Reader::new(payload, path, offset);
     let rows = reader.count(9)?;
-    let mut batch = WriteBatch { series: Vec::with_capacity(rows), ts: Vec::with_capacity(rows), ..WriteBatch::default() };
+    let mut batch =
+        WriteBatch { series: Vec::with_capacity(rows), ts: Vec::with_capacity(rows), ..WriteBatch::default() };
     let mut previous = 0u64;
     for _ in 0..rows {
         previous = previous.wrapping_add(reader.zigzag()? as u64);
@@ -97,7 +98,10 @@ pub(crate) fn decode_batch(payload: &[u8], path: &Path, offset: u64) -> Result<W
         decode_ts(&mut reader, rows, &mut batch.ts)?;
     }
     let values = reader.bytes(rows * 8)?;
-    batch.values = values.chunks_exact(8).map(|v| f64::from_bits(v.iter().rev().fold(0, |bits, &b| bits << 8 | u64::from(b)))).collect();
+    batch.values = values
+        .chunks_exact(8)
+        .map(|v| f64::from_bits(v.iter().rev().fold(0, |bits, &b| bits << 8 | u64::from(b))))
+        .collect();
     for _ in 0..reader.count(2)? {
         let at = reader.clone();
         let tag = reader.u8()?;

@@ -53,21 +53,33 @@ impl WalFiles {
 
     /// Removes the oldest files: those that hold no commit after `flushed` and, unless the log exceeds
     /// `retained_bytes_max`, none after `claimed`. The file being written always stays.
-    pub(crate) fn truncate(&self, fs: &dyn Fs, dir: &Path, flushed: u64, claimed: u64, retained_bytes_max: u64) -> Result<()> {
-        let mut files = self.0.lock();
-        let mut removed = false;
-        while files.len() > 1 {
-            let last_lsn = files[1].first_lsn - 1;
-            let bytes: u64 = files.iter().map(|file| file.bytes).sum();
-            let unclaimed = last_lsn <= claimed || bytes > retained_bytes_max;
-            if last_lsn > flushed || !unclaimed {
-                break;
+    pub(crate) fn truncate(
+        &self,
+        fs: &dyn Fs,
+        dir: &Path,
+        flushed: u64,
+        claimed: u64,
+        retained_bytes_max: u64,
+    ) -> Result<()> {
+        let removed: Vec<PathBuf> = {
+            let mut files = self.0.lock();
+            let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
+            let mut count = 0;
+            while let Some(next) = files.get(count + 1) {
+                let last_lsn = next.first_lsn - 1;
+                if last_lsn > flushed || (last_lsn > claimed && bytes <= retained_bytes_max) {
+                    break;
+                }
+                bytes -= files[count].bytes;
+                count += 1;
             }
-            fs.remove(&files[0].path)?;
-            files.remove(0);
-            removed = true;
+            files.drain(..count).map(|file| file.path).collect()
+        };
+        // Without the lock, because commits need it; oldest first, so that a crash leaves no gap.
+        for path in &removed {
+            fs.remove(path)?;
         }
-        if removed { fs.sync_dir(dir) } else { Ok(()) }
+        if removed.is_empty() { Ok(()) } else { fs.sync_dir(dir) }
     }
 
     /// Commits in `(after, through]`, stopping once `rows_max` rows are gathered; at least one if there is one.

@@ -180,7 +180,7 @@ where
         let (mut company, mut synced_at) = (0, self.clock.now_ns());
         while let Some(group) = self.next_group(company) {
             company = group.len();
-            if group.is_empty() || !self.queue.queue.lock().poison.is_none() {
+            if group.is_empty() || self.queue.poison().is_some() {
                 self.sync_if_due(&mut synced_at);
                 let cause = self.queue.poison();
                 for waiting in group {
@@ -193,8 +193,10 @@ where
                     let first_lsn = next_lsn;
                     next_lsn += group.len() as u64;
                     let (batches, slots): (Vec<_>, Vec<_>) = group.into_iter().map(|w| (w.batch, w.slot)).unzip();
-                    let commits =
-                        (first_lsn..).zip(batches).map(|(lsn, batch)| CommittedBatch { lsn: Lsn(lsn), batch }).collect();
+                    let commits = (first_lsn..)
+                        .zip(batches)
+                        .map(|(lsn, batch)| CommittedBatch { lsn: Lsn(lsn), batch })
+                        .collect();
                     (self.publish)(commits);
                     for (lsn, slot) in (first_lsn..).zip(slots) {
                         slot.complete(Ok(Lsn(lsn)));
@@ -259,7 +261,10 @@ where
 
     fn sync_if_due(&mut self, synced_at: &mut i64) {
         let now = self.clock.now_ns();
-        if self.writer.is_dirty() && self.queue.poison().is_none() && now.saturating_sub(*synced_at) >= SYNC_INTERVAL.as_nanos() as i64 {
+        if self.writer.is_dirty()
+            && self.queue.poison().is_none()
+            && now.saturating_sub(*synced_at) >= SYNC_INTERVAL.as_nanos() as i64
+        {
             *synced_at = now;
             if let Err(error) = self.sync() {
                 self.queue.set_poison(&error);

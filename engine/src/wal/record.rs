@@ -109,7 +109,14 @@ pub(crate) fn check_file_header(bytes: &[u8], path: &Path) -> Result<u64> {
 }
 
 /// Appends a record whose payload's checksum the caller already knows.
-pub(crate) fn put_record(out: &mut Vec<u8>, kind: Kind, synced_before: bool, lsn: u64, payload: &[u8], payload_crc: u32) {
+pub(crate) fn put_record(
+    out: &mut Vec<u8>,
+    kind: Kind,
+    synced_before: bool,
+    lsn: u64,
+    payload: &[u8],
+    payload_crc: u32,
+) {
     let kind = kind as u8 | if synced_before { SYNCED_BEFORE } else { 0 };
     let len = (payload.len() as u32).to_le_bytes();
     let mut covered = [0; 13];

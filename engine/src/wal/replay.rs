@@ -37,6 +37,11 @@ pub(crate) fn replay(
         fs.remove(&dir.join(name))?;
     }
     let paths: Vec<_> = names.iter().filter(|name| name.ends_with(".wal")).map(|name| dir.join(name)).collect();
+    if paths.is_empty() && flushed > Lsn(0) {
+        // The file being written is never removed.
+        let expected = format!("a log file that goes on after commit {}", flushed.0);
+        return Err(Error::Corruption { path: dir.to_owned(), offset: 0, expected, got: "none".into() });
+    }
     let mut total = 0;
     for path in &paths {
         total += fs.len(path)?;
@@ -48,7 +53,8 @@ pub(crate) fn replay(
         let first_lsn = record::check_file_header(&map, path)?;
         let limit = flushed.0 + 1;
         if last.map_or(first_lsn > limit, |last| first_lsn != last + 1) {
-            let expected = last.map_or(format!("first commit at most {limit}"), |last| format!("first commit {}", last + 1));
+            let expected =
+                last.map_or(format!("first commit at most {limit}"), |last| format!("first commit {}", last + 1));
             return Err(Error::Corruption { path: path.clone(), offset: 12, expected, got: first_lsn.to_string() });
         }
         let mut file = WalFile::new(path.clone(), first_lsn);

@@ -29,7 +29,13 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Continues the newest of `files`, or starts the log.
-    pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, files: WalFiles, next_lsn: u64, segment_bytes: u64) -> Result<Self> {
+    pub(crate) fn open(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        files: WalFiles,
+        next_lsn: u64,
+        segment_bytes: u64,
+    ) -> Result<Self> {
         let newest = files.with(|files| files.last().map(|file| file.path.clone()));
         let file = match newest {
             Some(path) => fs.open_append(&path)?,

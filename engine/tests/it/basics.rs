@@ -7,7 +7,8 @@ fn every_bit_comes_back_from_memory_from_segments_and_after_reopening() {
     let store = Store::new();
     let engine = store.open();
     let id = series(&engine, 1);
-    let values = [0x7ff0_0000_0000_0002, 0x7ff8_dead_beef_0001, 0x8000_0000_0000_0000, 1, u64::MAX, 0x4045_0000_0000_0000];
+    let values =
+        [0x7ff0_0000_0000_0002, 0x7ff8_dead_beef_0001, 0x8000_0000_0000_0000, 1, u64::MAX, 0x4045_0000_0000_0000];
     let times = [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX - 1, i64::MAX];
     for (&ts, &bits) in times.iter().zip(&values) {
         write(&engine, &[(id, ts, f64::from_bits(bits))]);
@@ -57,9 +58,9 @@ fn samples_and_state_of_a_batch_become_visible_together() {
     assert_eq!((after.state(b"k/a").as_deref(), after.lsn()), (Some(b"3".as_slice()), lsn));
     assert_eq!(after.state_prefix(b"k/").len(), 1);
     engine.flush().unwrap();
-    let mut more = WriteBatch::default();
-    more.state = vec![put("k/c", "4"), (b"other".to_vec(), None)];
-    engine.write(more).unwrap().wait().unwrap();
+    let state = vec![put("k/c", "4"), (b"other".to_vec(), None)];
+
+    engine.write(WriteBatch { state, ..WriteBatch::default() }).unwrap().wait().unwrap();
     drop((engine, before, after));
     let snapshot = store.open().snapshot();
     assert_eq!(snapshot.state_prefix(b"").iter().map(|pair| pair.0.as_slice()).collect::<Vec<_>>(), [b"k/a", b"k/c"]);
@@ -197,4 +198,18 @@ async fn a_commit_can_be_awaited_and_watched() {
     let id = series(&engine, 1);
     let lsn = engine.write(batch(&[(id, 1, 1.0)])).unwrap().await.unwrap();
     commits.wait_for(|newest| *newest >= lsn).await.unwrap();
+}
+
+#[test]
+fn one_flush_of_rows_from_very_many_partitions_keeps_them_all() {
+    let store = Store::new();
+    let engine = store.open();
+    let ids: Vec<SeriesId> = (0..3).map(|n| series(&engine, n)).collect();
+    let old: Vec<_> = (-50..50).flat_map(|hour| ids.iter().map(move |&id| (id, hour * 11 * HOUR, 1.0))).collect();
+    write(&engine, &old);
+    engine.flush().unwrap();
+    let snapshot = engine.snapshot();
+    assert_eq!((rows(&snapshot).len(), snapshot.segments().len()), (300, 100));
+    let range = TimeRange { start: -11 * HOUR, end: 11 * HOUR };
+    assert_eq!(scan(&snapshot, &ids, range).unwrap().len(), 9);
 }

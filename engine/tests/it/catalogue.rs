@@ -19,7 +19,8 @@ fn a_lost_or_broken_catalogue_is_rebuilt_with_the_same_answers() {
     config.background = false;
     let engine = Engine::open(config.clone()).unwrap();
     fill(&engine);
-    let (before, metrics) = ((names(&engine.snapshot()), rows(&engine.snapshot())), format!("{:?}", engine.snapshot().metrics()));
+    let (before, metrics) =
+        ((names(&engine.snapshot()), rows(&engine.snapshot())), format!("{:?}", engine.snapshot().metrics()));
     engine.close().unwrap();
     drop(engine);
     let catalogue = dir.path().join("catalogue");

@@ -86,7 +86,11 @@ fn a_power_cut_at_any_call_loses_nothing_acknowledged() {
             store.fs.plan(FaultPlan { die_at: Some(die_at), keep_unsynced_bytes, ..FaultPlan::default() });
             let _died = work(&store, &mut told);
             store.fs.power_cut();
-            check(&store, &told, &format!("cut at call {die_at} of {calls}, {keep_unsynced_bytes} unsynced bytes kept"));
+            check(
+                &store,
+                &told,
+                &format!("cut at call {die_at} of {calls}, {keep_unsynced_bytes} unsynced bytes kept"),
+            );
         }
     }
 }

@@ -10,7 +10,9 @@ fn killed() -> (Store, PathBuf) {
     let store = Store::new();
     let engine = store.open();
     let id = series(&engine, 1);
-    (0..5).for_each(|ts| { write(&engine, &[(id, ts, 1.0)]); });
+    (0..5).for_each(|ts| {
+        write(&engine, &[(id, ts, 1.0)]);
+    });
     drop(engine);
     let path = store.wal().pop().unwrap();
     (store, path)
@@ -66,7 +68,9 @@ fn damage_in_an_older_log_file_is_never_forgiven_not_even_at_its_end() {
     store.config.wal_segment_bytes = 1;
     let engine = store.open();
     let id = series(&engine, 1);
-    (0..3).for_each(|ts| { write(&engine, &[(id, ts, 1.0)]); });
+    (0..3).for_each(|ts| {
+        write(&engine, &[(id, ts, 1.0)]);
+    });
     drop(engine);
     let files = store.wal();
     assert_eq!(files.len(), 3);
@@ -101,9 +105,8 @@ fn a_flipped_byte_in_any_file_is_found_or_harmless() {
             engine.flush().unwrap();
         }
     }
-    let mut state = foretell_engine::WriteBatch::default();
-    state.state = vec![crate::support::put("k", "v")];
-    engine.write(state).unwrap().wait().unwrap();
+    let state = vec![crate::support::put("k", "v")];
+    engine.write(foretell_engine::WriteBatch { state, ..Default::default() }).unwrap().wait().unwrap();
     let expected = rows(&engine.snapshot());
     engine.close().unwrap();
     drop(engine);
@@ -124,8 +127,34 @@ fn a_flipped_byte_in_any_file_is_found_or_harmless() {
             });
             match found {
                 Ok(found) => assert_eq!(found, expected, "{} byte {offset}", path.display()),
-                Err(error) => assert_eq!(error.kind(), ErrorKind::Corruption, "{} byte {offset}: {error}", path.display()),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Corruption, "{} byte {offset}: {error}", path.display())
+                }
             }
         }
     }
+}
+
+#[test]
+fn a_store_without_its_manifest_or_its_log_is_not_taken_for_a_new_one() {
+    let (whole, _) = killed();
+    whole.open().close().unwrap();
+    for path in ["/store/MANIFEST".into(), whole.wal().pop().unwrap()] {
+        let store = Store { fs: whole.fs.fork(), ..Store::new() };
+        store.fs.remove(&path).unwrap();
+        assert_eq!(store.try_open().err().unwrap().kind(), ErrorKind::Corruption, "{}", path.display());
+        assert_eq!(store.fs.list(Path::new("/store/partitions/0")).unwrap().len(), 2, "nothing was deleted");
+    }
+}
+
+#[test]
+fn a_torn_last_edit_of_the_manifest_is_dropped_and_only_then() {
+    let (store, _) = killed();
+    store.open().close().unwrap();
+    store.open().close().unwrap();
+    let path = Path::new("/store/MANIFEST");
+    store.fs.open_append(path).unwrap().append(&[40, 0, 0, 0, 1, 2, 3]).unwrap();
+    assert_eq!(rows(&store.open().snapshot()).len(), 5);
+    store.fs.flip(path, 30);
+    assert_eq!(store.try_open().err().unwrap().kind(), ErrorKind::Corruption, "the first edit was published whole");
 }

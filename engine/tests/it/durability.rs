@@ -25,7 +25,11 @@ fn one_sync_serves_all_writers_of_a_group() {
     std::thread::scope(|scope| {
         for writer in 0..8 {
             let engine = &engine;
-            scope.spawn(move || (0..50).for_each(|ts| { write(engine, &[(id, writer * 1000 + ts, 1.0)]); }));
+            scope.spawn(move || {
+                (0..50).for_each(|ts| {
+                    write(engine, &[(id, writer * 1000 + ts, 1.0)]);
+                })
+            });
         }
     });
     assert!(engine.stats().wal_syncs < 300, "{} syncs for 400 commits", engine.stats().wal_syncs);
@@ -89,7 +93,9 @@ fn without_sync_every_commit_the_log_is_still_synced_at_the_end() {
     store.config.sync_every_commit = false;
     let engine = store.open();
     let id = series(&engine, 1);
-    (0..20).for_each(|ts| { write(&engine, &[(id, ts, 1.0)]); });
+    (0..20).for_each(|ts| {
+        write(&engine, &[(id, ts, 1.0)]);
+    });
     assert!(store.fs.syncs_of(".wal") < 20);
     drop(engine);
     store.fs.power_cut();

@@ -8,9 +8,8 @@ use crate::support::{HOUR, Store, write};
 
 fn label_set() -> impl Strategy<Value = LabelSet> {
     let value = || prop::sample::select(vec!["", "", "a", "b", "ab", "c1"]);
-    (prop::sample::select(vec!["", "up", "down"]), value(), value(), value()).prop_map(|(name, x, y, z)| {
-        LabelSet::from_pairs([("__name__", name), ("x", x), ("y", y), ("z", z)]).unwrap()
-    })
+    (prop::sample::select(vec!["", "up", "down"]), value(), value(), value())
+        .prop_map(|(name, x, y, z)| LabelSet::from_pairs([("__name__", name), ("x", x), ("y", y), ("z", z)]).unwrap())
 }
 
 fn matcher() -> impl Strategy<Value = Matcher> {

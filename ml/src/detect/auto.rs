@@ -21,6 +21,10 @@ const CANDIDATES: usize = 4;
 const LOSS_MEMORY: f64 = 512.0;
 /// An error counts at most this multiple of the running error.
 const LOSS_CLIP: f64 = 5.0;
+/// What the errors of each candidate are multiplied with. One that clings to the last values predicts the next one
+/// well even in the middle of an incident, so it must be better by half; the seasonal one knows what should have
+/// been.
+const HANDICAPS: [f64; CANDIDATES] = [1.0, 1.0, 1.5, 0.6];
 /// A challenger must be better by this share.
 const HYSTERESIS: f64 = 0.95;
 
@@ -258,8 +262,9 @@ impl Panel {
 
     fn choose(&mut self) {
         let mut best = usize::from(self.chosen);
+        let handicapped = |i: usize| self.losses[i].mean * HANDICAPS[i];
         for (i, loss) in self.losses.iter().enumerate() {
-            if loss.count >= 16 && loss.mean < HYSTERESIS * self.losses[best].mean {
+            if loss.count >= 16 && handicapped(i) < HYSTERESIS * handicapped(best) {
                 best = i;
             }
         }

@@ -1,6 +1,6 @@
 //! `ewma`: distance from an exponentially weighted mean, in exponentially weighted standard deviations.
 //!
-//! The update is clipped at the boundary, so one outlier teaches no more than a value on the boundary (Gelper, Fried
+//! A value beyond the boundary teaches no more than one half of the way to it (Gelper, Fried
 //! and Croux 2010, "Robust forecasting with exponential and Holt-Winters smoothing"). When the values stay beyond the
 //! boundary the clip opens by doubling: a new level is learnt within some twenty values. Boundary from [`Tail`].
 use super::outlook::Outlook;
@@ -18,6 +18,8 @@ pub(super) const FAST: f64 = 0.4;
 const SPREAD_WEIGHT_MAX: f64 = 1.0 / 32.0;
 /// Share of the squared deviation that the first value off a constant past leaves in the variance.
 const FIRST_DEVIATION: f64 = 1.0 / 256.0;
+/// A value beyond the boundary teaches as much as one at this share of the way to it.
+pub(super) const ALARM_CLIP: f64 = 0.5;
 /// Values in a row beyond the boundary after which the clip opens.
 const RUN_PATIENCE: u32 = 8;
 
@@ -55,8 +57,9 @@ impl Ewma {
                 return;
             }
             self.tail.learn(z);
+            let alarm = self.tail.run() > 0;
             let opened = f64::from(self.tail.run().saturating_sub(RUN_PATIENCE).min(60)).exp2();
-            let clip = self.tail.limit() * self.variance.sqrt() * opened;
+            let clip = self.tail.limit() * self.variance.sqrt() * opened * if alarm { ALARM_CLIP } else { 1.0 };
             deviation = deviation.clamp(-clip, clip);
         }
         let step = self.weight.max(fresh);

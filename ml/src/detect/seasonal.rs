@@ -4,6 +4,7 @@
 //! (the robust update of [`super::ewma`]), a slow drift follows the level of the whole series, and the spread of a
 //! bucket is shrunk towards that of the series. Works on any timestamps: the bucket is a function of time, not of the
 //! row number. Scores start in the third season.
+use super::ewma::ALARM_CLIP;
 use super::outlook::Outlook;
 use super::state::{Put, Reader, malformed};
 use super::tail::Tail;
@@ -90,9 +91,10 @@ impl Seasonal {
                 self.variance = self.variance.max((FIRST_DEVIATION * deviation * deviation).min(f64::MAX));
                 return;
             }
+            let alarm = self.tail.run() > 0;
             let opened = f64::from(self.tail.run().saturating_sub(RUN_PATIENCE).min(60)).exp2();
             let spread = self.variance.max(f64::from(self.buckets[index].variance)).sqrt();
-            let clip = self.tail.limit() * spread * opened;
+            let clip = self.tail.limit() * spread * opened * if alarm { ALARM_CLIP } else { 1.0 };
             deviation = deviation.clamp(-clip, clip);
         }
         self.count = self.count.saturating_add(1);

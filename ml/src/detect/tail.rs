@@ -25,8 +25,8 @@ const MEMORY_PEAKS: f64 = 256.0;
 /// No boundary is nearer than this many spreads.
 const LIMIT_MIN: f64 = 3.5;
 const LIMIT_MAX: f64 = 1e6;
-/// A deviation teaches at most this multiple of the boundary.
-const WINSOR: f64 = 1.25;
+/// A deviation beyond the boundary counts as one on it, and for this share of a usual one.
+const ALARM_WEIGHT: f64 = 0.5;
 /// Shapes beyond this have no variance and no estimate by moments.
 const SHAPE_MAX: f64 = 0.4;
 /// In a run of values beyond the boundary one in this many teaches.
@@ -88,8 +88,9 @@ impl Tail {
         self.rate += gain * (f64::from(u8::from(peak)) - self.rate);
         if peak {
             self.peaks = self.peaks.saturating_add(1);
-            let gain = 1.0 / (PRIOR_PEAKS + f64::from(self.peaks)).min(MEMORY_PEAKS);
-            let excess = z.min(WINSOR * self.limit) - PEAK;
+            let weight = if z > self.limit { ALARM_WEIGHT } else { 1.0 };
+            let gain = weight / (PRIOR_PEAKS + f64::from(self.peaks)).min(MEMORY_PEAKS);
+            let excess = z.min(self.limit) - PEAK;
             self.excess += gain * (excess - self.excess);
             self.excess_square += gain * (excess * excess - self.excess_square);
         }
@@ -121,7 +122,7 @@ impl Tail {
     pub(super) fn load(from: &mut Reader<'_>) -> Result<Self> {
         Ok(Self {
             rate: from.positive()?.min(1.0),
-            excess: from.positive()?.min(LIMIT_MAX * WINSOR),
+            excess: from.positive()?.min(LIMIT_MAX),
             excess_square: from.positive()?,
             limit: from.positive()?.clamp(LIMIT_MIN, LIMIT_MAX),
             points: from.u32()?,

@@ -371,7 +371,9 @@ proptest! {
 
     /// Saving and loading at any row changes no bit, and a prefix is scored as if nothing followed.
     #[test]
-    fn state_survives_saving_at_any_row_and_prefixes_are_causal(rows in rows(), method in method(), season_ns in season(), cut in 0.0..1.0f64) {
+    fn state_survives_saving_at_any_row_and_prefixes_are_causal(
+        rows in rows(), method in method(), season_ns in season(), cut in 0.0..1.0f64,
+    ) {
         let fresh = Detector::new(method, DetectorOptions { season_ns }).unwrap();
         let (ts, values): (Vec<i64>, Vec<f64>) = rows.into_iter().unzip();
         let cut = (cut * ts.len() as f64) as usize;
@@ -387,7 +389,8 @@ proptest! {
         prop_assert_eq!(&bytes, &again);
         loaded.update_many(&ts[cut..], &values[cut..], &mut first);
         prop_assert_eq!(whole.iter().map(bits).collect::<Vec<_>>(), first.iter().map(bits).collect::<Vec<_>>());
-        let one_by_one: Vec<_> = { let mut d = fresh; ts.iter().zip(&values).map(|(&t, &v)| bits(&d.update(t, v))).collect() };
+        let mut fresh = fresh;
+        let one_by_one: Vec<_> = ts.iter().zip(&values).map(|(&t, &v)| bits(&fresh.update(t, v))).collect();
         prop_assert_eq!(whole.iter().map(bits).collect::<Vec<_>>(), one_by_one);
     }
 
@@ -399,7 +402,10 @@ proptest! {
     }
 
     #[test]
-    fn damaged_state_is_refused_or_works(rows in rows(), method in method(), season_ns in season(), at in any::<prop::sample::Index>(), byte in any::<u8>(), keep in 0.0..1.2f64) {
+    fn damaged_state_is_refused_or_works(
+        rows in rows(), method in method(), season_ns in season(),
+        at in any::<prop::sample::Index>(), byte in any::<u8>(), keep in 0.0..1.2f64,
+    ) {
         let mut detector = Detector::new(method, DetectorOptions { season_ns }).unwrap();
         for &(ts, value) in &rows {
             detector.update(ts, value);

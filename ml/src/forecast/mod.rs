@@ -1,7 +1,10 @@
 //! Forecasts with back-tested choice of model and conformal intervals.
 //!
-//! `rows -> regular grid (median step, gaps interpolated) -> seasons -> rolling-origin back-test of every model -> best model or equal-weight
-//! combination -> forecast, clamped to an envelope of the past -> interval from the back-test's own errors`.
+//! ```text
+//! rows -> regular grid (median step, gaps interpolated) -> seasons
+//!      -> rolling-origin back-test of every model -> best model or equal-weight combination
+//!      -> forecast, clamped to an envelope of the past -> interval from the back-test's own errors
+//! ```
 //!
 //! | method | what it is |
 //! |---|---|
@@ -76,7 +79,8 @@ const BACKTEST_STEPS_MAX: usize = 512;
 /// after the last row. A horizon in nanoseconds is rounded down to whole steps, but not below one.
 ///
 /// # Errors
-/// `Invalid` for an unknown method (listing the known ones), a level outside (0, 1), a season <= 0, a horizon of 0 or beyond 11,000 steps.
+/// `Invalid` for an unknown method (listing the known ones), a level outside (0, 1), a season <= 0, a horizon of 0 or
+/// beyond 11,000 steps.
 pub fn forecast(
     ts: &[i64],
     values: &[f64],
@@ -163,7 +167,9 @@ impl Plan {
             Horizon::Nanos(ns) => (ns / step_ns.max(1)).max(1),
         };
         usize::try_from(steps).ok().filter(|&steps| steps <= STEPS_MAX).ok_or_else(|| {
-            Error::Invalid(format!("the horizon is {steps} steps of the series, at most {STEPS_MAX} are possible: shorten it or thin out the rows"))
+            Error::Invalid(format!(
+                "the horizon is {steps} steps of the series, at most {STEPS_MAX} are possible: shorten it or thin out the rows"
+            ))
         })
     }
 

@@ -1,7 +1,8 @@
 //! Rows on their way out: gathered into records of bounded size, the last of which carries the state they belong to.
 //!
 //! Every record but the last holds only rows that are right at the snapshot they were computed from. Writing them again is
-//! harmless, so a kill between two records of a tick repeats the tick and nothing else.
+//! harmless, so a kill between two records of a tick repeats the tick and nothing else. (Checkpoints of detectors may go
+//! early too: see `scores`.)
 use std::collections::BTreeMap;
 
 use foretell_engine::{Engine, Selector, SeriesId, Snapshot, TimeRange, WriteBatch};
@@ -13,7 +14,7 @@ use crate::table::derived::TOMBSTONE_BITS;
 /// A record goes out at this many samples (24 bytes each in memory, fewer in the log).
 const RECORD_SAMPLES_MAX: usize = 256 << 10;
 
-/// ... or, while backfilling, at this many keys of state.
+/// ... or at this many keys of state that is right without the position.
 const RECORD_KEYS_MAX: usize = 8 << 10;
 
 /// Collects output and state of one tick.
@@ -75,7 +76,7 @@ impl Emitter {
         self.write()
     }
 
-    /// Writes rows and state once enough of them wait. Only while backfilling, when nothing stored counts until the end.
+    /// Writes rows and state once enough of them wait. Only for state that is right without the position.
     ///
     /// # Errors
     /// As [`Engine::write`].

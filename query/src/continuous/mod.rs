@@ -188,7 +188,7 @@ impl ContinuousQueries {
             let _ = runner.await;
         }
         for query in self.all() {
-            query.stop(&self.shared).await;
+            query.stop().await;
         }
     }
 

@@ -155,9 +155,6 @@ impl TargetSeries {
     pub(super) fn new(table: String, columns: DerivedTable) -> Self {
         Self { table, columns, known: HashMap::new(), key: Vec::new() }
     }
-    pub(super) fn columns(&self) -> &DerivedTable {
-        &self.columns
-    }
     pub(super) fn table(&self) -> &str {
         &self.table
     }

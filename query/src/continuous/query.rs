@@ -132,8 +132,7 @@ impl Query {
     }
 
     /// Stores the position and lets go of the worker.
-    pub(super) async fn stop(&self, shared: &Shared) {
-        let _ = shared;
+    pub(super) async fn stop(&self) {
         let mut slot = Arc::clone(&self.worker).lock_owned().await;
         let stored = planner::on_large_stack(move || match slot.take() {
             Some(mut worker) => worker.store_position(),

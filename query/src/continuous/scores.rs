@@ -99,7 +99,8 @@ impl Scores {
             }
             key.rows_since = key.rows_since.saturating_add(1);
             let due = key.newer.as_ref().is_none_or(|newer| ts[row].saturating_sub(newer.ts) >= work.definition.watermark_ns);
-            if due && key.rows_since >= CHECKPOINT_ROWS_MIN {
+            // Spread, so that series which are scraped together do not all store theirs in one record.
+            if due && key.rows_since >= CHECKPOINT_ROWS_MIN + id.number() % CHECKPOINT_ROWS_MIN {
                 let checkpoint = Checkpoint::take(ts[row], &key.detectors);
                 emitter.state(detector_key(&work.definition.name, id.number()), Some(checkpoint.bytes.to_vec()));
                 key.older = key.newer.replace(checkpoint);
@@ -115,7 +116,8 @@ impl Scores {
                 produced.add(&key.targets, ts[row]);
             }
         }
-        emitter.spill()
+        // Checkpoints may go out before the position: rows read again are late for them, and late rows go further back.
+        emitter.commit_large()
     }
 
     /// Detectors for a series whose first row is at hand.
@@ -185,7 +187,8 @@ impl Scores {
         written: Option<&Snapshot>,
         emitter: &mut Emitter,
     ) -> Result<()> {
-        self.keys.remove(&number);
+        let stored = self.keys.remove(&number).is_none_or(|key| key.newer.as_ref().map(|c| c.ts) == checkpoint.as_ref().map(|c| c.ts));
+        let went_on_from = checkpoint.as_ref().map(|checkpoint| checkpoint.ts);
         let start = checkpoint.as_ref().map_or(i64::MIN, |checkpoint| checkpoint.ts + 1);
         if let Some(checkpoint) = checkpoint {
             let detectors = checkpoint.load()?;
@@ -202,8 +205,10 @@ impl Scores {
             let targets = self.targets(work, number)?;
             bury(emitter, written, &Swept::Series(&targets), range, &produced)?;
         }
-        let newest = self.keys.get(&number).and_then(|key| key.newer.as_ref()).map(|checkpoint| checkpoint.bytes.to_vec());
-        emitter.state(detector_key(&work.definition.name, number), newest);
+        let newest = self.keys.get(&number).and_then(|key| key.newer.as_ref());
+        if !stored || went_on_from.is_none() || newest.map(|checkpoint| checkpoint.ts) != went_on_from {
+            emitter.state(detector_key(&work.definition.name, number), newest.map(|checkpoint| checkpoint.bytes.to_vec()));
+        }
         work.progress.recomputed += 1;
         Ok(())
     }
@@ -267,7 +272,6 @@ impl Operator for Scores {
             if let Some(key) = self.keys.remove(&number) {
                 live.extend(key.targets.iter().copied());
             }
-            emitter.commit_large()?;
         }
         let old = foretell_engine::Selector { metric: Some(work.target.table().to_owned()), matchers: Vec::new(), range: TimeRange::ALL };
         let old = snapshot.select(&old).map_err(engine_fault)?;

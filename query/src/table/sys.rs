@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::error::Result;
@@ -13,13 +13,14 @@ use parking_lot::RwLock;
 
 use super::columns::label_maps;
 use super::derived::FIELD_LABEL;
-use super::{METRICS, PUBLIC, SAMPLES, SYS, timestamp_type};
+use super::{METRICS, PUBLIC, SAMPLES, SYS};
 use crate::error::Error;
+
+/// The list of tables, which this module makes itself.
+const TABLES: &str = "tables";
 
 /// A table of schema `sys`: small, made anew for each statement that names it.
 pub(crate) trait SysTable: Send + Sync {
-    /// Columns.
-    fn schema(&self) -> SchemaRef;
     /// All rows, as of `snapshot` where the store is concerned.
     fn rows(&self, snapshot: &Snapshot) -> Result<RecordBatch>;
 }
@@ -36,7 +37,6 @@ impl fmt::Debug for SysTables {
 impl Default for SysTables {
     fn default() -> Self {
         let tables = Self(RwLock::new(BTreeMap::new()));
-        tables.register("tables", Arc::new(TableList));
         tables.register("series", Arc::new(SeriesList));
         tables.register("segments", Arc::new(SegmentList));
         tables
@@ -49,13 +49,21 @@ impl SysTables {
         self.0.write().insert(name.to_owned(), table);
     }
     pub(crate) fn names(&self) -> Vec<String> {
-        self.0.read().keys().cloned().collect()
+        let mut names: Vec<String> = self.0.read().keys().cloned().collect();
+        names.push(TABLES.to_owned());
+        names.sort_unstable();
+        names
     }
     pub(crate) fn contains(&self, name: &str) -> bool {
-        self.0.read().contains_key(name)
+        name == TABLES || self.0.read().contains_key(name)
     }
     pub(crate) fn table(&self, name: &str, snapshot: &Snapshot) -> Result<Option<Arc<dyn TableProvider>>> {
-        let Some(table) = self.0.read().get(name).cloned() else { return Ok(None) };
+        let table: Arc<dyn SysTable> = if name == TABLES {
+            Arc::new(TableList(self.names()))
+        } else {
+            let Some(table) = self.0.read().get(name).cloned() else { return Ok(None) };
+            table
+        };
         let rows = table.rows(snapshot)?;
         Ok(Some(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?)))
     }
@@ -68,19 +76,10 @@ pub(crate) fn batch(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
 }
 
-/// The schema of [`batch`] for `columns`.
-pub(crate) fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
-    Arc::new(Schema::new(columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect::<Vec<_>>()))
-}
-
-/// `sys.tables`
-struct TableList;
+/// `sys.tables`, with the names of schema `sys`.
+struct TableList(Vec<String>);
 
 impl SysTable for TableList {
-    fn schema(&self) -> SchemaRef {
-        use DataType::{Int64, Utf8};
-        schema(&[("schema", Utf8), ("name", Utf8), ("kind", Utf8), ("series", Int64), ("labels", Utf8)])
-    }
     fn rows(&self, snapshot: &Snapshot) -> Result<RecordBatch> {
         let metrics = snapshot.metrics();
         let mut names = vec![SAMPLES.to_owned()];
@@ -97,8 +96,8 @@ impl SysTable for TableList {
             series.push(Some(metric.series as i64));
             labels.push(Some(list.join(",")));
         }
-        for name in ["queries", "segments", "series", "tables"] {
-            names.push(name.to_owned());
+        for name in &self.0 {
+            names.push(name.clone());
             schemas.push(SYS);
             kinds.push("system");
             series.push(None);
@@ -118,9 +117,6 @@ impl SysTable for TableList {
 struct SeriesList;
 
 impl SysTable for SeriesList {
-    fn schema(&self) -> SchemaRef {
-        schema(&[("id", DataType::UInt64), ("metric", DataType::Utf8), ("labels", super::columns::map_type())])
-    }
     fn rows(&self, snapshot: &Snapshot) -> Result<RecordBatch> {
         let selector = Selector { metric: None, matchers: Vec::new(), range: TimeRange::ALL };
         let series = snapshot.select(&selector).map_err(|e| Error::from_engine(&e))?;
@@ -136,21 +132,6 @@ impl SysTable for SeriesList {
 struct SegmentList;
 
 impl SysTable for SegmentList {
-    fn schema(&self) -> SchemaRef {
-        use DataType::{Int64, Utf8};
-        schema(&[
-            ("file", Utf8),
-            ("partition_start", timestamp_type()),
-            ("level", Int64),
-            ("rows", Int64),
-            ("series", Int64),
-            ("blocks", Int64),
-            ("bytes", Int64),
-            ("min_ts", timestamp_type()),
-            ("max_ts", timestamp_type()),
-            ("max_lsn", DataType::UInt64),
-        ])
-    }
     fn rows(&self, snapshot: &Snapshot) -> Result<RecordBatch> {
         let segments = snapshot.segments();
         let number = |f: fn(&foretell_engine::SegmentInfo) -> u64| -> ArrayRef {

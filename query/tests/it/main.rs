@@ -1,1 +1,12 @@
 //! Integration tests: one binary.
+#![allow(clippy::unwrap_used, missing_docs)]
+mod admission;
+mod continuous;
+mod continuous_fixture;
+mod continuous_property;
+mod docs;
+mod functions;
+mod pushdown;
+mod running;
+mod slt;
+mod store;

@@ -38,7 +38,7 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
 
 /// The server's own metrics, OpenMetrics text.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    match app.metrics.encode(&app) {
+    match app.metrics.encode(&app).await {
         Ok(text) => respond::text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text),
         Err(error) => respond::text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", error.to_string()),
     }

@@ -150,15 +150,16 @@ impl Metrics {
     }
 
     /// OpenMetrics text of everything.
-    pub(crate) fn encode(&self, app: &Arc<App>) -> Result<String, std::fmt::Error> {
+    pub(crate) async fn encode(&self, app: &Arc<App>) -> Result<String, std::fmt::Error> {
         use prometheus_client::encoding::text::{encode_eof, encode_registry};
         let mut text = String::with_capacity(16 << 10);
         encode_registry(&mut text, &self.registry)?;
-        let engine = match app.phase() {
-            Phase::Ready(store) => Some(store.engine.stats()),
-            _ => None,
+        let (engine, lags) = match app.phase() {
+            Phase::Ready(store) => (Some(store.engine.stats()), scrape::continuous_lags(&store.database).await),
+            _ => (None, Vec::new()),
         };
-        let now = scrape::Reading { engine, in_flight_bytes: app.in_flight_bytes(), process: process::Usage::read() };
+        let now =
+            scrape::Reading { engine, lags, in_flight_bytes: app.in_flight_bytes(), process: process::Usage::read() };
         encode_registry(&mut text, &now.registry())?;
         encode_eof(&mut text)?;
         Ok(text)

@@ -1,7 +1,14 @@
 //! Values that are read when somebody asks.
+use std::sync::Arc;
+
+use arrow::array::{Array as _, AsArray as _};
+use arrow::datatypes::Int64Type;
 use foretell_engine::EngineStats;
+use foretell_query::{Database, QueryRequest};
+use futures::StreamExt as _;
 use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
 use super::process::Usage;
@@ -9,6 +16,8 @@ use super::process::Usage;
 /// Values of one moment.
 pub(super) struct Reading {
     pub(super) engine: Option<EngineStats>,
+    /// Commits that each continuous query has not worked through yet.
+    pub(super) lags: Vec<(String, i64)>,
     pub(super) in_flight_bytes: usize,
     pub(super) process: Usage,
 }
@@ -36,6 +45,17 @@ impl Reading {
                 u64::from(engine.poisoned),
             );
         }
+        if !self.lags.is_empty() {
+            let lags = Family::<[(&'static str, String); 1], Gauge>::default();
+            for (name, lag) in self.lags {
+                lags.get_or_create(&[("name", name)]).set(lag);
+            }
+            ours.register(
+                "continuous_query_lag_commits",
+                "Commits a continuous query has not worked through yet",
+                lags,
+            );
+        }
         let mut counter = |name: &str, help: &str, value: u64| ours.register(name, help, ConstCounter::new(value));
         if let Some(engine) = &self.engine {
             counter("engine_samples_written", "Samples committed", engine.samples_written);
@@ -61,4 +81,19 @@ impl Reading {
         process.register("cpu_seconds", "User and system CPU time", ConstCounter::new(self.process.cpu_seconds));
         root
     }
+}
+
+/// The lag of every continuous query; none when they cannot be listed.
+pub(super) async fn continuous_lags(database: &Arc<Database>) -> Vec<(String, i64)> {
+    let request = QueryRequest { sql: "SHOW CONTINUOUS QUERIES".to_owned(), ..QueryRequest::default() };
+    let Ok(mut answer) = database.query(request).await else { return Vec::new() };
+    let mut lags = Vec::new();
+    while let Some(Ok(batch)) = answer.stream.next().await {
+        let (Some(names), Some(values)) = (batch.column_by_name("name"), batch.column_by_name("lag")) else { break };
+        let (Some(names), Some(values)) = (names.as_string_opt::<i32>(), values.as_primitive_opt::<Int64Type>()) else {
+            break;
+        };
+        lags.extend((0..names.len()).map(|row| (names.value(row).to_owned(), values.value(row))));
+    }
+    lags
 }

@@ -1,5 +1,9 @@
 //! Black-box tests: the real binary, real ports, a temporary directory.
-#![allow(clippy::unwrap_used, unreachable_pub, reason = "a failed unwrap is a failed test; nothing here is an interface")]
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a failed unwrap is a failed test; nothing here is an interface"
+)]
 mod config;
 mod http;
 mod lifecycle;

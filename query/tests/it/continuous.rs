@@ -1,0 +1,255 @@
+//! Continuous queries: statements, refusals, states, retention of the log.
+use foretell_query::ErrorKind;
+
+use crate::continuous_fixture::{Lives, SECOND, START, Sample, Value, difference};
+
+const COUNTS: &str = "SELECT time_bucket('1m', ts) AS ts, host, count(*) AS n, sum(value) AS total FROM metrics.\"m\" GROUP BY 1, 2";
+
+fn host(host: &'static str, second: i64, value: f64) -> Sample {
+    (vec![("host", host)], START + second * SECOND, value)
+}
+
+fn with_counts() -> Lives {
+    let lives = Lives::new();
+    lives.write("m", &[host("a", 0, 1.0), host("b", 0, 2.0)]);
+    lives.run(&format!("CREATE CONTINUOUS QUERY counts INTO counts_1m WATERMARK '1m' AS {COUNTS}"));
+    lives.drain();
+    lives
+}
+
+fn assert_exact(lives: &Lives) {
+    lives.drain();
+    let difference = difference(&lives.table("SELECT * FROM counts_1m"), &lives.table(COUNTS), &[]);
+    assert_eq!(difference, None);
+}
+
+/// The canary of the property test: without telling repeated rows from new ones this fails.
+#[test]
+fn a_repeated_row_counts_once() {
+    let lives = with_counts();
+    for _ in 0..3 {
+        lives.write("m", &[host("a", 10, 5.0), host("a", 20, 7.0)]);
+        assert_exact(&lives);
+    }
+    let totals = lives.table("SELECT ts, host, total FROM counts_1m WHERE host = 'a'");
+    let total = totals.values().next().unwrap().get("total").unwrap().clone();
+    assert_eq!(total, Value::Double(13.0), "1 + 5 + 7; counting repeated rows again would give 37");
+    assert_eq!(lives.status("late"), "4");
+}
+
+#[test]
+fn an_overwritten_row_counts_with_its_newest_value() {
+    let lives = with_counts();
+    lives.write("m", &[host("a", 10, 5.0)]);
+    lives.drain();
+    lives.write("m", &[host("a", 10, 50.0)]);
+    assert_exact(&lives);
+}
+
+#[test]
+fn a_group_that_an_overwrite_empties_disappears_and_comes_back() {
+    let lives = Lives::new();
+    lives.write("m", &[host("a", 0, 1.0), host("b", 70, 1.0)]);
+    let select = "SELECT time_bucket('1m', ts) AS ts, host, count(*) AS n FROM metrics.\"m\" WHERE value < 10 GROUP BY 1, 2";
+    lives.run(&format!("CREATE CONTINUOUS QUERY q INTO small AS {select}"));
+    for (value, rows) in [(99.0, 1), (3.0, 2), (98.0, 1), (97.0, 1)] {
+        lives.write("m", &[host("a", 0, value)]);
+        lives.drain();
+        let got = lives.table("SELECT * FROM small");
+        assert_eq!(got.len(), rows, "{got:?}");
+        assert_eq!(difference(&got, &lives.table(select), &[]), None);
+    }
+}
+
+#[test]
+fn existing_data_is_worked_through_and_counts_keep_their_type() {
+    let lives = Lives::new();
+    for hour in 0..30 {
+        lives.write("m", &(0..60).map(|i| host("a", hour * 90_000 + i * 7, i as f64)).collect::<Vec<_>>());
+    }
+    lives.engine().flush().unwrap();
+    lives.run(&format!("CREATE CONTINUOUS QUERY counts INTO counts_1m AS {COUNTS}"));
+    assert_exact(&lives);
+    assert_eq!(lives.status("state"), "running");
+    assert_eq!(lives.status("rows_in"), "0", "existing rows are read from storage, not from the feed");
+}
+
+#[test]
+fn statements_answer_with_small_tables() {
+    let lives = with_counts();
+    let text = |sql: &str| arrow::util::pretty::pretty_format_batches(&lives.query(sql).unwrap()).unwrap().to_string();
+    let shown = text("show continuous queries");
+    assert!(shown.contains("counts_1m") && shown.contains("running"), "{shown}");
+    let described = text("DESCRIBE CONTINUOUS QUERY \"counts\"");
+    assert!(described.contains("watermark") && described.contains("1m"), "{described}");
+    assert!(text("SELECT name, target, lag FROM sys.continuous_queries").contains("counts_1m"));
+    let again = format!("CREATE CONTINUOUS QUERY counts INTO other AS {COUNTS}");
+    assert_eq!(lives.query(&again).unwrap_err().message, "continuous query counts exists: drop it first or choose another name");
+    assert!(text(&again.replace("QUERY counts", "QUERY IF NOT EXISTS counts")).contains("exists"));
+    assert!(text("DROP CONTINUOUS QUERY Counts;").contains("dropped"));
+    assert_eq!(lives.query("DROP CONTINUOUS QUERY counts").unwrap_err().kind, ErrorKind::NotFound);
+    assert!(text("DROP CONTINUOUS QUERY IF EXISTS counts").contains("there is no"));
+}
+
+#[test]
+fn a_dropped_query_leaves_its_rows_and_no_state_and_can_be_created_again() {
+    let mut lives = with_counts();
+    let rows = lives.table("SELECT * FROM counts_1m");
+    lives.run("DROP CONTINUOUS QUERY counts");
+    lives.write("m", &[host("a", 100, 1.0)]);
+    lives.drain();
+    assert_eq!(lives.table("SELECT * FROM counts_1m"), rows);
+    assert!(lives.engine().snapshot().state_prefix(b"cq/").is_empty());
+    lives.kill();
+    assert_eq!(lives.table("SELECT name FROM sys.continuous_queries").len(), 0);
+    lives.run(&format!("CREATE CONTINUOUS QUERY counts2 INTO counts_1m AS {COUNTS}"));
+    assert_exact(&lives);
+}
+
+#[test]
+fn a_table_with_other_columns_or_another_writer_is_refused() {
+    let lives = with_counts();
+    let scores = "SELECT ts, host, anomaly_score(value) OVER (PARTITION BY host ORDER BY ts) AS score FROM metrics.\"m\"";
+    for (sql, message) in [
+        (format!("CREATE CONTINUOUS QUERY q INTO counts_1m AS {scores}"), "continuous query counts writes to counts_1m: choose another table"),
+        (format!("CREATE CONTINUOUS QUERY q INTO m AS {scores}"), "a continuous query cannot write to m, which it reads: choose another table"),
+    ] {
+        assert_eq!(lives.query(&sql).unwrap_err().message, message);
+    }
+    lives.write("taken", &[host("a", 0, 1.0)]);
+    let taken = lives.query(&format!("CREATE CONTINUOUS QUERY q INTO taken AS {scores}")).unwrap_err();
+    assert_eq!(taken.message, "taken is a metric: choose another table");
+    let chained = lives.query("CREATE CONTINUOUS QUERY q INTO t AS SELECT time_bucket('1m', ts) AS ts, sum(n) AS n FROM counts_1m GROUP BY 1").unwrap_err();
+    assert!(chained.message.starts_with("counts_1m is written by a continuous query"), "{chained}");
+    lives.run("DROP CONTINUOUS QUERY counts");
+    let other = lives.query(&format!("CREATE CONTINUOUS QUERY q INTO counts_1m AS {scores}")).unwrap_err();
+    assert!(other.message.contains("has other columns"), "{other}");
+}
+
+#[test]
+fn other_shapes_are_refused_with_the_reason_and_the_two_shapes() {
+    let lives = with_counts();
+    let over = "OVER (PARTITION BY host ORDER BY ts)";
+    for (select, reason) in [
+        (format!("{COUNTS} ORDER BY 1"), "ORDER BY is not supported"),
+        (format!("{COUNTS} LIMIT 5"), "LIMIT is not supported"),
+        (format!("{COUNTS} HAVING count(*) > 1"), "HAVING is not supported"),
+        (format!("SELECT DISTINCT * FROM ({COUNTS})"), "`*` would change"),
+        ("SELECT DISTINCT time_bucket('1m', ts) AS ts, count(*) AS n FROM m GROUP BY 1".into(), "DISTINCT is not supported"),
+        ("SELECT * FROM m".into(), "`*` would change"),
+        ("SELECT ts, value FROM m".into(), "neither GROUP BY nor anomaly_score is used"),
+        ("SELECT host, count(*) AS n FROM m GROUP BY 1".into(), "GROUP BY has no bucket of time"),
+        ("SELECT count(*) AS n FROM m".into(), "GROUP BY has no bucket of time"),
+        ("SELECT m.ts AS ts, count(*) AS n FROM m GROUP BY 1".into(), "GROUP BY ts groups by a raw column"),
+        ("SELECT time_bucket('1m', ts) AS minute, count(*) AS n FROM m GROUP BY 1".into(), "the bucket is selected once and called ts"),
+        ("SELECT host, count(*) AS n FROM m GROUP BY host, time_bucket('1m', ts)".into(), "the bucket is missing from the columns"),
+        ("SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM m GROUP BY 1, host".into(), "is grouped by but not selected"),
+        ("SELECT time_bucket('1m', ts) AS ts, host FROM m GROUP BY 1, 2".into(), "there is no value column"),
+        ("SELECT time_bucket('1m', ts) AS ts, max(host) AS h FROM m GROUP BY 1".into(), "column \"h\" has type"),
+        ("SELECT time_bucket('1m', ts) AS ts, host AS __x, count(*) AS n FROM m GROUP BY 1, 2".into(), "a label column cannot be called"),
+        ("SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM m WHERE ts > now() GROUP BY 1".into(), "now() gives another answer at another time"),
+        ("SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM m WHERE value > (SELECT 1) GROUP BY 1".into(), "subqueries are not supported"),
+        ("SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM (SELECT ts FROM m) GROUP BY 1".into(), "subqueries are not supported"),
+        ("SELECT time_bucket('1m', x.ts) AS ts, count(*) AS n FROM m x JOIN m y ON x.ts = y.ts GROUP BY 1".into(), "joins are not supported"),
+        ("SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM samples GROUP BY 1".into(), "samples is not the table of a metric"),
+        (format!("{COUNTS} UNION ALL {COUNTS}"), "UNION is not supported"),
+        (format!("SELECT ts, anomaly_score(value) {over} AS score FROM m"), "host is in PARTITION BY but not selected"),
+        (format!("SELECT host, anomaly_score(value) {over} AS score FROM m"), "ts is missing from the columns"),
+        (format!("SELECT ts, host, avg(value) {over} AS a FROM m"), "is not supported"),
+        (format!("SELECT ts, host, anomaly(value) {over} AS a FROM m"), "column \"a\" has type"),
+        ("SELECT ts, host, anomaly_score(value) OVER (PARTITION BY host ORDER BY ts DESC) AS score FROM m".into(), "the window must be ordered by ts alone"),
+        (
+            format!("SELECT ts, host, anomaly_score(value) {over} AS a, anomaly_score(value) OVER (ORDER BY ts) AS b FROM m"),
+            "several OVER clauses that differ are not supported",
+        ),
+    ] {
+        let error = lives.query(&format!("CREATE CONTINUOUS QUERY q INTO t AS {select}")).expect_err(&select);
+        assert!(error.message.contains(reason), "{select}\n{error}\nexpected: {reason}");
+        assert_eq!(error.kind, ErrorKind::Invalid, "{select}");
+    }
+    let unknown = lives.query("CREATE CONTINUOUS QUERY q INTO t AS SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM nowhere GROUP BY 1").unwrap_err();
+    assert_eq!(unknown.kind, ErrorKind::NotFound);
+    assert_eq!(lives.table("SELECT name FROM sys.continuous_queries WHERE name = 'q'").len(), 0);
+}
+
+#[test]
+fn two_series_in_one_partition_fail_the_query_with_their_names() {
+    let lives = Lives::new();
+    let sample = |instance, second, value| (vec![("job", "web"), ("instance", instance)], START + second * SECOND, value);
+    lives.write("m", &[sample("a", 0, 1.0)]);
+    lives.run("CREATE CONTINUOUS QUERY q INTO s AS SELECT ts, job, anomaly_score(value) OVER (PARTITION BY job ORDER BY ts) AS score FROM m");
+    lives.drain();
+    assert_eq!(lives.status("state"), "running");
+    lives.write("m", &[sample("b", 1, 1.0)]);
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while lives.status("state") != "failed" {
+        assert!(std::time::Instant::now() < patience, "{}", lives.status("state"));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let error = lives.status("last_error");
+    assert!(error.contains("one partition of the window holds two series") && error.contains("\"b\""), "{error}");
+}
+
+#[test]
+fn the_log_is_kept_for_a_query_that_has_not_read_it() {
+    let mut lives = with_counts();
+    lives.reopen_database(|engine| {
+        for second in 1..200 {
+            let series = engine.resolve(&foretell_engine::LabelSet::from_pairs([("__name__", "m"), ("host", "a")]).unwrap()).unwrap();
+            let mut batch = foretell_engine::WriteBatch::default();
+            batch.push(series, START + second * SECOND, 1.0);
+            engine.write(batch).unwrap().wait().unwrap();
+            if second % 50 == 0 {
+                engine.flush().unwrap();
+            }
+        }
+    });
+    assert_exact(&lives);
+    assert_eq!(lives.status("rows_in"), "199", "read from the feed, not computed again");
+}
+
+#[test]
+fn a_query_whose_log_is_gone_computes_everything_again() {
+    let mut lives = with_counts();
+    lives.reopen_database(|engine| {
+        engine.retain_wal("continuous query counts", None);
+        let series = engine.resolve(&foretell_engine::LabelSet::from_pairs([("__name__", "m"), ("host", "a")]).unwrap()).unwrap();
+        for second in 1..3_000 {
+            let mut batch = foretell_engine::WriteBatch::default();
+            (0..10).for_each(|i| batch.push(series, START + (second * 10 + i) * SECOND, 1.0));
+            engine.write(batch).unwrap().wait().unwrap();
+        }
+        engine.flush().unwrap();
+    });
+    // Whether the engine still had it or not, the answer is the same.
+    assert_exact(&lives);
+    assert_eq!(lives.status("state"), "running");
+}
+
+#[test]
+fn a_new_row_is_in_the_table_well_under_a_second() {
+    let lives = with_counts();
+    let started = std::time::Instant::now();
+    lives.write("m", &[host("a", 30, 5.0)]);
+    while lives.table("SELECT ts, host, n FROM counts_1m WHERE n = 2").is_empty() {
+        assert!(started.elapsed() < std::time::Duration::from_secs(20));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// Every example of the documentation runs as it stands there.
+#[test]
+fn examples_of_the_documentation_run() {
+    let lives = Lives::new();
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/continuous-queries.md");
+    let text = String::from_utf8(std::fs::read(path).unwrap()).unwrap();
+    let labels = |instance| vec![("job", "shop"), ("instance", instance)];
+    lives.write("http_request_duration_seconds", &(0..300).map(|i| (labels("a"), START + i * SECOND, (i % 7) as f64)).collect::<Vec<_>>());
+    lives.write("http_request_duration_seconds", &(0..300).map(|i| (labels("b"), START + i * SECOND, (i % 5) as f64)).collect::<Vec<_>>());
+    let blocks: Vec<&str> = text.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 5);
+    for statement in blocks.iter().flat_map(|block| block.split(";\n")).map(str::trim).filter(|s| !s.is_empty()) {
+        lives.run(statement);
+        lives.drain();
+    }
+}

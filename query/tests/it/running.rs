@@ -1,0 +1,125 @@
+//! Deadlines, cancellation, concurrency, memory and row limits.
+use std::time::{Duration, Instant};
+
+use foretell_query::{Error, ErrorKind, QueryLimits, QueryRequest};
+use futures::StreamExt;
+
+use crate::store::Store;
+
+/// Runs for as long as one lets it.
+const ENDLESS: &str = "SELECT count(*) FROM generate_series(1, 100000000) a CROSS JOIN generate_series(1, 100000000) b";
+/// Answers for as long as one lets it.
+const ENDLESS_ROWS: &str = "SELECT a.value FROM generate_series(1, 100000000) a CROSS JOIN generate_series(1, 100000000) b";
+
+fn request(sql: &str, timeout: Option<Duration>) -> QueryRequest {
+    QueryRequest { sql: sql.to_owned(), timeout, ..QueryRequest::default() }
+}
+
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < give_up, "{what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_past_its_deadline_is_a_timeout() {
+    let store = Store::prepared();
+    let begin = Instant::now();
+    let error = store.request(request(ENDLESS, Some(Duration::from_millis(100)))).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Timeout, "{error}");
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    until("the query leaves the list", || store.database.queries().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_can_be_listed_and_cancelled() {
+    let store = Store::prepared();
+    let mut response = store.database.query(request(ENDLESS_ROWS, None)).await.unwrap();
+    assert!(response.stream.next().await.unwrap().is_ok());
+    let listed = store.rows("SELECT id, sql, rows > 0 FROM sys.queries ORDER BY id").await.unwrap();
+    assert_eq!(listed[0], [response.id.to_string(), ENDLESS_ROWS.to_owned(), "true".to_owned()]);
+    assert_eq!(listed.len(), 2, "a query sees itself");
+    assert!(store.database.cancel(response.id));
+    let error = loop {
+        match response.stream.next().await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => break Error::from_datafusion(error),
+            None => panic!("ended without an error"),
+        }
+    };
+    assert_eq!(error.kind, ErrorKind::Cancelled);
+    assert!(response.stream.next().await.is_none());
+    until("the query leaves the list", || store.database.queries().is_empty()).await;
+    assert!(!store.database.cancel(response.id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_the_answer_cancels_the_query() {
+    let store = Store::prepared();
+    let response = store.database.query(request(ENDLESS, None)).await.unwrap();
+    assert_eq!(store.database.queries().len(), 1);
+    drop(response);
+    until("the query leaves the list", || store.database.queries().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_beyond_the_places_wait_and_beyond_the_queue_are_refused() {
+    let limits = QueryLimits { concurrency: 1, queue_max: 1, ..QueryLimits::default() };
+    let store = Store::prepared_with(limits);
+    let running = store.database.query(request(ENDLESS, None)).await.unwrap();
+    let waiting = {
+        let database = std::sync::Arc::clone(&store.database);
+        tokio::spawn(async move { database.query(request("SELECT 1", None)).await.map(|r| r.id) })
+    };
+    // The second waits; the third and later find the queue full once the second is in it.
+    let mut refused = None;
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while refused.is_none() && Instant::now() < give_up {
+        match store.database.query(request("SELECT 1", Some(Duration::from_millis(20)))).await {
+            Err(error) if error.kind == ErrorKind::Unavailable => refused = Some(error),
+            Err(error) => assert_eq!(error.kind, ErrorKind::Timeout),
+            Ok(_) => panic!("there was no place"),
+        }
+    }
+    assert!(refused.unwrap().message.contains("too many queries"));
+    drop(running);
+    assert!(waiting.await.unwrap().is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_and_memory_are_bounded() {
+    let limits = QueryLimits { rows_max: 1_000, memory_bytes_max: 4 << 20, ..QueryLimits::default() };
+    let store = Store::prepared_with(limits);
+    let error = store.error(ENDLESS_ROWS).await;
+    assert_eq!(error.kind, ErrorKind::Execution);
+    assert!(error.message.contains("more than 1000 rows"), "{error}");
+    let error = store.error("SELECT count(*) FROM (SELECT DISTINCT value FROM generate_series(1, 10000000))").await;
+    assert_eq!(error.kind, ErrorKind::Execution, "{error}");
+    assert!(error.message.contains("memory pool"), "{error}");
+    // The pool is given back.
+    assert_eq!(store.cell("SELECT count(DISTINCT value) FROM generate_series(1, 1000)").await, "1000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_database_refuses_queries() {
+    let store = Store::prepared();
+    let mut response = store.database.query(request(ENDLESS, None)).await.unwrap();
+    store.database.close().await.unwrap();
+    let error = Error::from_datafusion(response.stream.next().await.unwrap().unwrap_err());
+    assert_eq!(error.kind, ErrorKind::Cancelled);
+    assert_eq!(store.error("SELECT 1").await.kind, ErrorKind::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_are_values_not_text() {
+    let store = Store::prepared();
+    let request = QueryRequest {
+        sql: "SELECT count(*) FROM cpu_usage WHERE host = $1 AND value > $2".to_owned(),
+        params: vec!["a'; DROP".into(), 1.0.into()],
+        timeout: None,
+    };
+    let rows = store.request(request).await.unwrap();
+    assert_eq!(crate::store::text(&rows[0]), [["0"]]);
+}
