@@ -327,16 +327,17 @@ impl Config {
 
     /// The database's part.
     pub fn query_limits(&self) -> QueryLimits {
-        let mut limits = QueryLimits::default();
-        limits.sql_bytes_max = self.query.sql_bytes_max.as_usize();
-        limits.terms_max = self.query.terms_max;
-        limits.depth_max = self.query.depth_max;
-        limits.timeout = self.query.timeout.0;
-        limits.concurrency = self.query.concurrency;
-        limits.queue_max = self.query.queue_max;
-        limits.memory_bytes_max = self.query.memory_bytes_max.as_usize();
-        limits.rows_max = self.query.rows_max;
-        limits
+        // No `..default()`: a limit that is added must become configurable.
+        QueryLimits {
+            sql_bytes_max: self.query.sql_bytes_max.as_usize(),
+            terms_max: self.query.terms_max,
+            depth_max: self.query.depth_max,
+            timeout: self.query.timeout.0,
+            concurrency: self.query.concurrency,
+            queue_max: self.query.queue_max,
+            memory_bytes_max: self.query.memory_bytes_max.as_usize(),
+            rows_max: self.query.rows_max,
+        }
     }
 
     /// The decoder's part.
