@@ -94,7 +94,9 @@ impl Peer {
         let output = Command::new(binaries.path(self)?).arg(argument).output()?;
         let text = String::from_utf8_lossy(if output.stdout.is_empty() { &output.stderr } else { &output.stdout })
             .into_owned();
-        Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+        // what follows in parentheses is who built it where
+        let line = text.lines().next().unwrap_or_default();
+        Ok(line.split(" (").next().unwrap_or_default().trim().to_owned())
     }
 
     /// Starts it with its data in `dir/data` and waits until it takes writes.

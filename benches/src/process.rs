@@ -181,6 +181,16 @@ pub fn own_usage() -> Result<Usage> {
     usage_of("self")
 }
 
+/// CPU time of this thread: what a busy machine takes from it does not count.
+///
+/// # Errors
+/// Without `/proc`.
+pub fn thread_cpu() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let ns = stat.split(' ').next().and_then(|n| n.parse().ok()).context("no time in /proc/thread-self/schedstat")?;
+    Ok(Duration::from_nanos(ns))
+}
+
 fn usage_of(pid: &str) -> Result<Usage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // the second field is a name in parentheses that may hold spaces; utime and stime are fields 14 and 15

@@ -42,7 +42,7 @@ impl Report {
     /// Prints the table.
     pub fn print(&self) {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([self.name.as_str(), "", ""]);
+        table.load_preset(presets::UTF8_BORDERS_ONLY).set_header([self.name.as_str(), "", ""]);
         for [key, value, note] in &self.rows {
             let value = Cell::new(value).set_alignment(CellAlignment::Right);
             table.add_row([Cell::new(key), value, Cell::new(note)]);

@@ -27,6 +27,13 @@ impl Store {
         self.series.iter().filter(|(labels, _)| named(labels)).map(|(_, samples)| samples.len() as u64).sum()
     }
 
+    /// Samples of the longest series of one metric.
+    pub fn longest_of(&self, metric: &str) -> u64 {
+        let named = |labels: &Labels| labels.iter().any(|(n, v)| n == "__name__" && v == metric);
+        let lengths = self.series.iter().filter(|(labels, _)| named(labels)).map(|(_, samples)| samples.len() as u64);
+        lengths.max().unwrap_or(0)
+    }
+
     /// Removes one sample from the middle: what a comparison must notice.
     pub fn drop_one(&mut self) {
         let middle = self.series.len() / 2;
@@ -175,6 +182,6 @@ mod tests {
     fn a_lost_series_is_all_missing() {
         let found = compare(&store(), &Store::default());
         assert_eq!((found.missing, found.series_actual, found.equal), (18, 0, 0));
-        assert_eq!(store().samples_of("y"), 9);
+        assert_eq!((store().samples_of("y"), store().longest_of("y"), store().longest_of("z")), (9, 9, 0));
     }
 }

@@ -31,6 +31,10 @@ use prometheus::Prometheus;
 
 /// A real metric of the node exporter with several labels.
 const METRIC: &str = "node_cpu_seconds_total";
+/// A real metric that Prometheus itself exports too, so that it has samples until the end.
+const SHORT_METRIC: &str = "process_resident_memory_bytes";
+/// From this many samples in a series, some must have a score by the automatic method.
+const AUTO_SCORES_AFTER: u64 = 60;
 /// Time that Foretell stays away after the kill, so that Prometheus has to try again.
 const AWAY: Duration = Duration::from_secs(2);
 /// Before the end, the node exporter is stopped this early.
@@ -127,7 +131,7 @@ fn run_in(options: &Options, binaries: &Binaries, results: &Path, dir: &Path) ->
     describe(&found, &mut report);
     report.figure("queue_samples_sent", queue.sent, "acknowledged, as Prometheus counts them");
     report.figure("queue_samples_retried", queue.retried, "sent again after the kill");
-    report.figure("scores", scored as f64, "rows of anomaly_score over node_cpu_seconds_total that have a score");
+    report.figure("scores", scored as f64, "rows of anomaly_score over two real metrics that have a score");
     report.figure("restart_seconds", restarts.iter().copied().fold(0.0, f64::max), "longest, kill -9 to ready");
     report.figure("stop_seconds", stopped_in.as_secs_f64(), "SIGTERM to the end");
     report.figure("seconds", begun.elapsed().as_secs_f64(), "the whole run");
@@ -167,17 +171,27 @@ fn ask(client: &Client, url: &str, expected: &Store) -> Result<u64> {
     ensure!(stored == Some(all), "SQL counts {stored:?} samples where Prometheus holds {all}");
     let stored = count(&format!("SELECT count(*) FROM metrics.\"{METRIC}\""))?;
     ensure!(stored == Some(metric), "SQL counts {stored:?} samples of {METRIC} where Prometheus holds {metric}");
-    let scores = client.sql(
-        url,
-        &format!(
-            "SELECT ts, value, anomaly_score(value) OVER (PARTITION BY instance, job, cpu, mode ORDER BY ts) AS score \
-             FROM metrics.\"{METRIC}\""
-        ),
-    )?;
-    ensure!(scores.len() as u64 == metric, "anomaly_score answers {} rows for {metric} samples", scores.len());
-    let scored = scores.iter().filter(|row| row.get(2).is_some_and(|score| !score.is_null())).count() as u64;
-    ensure!(scored > 0, "anomaly_score has no score for any of {metric} samples");
-    Ok(scored)
+    let score = |metric: &str, method: &str, keys: &str| -> Result<u64> {
+        let rows = client.sql(
+            url,
+            &format!(
+                "SELECT ts, value, anomaly_score(value, method => '{method}') OVER (PARTITION BY {keys} ORDER BY ts) AS score \
+                 FROM metrics.\"{metric}\""
+            ),
+        )?;
+        let samples = expected.samples_of(metric);
+        ensure!(rows.len() as u64 == samples, "anomaly_score answers {} rows for {samples} samples of {metric}", rows.len());
+        Ok(rows.iter().filter(|row| row.get(2).is_some_and(|score| !score.is_null())).count() as u64)
+    };
+    let by_auto = score(METRIC, "auto", "instance, job, cpu, mode")?;
+    // a short run ends while the automatic choice still looks at its first rows
+    ensure!(
+        by_auto > 0 || expected.longest_of(METRIC) < AUTO_SCORES_AFTER,
+        "anomaly_score has no score for any of {metric} samples of {METRIC}"
+    );
+    let by_ewma = score(SHORT_METRIC, "ewma", "instance, job")?;
+    ensure!(by_ewma > 0, "anomaly_score has no score by ewma for any sample of {SHORT_METRIC}");
+    Ok(by_auto + by_ewma)
 }
 
 /// Everything that a stopped store holds, exact bits.

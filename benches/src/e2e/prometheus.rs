@@ -28,6 +28,7 @@ pub struct Prometheus {
     config: PathBuf,
     url: String,
     remote_write: String,
+    jobs: Vec<String>,
     client: Client,
 }
 
@@ -66,7 +67,9 @@ impl Prometheus {
     ) -> Result<Self> {
         let config = dir.join("prometheus.yml");
         let own = ("prometheus", format!("127.0.0.1:{port}"));
-        fs::write(&config, config_text(remote_write, targets.iter().chain([&own])))?;
+        let jobs: Vec<String> = targets.iter().chain([&own]).map(|(job, _)| (*job).to_owned()).collect();
+        let addressed = targets.iter().chain([&own]).map(|(job, address)| (*job, Some(address.as_str())));
+        fs::write(&config, config_text(remote_write, addressed))?;
         let mut command = Command::new(binaries.unpacked("prometheus")?);
         command.arg(format!("--config.file={}", config.display()));
         command.arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()));
@@ -75,15 +78,16 @@ impl Prometheus {
         let (url, client) = (format!("http://127.0.0.1:{port}"), Client::default());
         let mut process = Process::start("prometheus", &mut command, &dir.join("prometheus.log"))?;
         process.wait_until("readiness", START_WITHIN, || client.is_ok(&format!("{url}/-/ready")))?;
-        Ok(Self { process, config, url, remote_write: remote_write.to_owned(), client })
+        Ok(Self { process, config, url, remote_write: remote_write.to_owned(), jobs, client })
     }
 
-    /// Takes every target from its configuration: it ends their series with stale markers and scrapes no more.
+    /// Takes every target from its jobs: it ends their series with stale markers and scrapes no more. (Were the jobs to go as
+    /// well, it would write no markers.)
     ///
     /// # Errors
     /// When it refuses the reload.
     pub fn stop_scraping(&self) -> Result<()> {
-        fs::write(&self.config, config_text(&self.remote_write, [].into_iter()))?;
+        fs::write(&self.config, config_text(&self.remote_write, self.jobs.iter().map(|job| (job.as_str(), None))))?;
         let (status, answer) = self.client.post(&format!("{}/-/reload", self.url), &[], b"")?;
         ensure!(status == 200, "reload: {status} {}", String::from_utf8_lossy(&answer));
         Ok(())
@@ -171,19 +175,16 @@ impl Prometheus {
     }
 }
 
-fn config_text<'a>(remote_write: &str, targets: impl Iterator<Item = &'a (&'a str, String)>) -> String {
+fn config_text<'a>(remote_write: &str, jobs: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> String {
     // the queue's defaults, but for a shorter pause after a failed attempt and a shorter wait for company
     let mut text = format!(
         "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n\
          remote_write:\n  - url: {remote_write}\n    remote_timeout: 10s\n    queue_config:\n      max_backoff: 1s\n      \
          batch_send_deadline: 1s\nscrape_configs:\n"
     );
-    for (job, address) in targets {
-        text.push_str(&format!("  - job_name: {job}\n    static_configs:\n      - targets: ['{address}']\n"));
-    }
-    if text.ends_with("scrape_configs:\n") {
-        text.truncate(text.len() - 1);
-        text.push_str(" []\n");
+    for (job, address) in jobs {
+        let targets = address.map_or(String::new(), |address| format!("'{address}'"));
+        text.push_str(&format!("  - job_name: {job}\n    static_configs:\n      - targets: [{targets}]\n"));
     }
     text
 }
@@ -226,9 +227,9 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_without_targets_is_an_empty_list() {
-        assert!(config_text("http://u", [].into_iter()).ends_with("scrape_configs: []\n"));
-        let one = [("node", "127.0.0.1:1".to_owned())];
-        assert!(config_text("http://u", one.iter()).ends_with("- targets: ['127.0.0.1:1']\n"));
+    fn a_job_keeps_its_name_when_its_target_goes() {
+        let text = config_text("http://u", [("node", Some("127.0.0.1:1")), ("own", None)].into_iter());
+        assert!(text.contains("job_name: node\n    static_configs:\n      - targets: ['127.0.0.1:1']\n"), "{text}");
+        assert!(text.ends_with("job_name: own\n    static_configs:\n      - targets: []\n"), "{text}");
     }
 }

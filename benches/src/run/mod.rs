@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use foretell_engine::{Engine, EngineConfig, LabelSet, SeriesId, WriteBatch};
 
-use crate::process::own_usage;
+use crate::process::{own_usage, thread_cpu};
 use crate::workload::Fleet;
 use crate::workload::encode::decode_labels;
 
@@ -37,14 +37,18 @@ fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration, f64)> {
     Ok((done, begun.elapsed(), own_usage()?.cpu_seconds - cpu))
 }
 
-/// Runs `work` again and again for about `for_`; returns (units done, seconds) with units as `work` counts them.
+/// Runs `work` again and again for about `for_` of this thread's CPU time; returns (units done, CPU seconds) with units as
+/// `work` counts them.
 fn repeated(for_: Duration, mut work: impl FnMut() -> Result<u64>) -> Result<(u64, f64)> {
     work()?;
-    let (begun, mut units) = (Instant::now(), 0);
-    while begun.elapsed() < for_ {
+    let (begun, mut units) = (thread_cpu()?, 0);
+    loop {
         units += work()?;
+        let spent = thread_cpu()? - begun;
+        if spent >= for_ {
+            return Ok((units, spent.as_secs_f64()));
+        }
     }
-    Ok((units, begun.elapsed().as_secs_f64()))
 }
 
 /// A store in `dir` that holds `rounds` scrapes of `fleet`, flushed and compacted.

@@ -1,6 +1,5 @@
 //! `score`: nanoseconds for each point that an anomaly detector sees: the pure detector, and `anomaly_score` in SQL.
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use foretell_ml::detect::{Detector, DetectorOptions, Method};
@@ -10,6 +9,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::json;
 
 use super::scan::{count, drain};
+use crate::process::thread_cpu;
 use crate::report::{Report, median};
 use crate::workload::Kind;
 
@@ -57,10 +57,10 @@ pub fn run(options: &Options, results: &Path) -> Result<()> {
         let (mut one, mut many) = (Vec::new(), Vec::new());
         for _ in 0..options.runs.max(1) {
             let mut detector = Detector::new(method, DetectorOptions::default())?;
-            let begun = Instant::now();
+            let begun = thread_cpu()?;
             let scores: usize =
                 ts.iter().zip(&values).filter(|&(&t, &v)| detector.update(t, v).score.is_some()).count();
-            one.push(begun.elapsed().as_nanos() as f64 / ts.len() as f64);
+            one.push((thread_cpu()? - begun).as_nanos() as f64 / ts.len() as f64);
             ensure!(scores > 0, "{name} never scored");
             many.push(in_turns(method, options.detectors, &ts, &values)?);
         }
@@ -88,7 +88,7 @@ fn in_turns(method: Method, detectors: usize, ts: &[i64], values: &[f64]) -> Res
     let mut detectors: Vec<Detector> =
         (0..detectors).map(|_| Detector::new(method, DetectorOptions::default())).collect::<Result<_, _>>()?;
     let scrapes = (ts.len() / detectors.len().max(1)).max(1);
-    let begun = Instant::now();
+    let begun = thread_cpu()?;
     let mut scores = 0usize;
     for scrape in 0..scrapes {
         for (i, detector) in detectors.iter_mut().enumerate() {
@@ -96,7 +96,7 @@ fn in_turns(method: Method, detectors: usize, ts: &[i64], values: &[f64]) -> Res
         }
     }
     std::hint::black_box(scores);
-    Ok(begun.elapsed().as_nanos() as f64 / (scrapes * detectors.len()) as f64)
+    Ok((thread_cpu()? - begun).as_nanos() as f64 / (scrapes * detectors.len()) as f64)
 }
 
 fn sql(options: &Options, report: &mut Report) -> Result<()> {
