@@ -28,7 +28,7 @@ mod story;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 
 use crate::config::parse_span;
 use crate::serve::say;
@@ -78,7 +78,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let shop = Shop::open(args.seed, args.speed)?;
     let told = Story::new(shop, server.url(), &stop, args.data_dir.is_none()).tell();
     // What the server said is part of the explanation when it went away under us.
-    let told = told.with_context(|| server.last_words());
+    let told = told.map_err(|error| anyhow!("{error:#}{}", server.last_words()));
     let stopped = server.stop();
     told?;
     stopped

@@ -80,14 +80,11 @@ impl Server {
         &self.directory.path
     }
 
-    /// Where the server stands and what it logged last, for an error message.
+    /// What the server logged last, to be put after an error; nothing when it was silent.
     pub(super) fn last_words(&self) -> String {
         let log = self.log.lock();
-        if log.is_empty() {
-            return "the demo broke off".to_owned();
-        }
-        let lines: Vec<&str> = log.iter().map(String::as_str).collect();
-        format!("the demo broke off; the server's last words were:\n  {}\nand the reason", lines.join("\n  "))
+        let lines: String = log.iter().map(|line| format!("\n  {line}")).collect();
+        if lines.is_empty() { lines } else { format!("; it said:{lines}") }
     }
 
     /// Asks the server to end, and waits for it.
@@ -128,13 +125,13 @@ impl Server {
         if let Some(status) = self.child.try_wait().context("cannot watch the server")? {
             // Its log is complete once its thread has read it; the thread ends soon after the process.
             std::thread::sleep(POLL);
-            bail!("the server ended with {status} before it was ready\n{}", self.last_words());
+            bail!("the server ended with {status} before it was ready{}", self.last_words());
         }
         if stop.is_asked() {
             bail!("stopped before the server was ready");
         }
         if Instant::now() >= deadline {
-            bail!("the server was not ready after {} s\n{}", READY_WITHIN.as_secs(), self.last_words());
+            bail!("the server was not ready after {} s{}", READY_WITHIN.as_secs(), self.last_words());
         }
         Ok(())
     }
@@ -147,7 +144,7 @@ impl Server {
         loop {
             match self.child.try_wait().context("cannot watch the server")? {
                 Some(status) if status.success() => return Ok(()),
-                Some(status) => bail!("the server ended with {status}\n{}", self.last_words()),
+                Some(status) => bail!("the server ended with {status}{}", self.last_words()),
                 None if Instant::now() >= deadline => {
                     self.child.kill().and_then(|()| self.child.wait()).context("cannot kill the server")?;
                     bail!("the server did not stop within {} s and was killed", STOP_WITHIN.as_secs());

@@ -5,6 +5,7 @@
     reason = "a failed unwrap is a failed test; nothing here is an interface"
 )]
 mod config;
+mod demo;
 mod http;
 mod lifecycle;
 mod metrics;
