@@ -303,7 +303,7 @@ fn a_new_row_is_in_the_table_well_under_a_second() {
 fn examples_of_the_documentation_run() {
     let lives = Lives::new();
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/continuous-queries.md");
-    let text = String::from_utf8(std::fs::read(path).unwrap()).unwrap();
+    let text = std::fs::read_to_string(path).unwrap();
     let labels = |instance| vec![("job", "shop"), ("instance", instance)];
     lives.write("http_request_duration_seconds", &(0..300).map(|i| (labels("a"), START + i * SECOND, (i % 7) as f64)).collect::<Vec<_>>());
     lives.write("http_request_duration_seconds", &(0..300).map(|i| (labels("b"), START + i * SECOND, (i % 5) as f64)).collect::<Vec<_>>());

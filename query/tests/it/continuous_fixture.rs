@@ -179,8 +179,8 @@ impl Lives {
     /// One column of `SHOW CONTINUOUS QUERIES` for the only query.
     pub(crate) fn status(&self, column: &str) -> String {
         let batches = self.query(&format!("SELECT CAST({column} AS VARCHAR) AS c FROM sys.continuous_queries")).unwrap();
-        let column = batches.iter().find(|batch| batch.num_rows() == 1).unwrap().column(0).clone();
-        let text = cast(&column, &DataType::Utf8).unwrap();
+        let column = batches.iter().find(|batch| batch.num_rows() == 1).unwrap().column(0);
+        let text = cast(column, &DataType::Utf8).unwrap();
         let text = text.as_string::<i32>();
         if text.is_valid(0) { text.value(0).to_owned() } else { "NULL".to_owned() }
     }
