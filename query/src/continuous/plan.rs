@@ -7,6 +7,8 @@
 //!        TableScan metrics."x"                            TableScan metrics."x"
 //! ```
 //! Works on the analysed but not yet optimised plan, so that the shape is the statement's own. Pure: nothing is read.
+use std::sync::Arc;
+
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::execution::session_state::SessionState;
@@ -267,6 +269,6 @@ pub(super) fn needed_columns<'a>(schema: &DFSchema, exprs: impl IntoIterator<Ite
         used.extend(expr.column_refs().into_iter().map(|c| c.name.clone()));
     }
     let fields: Vec<(Option<TableReference>, _)> =
-        schema.iter().filter(|(_, field)| used.contains(field.name())).map(|(qualifier, field)| (qualifier.cloned(), field.clone())).collect();
+        schema.iter().filter(|(_, field)| used.contains(field.name())).map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
     DFSchema::new_with_metadata(fields, Default::default()).map_err(Error::from_datafusion)
 }

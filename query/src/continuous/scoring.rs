@@ -179,7 +179,7 @@ impl Scoring {
     }
 }
 
-fn label<'a>(source: &'a Source, number: u32, place: usize) -> Option<&'a str> {
+fn label(source: &Source, number: u32, place: usize) -> Option<&str> {
     source.series().get(&number)?.labels.get(source.label(place)?)
 }
 

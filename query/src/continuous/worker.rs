@@ -96,7 +96,7 @@ impl Worker {
         };
         let work = Work {
             engine: shared.engine.clone(),
-            sessions: shared.sessions.clone(),
+            sessions: Arc::clone(&shared.sessions),
             query_limits: shared.query_limits.clone(),
             limits: shared.limits.clone(),
             runtime: shared.runtime.clone(),
@@ -160,7 +160,7 @@ impl Worker {
         work.progress = Progress { backfilling: true, position: snapshot.lsn(), closed_through: i64::MIN, ..work.progress };
         emitter.state(progress_key(&name), Some(work.progress.encode()));
         emitter.commit()?;
-        work.source = Source::new(snapshot, &work.source.metric().to_owned(), Arc::clone(work.source.schema()))?;
+        work.source = Source::new(snapshot, work.source.metric(), Arc::clone(work.source.schema()))?;
         self.operator.backfill(work, snapshot, &mut emitter)?;
         self.arrivals = Arrivals::new(work.source.series_end());
         work.progress.backfilling = false;

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
+use foretell_engine::clock::SystemClock;
+use foretell_engine::fs::{Fs, OsFs};
 use foretell_engine::{Engine, EngineConfig, LabelSet, WriteBatch};
 use foretell_query::{Database, Error, QueryLimits, QueryRequest};
 use futures::StreamExt;
@@ -30,12 +32,16 @@ struct Life {
 pub(crate) struct Lives {
     life: Option<Life>,
     directory: TempDir,
-    background: bool,
+    fs: Arc<dyn Fs>,
 }
 
 impl Lives {
     pub(crate) fn new() -> Self {
-        let mut lives = Self { life: None, directory: tempfile::tempdir().unwrap(), background: false };
+        Self::on(Arc::new(OsFs))
+    }
+
+    pub(crate) fn on(fs: Arc<dyn Fs>) -> Self {
+        let mut lives = Self { life: None, directory: tempfile::tempdir().unwrap(), fs };
         lives.begin();
         lives
     }
@@ -46,9 +52,9 @@ impl Lives {
         let patience = Instant::now() + TIMEOUT;
         let engine = loop {
             let mut config = EngineConfig::new(self.directory.path());
-            config.background = self.background;
+            config.background = false;
             config.wal_segment_bytes = 64 << 10;
-            match Engine::open(config) {
+            match Engine::open_with(config, Arc::clone(&self.fs), Arc::new(SystemClock)) {
                 Ok(engine) => break engine,
                 Err(error) if Instant::now() > patience => panic!("{error}"),
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
@@ -69,9 +75,15 @@ impl Lives {
 
     /// Ends the process without any goodbye, then starts the next one.
     pub(crate) fn kill(&mut self) {
+        self.kill_and(|| {});
+    }
+
+    /// The same, with something happening to the machine in between.
+    pub(crate) fn kill_and(&mut self, between: impl FnOnce()) {
         let Life { database, engine, runtime } = self.life.take().unwrap();
         drop((database, engine));
         runtime.shutdown_background();
+        between();
         self.begin();
     }
 
@@ -88,13 +100,19 @@ impl Lives {
     }
 
     pub(crate) fn write(&self, metric: &str, samples: &[Sample]) {
+        self.try_write(metric, samples).unwrap();
+    }
+
+    /// # Errors
+    /// As the engine: the samples are not acknowledged.
+    pub(crate) fn try_write(&self, metric: &str, samples: &[Sample]) -> foretell_engine::Result<()> {
         let mut batch = WriteBatch::default();
         for (labels, ts, value) in samples {
             let pairs = std::iter::once(("__name__", metric)).chain(labels.iter().copied());
-            let series = self.engine().resolve(&LabelSet::from_pairs(pairs).unwrap()).unwrap();
+            let series = self.engine().resolve(&LabelSet::from_pairs(pairs).unwrap())?;
             batch.push(series, *ts, *value);
         }
-        self.engine().write(batch).unwrap().wait().unwrap();
+        self.engine().write(batch)?.wait().map(drop)
     }
 
     pub(crate) fn query(&self, sql: &str) -> Result<Vec<RecordBatch>, Error> {
@@ -119,8 +137,12 @@ impl Lives {
     }
 
     pub(crate) fn drain(&self) {
+        self.try_drain().unwrap();
+    }
+
+    pub(crate) fn try_drain(&self) -> Result<(), Error> {
         let life = self.life();
-        life.runtime.block_on(async { tokio::time::timeout(TIMEOUT, life.database.drain_continuous()).await.unwrap() }).unwrap();
+        life.runtime.block_on(async { tokio::time::timeout(TIMEOUT, life.database.drain_continuous()).await.unwrap() })
     }
 
     /// The rows of `sql` by `ts` and labels; columns that are not text are values, by name.
@@ -157,8 +179,8 @@ impl Lives {
     /// One column of `SHOW CONTINUOUS QUERIES` for the only query.
     pub(crate) fn status(&self, column: &str) -> String {
         let batches = self.query(&format!("SELECT CAST({column} AS VARCHAR) AS c FROM sys.continuous_queries")).unwrap();
-        let column = batches.iter().find(|batch| batch.num_rows() == 1).unwrap().column(0).clone();
-        let text = cast(&column, &DataType::Utf8).unwrap();
+        let column = batches.iter().find(|batch| batch.num_rows() == 1).unwrap().column(0);
+        let text = cast(column, &DataType::Utf8).unwrap();
         let text = text.as_string::<i32>();
         if text.is_valid(0) { text.value(0).to_owned() } else { "NULL".to_owned() }
     }

@@ -82,7 +82,7 @@ fn rows_of(step: &Step, next: &mut i64, last: &mut Vec<Sample>) -> Option<Vec<Sa
             // Noise with rare jumps, without a generator's state to carry along.
             let value = |series: usize, slot: i64| {
                 let hash = (slot as u32 ^ seed.rotate_left(series as u32 * 5)).wrapping_mul(2_654_435_761) >> 16;
-                if hash % 41 == 0 { 95 } else { 40 + hash % 13 }
+                if hash.is_multiple_of(41) { 95 } else { 40 + hash % 13 }
             };
             slots.flat_map(|slot| (0..SERIES.len()).map(move |series| (series, slot))).map(|(s, t)| sample((s, t, value(s, t)))).collect()
         }
