@@ -332,7 +332,8 @@ impl<'a> Walk<'a> {
     /// The name that the bracket at `at` defines, if it is the body of a `WITH` item: `name [(columns)] AS [[NOT] MATERIALIZED] (`.
     fn cte_name(&self, tokens: &[TokenWithSpan], at: usize) -> Option<String> {
         let mut before = at.checked_sub(1)?;
-        while matches!(&tokens[before].token, Token::Word(w) if matches!(w.keyword, Keyword::NOT | Keyword::MATERIALIZED)) {
+        while matches!(&tokens[before].token, Token::Word(w) if matches!(w.keyword, Keyword::NOT | Keyword::MATERIALIZED))
+        {
             before = before.checked_sub(1)?;
         }
         if !is_keyword(&tokens[before].token, Keyword::AS) {

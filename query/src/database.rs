@@ -127,7 +127,12 @@ impl Database {
     }
 
     /// Plans on a large stack. The query keeps its place until planning really ends, even when nobody waits for it any more.
-    async fn plan(&self, admitted: Admitted, params: Vec<datafusion::scalar::ScalarValue>, held: Held) -> Result<Planned> {
+    async fn plan(
+        &self,
+        admitted: Admitted,
+        params: Vec<datafusion::scalar::ScalarValue>,
+        held: Held,
+    ) -> Result<Planned> {
         let (engine, sessions, limits) = (self.engine.clone(), Arc::clone(&self.sessions), self.limits.clone());
         let runtime = self.runtime.handle()?.clone();
         planner::on_large_stack(move || {
@@ -153,7 +158,8 @@ impl Database {
 
     /// Names for completion: tables and functions.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.engine.snapshot().metrics().iter().map(|m| qualified(METRICS, &m.name)).collect();
+        let mut names: Vec<String> =
+            self.engine.snapshot().metrics().iter().map(|m| qualified(METRICS, &m.name)).collect();
         names.push(qualified(PUBLIC, SAMPLES));
         names.extend(self.sessions.sys().names().iter().map(|name| qualified(SYS, name)));
         names.extend(self.sessions.function_names());

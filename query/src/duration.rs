@@ -23,7 +23,9 @@ const UNITS: [(&str, i64); 10] = [
 /// `Invalid` for anything else, for zero, and beyond 292 years.
 pub fn parse(text: &str) -> Result<i64> {
     let bad = || {
-        Error::invalid(format!("'{text}' is not a duration: write numbers with units ns, us, ms, s, m, h, d, w or y, for example '90s' or '1h30m'"))
+        Error::invalid(format!(
+            "'{text}' is not a duration: write numbers with units ns, us, ms, s, m, h, d, w or y, for example '90s' or '1h30m'"
+        ))
     };
     let mut rest = text.trim();
     let mut total: i64 = 0;

@@ -62,7 +62,10 @@ impl Error {
             return Self::invalid(message.clone());
         }
         let root = error.find_root();
-        let message = tidy(&root.message());
+        let message = match root {
+            DataFusionError::SQL(parser, _) => tidy(&parser.to_string().replacen("sql parser error:", "bad SQL:", 1)),
+            root => tidy(own_part(&root.message())),
+        };
         let kind = match root {
             DataFusionError::Plan(_) if is_missing_table(&message) => ErrorKind::NotFound,
             DataFusionError::Plan(_)
@@ -73,10 +76,15 @@ impl Error {
             DataFusionError::ResourcesExhausted(_) => {
                 return Self::new(
                     ErrorKind::Execution,
-                    format!("the memory pool for queries is exhausted: read less time or fewer series, or aggregate earlier ({message})"),
+                    format!(
+                        "the memory pool for queries is exhausted: read less time or fewer series, or aggregate earlier ({message})"
+                    ),
                 );
             }
-            DataFusionError::Execution(_) | DataFusionError::ArrowError(..) => ErrorKind::Execution,
+            // What is neither ours nor DataFusion's comes from a function's library, about its arguments.
+            DataFusionError::Execution(_) | DataFusionError::ArrowError(..) | DataFusionError::External(_) => {
+                ErrorKind::Execution
+            }
             _ => ErrorKind::Internal,
         };
         Self { kind, message }
@@ -121,6 +129,14 @@ fn find_source<'a, T: std::error::Error + 'static>(error: &'a DataFusionError) -
         };
     }
     None
+}
+
+/// DataFusion turns an error about the types of a function's arguments into text and wraps it; the middle is ours.
+fn own_part(message: &str) -> &str {
+    let Some((_, rest)) = message.split_once("user-defined coercion failed with: External error: ") else {
+        return message;
+    };
+    rest.split_once(" No function matches").map_or(rest, |(own, _)| own)
 }
 
 fn is_missing_table(message: &str) -> bool {

@@ -103,7 +103,14 @@ pub(crate) fn start(
         drop(sender);
         drop(held);
     });
-    Answer { schema, batches, outcome, ended: false, _cancel_on_drop: cancel_on_drop, late: Box::pin(sleep_until(deadline + GRACE)) }
+    Answer {
+        schema,
+        batches,
+        outcome,
+        ended: false,
+        _cancel_on_drop: cancel_on_drop,
+        late: Box::pin(sleep_until(deadline + GRACE)),
+    }
 }
 
 async fn drive(
@@ -118,7 +125,10 @@ async fn drive(
         let batch = batch.map_err(Error::from_datafusion)?;
         let rows = query.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed) + batch.num_rows() as u64;
         if rows > rows_max as u64 {
-            return Err(Error::new(ErrorKind::Execution, format!("the answer has more than {rows_max} rows: aggregate, or add a LIMIT")));
+            return Err(Error::new(
+                ErrorKind::Execution,
+                format!("the answer has more than {rows_max} rows: aggregate, or add a LIMIT"),
+            ));
         }
         if sender.send(batch).await.is_err() {
             return Err(cancelled());
@@ -134,7 +144,10 @@ pub(crate) fn cancelled() -> Error {
 
 /// The error of a query past its deadline.
 pub(crate) fn timed_out() -> Error {
-    Error::new(ErrorKind::Timeout, "the query took longer than its deadline: read less time or fewer series, or ask with a longer timeout")
+    Error::new(
+        ErrorKind::Timeout,
+        "the query took longer than its deadline: read less time or fewer series, or ask with a longer timeout",
+    )
 }
 
 /// The batches of a running query. Dropping it cancels the query.

@@ -13,6 +13,7 @@
 //! | `admit` | bounds on the shape of a statement, before anything recursive sees it |
 //! | `planner` | from admitted tokens to a verified logical plan |
 //! | `session` | what every query runs in |
+//! | `rule` | optimizer rules |
 //! | `table` | how a snapshot looks to SQL |
 //! | `udf` | functions |
 //! | `running` | queries in flight |
@@ -30,6 +31,7 @@ mod admit;
 mod continuous;
 mod execute;
 mod planner;
+mod rule;
 mod running;
 mod session;
 mod table;

@@ -43,11 +43,14 @@ where
         .name("foretell-plan".to_owned())
         .stack_size(STACK_BYTES)
         .spawn(move || {
-            let result = std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)));
+            let result =
+                std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)));
             // Nobody waits any more when the deadline passed first.
             let _ = done.send(result);
         })
-        .map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot start a planning thread: {e}: try again later")))?;
+        .map_err(|e| {
+            Error::new(ErrorKind::Unavailable, format!("cannot start a planning thread: {e}: try again later"))
+        })?;
     answer.await.unwrap_or_else(|_| Err(Error::internal("the planning thread ended without an answer")))
 }
 
@@ -118,21 +121,64 @@ fn parse(admitted: Admitted, limits: &QueryLimits) -> Result<Statement> {
     }
 }
 
-const REFUSAL: &str = "SQL here reads tables; data comes in over the ingest protocols, files and settings cannot be reached from a query";
+const REFUSAL: &str =
+    "SQL here reads tables; data comes in over the ingest protocols, files and settings cannot be reached from a query";
 
 /// The leading word, when it begins a statement that nobody may run. Checked before the parser, whose errors about such
 /// statements would talk of their syntax.
 fn refused_word(words: &[String]) -> Option<&str> {
     let word = match words.first()?.as_str() {
-        "EXPLAIN" => words.iter().skip(1).map(String::as_str).find(|w| !matches!(*w, "ANALYZE" | "VERBOSE" | "FORMAT" | "TREE" | "INDENT"))?,
+        "EXPLAIN" => words
+            .iter()
+            .skip(1)
+            .map(String::as_str)
+            .find(|w| !matches!(*w, "ANALYZE" | "VERBOSE" | "FORMAT" | "TREE" | "INDENT"))?,
         word => word,
     };
     const QUERIES: [&str; 8] = ["SELECT", "WITH", "VALUES", "TABLE", "FROM", "SHOW", "DESCRIBE", "DESC"];
     const REFUSED: [&str; 42] = [
-        "ALTER", "ANALYZE", "ATTACH", "BEGIN", "CALL", "CLOSE", "COMMENT", "COMMIT", "COPY", "CREATE", "DEALLOCATE", "DECLARE",
-        "DELETE", "DETACH", "DISCARD", "DROP", "EXECUTE", "FETCH", "FLUSH", "GRANT", "IMPORT", "INSERT", "INSTALL", "KILL",
-        "LISTEN", "LOAD", "LOCK", "MERGE", "MSCK", "NOTIFY", "OPTIMIZE", "PRAGMA", "PREPARE", "REPLACE", "RESET", "REVOKE",
-        "ROLLBACK", "SET", "TRUNCATE", "UNLOAD", "UPDATE", "USE",
+        "ALTER",
+        "ANALYZE",
+        "ATTACH",
+        "BEGIN",
+        "CALL",
+        "CLOSE",
+        "COMMENT",
+        "COMMIT",
+        "COPY",
+        "CREATE",
+        "DEALLOCATE",
+        "DECLARE",
+        "DELETE",
+        "DETACH",
+        "DISCARD",
+        "DROP",
+        "EXECUTE",
+        "FETCH",
+        "FLUSH",
+        "GRANT",
+        "IMPORT",
+        "INSERT",
+        "INSTALL",
+        "KILL",
+        "LISTEN",
+        "LOAD",
+        "LOCK",
+        "MERGE",
+        "MSCK",
+        "NOTIFY",
+        "OPTIMIZE",
+        "PRAGMA",
+        "PREPARE",
+        "REPLACE",
+        "RESET",
+        "REVOKE",
+        "ROLLBACK",
+        "SET",
+        "TRUNCATE",
+        "UNLOAD",
+        "UPDATE",
+        "USE",
     ];
     if QUERIES.contains(&word) { None } else { REFUSED.into_iter().find(|r| *r == word) }
 }
@@ -171,7 +217,8 @@ fn with_table_hint(state: &SessionState, error: DataFusionError) -> Error {
     }
     let full = error.message.split('\'').nth(1).unwrap_or_default();
     let name = full.splitn(3, '.').nth(2).unwrap_or(full);
-    let is_path = name.contains('/') || [".csv", ".json", ".parquet", ".arrow", ".txt"].iter().any(|e| name.ends_with(e));
+    let is_path =
+        name.contains('/') || [".csv", ".json", ".parquet", ".arrow", ".txt"].iter().any(|e| name.ends_with(e));
     let hint = if is_path {
         "file paths are not tables: import the file over an ingest protocol first".to_owned()
     } else {

@@ -69,7 +69,12 @@ impl Running {
     }
 
     pub(crate) fn list(&self) -> Vec<QueryInfo> {
-        let info = |q: &Arc<Query>| QueryInfo { id: q.id, sql: q.sql.clone(), started: q.started, rows: q.rows.load(Ordering::Relaxed) };
+        let info = |q: &Arc<Query>| QueryInfo {
+            id: q.id,
+            sql: q.sql.clone(),
+            started: q.started,
+            rows: q.rows.load(Ordering::Relaxed),
+        };
         self.queries.lock().values().map(info).collect()
     }
 
@@ -96,7 +101,9 @@ pub(crate) struct QueryList(pub(crate) Arc<Running>);
 impl SysTable for QueryList {
     fn rows(&self, _snapshot: &Snapshot) -> datafusion::error::Result<RecordBatch> {
         let queries = self.0.list();
-        let started = queries.iter().map(|q| q.started.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)));
+        let started = queries.iter().map(|q| {
+            q.started.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
+        });
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("id", Arc::new(UInt64Array::from_iter_values(queries.iter().map(|q| q.id)))),
             ("sql", Arc::new(StringArray::from_iter_values(queries.iter().map(|q| &q.sql)))),
@@ -116,7 +123,11 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new(limits: &QueryLimits) -> Self {
-        Self { places: Arc::new(Semaphore::new(limits.concurrency.max(1))), waiting: AtomicUsize::new(0), waiting_max: limits.queue_max }
+        Self {
+            places: Arc::new(Semaphore::new(limits.concurrency.max(1))),
+            waiting: AtomicUsize::new(0),
+            waiting_max: limits.queue_max,
+        }
     }
 
     /// Waits for a place.
@@ -134,7 +145,10 @@ impl Gate {
         match tokio::time::timeout_at(deadline, Arc::clone(&self.places).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(Error::new(ErrorKind::Unavailable, "the database is closing: try again when it is back")),
-            Err(_) => Err(Error::new(ErrorKind::Timeout, "no place came free for the query before its deadline: try again later")),
+            Err(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                "no place came free for the query before its deadline: try again later",
+            )),
         }
     }
 }

@@ -16,6 +16,7 @@ use foretell_engine::Snapshot;
 
 use crate::error::{Error, Result};
 use crate::limits::QueryLimits;
+use crate::rule;
 use crate::table::{self, SysTables};
 use crate::udf;
 
@@ -35,7 +36,10 @@ impl Sessions {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let consumers_named = std::num::NonZero::<usize>::MIN;
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(limits.memory_bytes_max), consumers_named)))
+            .with_memory_pool(Arc::new(TrackConsumersPool::new(
+                FairSpillPool::new(limits.memory_bytes_max),
+                consumers_named,
+            )))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
             .build_arc()
             .map_err(internal)?;
@@ -53,14 +57,24 @@ impl Sessions {
         planners.extend(SessionStateDefaults::default_expr_planners());
         let base = SessionStateBuilder::new()
             .with_config(config)
+            .with_optimizer_rules(rule::all())
             .with_runtime_env(runtime)
             .with_expr_planners(planners)
-            .with_scalar_functions(SessionStateDefaults::default_scalar_functions().into_iter().chain(udf::scalar_functions()).collect())
+            .with_scalar_functions(
+                udf::bounded::all(SessionStateDefaults::default_scalar_functions())
+                    .chain(udf::scalar_functions())
+                    .collect(),
+            )
             .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
             .with_aggregate_functions(
-                SessionStateDefaults::default_aggregate_functions().into_iter().chain(udf::aggregate_functions()).collect(),
+                SessionStateDefaults::default_aggregate_functions()
+                    .into_iter()
+                    .chain(udf::aggregate_functions())
+                    .collect(),
             )
-            .with_window_functions(SessionStateDefaults::default_window_functions().into_iter().chain(udf::window_functions()).collect())
+            .with_window_functions(
+                SessionStateDefaults::default_window_functions().into_iter().chain(udf::window_functions()).collect(),
+            )
             .with_table_function_list(SessionStateDefaults::default_table_functions())
             .build();
         Ok(Self { base, sys: Arc::new(SysTables::default()) })

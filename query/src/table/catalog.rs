@@ -55,7 +55,9 @@ impl Tables {
         }
         if found.len() > 1 {
             let names: Vec<String> = found.iter().map(|(schema, _)| format!("{schema}.\"{name}\"")).collect();
-            return Err(Error::invalid(format!("the table name '{name}' is ambiguous: write {}", names.join(" or "))).into());
+            return Err(
+                Error::invalid(format!("the table name '{name}' is ambiguous: write {}", names.join(" or "))).into()
+            );
         }
         Ok(found.pop().map(|(_, table)| table))
     }

@@ -2,8 +2,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, DictionaryArray, Float64Array, Int32Array, MapArray, MapBuilder, RecordBatch, RecordBatchOptions, StringArray, StringBuilder,
-    TimestampNanosecondArray, UInt32Array,
+    ArrayRef, DictionaryArray, Float64Array, Int32Array, MapArray, MapBuilder, RecordBatch, RecordBatchOptions,
+    StringArray, StringBuilder, TimestampNanosecondArray, UInt32Array,
 };
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int32Type, SchemaRef};
@@ -89,7 +89,11 @@ impl BatchMaker {
                     }
                     PerSeries::Value => Arc::new(Float64Array::from(std::mem::take(&mut scanned.values))),
                     PerSeries::Dictionary { keys, values, nulls } => {
-                        let keys = if *nulls { nullable_keys(keys, &scanned.runs, rows) } else { dense_keys(keys, &scanned.runs, rows) };
+                        let keys = if *nulls {
+                            nullable_keys(keys, &scanned.runs, rows)
+                        } else {
+                            dense_keys(keys, &scanned.runs, rows)
+                        };
                         Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::clone(values))?)
                     }
                     PerSeries::Maps(maps) => {

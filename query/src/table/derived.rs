@@ -22,9 +22,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use foretell_engine::{MetricInfo, ScanBatch, Series, SeriesId, Snapshot};
 
 use super::columns::{BatchMaker, Column};
-use super::metric::{conditions, describe, project, select, split, supports};
+use super::metric::{describe, select, split};
+use super::plan::{Request, supports};
 use super::pushdown::{Conditions, Shape};
-use super::scan_exec::{Reader, ScanExec, Source, external};
+use super::scan_exec::{Reader, Source, external};
 use super::{label_columns, label_type, timestamp_type};
 
 /// The label that names a value column.
@@ -125,13 +126,13 @@ impl TableProvider for DerivedTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let conditions = conditions(filters, self);
-        let (schema, columns) = project(&self.schema, &self.columns, projection)?;
-        let groups = group(select(&self.snapshot, Some(self.metric.to_string()), &conditions)?);
-        let parts = split(groups.len(), session.config().target_partitions());
-        let shared = Arc::new(Shared { snapshot: self.snapshot.clone(), conditions, columns, schema });
-        let source = ZipSource { metric: self.metric.to_string(), groups, parts, shared };
-        Ok(Arc::new(ScanExec::new(Arc::new(source), limit)))
+        Request { session, projection, filters, limit }.plan(&self.schema, self, |conditions, schema, columns| {
+            let groups = group(select(&self.snapshot, Some(self.metric.to_string()), &conditions)?);
+            let parts = split(groups.len(), session.config().target_partitions());
+            let columns = columns.iter().map(|&i| self.columns[i].clone()).collect();
+            let shared = Arc::new(Shared { snapshot: self.snapshot.clone(), conditions, columns, schema });
+            Ok(Arc::new(ZipSource { metric: self.metric.to_string(), groups, parts, shared }))
+        })
     }
 }
 
@@ -139,7 +140,12 @@ impl TableProvider for DerivedTable {
 fn group(series: Vec<Series>) -> Vec<Vec<Series>> {
     let mut groups: BTreeMap<Vec<(String, String)>, Vec<Series>> = BTreeMap::new();
     for one in series {
-        let labels = one.labels.iter().filter(|(name, _)| *name != FIELD_LABEL).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+        let labels = one
+            .labels
+            .iter()
+            .filter(|(name, _)| *name != FIELD_LABEL)
+            .map(|(n, v)| (n.to_owned(), v.to_owned()))
+            .collect();
         groups.entry(labels).or_default().push(one);
     }
     groups.into_values().collect()
@@ -318,7 +324,10 @@ mod tests {
     fn rows_are_zipped_by_time_and_tombstones_vanish() {
         let (null, gone) = (f64::from_bits(NULL_BITS), f64::from_bits(TOMBSTONE_BITS));
         let mut zip = Zip {
-            columns: vec![(vec![1, 2, 3, 5], vec![1.0, null, gone, gone]), (vec![1, 3, 4, 5], vec![10.0, gone, 40.0, 50.0])],
+            columns: vec![
+                (vec![1, 2, 3, 5], vec![1.0, null, gone, gone]),
+                (vec![1, 3, 4, 5], vec![10.0, gone, 40.0, 50.0]),
+            ],
             positions: vec![0, 0],
         };
         let (ts, cells) = zip.next_rows(2).unwrap();

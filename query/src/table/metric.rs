@@ -13,8 +13,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use foretell_engine::{MatchOp, MetricInfo, Scan, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
 
 use super::columns::{BatchMaker, Column};
-use super::pushdown::{self, Conditions, Shape};
-use super::scan_exec::{Reader, ScanExec, Source, external};
+use super::plan::{Request, supports};
+use super::pushdown::{Conditions, Shape};
+use super::scan_exec::{Reader, Source, external};
 use super::{label_columns, label_type, timestamp_type};
 
 /// One metric as a table.
@@ -77,42 +78,14 @@ impl TableProvider for MetricTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let conditions = conditions(filters, self);
-        let (schema, columns) = project(&self.schema, &self.columns, projection)?;
-        let source = SeriesSource::select(
-            &self.snapshot,
-            Some(&self.metric),
-            conditions,
-            schema,
-            columns,
-            session.config().target_partitions(),
-        )?;
-        Ok(Arc::new(ScanExec::new(Arc::new(source), limit)))
-    }
-}
-
-/// The answer to `supports_filters_pushdown`: exact or not at all.
-pub(crate) fn supports(filters: &[&Expr], shape: &dyn Shape) -> Vec<TableProviderFilterPushDown> {
-    filters
-        .iter()
-        .map(|filter| match pushdown::convert(filter, shape) {
-            Some(_) => TableProviderFilterPushDown::Exact,
-            None => TableProviderFilterPushDown::Unsupported,
+        Request { session, projection, filters, limit }.plan(&self.schema, self, |conditions, schema, columns| {
+            let columns = columns.iter().map(|&i| self.columns[i].clone()).collect();
+            let partitions = session.config().target_partitions();
+            let source =
+                SeriesSource::select(&self.snapshot, Some(&self.metric), conditions, schema, columns, partitions)?;
+            Ok(Arc::new(source))
         })
-        .collect()
-}
-
-/// All filters that were pushed into a scan.
-pub(crate) fn conditions(filters: &[Expr], shape: &dyn Shape) -> Conditions {
-    filters.iter().filter_map(|filter| pushdown::convert(filter, shape)).fold(Conditions::default(), Conditions::and)
-}
-
-/// The projected schema and columns.
-pub(crate) fn project<C: Clone>(schema: &SchemaRef, columns: &[C], projection: Option<&Vec<usize>>) -> Result<(SchemaRef, Vec<C>)> {
-    Ok(match projection {
-        Some(projection) => (Arc::new(schema.project(projection)?), projection.iter().map(|&i| columns[i].clone()).collect()),
-        None => (Arc::clone(schema), columns.to_vec()),
-    })
+    }
 }
 
 /// Plain series, split over partitions.

@@ -35,7 +35,8 @@ impl Default for Conditions {
 impl Conditions {
     /// Both must hold.
     pub(crate) fn and(mut self, other: Self) -> Self {
-        self.range = TimeRange { start: self.range.start.max(other.range.start), end: self.range.end.min(other.range.end) };
+        self.range =
+            TimeRange { start: self.range.start.max(other.range.start), end: self.range.end.min(other.range.end) };
         self.matchers.extend(other.matchers);
         self.never |= other.never || self.range.start > self.range.end;
         self
@@ -69,6 +70,8 @@ pub(crate) trait Shape {
 /// The engine conditions equivalent to `filter`, if there are any.
 pub(crate) fn convert(filter: &Expr, shape: &dyn Shape) -> Option<Conditions> {
     match filter {
+        Expr::Literal(ScalarValue::Boolean(Some(true)), _) => Some(Conditions::default()),
+        Expr::Literal(ScalarValue::Boolean(_) | ScalarValue::Null, _) => Some(Conditions::never()),
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
             Some(convert(left, shape)?.and(convert(right, shape)?))
         }
@@ -166,7 +169,8 @@ fn collect_values(filter: &Expr, shape: &dyn Shape, name: &mut Option<String>, v
             collect_values(right, shape, name, values)
         }
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
-            let (column, literal) = if matches!(strip(left), Expr::Literal(..)) { (right, left) } else { (left, right) };
+            let (column, literal) =
+                if matches!(strip(left), Expr::Literal(..)) { (right, left) } else { (left, right) };
             same_label(shape.label(strip_label(column))?)?;
             values.extend(text(literal)?);
             Some(())
@@ -246,7 +250,9 @@ fn escape(c: char, regex: &mut String) {
 fn strip(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => strip(&alias.expr),
-        Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _)) => strip(&cast.expr),
+        Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _)) => {
+            strip(&cast.expr)
+        }
         other => other,
     }
 }

@@ -13,9 +13,9 @@ use foretell_engine::Snapshot;
 use foretell_engine::types::METRIC_NAME;
 
 use super::columns::{Column, map_type};
-use super::metric::{SeriesSource, conditions, project, supports};
+use super::metric::SeriesSource;
+use super::plan::{Request, supports};
 use super::pushdown::Shape;
-use super::scan_exec::ScanExec;
 use super::{SAMPLES, label_type, timestamp_type};
 
 /// All metrics as one table.
@@ -88,15 +88,10 @@ impl TableProvider for SamplesTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (schema, columns) = project(&self.schema, &self.columns, projection)?;
-        let source = SeriesSource::select(
-            &self.snapshot,
-            None,
-            conditions(filters, self),
-            schema,
-            columns,
-            session.config().target_partitions(),
-        )?;
-        Ok(Arc::new(ScanExec::new(Arc::new(source), limit)))
+        Request { session, projection, filters, limit }.plan(&self.schema, self, |conditions, schema, columns| {
+            let columns = columns.iter().map(|&i| self.columns[i].clone()).collect();
+            let partitions = session.config().target_partitions();
+            Ok(Arc::new(SeriesSource::select(&self.snapshot, None, conditions, schema, columns, partitions)?))
+        })
     }
 }

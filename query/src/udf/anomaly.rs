@@ -52,7 +52,11 @@ impl Anomaly {
 }
 
 /// Method and options from the constant arguments after the value.
-fn options(function: &str, method: Option<&ScalarValue>, season: Option<&ScalarValue>) -> Result<(Method, DetectorOptions)> {
+fn options(
+    function: &str,
+    method: Option<&ScalarValue>,
+    season: Option<&ScalarValue>,
+) -> Result<(Method, DetectorOptions)> {
     let method = match method {
         Some(value) => constant::text(value, function, "method")?,
         None => None,
@@ -70,7 +74,11 @@ fn external(error: foretell_ml::Error) -> DataFusionError {
 }
 
 /// A fresh detector from the physical constants of a call.
-pub(crate) fn detector(function: &str, method: &Arc<dyn PhysicalExpr>, season: &Arc<dyn PhysicalExpr>) -> Result<Detector> {
+pub(crate) fn detector(
+    function: &str,
+    method: &Arc<dyn PhysicalExpr>,
+    season: &Arc<dyn PhysicalExpr>,
+) -> Result<Detector> {
     let method = constant::value(method, function, "method")?;
     let season = constant::value(season, function, "season")?;
     let (method, options) = options(function, Some(&method), Some(&season))?;
@@ -79,7 +87,11 @@ pub(crate) fn detector(function: &str, method: &Arc<dyn PhysicalExpr>, season: &
 
 /// The column that `anomaly` (`whole`) or `anomaly_score` answers. A NULL value is a NaN in `values`.
 pub(crate) fn answers(is_whole: bool, values: &[f64], verdicts: &[Verdict]) -> Result<ArrayRef> {
-    if is_whole { whole(values, verdicts) } else { Ok(Arc::new(verdicts.iter().map(|v| v.score).collect::<Float64Array>())) }
+    if is_whole {
+        whole(values, verdicts)
+    } else {
+        Ok(Arc::new(verdicts.iter().map(|v| v.score).collect::<Float64Array>()))
+    }
 }
 
 /// Says at planning time what is wrong with constant arguments.
@@ -107,13 +119,23 @@ impl WindowUDFImpl for Anomaly {
             return Err(Error::invalid(format!("{} needs OVER (… ORDER BY ts)", self.name)).into());
         };
         if !value.is_numeric() && !matches!(value, DataType::Null | DataType::Boolean) {
-            return Err(Error::invalid(format!("{}: argument 'value' must be a number, it is {value}", self.name)).into());
+            return Err(
+                Error::invalid(format!("{}: argument 'value' must be a number, it is {value}", self.name)).into()
+            );
         }
         if !matches!(method, DataType::Null | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
-            return Err(Error::invalid(format!("{}: argument 'method' must be text, such as method => 'mad'", self.name)).into());
+            return Err(Error::invalid(format!(
+                "{}: argument 'method' must be text, such as method => 'mad'",
+                self.name
+            ))
+            .into());
         }
         if !constant::is_duration_type(season) {
-            return Err(Error::invalid(format!("{}: argument 'season' must be a length of time, such as season => '1d'", self.name)).into());
+            return Err(Error::invalid(format!(
+                "{}: argument 'season' must be a length of time, such as season => '1d'",
+                self.name
+            ))
+            .into());
         }
         let season = if *season == DataType::Null { DataType::Utf8 } else { season.clone() };
         Ok(vec![DataType::Float64, DataType::Utf8, season, time_type(self.name, time)?])
@@ -160,7 +182,8 @@ impl Evaluator {
     fn answer(&mut self, arguments: &[ArrayRef], from: usize) -> Result<ArrayRef> {
         let values = arguments[0].as_primitive::<Float64Type>();
         let times = arguments[3].as_primitive::<TimestampNanosecondType>();
-        let values: Vec<f64> = (from..values.len()).map(|i| if values.is_valid(i) { values.value(i) } else { f64::NAN }).collect();
+        let values: Vec<f64> =
+            (from..values.len()).map(|i| if values.is_valid(i) { values.value(i) } else { f64::NAN }).collect();
         let mut verdicts = Vec::with_capacity(values.len());
         self.detector.update_many(&times.values()[from..], &values, &mut verdicts);
         answers(self.whole, &values, &verdicts)
@@ -168,7 +191,8 @@ impl Evaluator {
 }
 
 fn whole(values: &[f64], verdicts: &[Verdict]) -> Result<ArrayRef> {
-    let column = |f: fn(&Verdict) -> Option<f64>| -> ArrayRef { Arc::new(verdicts.iter().map(f).collect::<Float64Array>()) };
+    let column =
+        |f: fn(&Verdict) -> Option<f64>| -> ArrayRef { Arc::new(verdicts.iter().map(f).collect::<Float64Array>()) };
     let columns: Vec<ArrayRef> = vec![
         column(|v| v.score),
         column(|v| v.expected),
@@ -203,7 +227,9 @@ impl PartitionEvaluator for Evaluator {
                 }
             }
         }
-        self.ready.pop_front().ok_or_else(|| Error::internal("a window function was asked for a row that it was not given").into())
+        self.ready
+            .pop_front()
+            .ok_or_else(|| Error::internal("a window function was asked for a row that it was not given").into())
     }
 
     fn evaluate_all(&mut self, arguments: &[ArrayRef], rows: usize) -> Result<ArrayRef> {

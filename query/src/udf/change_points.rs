@@ -65,7 +65,9 @@ impl AggregateUDFImpl for ChangePoints {
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         match types {
-            [ts, value] if value.is_numeric() || *value == DataType::Null => Ok(vec![time_type(NAME, ts)?, DataType::Float64]),
+            [ts, value] if value.is_numeric() || *value == DataType::Null => {
+                Ok(vec![time_type(NAME, ts)?, DataType::Float64])
+            }
             _ => Err(Error::invalid("change_points takes a time and a number: write change_points(ts, value)").into()),
         }
     }
@@ -78,10 +80,19 @@ impl AggregateUDFImpl for ChangePoints {
         let zone = zone(args.expr_fields.first().map(|f| f.data_type()));
         let finish = move |ts: &[i64], columns: &[Vec<f64>]| -> Result<ScalarValue> {
             let found = change_points(&columns[0]);
-            let number = |f: fn(&ChangePoint) -> f64| -> ArrayRef { Arc::new(found.iter().map(|c| Some(f(c))).collect::<Float64Array>()) };
-            let times = TimestampNanosecondArray::from_iter_values(found.iter().map(|c| ts[c.index])).with_timezone_opt(zone.clone());
+            let number = |f: fn(&ChangePoint) -> f64| -> ArrayRef {
+                Arc::new(found.iter().map(|c| Some(f(c))).collect::<Float64Array>())
+            };
+            let times = TimestampNanosecondArray::from_iter_values(found.iter().map(|c| ts[c.index]))
+                .with_timezone_opt(zone.clone());
             let kinds = StringArray::from_iter_values(found.iter().map(|c| kind_name(c.kind)));
-            let columns = vec![Arc::new(times) as ArrayRef, Arc::new(kinds), number(|c| c.p_value), number(|c| c.before), number(|c| c.after)];
+            let columns = vec![
+                Arc::new(times) as ArrayRef,
+                Arc::new(kinds),
+                number(|c| c.p_value),
+                number(|c| c.before),
+                number(|c| c.after),
+            ];
             struct_list(fields(zone.clone()), columns)
         };
         Ok(Box::new(Collect::new(0, vec![1], false, Box::new(finish))))

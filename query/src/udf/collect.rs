@@ -77,7 +77,8 @@ impl Collect {
 impl Accumulator for Collect {
     fn update_batch(&mut self, arguments: &[ArrayRef]) -> Result<()> {
         let ts = arguments[self.time_argument].as_primitive::<TimestampNanosecondType>();
-        let values: Vec<&Float64Array> = self.value_arguments.iter().map(|&i| arguments[i].as_primitive::<Float64Type>()).collect();
+        let values: Vec<&Float64Array> =
+            self.value_arguments.iter().map(|&i| arguments[i].as_primitive::<Float64Type>()).collect();
         for row in 0..ts.len() {
             let present = |column: &&Float64Array| column.is_valid(row) && !column.value(row).is_nan();
             if ts.is_null(row) || (!self.keep_missing && !values.iter().all(present)) {

@@ -17,7 +17,8 @@ use crate::error::Error;
 /// `Invalid` when it is not constant.
 pub(crate) fn value(expr: &Arc<dyn PhysicalExpr>, function: &str, parameter: &str) -> Result<ScalarValue> {
     let schema = Arc::new(Schema::empty());
-    let one_row = RecordBatch::try_new_with_options(schema, vec![], &RecordBatchOptions::new().with_row_count(Some(1)))?;
+    let one_row =
+        RecordBatch::try_new_with_options(schema, vec![], &RecordBatchOptions::new().with_row_count(Some(1)))?;
     match expr.evaluate(&one_row) {
         Ok(ColumnarValue::Scalar(value)) => Ok(value),
         Ok(ColumnarValue::Array(array)) => ScalarValue::try_from_array(&array, 0),
@@ -39,7 +40,10 @@ pub(crate) fn text(value: &ScalarValue, function: &str, parameter: &str) -> Resu
     match value {
         value if value.is_null() => Ok(None),
         ScalarValue::Utf8(text) | ScalarValue::LargeUtf8(text) | ScalarValue::Utf8View(text) => Ok(text.clone()),
-        _ => Err(Error::invalid(format!("{function}: argument '{parameter}' must be text, such as {parameter} => 'auto'")).into()),
+        _ => Err(Error::invalid(format!(
+            "{function}: argument '{parameter}' must be text, such as {parameter} => 'auto'"
+        ))
+        .into()),
     }
 }
 

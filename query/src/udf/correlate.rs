@@ -37,7 +37,12 @@ impl Default for Correlate {
 }
 
 fn fields() -> Fields {
-    vec![Field::new("lag", DataType::Int64, true), Field::new("r", DataType::Float64, true), Field::new("p_value", DataType::Float64, true)].into()
+    vec![
+        Field::new("lag", DataType::Int64, true),
+        Field::new("r", DataType::Float64, true),
+        Field::new("p_value", DataType::Float64, true),
+    ]
+    .into()
 }
 
 fn max_lag(value: Option<&ScalarValue>) -> Result<usize> {
@@ -70,7 +75,9 @@ impl AggregateUDFImpl for Correlate {
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         let [a, b, _, ts] = types else {
-            return Err(Error::invalid("correlate needs the order of time: write correlate(a, b, 10 ORDER BY ts)").into());
+            return Err(
+                Error::invalid("correlate needs the order of time: write correlate(a, b, 10 ORDER BY ts)").into()
+            );
         };
         for (parameter, kind) in [("a", a), ("b", b)] {
             if !kind.is_numeric() && *kind != DataType::Null {

@@ -45,12 +45,17 @@ fn fields(zone: Option<Arc<str>>) -> Fields {
 fn options(constants: &[Option<ScalarValue>]) -> Result<(Horizon, ForecastOptions)> {
     let given = |i: usize| constants.get(i).and_then(Option::as_ref);
     let horizon = match given(0) {
-        Some(ScalarValue::Int64(Some(steps))) => {
-            Horizon::Steps(usize::try_from(*steps).map_err(|_| Error::invalid("forecast: argument 'horizon' must be positive"))?)
-        }
+        Some(ScalarValue::Int64(Some(steps))) => Horizon::Steps(
+            usize::try_from(*steps).map_err(|_| Error::invalid("forecast: argument 'horizon' must be positive"))?,
+        ),
         Some(value) => match constant::nanos(value, NAME, "horizon")? {
             Some(nanos) => Horizon::Nanos(nanos),
-            None => return Err(Error::invalid("forecast: argument 'horizon' must be a number of steps or a length of time such as '6h'").into()),
+            None => {
+                return Err(Error::invalid(
+                    "forecast: argument 'horizon' must be a number of steps or a length of time such as '6h'",
+                )
+                .into());
+            }
         },
         None => Horizon::Steps(1),
     };
@@ -89,7 +94,10 @@ impl AggregateUDFImpl for Forecast {
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         let [ts, value, horizon, method, level, season] = types else {
-            return Err(Error::invalid("forecast takes ts, value, horizon [, method, level, season], for example forecast(ts, value, '6h')").into());
+            return Err(Error::invalid(
+                "forecast takes ts, value, horizon [, method, level, season], for example forecast(ts, value, '6h')",
+            )
+            .into());
         };
         let bad = |parameter: &str, what: &str| -> Result<Vec<DataType>> {
             Err(Error::invalid(format!("forecast: argument '{parameter}' must be {what}")).into())
@@ -126,7 +134,13 @@ impl AggregateUDFImpl for Forecast {
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         const PARAMETERS: [&str; 4] = ["horizon", "method", "level", "season"];
-        let constants = args.exprs.iter().skip(2).zip(PARAMETERS).map(|(e, p)| constant::value(e, NAME, p).map(Some)).collect::<Result<Vec<_>>>()?;
+        let constants = args
+            .exprs
+            .iter()
+            .skip(2)
+            .zip(PARAMETERS)
+            .map(|(e, p)| constant::value(e, NAME, p).map(Some))
+            .collect::<Result<Vec<_>>>()?;
         let (horizon, options) = options(&constants)?;
         let zone = match args.expr_fields.first().map(|f| f.data_type()) {
             Some(DataType::Timestamp(_, zone)) => zone.clone(),
@@ -134,12 +148,18 @@ impl AggregateUDFImpl for Forecast {
         };
         let null = ScalarValue::try_from(args.return_type())?;
         let finish = move |ts: &[i64], columns: &[Vec<f64>]| {
-            let Some(points) = forecast(ts, &columns[0], horizon, &options).map_err(external)? else { return Ok(null.clone()) };
+            let Some(points) = forecast(ts, &columns[0], horizon, &options).map_err(external)? else {
+                return Ok(null.clone());
+            };
             let number = |f: fn(&foretell_ml::forecast::ForecastPoint) -> f64| -> ArrayRef {
                 Arc::new(points.iter().map(|p| Some(f(p))).collect::<Float64Array>())
             };
-            let ts = TimestampNanosecondArray::from_iter_values(points.iter().map(|p| p.ts)).with_timezone_opt(zone.clone());
-            struct_list(fields(zone.clone()), vec![Arc::new(ts), number(|p| p.value), number(|p| p.lo), number(|p| p.hi)])
+            let ts =
+                TimestampNanosecondArray::from_iter_values(points.iter().map(|p| p.ts)).with_timezone_opt(zone.clone());
+            struct_list(
+                fields(zone.clone()),
+                vec![Arc::new(ts), number(|p| p.value), number(|p| p.lo), number(|p| p.hi)],
+            )
         };
         Ok(Box::new(Collect::new(0, vec![1], false, Box::new(finish))))
     }

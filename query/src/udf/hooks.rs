@@ -18,11 +18,15 @@ pub(crate) struct Hooks;
 
 impl ExprPlanner for Hooks {
     fn plan_window(&self, mut raw: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
-        let WindowFunctionDefinition::WindowUDF(function) = &raw.func_def else { return Ok(PlannerResult::Original(raw)) };
+        let WindowFunctionDefinition::WindowUDF(function) = &raw.func_def else {
+            return Ok(PlannerResult::Original(raw));
+        };
         let Some(call) = call(function.name()).filter(|c| c.window) else { return Ok(PlannerResult::Original(raw)) };
         anomaly::check(call.name, &raw.args)?;
         if raw.filter.is_some() || raw.distinct {
-            return Err(Error::invalid(format!("{} takes neither FILTER nor DISTINCT: filter in WHERE", call.name)).into());
+            return Err(
+                Error::invalid(format!("{} takes neither FILTER nor DISTINCT: filter in WHERE", call.name)).into()
+            );
         }
         let shown = shown(call, &raw.args);
         let time = time_of(call, &raw.order_by)?;

@@ -7,6 +7,7 @@
 //! | [`correlate`] | `correlate(a, b, max_lag ORDER BY ts)` |
 //! | [`change_points`] | `change_points(ts, value)` |
 //! | [`time_bucket`] | `time_bucket(width, ts)` |
+//! | [`bounded`] | DataFusion's functions whose result may be far larger than their arguments |
 //! | [`named`] | `name => value` arguments, checked against the known names |
 //! | [`hooks`] | what is rewritten while an expression is planned: hidden time arguments, `first`, `last` |
 //! | [`collect`] | the accumulator shared by the aggregates: rows of a group, sorted by time at the end |
@@ -21,6 +22,7 @@ use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 pub(crate) mod anomaly;
+pub(crate) mod bounded;
 pub(crate) mod change_points;
 pub(crate) mod collect;
 pub(crate) mod constant;

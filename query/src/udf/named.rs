@@ -49,9 +49,27 @@ pub(crate) const CALLS: [Call; 6] = [
         window: false,
         example: "forecast(ts, value, '6h', level => 0.95)",
     },
-    Call { name: "correlate", parameters: &["a", "b", "max_lag"], required: 2, window: false, example: "correlate(a, b, 10 ORDER BY ts)" },
-    Call { name: "change_points", parameters: &["ts", "value"], required: 2, window: false, example: "change_points(ts, value)" },
-    Call { name: "time_bucket", parameters: &["width", "ts"], required: 2, window: false, example: "time_bucket('5m', ts)" },
+    Call {
+        name: "correlate",
+        parameters: &["a", "b", "max_lag"],
+        required: 2,
+        window: false,
+        example: "correlate(a, b, 10 ORDER BY ts)",
+    },
+    Call {
+        name: "change_points",
+        parameters: &["ts", "value"],
+        required: 2,
+        window: false,
+        example: "change_points(ts, value)",
+    },
+    Call {
+        name: "time_bucket",
+        parameters: &["width", "ts"],
+        required: 2,
+        window: false,
+        example: "time_bucket('5m', ts)",
+    },
 ];
 
 /// The call of this name.
@@ -96,7 +114,10 @@ fn resolve_call(function: &mut Function) -> Result<()> {
     for (position, argument) in std::mem::take(&mut list.args).into_iter().enumerate() {
         let (place, value) = match argument {
             FunctionArg::Unnamed(_) if seen_named => {
-                return Err(Error::invalid(format!("{}: arguments without a name come first: write {}", call.name, call.example)));
+                return Err(Error::invalid(format!(
+                    "{}: arguments without a name come first: write {}",
+                    call.name, call.example
+                )));
             }
             FunctionArg::Unnamed(value) => {
                 if position >= places.len() {
@@ -128,7 +149,9 @@ fn resolve_call(function: &mut Function) -> Result<()> {
         match value {
             Some(value) => list.args.push(FunctionArg::Unnamed(value)),
             None if place < call.required => return Err(missing(call, call.parameters[place])),
-            None if place < given => list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(Value::Null.with_empty_span())))),
+            None if place < given => {
+                list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(Value::Null.with_empty_span()))))
+            }
             None => {}
         }
     }
@@ -172,7 +195,10 @@ mod tests {
 
     #[test]
     fn errors_list_what_is_known() {
-        check("SELECT anomaly_score(v, sesson => '1d') OVER (ORDER BY ts)", "unknown argument 'sesson' of anomaly_score: known are value, method, season");
+        check(
+            "SELECT anomaly_score(v, sesson => '1d') OVER (ORDER BY ts)",
+            "unknown argument 'sesson' of anomaly_score: known are value, method, season",
+        );
         check("SELECT anomaly_score(v)", "is a window function: write anomaly_score(");
         check("SELECT forecast(ts, value)", "argument 'horizon' is missing");
         check("SELECT forecast(ts, value, 5, horizon => 6)", "given twice");

@@ -63,7 +63,9 @@ impl ScalarUDFImpl for TimeBucket {
                 let start = ts.map(|ts| bucket_start(width, ts));
                 Ok(ColumnarValue::Scalar(ScalarValue::TimestampNanosecond(start, zone.clone())))
             }
-            ColumnarValue::Scalar(other) => Err(Error::internal(format!("time_bucket of {}", other.data_type())).into()),
+            ColumnarValue::Scalar(other) => {
+                Err(Error::internal(format!("time_bucket of {}", other.data_type())).into())
+            }
             ColumnarValue::Array(array) => {
                 let ts = array.as_primitive::<TimestampNanosecondType>();
                 let zone = ts.timezone().map(Arc::from);
@@ -85,7 +87,9 @@ impl ScalarUDFImpl for TimeBucket {
 /// A literal time may be text.
 fn text_is_time(kind: &DataType) -> Result<DataType> {
     match kind {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => Ok(DataType::Timestamp(TimeUnit::Nanosecond, None)),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => {
+            Ok(DataType::Timestamp(TimeUnit::Nanosecond, None))
+        }
         kind => time_type(NAME, kind),
     }
 }

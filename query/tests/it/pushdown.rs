@@ -30,9 +30,15 @@ async fn explain_shows_filters_in_the_scan() {
         ("host !~ '[ab]$'", "matchers=[host!~"),
         ("ts >= '2026-01-01T00:10:00Z'", "ts=[1767226200000000000..]"),
         ("ts > TIMESTAMP '2026-01-01 00:10:00'", "ts=[1767226200000000001..]"),
-        ("ts BETWEEN '2026-01-01T00:10:00Z' AND '2026-01-01T00:20:00Z'", "ts=[1767226200000000000..=1767226800000000000]"),
+        (
+            "ts BETWEEN '2026-01-01T00:10:00Z' AND '2026-01-01T00:20:00Z'",
+            "ts=[1767226200000000000..=1767226800000000000]",
+        ),
         ("ts < now() - INTERVAL '1 hour'", "ts=[..="),
-        ("ts >= to_timestamp('2026-01-01T00:10:00Z') AND host = 'a'", r#"ts=[1767226200000000000..], matchers=[host="a"]"#),
+        (
+            "ts >= to_timestamp('2026-01-01T00:10:00Z') AND host = 'a'",
+            r#"ts=[1767226200000000000..], matchers=[host="a"]"#,
+        ),
         ("ts = '2026-01-01T00:10:00Z'", "ts=[1767226200000000000..=1767226200000000000]"),
     ] {
         let plan = explain(&store, &format!("SELECT value FROM cpu_usage WHERE {filter}")).await;
@@ -44,7 +50,8 @@ async fn explain_shows_filters_in_the_scan() {
     assert!(plan.contains("FilterExec"), "{plan}");
     let plan = explain(&store, "SELECT value FROM cpu_usage WHERE host = 'a' LIMIT 3").await;
     assert!(plan.contains("limit=3"), "{plan}");
-    let plan = explain(&store, "SELECT count(*) FROM samples WHERE metric = 'cpu_usage' AND labels['host'] = 'a'").await;
+    let plan =
+        explain(&store, "SELECT count(*) FROM samples WHERE metric = 'cpu_usage' AND labels['host'] = 'a'").await;
     assert!(plan.contains(r#"series=1, matchers=["#) && !plan.contains("FilterExec"), "{plan}");
 }
 
@@ -83,7 +90,10 @@ fn condition(random: &mut StdRng, depth: u32) -> Condition {
                     _ => None,
                 }),
             },
-            _ => Condition { sql: format!("NOT ({})", left.sql), holds: Box::new(move |row| (left.holds)(row).map(|b| !b)) },
+            _ => Condition {
+                sql: format!("NOT ({})", left.sql),
+                holds: Box::new(move |row| (left.holds)(row).map(|b| !b)),
+            },
         };
     }
     match random.random_range(0..8) {
@@ -121,21 +131,45 @@ fn label(random: &mut StdRng) -> Condition {
     let name = LABELS[random.random_range(0..LABELS.len())];
     let value = VALUES[random.random_range(0..VALUES.len())];
     let get = move |row: &Row| row.labels.get(name).copied();
-    let list: Vec<&'static str> = (0..random.random_range(1..6)).map(|_| VALUES[random.random_range(0..VALUES.len())]).collect();
+    let list: Vec<&'static str> =
+        (0..random.random_range(1..6)).map(|_| VALUES[random.random_range(0..VALUES.len())]).collect();
     let quoted = list.iter().map(|v| format!("'{v}'")).collect::<Vec<_>>().join(", ");
     match random.random_range(0..12) {
-        0 | 1 => Condition { sql: format!("{name} = '{value}'"), holds: Box::new(move |row| get(row).map(|v| v == value)) },
-        2 => Condition { sql: format!("{name} != '{value}'"), holds: Box::new(move |row| get(row).map(|v| v != value)) },
-        3 => Condition { sql: format!("{name} IN ({quoted})"), holds: Box::new(move |row| get(row).map(|v| list.contains(&v))) },
-        4 => Condition { sql: format!("{name} NOT IN ({quoted})"), holds: Box::new(move |row| get(row).map(|v| !list.contains(&v))) },
+        0 | 1 => {
+            Condition { sql: format!("{name} = '{value}'"), holds: Box::new(move |row| get(row).map(|v| v == value)) }
+        }
+        2 => {
+            Condition { sql: format!("{name} != '{value}'"), holds: Box::new(move |row| get(row).map(|v| v != value)) }
+        }
+        3 => Condition {
+            sql: format!("{name} IN ({quoted})"),
+            holds: Box::new(move |row| get(row).map(|v| list.contains(&v))),
+        },
+        4 => Condition {
+            sql: format!("{name} NOT IN ({quoted})"),
+            holds: Box::new(move |row| get(row).map(|v| !list.contains(&v))),
+        },
         5 => Condition { sql: format!("{name} IS NULL"), holds: Box::new(move |row| Some(get(row).is_none())) },
         6 => Condition { sql: format!("{name} IS NOT NULL"), holds: Box::new(move |row| Some(get(row).is_some())) },
-        7 => Condition { sql: format!("{name} LIKE '%x_'"), holds: Box::new(move |row| get(row).map(|v| v.len() >= 2 && v.as_bytes()[v.len() - 2] == b'x')) },
-        8 => Condition { sql: format!("{name} NOT LIKE 'x.%'"), holds: Box::new(move |row| get(row).map(|v| !v.starts_with("x."))) },
-        9 => Condition { sql: format!("{name} ~ 'x|^y'"), holds: Box::new(move |row| get(row).map(|v| v.contains('x') || v.starts_with('y'))) },
-        10 => Condition { sql: format!("{name} !~ 'y$'"), holds: Box::new(move |row| get(row).map(|v| !v.ends_with('y'))) },
+        7 => Condition {
+            sql: format!("{name} LIKE '%x_'"),
+            holds: Box::new(move |row| get(row).map(|v| v.len() >= 2 && v.as_bytes()[v.len() - 2] == b'x')),
+        },
+        8 => Condition {
+            sql: format!("{name} NOT LIKE 'x.%'"),
+            holds: Box::new(move |row| get(row).map(|v| !v.starts_with("x."))),
+        },
+        9 => Condition {
+            sql: format!("{name} ~ 'x|^y'"),
+            holds: Box::new(move |row| get(row).map(|v| v.contains('x') || v.starts_with('y'))),
+        },
+        10 => Condition {
+            sql: format!("{name} !~ 'y$'"),
+            holds: Box::new(move |row| get(row).map(|v| !v.ends_with('y'))),
+        },
         _ => Condition {
-            sql: format!("{name} IS DISTINCT FROM '{value}'"),
+            // The parser would take what follows into the right-hand side.
+            sql: format!("({name} IS DISTINCT FROM '{value}')"),
             holds: Box::new(move |row| Some(get(row) != Some(value))),
         },
     }
@@ -156,8 +190,9 @@ async fn random_filters_give_what_brute_force_gives() {
             }
         }
         let pairs: Vec<(&str, &str)> = labels.iter().map(|(n, v)| (*n, *v)).chain([("__name__", "m")]).collect();
-        let samples: Vec<(i64, f64)> =
-            (0..random.random_range(1..10)).map(|_| (START + random.random_range(0..20) * 1_000, f64::from(random.random_range(0..10)))).collect();
+        let samples: Vec<(i64, f64)> = (0..random.random_range(1..10))
+            .map(|_| (START + random.random_range(0..20) * 1_000, f64::from(random.random_range(0..10))))
+            .collect();
         write(&store.engine, &pairs, &samples);
         for (ts, value) in samples {
             // Of equal timestamps the newest wins.
@@ -177,10 +212,12 @@ async fn random_filters_give_what_brute_force_gives() {
         let shown = |row: &Row| {
             let label = |name: &str| row.labels.get(name).map_or("NULL".to_owned(), |v| (*v).to_owned());
             let nanos = row.ts - START;
-            let ts = if nanos == 0 { "2026-01-01T00:00:00Z".to_owned() } else { format!("2026-01-01T00:00:00.{nanos:09}Z") };
+            let ts =
+                if nanos == 0 { "2026-01-01T00:00:00Z".to_owned() } else { format!("2026-01-01T00:00:00.{nanos:09}Z") };
             vec![ts, format!("{:?}", row.value), label("a"), label("b"), label("c")]
         };
-        let mut expected: Vec<Vec<String>> = rows.iter().filter(|row| (condition.holds)(row) == Some(true)).map(shown).collect();
+        let mut expected: Vec<Vec<String>> =
+            rows.iter().filter(|row| (condition.holds)(row) == Some(true)).map(shown).collect();
         got.iter_mut().for_each(|row| row[0] = padded(&row[0]));
         got.sort();
         expected.sort();

@@ -9,7 +9,8 @@ use crate::store::Store;
 /// Runs for as long as one lets it.
 const ENDLESS: &str = "SELECT count(*) FROM generate_series(1, 100000000) a CROSS JOIN generate_series(1, 100000000) b";
 /// Answers for as long as one lets it.
-const ENDLESS_ROWS: &str = "SELECT a.value FROM generate_series(1, 100000000) a CROSS JOIN generate_series(1, 100000000) b";
+const ENDLESS_ROWS: &str =
+    "SELECT a.value FROM generate_series(1, 100000000) a CROSS JOIN generate_series(1, 100000000) b";
 
 fn request(sql: &str, timeout: Option<Duration>) -> QueryRequest {
     QueryRequest { sql: sql.to_owned(), timeout, ..QueryRequest::default() }
@@ -69,30 +70,26 @@ async fn queries_beyond_the_places_wait_and_beyond_the_queue_are_refused() {
     let limits = QueryLimits { concurrency: 1, queue_max: 1, ..QueryLimits::default() };
     let store = Store::prepared_with(limits);
     let running = store.database.query(request(ENDLESS, None)).await.unwrap();
-    let waiting = {
-        let database = std::sync::Arc::clone(&store.database);
-        tokio::spawn(async move { database.query(request("SELECT 1", None)).await.map(|r| r.id) })
-    };
-    // The second waits; the third and later find the queue full once the second is in it.
-    let mut refused = None;
-    let give_up = Instant::now() + Duration::from_secs(20);
-    while refused.is_none() && Instant::now() < give_up {
-        match store.database.query(request("SELECT 1", Some(Duration::from_millis(20)))).await {
-            Err(error) if error.kind == ErrorKind::Unavailable => refused = Some(error),
-            Err(error) => assert_eq!(error.kind, ErrorKind::Timeout),
-            Ok(_) => panic!("there was no place"),
-        }
-    }
-    assert!(refused.unwrap().message.contains("too many queries"));
+    let waiting = store.database.query(request("SELECT 1", None));
+    tokio::pin!(waiting);
+    // Polled once, it stands in the queue.
+    assert!(futures::poll!(waiting.as_mut()).is_pending());
+    let error = store.error("SELECT 1").await;
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert!(error.message.contains("too many queries"), "{error}");
     drop(running);
-    assert!(waiting.await.unwrap().is_ok());
+    assert!(waiting.await.is_ok());
+    // A place that never comes free is a timeout.
+    let _running = store.database.query(request(ENDLESS, None)).await.unwrap();
+    let error = store.request(request("SELECT 1", Some(Duration::from_millis(20)))).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Timeout);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_and_memory_are_bounded() {
     let limits = QueryLimits { rows_max: 1_000, memory_bytes_max: 4 << 20, ..QueryLimits::default() };
     let store = Store::prepared_with(limits);
-    let error = store.error(ENDLESS_ROWS).await;
+    let error = store.error("SELECT value FROM generate_series(1, 100000000)").await;
     assert_eq!(error.kind, ErrorKind::Execution);
     assert!(error.message.contains("more than 1000 rows"), "{error}");
     let error = store.error("SELECT count(*) FROM (SELECT DISTINCT value FROM generate_series(1, 10000000))").await;
@@ -122,4 +119,31 @@ async fn parameters_are_values_not_text() {
     };
     let rows = store.request(request).await.unwrap();
     assert_eq!(crate::store::text(&rows[0]), [["0"]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_cannot_make_huge_values() {
+    let store = Store::prepared();
+    for sql in [
+        "SELECT repeat('x', 1000000000)",
+        "SELECT length(lpad('x', 2000000000, 'y'))",
+        "SELECT rpad(host, 100000) FROM cpu_usage CROSS JOIN generate_series(1, 8192)",
+        "SELECT array_length(range(1, 100000000))",
+        "SELECT array_length(generate_series(1, 100000000))",
+        "SELECT range(TIMESTAMP '2020-01-01', TIMESTAMP '2026-01-01', INTERVAL '1 second')",
+        "SELECT array_repeat(1, 100000000)",
+        "SELECT array_resize([1], 100000000, 0)",
+        "SELECT replace(repeat('x', 100000), 'x', repeat('y', 100000))",
+    ] {
+        let error = store.error(sql).await;
+        assert_eq!(error.kind, ErrorKind::Execution, "{sql}: {error}");
+        assert!(error.message.contains("ask for less"), "{sql}: {error}");
+    }
+    let mut doubled = "repeat('x', 50000) AS s".to_owned();
+    for _ in 0..12 {
+        doubled = format!("concat(s, s, s, s) AS s FROM (SELECT {doubled})");
+    }
+    let error = store.error(&format!("SELECT {doubled}")).await;
+    assert!(error.message.contains("ask for less"), "{error}");
+    assert_eq!(store.cell("SELECT lpad('x', 3, 'yz') || repeat('a', 2) || array_length(range(1, 5))").await, "yzxaa4");
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use foretell_query::Error;
-use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner, default_column_validator, default_normalizer, default_validator};
+use sqllogictest::{
+    AsyncDB, DBOutput, DefaultColumnType, Runner, default_column_validator, default_normalizer, default_validator,
+};
 
 use crate::store::Store;
 
@@ -38,7 +40,8 @@ async fn run(file: &str) {
         async move { Ok(Foretell(store)) }
     });
     if std::env::var_os("UPDATE_SLT").is_some() {
-        let updated = runner.update_test_file(&path, " ", default_validator, default_normalizer, default_column_validator);
+        let updated =
+            runner.update_test_file(&path, " ", default_validator, default_normalizer, default_column_validator);
         updated.await.unwrap();
     } else {
         runner.run_file_async(&path).await.unwrap();

@@ -139,9 +139,9 @@ fn requests(engine: &Engine, minutes: std::ops::Range<i64>) {
     }
 }
 
-/// Follows `cpu_usage` of host `a` three minutes later.
+/// Follows `cpu_usage` of host `a` two minutes later.
 fn latency(engine: &Engine, minutes: std::ops::Range<i64>) {
-    let value = |i: i64| 100.0 + ((i - 3) * 7).rem_euclid(5) as f64 + if i >= 40 { 50.0 } else { 0.0 };
+    let value = |i: i64| 100.0 + ((i - 2) * 7).rem_euclid(5) as f64 + if i >= 40 { 50.0 } else { 0.0 };
     let samples: Vec<(i64, f64)> = minutes.map(|i| (minute(i), value(i))).collect();
     write(engine, &[("__name__", "latency_ms"), ("service", "checkout")], &samples);
 }
@@ -151,19 +151,29 @@ fn odd_names(engine: &Engine) {
     write(engine, &[("__name__", "hidden_names"), ("ts", "t"), ("value", "v")], &[(START, 1.0)]);
     write(engine, &[("__name__", "segments"), ("a", "x")], &[(START, 1.0)]);
     let stale = f64::from_bits(0x7ff0_0000_0000_0002);
-    write(engine, &[("__name__", "special_values")], &[
-        (minute(0), f64::NAN),
-        (minute(1), f64::INFINITY),
-        (minute(2), f64::NEG_INFINITY),
-        (minute(3), stale),
-        (minute(4), -0.0),
-    ]);
+    write(
+        engine,
+        &[("__name__", "special_values")],
+        &[
+            (minute(0), f64::NAN),
+            (minute(1), f64::INFINITY),
+            (minute(2), f64::NEG_INFINITY),
+            (minute(3), stale),
+            (minute(4), -0.0),
+        ],
+    );
     write(engine, &[("__name__", "extreme_times")], &[(i64::MIN, 1.0), (0, 2.0), (i64::MAX, 3.0)]);
 }
 
 fn derived(engine: &Engine) {
-    let field = |service: &'static str, field: &'static str| [("__name__", "svc_1m"), ("service", service), ("__field__", field)];
+    let field = |service: &'static str, field: &'static str| {
+        [("__name__", "svc_1m"), ("service", service), ("__field__", field)]
+    };
     write(engine, &field("web", "n"), &[(minute(0), 10.0), (minute(1), 20.0), (minute(2), f64::from_bits(GONE))]);
-    write(engine, &field("web", "p99"), &[(minute(0), 0.5), (minute(1), f64::from_bits(NULL)), (minute(2), f64::from_bits(GONE))]);
+    write(
+        engine,
+        &field("web", "p99"),
+        &[(minute(0), 0.5), (minute(1), f64::from_bits(NULL)), (minute(2), f64::from_bits(GONE))],
+    );
     write(engine, &field("db", "n"), &[(minute(1), 7.0)]);
 }

@@ -27,8 +27,13 @@ fn check(filter: Expr, expect: &str) {
         None => "-".to_owned(),
         Some(c) if c.never => "never".to_owned(),
         Some(c) => {
-            let matchers: Vec<String> = c.matchers.iter().map(|m| format!("{} {:?} {:?}", m.name, m.op, m.value)).collect();
-            let range = if c.range == TimeRange::ALL { String::new() } else { format!("{}..={}; ", c.range.start, c.range.end) };
+            let matchers: Vec<String> =
+                c.matchers.iter().map(|m| format!("{} {:?} {:?}", m.name, m.op, m.value)).collect();
+            let range = if c.range == TimeRange::ALL {
+                String::new()
+            } else {
+                format!("{}..={}; ", c.range.start, c.range.end)
+            };
             format!("{range}{}", matchers.join(", "))
         }
     };
@@ -86,4 +91,6 @@ fn values_stay_with_datafusion() {
     check(col("value").gt(lit(1.0)), "-");
     check(col("a").gt(lit("x")), "-");
     check(col("a").eq(col("b")), "-");
+    check(lit(ScalarValue::Boolean(None)), "never");
+    check(lit(true), "");
 }

@@ -1,0 +1,22 @@
+//! Optimizer rules of ours.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`null_safe_lists`] | keeps NULL apart from false where DataFusion merges lists of values |
+//! | [`distinct_projections`] | keeps DataFusion from dropping a projection that looks like the one above it |
+//!
+//! Both keep DataFusion 55.2 from wrong answers; each names the bug and goes when it is fixed there.
+use std::sync::Arc;
+
+use datafusion::optimizer::{Optimizer, OptimizerRule};
+
+mod distinct_projections;
+mod null_safe_lists;
+
+/// DataFusion's rules with ours before them.
+pub(crate) fn all() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
+        vec![Arc::new(distinct_projections::DistinctProjections), Arc::new(null_safe_lists::NullSafeLists)];
+    rules.extend(Optimizer::new().rules);
+    rules
+}
