@@ -14,6 +14,12 @@ fn varint_len(n: u64) -> usize {
     (64 - (n | 1).leading_zeros() as usize).div_ceil(7)
 }
 
+fn put_text(out: &mut Vec<u8>, tag: u8, text: &str) {
+    if !text.is_empty() {
+        put_field(out, tag, text.as_bytes());
+    }
+}
+
 fn put_field(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.push(tag);
     put_varint(out, bytes.len() as u64);
@@ -25,8 +31,8 @@ pub fn encode_labels<N: AsRef<str>, V: AsRef<str>>(pairs: &[(N, V)]) -> Box<[u8]
     let (mut out, mut label) = (Vec::new(), Vec::new());
     for (name, value) in pairs {
         label.clear();
-        put_field(&mut label, 0x0a, name.as_ref().as_bytes());
-        put_field(&mut label, 0x12, value.as_ref().as_bytes());
+        put_text(&mut label, 0x0a, name.as_ref());
+        put_text(&mut label, 0x12, value.as_ref());
         put_field(&mut out, 0x0a, &label);
     }
     out.into_boxed_slice()
@@ -59,8 +65,8 @@ impl Default for BodyEncoder {
 impl BodyEncoder {
     /// Adds a series with one sample.
     pub fn push(&mut self, labels: &[u8], ts_ms: i64, value: f64) {
-        // proto3 leaves out what equals the default; like gogo and prost, compare as numbers
-        let value_len = if value == 0.0 { 0 } else { 9 };
+        // proto3 leaves out what equals the default, and -0.0 does not
+        let value_len = if value.to_bits() == 0 { 0 } else { 9 };
         let ts_len = if ts_ms == 0 { 0 } else { 1 + varint_len(ts_ms as u64) };
         let sample_len = value_len + ts_len;
         let series_len = labels.len() + 1 + varint_len(sample_len as u64) + sample_len;

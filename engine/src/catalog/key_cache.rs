@@ -6,11 +6,12 @@ use crate::types::SeriesId;
 
 const SHARDS: usize = 64;
 
-/// The keys come in as seeded hashes: hashing them again would only cost time.
+/// The keys come in as seeded hashes: folding them to 64 bits is enough. The multiplication lets both halves reach the
+/// bits that a table looks at, which the shard has not used up.
 #[derive(Clone, Copy, Default)]
-struct AsIs(u64);
+struct Fold(u64);
 
-impl std::hash::Hasher for AsIs {
+impl std::hash::Hasher for Fold {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -20,11 +21,12 @@ impl std::hash::Hasher for AsIs {
         }
     }
     fn write_u128(&mut self, key: u128) {
-        self.0 = (key >> 64) as u64 ^ (key as u64).rotate_left(32);
+        let mixed = ((key >> 64) as u64 ^ (key as u64).rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
     }
 }
 
-type Shard = RwLock<HashMap<u128, SeriesId, std::hash::BuildHasherDefault<AsIs>>>;
+type Shard = RwLock<HashMap<u128, SeriesId, std::hash::BuildHasherDefault<Fold>>>;
 
 /// See the module. An id in it is always active in the head index, but for the moment of an eviction.
 pub(crate) struct KeyCache(Vec<Shard>);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::{Error, Result};
-use crate::fs::{FaultFs, File, Fs};
+use crate::fs::{FaultFs, Fs};
 
 type Rows = Vec<(SeriesId, Vec<i64>, Vec<f64>)>;
 

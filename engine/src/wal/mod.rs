@@ -15,6 +15,8 @@ mod files;
 mod group_commit;
 mod record;
 mod replay;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(crate) use batch::encode_batch;

@@ -57,7 +57,13 @@ impl Fault {
         let mut rng = SmallRng::seed_from_u64(seed ^ 0x000f_a017);
         let kind = FaultKind::ALL[rng.random_range(0..FaultKind::ALL.len())];
         let service = ServiceId(rng.random_range(0..topology.services().len()) as u16);
-        Self { kind, service, start_ns, duration_ns, magnitude: Self::usual_magnitude(kind, topology, service, rng.random()) }
+        Self {
+            kind,
+            service,
+            start_ns,
+            duration_ns,
+            magnitude: Self::usual_magnitude(kind, topology, service, rng.random()),
+        }
     }
 
     /// A magnitude for `service` between the least (`level` 0) and the most (`level` 1) that is usual for `kind`.
@@ -68,7 +74,7 @@ impl Fault {
             // Large against the service's own work, small against the time-outs of its callers.
             FaultKind::Latency => (topology.service(service).work_median_s * between(7.0, 10.0)).clamp(0.08, 0.3),
             FaultKind::Errors => between(0.3, 0.45),
-            FaultKind::MemoryLeak => between(0.15, 0.2),
+            FaultKind::MemoryLeak => between(0.2, 0.26),
             FaultKind::TrafficSpike => between(4.0, 6.0),
         }
     }

@@ -206,7 +206,8 @@ impl Meter {
     fn errors_ratio(&mut self) -> f64 {
         let requests: u64 = self.codes.iter().sum();
         let errors = requests - self.codes[Code::Ok as usize];
-        let oldest = if self.errors.len() == ERRORS_SCRAPES { self.errors.pop_front() } else { self.errors.front().copied() };
+        let oldest =
+            if self.errors.len() == ERRORS_SCRAPES { self.errors.pop_front() } else { self.errors.front().copied() };
         self.errors.push_back((requests, errors));
         let (requests_before, errors_before) = oldest.unwrap_or((0, 0));
         // NaN when there was no request, as a ratio of Prometheus's rates would be.

@@ -33,8 +33,6 @@ pub mod workload;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod probe;
 
 pub use fault::{Direct, Fault, FaultKind, Truth};
 pub use metrics::{MetricKind, Sample, Series};

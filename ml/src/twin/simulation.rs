@@ -93,7 +93,9 @@ impl Simulation {
     /// `Invalid` for a workload outside its ranges or a scrape interval of 0.
     pub fn new(topology: Topology, workload: Workload, scrape_ns: u64, seed: u64) -> Result<Self> {
         if !workload.is_valid() {
-            return Err(Error::Invalid("workload: rate must lie in 0 to 100000, swing in 0 to 1, wander in 0 to 1".into()));
+            return Err(Error::Invalid(
+                "workload: rate must lie in 0 to 100000, swing in 0 to 1, wander in 0 to 1".into(),
+            ));
         }
         if scrape_ns == 0 {
             return Err(Error::Invalid("the scrape interval must be positive".into()));

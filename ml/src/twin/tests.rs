@@ -1,3 +1,5 @@
+mod found;
+
 use super::*;
 
 const SCRAPE_NS: u64 = 15 * SECOND_NS;
@@ -125,8 +127,13 @@ fn requests_are_conserved() {
 fn requests_are_conserved_when_queues_overflow_and_calls_time_out() {
     let mut simulation = shop(8);
     let database = simulation.topology().find("database").unwrap();
-    let fault =
-        Fault { kind: FaultKind::Latency, service: database, start_ns: MINUTE_NS, duration_ns: 3 * MINUTE_NS, magnitude: 20.0 };
+    let fault = Fault {
+        kind: FaultKind::Latency,
+        service: database,
+        start_ns: MINUTE_NS,
+        duration_ns: 3 * MINUTE_NS,
+        magnitude: 20.0,
+    };
     simulation.inject(fault).unwrap();
     run(&mut simulation, 40);
     let mut timed_out = 0.0;
@@ -211,7 +218,9 @@ fn a_fault_does_not_change_who_arrives() {
         if faulty {
             let cache = simulation.topology().find("cache").unwrap();
             let (start_ns, duration_ns) = (MINUTE_NS, MINUTE_NS);
-            simulation.inject(Fault { kind: FaultKind::Errors, service: cache, start_ns, duration_ns, magnitude: 0.5 }).unwrap();
+            simulation
+                .inject(Fault { kind: FaultKind::Errors, service: cache, start_ns, duration_ns, magnitude: 0.5 })
+                .unwrap();
         }
         run(&mut simulation, 20);
         simulation.totals(simulation.topology().entry()).arrived
@@ -231,7 +240,8 @@ fn a_slow_service_slows_its_callers_less_than_itself_and_others_not_at_all() {
         let p99 = observe(&mut simulation, "service_latency_p99_seconds", instance, 80);
         mean(&p99[42..]) / mean(&p99[..40])
     };
-    let (root, caller, entry, other) = (ratio("payment-0"), ratio("checkout-0"), ratio("frontend-0"), ratio("search-0"));
+    let (root, caller, entry, other) =
+        (ratio("payment-0"), ratio("checkout-0"), ratio("frontend-0"), ratio("search-0"));
     assert!(root > 3.0 && root > caller && caller > entry && entry > 1.2, "{root} {caller} {entry}");
     assert!((0.8..1.2).contains(&other), "{other}");
 }
@@ -253,7 +263,9 @@ fn shifts(simulation: &mut Simulation, before: usize, after: usize) -> Vec<(f64,
     for step in 0..before + after {
         let samples = simulation.step();
         for (series, sample) in table.iter().zip(samples) {
-            if series.kind == MetricKind::Histogram || ["requests_in_flight", "queue_depth", "service_latency_p99_seconds"].contains(&series.metric) {
+            if series.kind == MetricKind::Histogram
+                || ["requests_in_flight", "queue_depth", "service_latency_p99_seconds"].contains(&series.metric)
+            {
                 continue;
             }
             let key = (series.metric.to_owned(), series.label("instance").unwrap().to_owned());

@@ -82,7 +82,10 @@ pub(super) async fn analyse(snapshot: &Snapshot, state: &SessionState, sql: &str
 
 /// An item of the select list with its column name.
 fn named(item: Expr) -> (String, Expr) {
-    let name = item.schema_name().to_string();
+    let name = match &item {
+        Expr::Column(column) => column.name.clone(),
+        other => other.schema_name().to_string(),
+    };
     (name, item.unalias())
 }
 
@@ -225,7 +228,8 @@ fn deterministic(expr: &Expr) -> Result<()> {
 
 /// Whether `expr` is a bucket function of `ts` and literals.
 fn is_bucket(expr: &Expr) -> bool {
-    let Expr::ScalarFunction(function) = expr else { return false };
+    // Coercion of an argument leaves the old name as an alias.
+    let Expr::ScalarFunction(function) = expr.clone().unalias() else { return false };
     let columns = expr.column_refs();
     BUCKET_FUNCTIONS.contains(&function.func.name()) && columns.len() == 1 && columns.iter().all(|c| c.name == TS)
 }

@@ -157,7 +157,7 @@ fn other_shapes_are_refused_with_the_reason_and_the_two_shapes() {
         (format!("SELECT host, anomaly_score(value) {over} AS score FROM m"), "ts is missing from the columns"),
         (format!("SELECT ts, host, avg(value) {over} AS a FROM m"), "is not supported"),
         (format!("SELECT ts, host, anomaly(value) {over} AS a FROM m"), "column \"a\" has type"),
-        ("SELECT ts, host, anomaly_score(value) OVER (PARTITION BY host ORDER BY ts DESC) AS score FROM m".into(), "the window must be ordered by ts alone"),
+        ("SELECT ts, host, anomaly_score(value) OVER (PARTITION BY host ORDER BY ts, value) AS score FROM m".into(), "the window must be ordered by ts alone"),
         (
             format!("SELECT ts, host, anomaly_score(value) {over} AS a, anomaly_score(value) OVER (ORDER BY ts) AS b FROM m"),
             "several OVER clauses that differ are not supported",

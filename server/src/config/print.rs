@@ -33,7 +33,8 @@ impl Loaded {
             let key = format!("{prefix}{name}");
             let shown = match value {
                 Value::Dict(..) => continue,
-                Value::String(_, string) => format!("{string:?}"),
+                // A JSON string is a TOML basic string too.
+                Value::String(_, string) => serde_json::Value::from(string.as_str()).to_string(),
                 Value::Empty(..) => {
                     let _ = writeln!(text, "# {name} is not set");
                     continue;

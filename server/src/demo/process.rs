@@ -180,7 +180,11 @@ fn terminate(id: u32) -> anyhow::Result<()> {
 }
 
 /// Reads lines on a thread of its own, so that the server never waits for us.
-fn follow(name: &str, from: Option<impl Read + Send + 'static>, each: impl Fn(String) + Send + 'static) -> anyhow::Result<()> {
+fn follow(
+    name: &str,
+    from: Option<impl Read + Send + 'static>,
+    each: impl Fn(String) + Send + 'static,
+) -> anyhow::Result<()> {
     let Some(from) = from else { return Ok(()) };
     let read = move || BufReader::new(from).lines().map_while(Result::ok).for_each(each);
     std::thread::Builder::new().name(name.to_owned()).spawn(read).context("cannot follow the server's output")?;

@@ -28,7 +28,7 @@ pub(super) fn suspects(since: &str) -> String {
     });
     format!(
         "WITH scored AS (\n{}\n)\n\
-         SELECT metric, service, instance, round(max(score), 2) AS peak_score, count(*) AS anomalous, min(ts) AS since\n\
+         SELECT metric, service, instance, round(max(score), 2) AS peak_score, count(*) AS anomalous, to_char(min(ts), '%H:%M:%S') AS since\n\
          FROM scored\n\
          WHERE score > 1 AND ts > {since}\n\
          GROUP BY metric, service, instance\n\

@@ -119,7 +119,10 @@ fn real(shop_ms: i64, speed: u32) -> Duration {
 }
 
 fn now_ms() -> anyhow::Result<i64> {
-    #[allow(clippy::disallowed_methods, reason = "the demo pretends that its history ends now; nothing stored depends on it")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the demo pretends that its history ends now; nothing stored depends on it"
+    )]
     let now = SystemTime::now();
     Ok(now.duration_since(UNIX_EPOCH).context("the clock of this machine stands before 1970")?.as_millis() as i64)
 }

@@ -57,11 +57,6 @@ impl Stop {
         *self.flag.set.lock()
     }
 
-    /// Whether somebody asked for the end or the time is over.
-    pub(super) fn is_over(&self) -> bool {
-        self.is_asked() || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
-    }
-
     /// Waits until `until`; `false` when the demo is over before.
     pub(super) fn wait(&self, until: Instant) -> bool {
         let end = self.deadline.map_or(until, |deadline| until.min(deadline));
@@ -87,6 +82,6 @@ mod tests {
         assert!(stop.wait(now + Duration::from_millis(1)));
         assert!(!stop.wait(now + Duration::from_secs(60)));
         assert!(now.elapsed() < Duration::from_secs(30));
-        assert!(stop.is_over() && !stop.is_asked());
+        assert!(!stop.is_asked());
     }
 }

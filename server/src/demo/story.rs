@@ -54,13 +54,14 @@ pub(super) struct Story<'a> {
     /// Whether the data go with the demo.
     temporary: bool,
     standing: bool,
+    asked: bool,
 }
 
 impl<'a> Story<'a> {
     pub(super) fn new(shop: Shop, url: &'a str, stop: &'a Stop, temporary: bool) -> Self {
         let sender = Sender::new(url, shop.series());
         let client = Client::new(url, Some(QUERY_TIMEOUT.to_owned()));
-        Self { shop, sender, client, url, stop, temporary, standing: false }
+        Self { shop, sender, client, url, stop, temporary, standing: false, asked: false }
     }
 
     /// Tells all of it.
@@ -128,8 +129,13 @@ impl<'a> Story<'a> {
         // A shop whose clock runs ahead of the server's has no use for the server's now().
         let since = if self.shop.runs_ahead() { question::time_literal(since_ms) } else { since.to_owned() };
         let sql = question::suspects(&since);
-        say("\nWhat is wrong in the shop? Nobody told the server what to look for:\n");
-        say(&indented(&sql));
+        if self.asked {
+            say("\nThe same question over the last minutes:");
+        } else {
+            say("\nWhat is wrong in the shop? Nobody told the server what to look for:\n");
+            say(&indented(&sql));
+        }
+        self.asked = true;
         let answer = self.client.rows(&sql, QUERY_ROWS_MAX).context("the question was not answered")?;
         say("");
         say(&render::table(&answer));
@@ -216,7 +222,9 @@ impl<'a> Story<'a> {
         }
         let answer = self.client.rows(STANDING_NEWEST, 1).context("the continuous query's table cannot be read")?;
         let newest = answer.rows.first().and_then(|row| {
-            let text = |index: usize| row.get(index).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            let text = |index: usize| {
+                row.get(index).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            };
             Some((text(1)?, row.get(2)?.as_f64()?, text(3)?))
         });
         match newest {

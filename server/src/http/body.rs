@@ -3,24 +3,72 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
 
 use crate::error::ApiError;
 
+/// What is read of a refused body, and for how long, so that its sender gets to read the answer instead of a broken pipe.
+const DISCARDED_BYTES_MAX: usize = 64 << 20;
+const DISCARDED_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// The whole body, if it arrives within `timeout` and has at most `bytes_max`.
 pub(crate) async fn read(body: Body, bytes_max: usize, timeout: Duration) -> Result<Bytes, ApiError> {
-    let collect = Limited::new(body, bytes_max).collect();
-    match tokio::time::timeout(timeout, collect).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(ApiError::too_large(format!("body exceeds the limit of {bytes_max} bytes; send smaller requests")))
-        }
-        Ok(Err(error)) => Err(ApiError::bad_data(format!("cannot read the body: {error}"))),
+    match tokio::time::timeout(timeout, collect(body, bytes_max)).await {
+        Ok(collected) => collected,
         Err(_) => Err(ApiError::new(
             StatusCode::REQUEST_TIMEOUT,
             "timeout",
             format!("the body did not arrive within {timeout:?} (limits.body_timeout)"),
         )),
     }
+}
+
+/// The answer to a body above `bytes_max`.
+pub(crate) fn too_large(bytes_max: usize) -> ApiError {
+    ApiError::too_large(format!("body exceeds the limit of {bytes_max} bytes; send smaller requests"))
+}
+
+/// Reads and drops what remains of `body`, within reason.
+pub(crate) async fn discard(mut body: Body) {
+    let _ = tokio::time::timeout(DISCARDED_TIME_MAX, async {
+        let mut discarded = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            discarded += frame.data_ref().map_or(0, Bytes::len);
+            if discarded > DISCARDED_BYTES_MAX {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+    // A body of one frame, the common case, is not copied.
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ApiError::bad_data(format!("cannot read the body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + whole.len() + data.len() > bytes_max {
+            discard(body).await;
+            return Err(too_large(bytes_max));
+        }
+        if first.is_empty() && whole.is_empty() {
+            first = data;
+            continue;
+        }
+        if whole.is_empty() {
+            let announced = usize::try_from(body_size_hint(&body)).unwrap_or(usize::MAX);
+            whole.reserve((first.len() + data.len()).saturating_add(announced).min(bytes_max));
+            whole.extend_from_slice(&std::mem::take(&mut first));
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
+}
+
+/// Bytes that are known to come still.
+fn body_size_hint(body: &Body) -> u64 {
+    hyper::body::Body::size_hint(body).lower()
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
@@ -23,7 +23,7 @@ use super::ingest::IngestError;
 use super::snappy;
 use crate::app::App;
 use crate::error::ApiError;
-use crate::http::read_body;
+use crate::http::{body_too_large, discard_body, read_body};
 
 /// Requests that decompress to more than this are worked on by a blocking thread.
 const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -46,9 +46,11 @@ async fn take(app: &Arc<App>, request: Request<Body>) -> Result<(), ApiError> {
     let wire_bytes_max = app.workers.limits().wire_bytes_max;
     let announced = parts.headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|len| len > wire_bytes_max) {
-        return Err(ApiError::too_large(format!(
-            "body exceeds the limit of {wire_bytes_max} bytes; send smaller requests"
-        )));
+        // A sender that waits for "100 Continue" has not sent the body and need not.
+        if !parts.headers.contains_key(EXPECT) {
+            discard_body(body).await;
+        }
+        return Err(body_too_large(wire_bytes_max));
     }
     let _wire = app.reserve(announced.unwrap_or(wire_bytes_max))?;
     let body = read_body(body, wire_bytes_max, app.config.limits.body_timeout.0).await?;

@@ -152,3 +152,31 @@ impl WorkerPool {
         answer
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_refused_series_leave_no_gap() {
+        let mut batch =
+            WriteBatch { ts: (0..8).collect(), values: (0..8).map(f64::from).collect(), ..WriteBatch::default() };
+        let mut runs = [2, 1, 3, 2];
+        assert_eq!(drop_runs(&mut batch, &mut runs, &[1, 3]), 3);
+        assert_eq!(runs, [2, 0, 3, 0]);
+        assert_eq!(batch.ts, [0, 1, 3, 4, 5]);
+        assert_eq!(batch.values, [0.0, 1.0, 3.0, 4.0, 5.0]);
+    }
+
+    #[test]
+    fn a_pool_keeps_no_more_workers_than_it_may() {
+        let pool = WorkerPool::new(1, DecodeLimits::default(), LabelLimits::default());
+        fn nested(pool: &WorkerPool, depth: usize) {
+            if depth > 0 {
+                pool.with(|_| nested(pool, depth - 1));
+            }
+        }
+        nested(&pool, 3 * pool.idle_max);
+        assert_eq!(pool.idle.lock().len(), pool.idle_max);
+    }
+}

@@ -134,6 +134,8 @@ fn editor(session: &Session) -> Reedline {
     let editor = Reedline::create()
         .with_validator(Box::new(UntilSemicolon))
         .with_menu(ReedlineMenu::EngineCompleter(menu))
+        .with_quick_completions(true)
+        .with_partial_completions(true)
         .with_edit_mode(Box::new(Emacs::new(keys)));
     let editor = editor_with(names(session), editor);
     let history = history_path().map(|path| {

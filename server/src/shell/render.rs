@@ -7,13 +7,20 @@ use super::answer::Answer;
 /// Longest text of a cell, characters.
 const CELL_CHARS_MAX: usize = 200;
 
+/// Narrower terminals get tables that wrap.
+const WIDTH_MIN: u16 = 40;
+
 /// The answer as a table, with a line below that says how much of it this is.
 pub(crate) fn table(answer: &Answer) -> String {
     if answer.columns.is_empty() {
         return "done".to_owned();
     }
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(presets::UTF8_FULL_CONDENSED);
+    // Some terminals do not know their width; squeezing a table into nothing helps nobody.
+    if table.width().is_some_and(|width| width >= WIDTH_MIN) {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
     table.set_header(answer.columns.iter().map(|column| Cell::new(printable(&column.name))));
     for (index, column) in answer.columns.iter().enumerate() {
         let numeric = ["INT", "DOUBLE", "REAL", "DECIMAL"].iter().any(|part| column.sql_type.contains(part));

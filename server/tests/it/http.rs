@@ -62,3 +62,15 @@ fn the_command_line_helps() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("serve"));
 }
+
+#[test]
+fn clients_that_are_too_slow_are_let_go() {
+    let server = Server::start_with_file("[limits]\nheader_timeout = \"300ms\"\nbody_timeout = \"300ms\"\n");
+    // Each of these waits until the server closes: the test's patience is the bound.
+    assert_eq!(server.raw(b""), "", "silence");
+    let answer = server.raw(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nX-Slow");
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "half a head: {answer}");
+    let answer = server.raw(b"POST /api/v1/sql HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nSELECT");
+    assert!(answer.starts_with("HTTP/1.1 408"), "half a body: {answer}");
+    assert_eq!(server.get("/-/healthy").status, 200);
+}

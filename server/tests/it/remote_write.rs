@@ -1,5 +1,5 @@
 //! What senders may send, and what becomes of what they should not.
-use crate::support::{Series, Server, body, compress, encode, now_ms};
+use crate::support::{Series, Server, body, compress, encode, now_ms, wait_until};
 
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 
@@ -107,6 +107,8 @@ fn a_body_above_the_wire_limit_is_refused() {
     let head = "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\nConnection: close\r\n";
     let answer = server.raw(format!("{head}Content-Length: 99999999\r\n\r\n").as_bytes());
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    let answer = server.write_bytes(&vec![1; 20 << 20]);
+    assert_eq!(answer.status, 413, "a sender that sends it all before it reads still gets the answer");
 }
 
 #[test]
@@ -187,16 +189,7 @@ fn only_version_one_in_snappy_is_taken() {
 
 #[test]
 fn the_series_limit_refuses_only_new_series() {
-    let dir = std::sync::Arc::new(tempfile::TempDir::new().unwrap());
-    let file = dir.path().join("foretell.toml");
-    std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .open(&file)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, b"[limits]\nactive_series_max = 3\n"))
-        .unwrap();
-    let server = Server::start_in(dir, &["--config", file.to_str().unwrap()]);
+    let server = Server::start_with_file("[limits]\nactive_series_max = 3\n");
     let jobs = |range: std::ops::Range<i64>, ts| -> Vec<Series> {
         range.map(|job| Series::of("t_limit", &job.to_string()).sample(ts, 1.0)).collect()
     };
@@ -230,4 +223,28 @@ fn many_senders_lose_nothing() {
     });
     assert_eq!(server.count("t_many"), (senders * requests * series) as u64);
     assert_eq!(server.metric("foretell_remote_write_samples_total"), (senders * requests * series) as f64);
+}
+
+#[test]
+fn bytes_in_flight_are_bounded() {
+    let server = Server::start_with_file("[limits]\nin_flight_bytes_max = \"40MiB\"\n");
+    let good = [Series::of("t_busy", "a").sample(1_000, 1.0)];
+    let slow: Vec<_> = (0..5)
+        .map(|_| {
+            let mut stream = server.connect();
+            let len = 8 << 20;
+            std::io::Write::write_all(
+                &mut stream,
+                format!("POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n").as_bytes(),
+            )
+            .unwrap();
+            stream
+        })
+        .collect();
+    wait_until("five large requests are in flight", || server.metric("foretell_remote_write_in_flight_bytes") >= 4e7);
+    let answer = server.write(&good);
+    assert_eq!((answer.status, answer.header("retry-after")), (429, "1"), "{}", answer.text);
+    drop(slow);
+    wait_until("their senders have gone", || server.metric("foretell_remote_write_in_flight_bytes") == 0.0);
+    assert_eq!(server.write(&good).status, 204);
 }

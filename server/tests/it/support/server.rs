@@ -71,12 +71,16 @@ pub struct Server {
 impl Server {
     /// In a fresh directory, ready.
     pub fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_in(Arc::new(TempDir::new().unwrap()), &[])
     }
 
-    /// In a fresh directory with more arguments, ready.
-    pub fn start_with(args: &[&str]) -> Self {
-        Self::start_in(Arc::new(TempDir::new().unwrap()), args)
+    /// In a fresh directory with a configuration file, ready.
+    pub fn start_with_file(toml: &str) -> Self {
+        let dir = Arc::new(TempDir::new().unwrap());
+        let path = dir.path().join("foretell.toml");
+        let mut file = std::fs::OpenOptions::new().create_new(true).write(true).open(&path).unwrap();
+        file.write_all(toml.as_bytes()).unwrap();
+        Self::start_in(dir, &["--config", path.to_str().unwrap()])
     }
 
     /// In `dir`, ready.
