@@ -85,11 +85,21 @@ impl Peer {
         }
     }
 
-    /// What its binary says of its version.
+    /// The package's version, or what the binary says of itself.
     ///
     /// # Errors
     /// When it cannot be run.
     pub fn version(self, binaries: &Binaries) -> Result<String> {
+        let package = match self {
+            Self::Foretell => None,
+            Self::VictoriaMetrics => Some("victoria-metrics"),
+            Self::Prometheus => Some("prometheus"),
+        };
+        if let (Some(peers), Some(package)) = (&binaries.peers, package)
+            && let Ok(version) = fs::read_to_string(peers.join("versions").join(package))
+        {
+            return Ok(version.trim().to_owned());
+        }
         let argument = if self == Self::Foretell { "version" } else { "--version" };
         let output = Command::new(binaries.path(self)?).arg(argument).output()?;
         let text = String::from_utf8_lossy(if output.stdout.is_empty() { &output.stderr } else { &output.stdout })

@@ -11,14 +11,30 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
 
 static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+static SCRATCH: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Clock ticks in a second of `/proc/PID/stat`: part of Linux's ABI.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+fn locked<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn running() -> MutexGuard<'static, Vec<u32>> {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+    locked(&RUNNING)
+}
+
+/// A directory that goes with the run, also when the run is interrupted.
+///
+/// # Errors
+/// When it cannot be created.
+pub fn scratch_dir(what: &str) -> Result<TempDir> {
+    let dir = tempfile::Builder::new().prefix(&format!("foretell-{what}-")).tempdir()?;
+    locked(&SCRATCH).push(dir.path().to_owned());
+    Ok(dir)
 }
 
 /// Sends a signal by name to one process that this crate has started.
@@ -27,7 +43,7 @@ fn signal(pid: u32, name: &str) {
     let _ = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).stderr(Stdio::null()).status();
 }
 
-/// On SIGINT, SIGTERM or SIGHUP kills the children and exits with 130.
+/// On SIGINT, SIGTERM or SIGHUP kills the children, removes the scratch directories and exits with 130.
 ///
 /// # Errors
 /// When the thread that waits for them cannot be started.
@@ -45,6 +61,9 @@ pub fn end_all_on_signal() -> Result<()> {
             tokio::select! { _ = int.recv() => {}, _ = term.recv() => {}, _ = hup.recv() => {} }
             for &pid in running().iter() {
                 signal(pid, "KILL");
+            }
+            for dir in locked(&SCRATCH).iter() {
+                let _ = fs::remove_dir_all(dir);
             }
             std::process::exit(130);
         });

@@ -24,7 +24,7 @@ use serde_json::json;
 
 use crate::http::Client;
 use crate::peer::{Binaries, Peer};
-use crate::process::{Process, free_port};
+use crate::process::{Process, free_port, scratch_dir};
 use crate::report::{Report, print};
 use compare::{Comparison, Store, compare};
 use prometheus::Prometheus;
@@ -77,7 +77,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// On any difference, and when a part of the set-up does not work.
 pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()> {
-    let dir = tempfile::Builder::new().prefix("foretell-e2e-").tempdir()?;
+    let dir = scratch_dir("e2e")?;
     let outcome = run_in(options, binaries, results, dir.path());
     if outcome.is_err() || options.keep {
         print(&format!("the files of the run are kept in {}", dir.keep().display()));
@@ -180,7 +180,11 @@ fn ask(client: &Client, url: &str, expected: &Store) -> Result<u64> {
             ),
         )?;
         let samples = expected.samples_of(metric);
-        ensure!(rows.len() as u64 == samples, "anomaly_score answers {} rows for {samples} samples of {metric}", rows.len());
+        ensure!(
+            rows.len() as u64 == samples,
+            "anomaly_score answers {} rows for {samples} samples of {metric}",
+            rows.len()
+        );
         Ok(rows.iter().filter(|row| row.get(2).is_some_and(|score| !score.is_null())).count() as u64)
     };
     let by_auto = score(METRIC, "auto", "instance, job, cpu, mode")?;

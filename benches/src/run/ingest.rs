@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::http::{Client, REMOTE_WRITE_HEADERS, Sender};
 use crate::peer::{Binaries, Peer};
-use crate::process::{Usage, disk_usage, free_port};
+use crate::process::{Usage, disk_usage, free_port, scratch_dir};
 use crate::recording::{Record, Recording, record};
 use crate::report::{Report, median, percentile, print};
 use crate::workload::Kind;
@@ -68,7 +68,7 @@ struct Outcome {
 /// # Errors
 /// When a server refuses a body, loses one, or does not stop.
 pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()> {
-    let dir = tempfile::Builder::new().prefix("foretell-ingest-").tempdir()?;
+    let dir = scratch_dir("ingest")?;
     let fleet = options.workload.fleet(options.series, options.seed, super::start_ms(options.hours)?);
     let (series, rounds, targets) = (fleet.series(), fleet.rounds(options.hours), fleet.targets().len());
     print(&format!("recording {rounds} scrapes of {targets} targets, {series} series"));

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use serde_json::json;
 use std::sync::Arc;
 
+use crate::process::scratch_dir;
 use crate::report::{Report, median, print};
 use crate::workload::Kind;
 
@@ -36,7 +37,7 @@ pub struct Options {
 /// # Errors
 /// When a scan does not return every row.
 pub fn run(options: &Options, results: &Path) -> Result<()> {
-    let dir = tempfile::Builder::new().prefix("foretell-scan-").tempdir()?;
+    let dir = scratch_dir("scan")?;
     let fleet = options.workload.fleet(options.series, options.seed, super::start_ms(options.hours)?);
     let rounds = fleet.rounds(options.hours);
     print(&format!("storing {rounds} scrapes of {} series", fleet.series()));

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::json;
 
 use super::scan::{count, drain};
-use crate::process::thread_cpu;
+use crate::process::{scratch_dir, thread_cpu};
 use crate::report::{Report, median};
 use crate::workload::Kind;
 
@@ -101,7 +101,7 @@ fn in_turns(method: Method, detectors: usize, ts: &[i64], values: &[f64]) -> Res
 
 fn sql(options: &Options, report: &mut Report) -> Result<()> {
     const METRIC: &str = "node_cpu_seconds_total";
-    let dir = tempfile::Builder::new().prefix("foretell-score-").tempdir()?;
+    let dir = scratch_dir("score")?;
     let hours = 6.0;
     let fleet = Kind::Node.fleet(options.series, options.seed, super::start_ms(hours)?);
     let rounds = fleet.rounds(hours);
