@@ -116,6 +116,25 @@ fn a_late_row_in_the_batch_of_its_successors_gives_exact_scores() {
     }
 }
 
+/// More rows than are read from the feed at once, so that a late row is met after its successors were worked on.
+#[test]
+fn a_late_row_in_a_later_chunk_of_a_tick_is_exact() {
+    let mut lives = with_counts();
+    lives.run(&format!("CREATE CONTINUOUS QUERY q INTO q_out WATERMARK '10s' AS {SCORES}"));
+    lives.drain();
+    lives.reopen_database(|engine| {
+        let labels = foretell_engine::LabelSet::from_pairs([("__name__", "m"), ("host", "new")]).unwrap();
+        let series = engine.resolve(&labels).unwrap();
+        for seconds in [0..66_000, 66_001..66_100, 66_000..66_001, 66_100..66_200] {
+            let mut batch = foretell_engine::WriteBatch::default();
+            seconds.for_each(|second| batch.push(series, START + second * SECOND, (second * 7 % 5) as f64));
+            engine.write(batch).unwrap().wait().unwrap();
+        }
+    });
+    assert_exact(&lives);
+    assert_eq!(difference(&lives.table("SELECT * FROM q_out"), &lives.table(SCORES), &[]), None);
+}
+
 #[test]
 fn rows_state_and_position_are_one_record() {
     let lives = with_counts();
