@@ -63,6 +63,78 @@ fn rows_in_order_are_never_computed_again() {
     }
 }
 
+/// A series that is new after the kill is in order at once, so its row is added to the stored state of the bucket.
+#[test]
+fn partial_aggregates_of_an_open_bucket_survive_a_kill() {
+    let mut lives = Lives::new();
+    lives.write("m", &[host("a", 0, 1.0)]);
+    let select = "SELECT time_bucket('1m', ts) AS ts, count(*) AS n, avg(value) AS mean FROM metrics.\"m\" GROUP BY 1";
+    lives.run(&format!("CREATE CONTINUOUS QUERY q INTO q_out AS {select}"));
+    for (second, name) in [(1, "b"), (2, "c"), (3, "d"), (4, "e")] {
+        lives.drain();
+        lives.kill();
+        let before = lives.status("recomputed");
+        lives.write("m", &[host(name, second, 10.0)]);
+        lives.drain();
+        assert_eq!(difference(&lives.table("SELECT * FROM q_out"), &lives.table(select), &[]), None);
+        assert_eq!(lives.status("recomputed"), before, "the stored state was not used");
+    }
+}
+
+const SCORES: &str = "SELECT ts, host, value, anomaly_score(value, method => 'ewma') OVER (PARTITION BY host ORDER BY ts) AS score FROM metrics.\"m\"";
+
+/// One of the rows is the one a checkpoint was taken at.
+#[test]
+fn overwriting_any_row_gives_exact_scores() {
+    let lives = Lives::new();
+    lives.write("m", &[host("a", 0, 1.0)]);
+    lives.run(&format!("CREATE CONTINUOUS QUERY q INTO q_out WATERMARK '10s' AS {SCORES}"));
+    for tens in 0..20 {
+        lives.write("m", &(0..10).map(|i| host("a", tens * 10 + i + 1, (i * 7 % 5) as f64)).collect::<Vec<_>>());
+        lives.drain();
+    }
+    for second in 60..180 {
+        lives.write("m", &[host("a", second, 9.0)]);
+        lives.drain();
+        let difference = difference(&lives.table("SELECT * FROM q_out"), &lives.table(SCORES), &[]);
+        assert_eq!(difference, None, "after overwriting second {second}");
+    }
+}
+
+#[test]
+fn a_late_row_in_the_batch_of_its_successors_gives_exact_scores() {
+    let lives = Lives::new();
+    lives.write("m", &[host("new", 0, 1.0)]);
+    lives.run(&format!("CREATE CONTINUOUS QUERY q INTO q_out WATERMARK '10s' AS {SCORES}"));
+    lives.drain();
+    for (name, late) in [("a", 195), ("b", 100), ("c", 3)] {
+        let in_order = (1..200).filter(|&second| second != late).chain([late]);
+        lives.write("m", &in_order.map(|second| host(name, second, (second * 7 % 5) as f64)).collect::<Vec<_>>());
+        lives.drain();
+        let difference = difference(&lives.table("SELECT * FROM q_out"), &lives.table(SCORES), &[]);
+        assert_eq!(difference, None, "late second {late}");
+    }
+}
+
+/// More rows than are read from the feed at once, so that a late row is met after its successors were worked on.
+#[test]
+fn a_late_row_in_a_later_chunk_of_a_tick_is_exact() {
+    let mut lives = with_counts();
+    lives.run(&format!("CREATE CONTINUOUS QUERY q INTO q_out WATERMARK '10s' AS {SCORES}"));
+    lives.drain();
+    lives.reopen_database(|engine| {
+        let labels = foretell_engine::LabelSet::from_pairs([("__name__", "m"), ("host", "new")]).unwrap();
+        let series = engine.resolve(&labels).unwrap();
+        for seconds in [0..66_000, 66_001..66_100, 66_000..66_001, 66_100..66_200] {
+            let mut batch = foretell_engine::WriteBatch::default();
+            seconds.for_each(|second| batch.push(series, START + second * SECOND, (second * 7 % 5) as f64));
+            engine.write(batch).unwrap().wait().unwrap();
+        }
+    });
+    assert_exact(&lives);
+    assert_eq!(difference(&lives.table("SELECT * FROM q_out"), &lives.table(SCORES), &[]), None);
+}
+
 #[test]
 fn rows_state_and_position_are_one_record() {
     let lives = with_counts();

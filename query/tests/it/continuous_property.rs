@@ -43,6 +43,9 @@ const QUERIES: [(&str, &[&str], &str); 6] = [
 
 const SERIES: [(&str, &str); 5] = [("web", "a"), ("web", "b"), ("web", "c"), ("db", "a"), ("db", "c")];
 
+/// Instances that come up later.
+const NEW: [&str; 8] = ["n0", "n1", "n2", "n3", "n4", "n5", "n6", "n7"];
+
 fn sample((series, slot, value): (usize, i64, u32)) -> Sample {
     let (job, instance) = SERIES[series];
     (vec![("job", job), ("instance", instance)], START + slot * 10 * SECOND, f64::from(value))
@@ -54,6 +57,8 @@ enum Step {
     Forward { rows: i64, seed: u32 },
     /// Rows anywhere: series, slot, value.
     Anywhere(Vec<(usize, i64, u32)>),
+    /// A row of a series that may be new, a little before or after the newest.
+    Churn { name: usize, offset: i64 },
     /// The last batch again, as a sender does that saw no answer.
     Repeat,
     Drain,
@@ -65,6 +70,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (1i64..20, any::<u32>()).prop_map(|(rows, seed)| Step::Forward { rows, seed }),
         3 => prop::collection::vec((0..SERIES.len(), 0i64..200, 0u32..100), 1..12).prop_map(Step::Anywhere),
+        2 => (0..NEW.len(), -3i64..3).prop_map(|(name, offset)| Step::Churn { name, offset }),
         1 => Just(Step::Repeat),
         3 => Just(Step::Drain),
         1 => Just(Step::Flush),
@@ -87,6 +93,7 @@ fn rows_of(step: &Step, next: &mut i64, last: &mut Vec<Sample>) -> Option<Vec<Sa
             slots.flat_map(|slot| (0..SERIES.len()).map(move |series| (series, slot))).map(|(s, t)| sample((s, t, value(s, t)))).collect()
         }
         Step::Anywhere(rows) => rows.iter().copied().map(sample).collect(),
+        Step::Churn { name, offset } => vec![(vec![("job", "web"), ("instance", NEW[*name])], START + (*next + offset) * 10 * SECOND, 45.0)],
         Step::Repeat => last.clone(),
         _ => return None,
     };
