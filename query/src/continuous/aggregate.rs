@@ -15,9 +15,9 @@ use datafusion::common::DFSchema;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, col, lit};
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
-use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, collect};
@@ -59,17 +59,35 @@ impl Aggregation {
     ///
     /// # Errors
     /// `Invalid` for columns that cannot be stored.
-    pub(super) fn compile(select: &Select, owner: &str, state: &SessionState, runtime: Handle) -> Result<(Self, DerivedTable, Grid)> {
-        let Kind::Buckets { aggregate, bucket } = &select.kind else { return Err(Error::internal("not a bucket query")) };
-        let logical = needed_columns(aggregate.input.schema(), aggregate.group_expr.iter().chain(&aggregate.aggr_expr).chain(&select.filter))?;
+    pub(super) fn compile(
+        select: &Select,
+        owner: &str,
+        state: &SessionState,
+        runtime: Handle,
+    ) -> Result<(Self, DerivedTable, Grid)> {
+        let Kind::Buckets { aggregate, bucket } = &select.kind else {
+            return Err(Error::internal("not a bucket query"));
+        };
+        let logical = needed_columns(
+            aggregate.input.schema(),
+            aggregate.group_expr.iter().chain(&aggregate.aggr_expr).chain(&select.filter),
+        )?;
         let source: SchemaRef = Arc::new(logical.as_arrow().clone());
-        let physical = |expr: &Expr, schema: &DFSchema| state.create_physical_expr(expr.clone(), schema).map_err(Error::from_datafusion);
+        let physical = |expr: &Expr, schema: &DFSchema| {
+            state.create_physical_expr(expr.clone(), schema).map_err(Error::from_datafusion)
+        };
 
-        let groups = aggregate.group_expr.iter().map(|e| Ok((physical(e, &logical)?, e.schema_name().to_string()))).collect::<Result<_>>()?;
+        let groups = aggregate
+            .group_expr
+            .iter()
+            .map(|e| Ok((physical(e, &logical)?, e.schema_name().to_string())))
+            .collect::<Result<_>>()?;
         let (mut aggregates, mut filters) = (Vec::new(), Vec::new());
         for expr in &aggregate.aggr_expr {
             let context = PhysicalPlanningContext::default();
-            let lowered = LoweredAggregateBuilder::new(expr, &logical, &source, state.execution_props(), &context).build().map_err(Error::from_datafusion)?;
+            let lowered = LoweredAggregateBuilder::new(expr, &logical, &source, state.execution_props(), &context)
+                .build()
+                .map_err(Error::from_datafusion)?;
             if lowered.aggregate.order_sensitivity().hard_requires() {
                 return Err(refused(&format!("{} needs its rows sorted", lowered.aggregate.name())));
             }
@@ -80,7 +98,8 @@ impl Aggregation {
         let values = values.iter().map(|e| physical(e, &aggregate.schema)).collect::<Result<_>>()?;
 
         let time_only = needed_columns(&logical, [])?;
-        let grid = Grid::new(physical(&aggregate.group_expr[*bucket], &time_only)?, Arc::new(time_only.as_arrow().clone()));
+        let grid =
+            Grid::new(physical(&aggregate.group_expr[*bucket], &time_only)?, Arc::new(time_only.as_arrow().clone()));
         let mut aggregation = Self {
             filter: select.filter.as_ref().map(|e| physical(e, &logical)).transpose()?,
             states: Arc::clone(&source),
@@ -129,7 +148,13 @@ impl Aggregation {
     ///
     /// # Errors
     /// As a query.
-    pub(super) fn aggregate_stored(&self, state: &SessionState, input: &LogicalPlan, start: i64, end: i64) -> Result<Vec<RecordBatch>> {
+    pub(super) fn aggregate_stored(
+        &self,
+        state: &SessionState,
+        input: &LogicalPlan,
+        start: i64,
+        end: i64,
+    ) -> Result<Vec<RecordBatch>> {
         let rows = stored_rows(state, input, &self.source, start, end, &self.runtime)?;
         let partial = self.partial(Arc::new(CoalescePartitionsExec::new(rows)))?;
         self.run(self.over_states(AggregateMode::PartialReduce, partial)?)
@@ -162,7 +187,11 @@ impl Aggregation {
                 let values = self
                     .values
                     .iter()
-                    .map(|e| e.evaluate(&batch).and_then(|value| value.into_array(batch.num_rows())).map_err(Error::from_datafusion))
+                    .map(|e| {
+                        e.evaluate(&batch)
+                            .and_then(|value| value.into_array(batch.num_rows()))
+                            .map_err(Error::from_datafusion)
+                    })
                     .collect::<Result<_>>()?;
                 let labels = self.labels.iter().map(|&place| Arc::clone(batch.column(place))).collect();
                 Ok(Finished { buckets: Arc::clone(batch.column(self.bucket)), labels, values })
@@ -172,9 +201,16 @@ impl Aggregation {
 
     fn partial(&self, input: Arc<dyn ExecutionPlan>) -> Result<Arc<AggregateExec>> {
         let (aggregates, filters) = (self.aggregates.clone(), self.filters.clone());
-        AggregateExec::try_new(AggregateMode::Partial, self.group_by.clone(), aggregates, filters, input, Arc::clone(&self.source))
-            .map(Arc::new)
-            .map_err(Error::from_datafusion)
+        AggregateExec::try_new(
+            AggregateMode::Partial,
+            self.group_by.clone(),
+            aggregates,
+            filters,
+            input,
+            Arc::clone(&self.source),
+        )
+        .map(Arc::new)
+        .map_err(Error::from_datafusion)
     }
     fn over_states(&self, mode: AggregateMode, input: Arc<dyn ExecutionPlan>) -> Result<Arc<AggregateExec>> {
         let (aggregates, filters) = (self.aggregates.clone(), vec![None; self.filters.len()]);
@@ -197,7 +233,8 @@ impl Aggregation {
 /// As the expression.
 pub(super) fn filter_rows(filter: Option<&Arc<dyn PhysicalExpr>>, batch: RecordBatch) -> Result<RecordBatch> {
     let Some(filter) = filter else { return Ok(batch) };
-    let kept = filter.evaluate(&batch).and_then(|value| value.into_array(batch.num_rows())).map_err(Error::from_datafusion)?;
+    let kept =
+        filter.evaluate(&batch).and_then(|value| value.into_array(batch.num_rows())).map_err(Error::from_datafusion)?;
     let kept = kept.as_boolean_opt().ok_or_else(|| Error::internal("WHERE is not a condition"))?;
     filter_record_batch(&batch, kept).map_err(|e| Error::internal(e.to_string()))
 }
@@ -217,7 +254,8 @@ pub(super) fn stored_rows(
     let instant = |ns: i64| lit(ScalarValue::TimestampNanosecond(Some(ns), Some(Arc::from("UTC"))));
     let mut in_range = col(TS).gt_eq(instant(start));
     in_range = if end == i64::MAX { in_range } else { in_range.and(col(TS).lt(instant(end))) };
-    let columns = source.fields().iter().map(|field| Expr::Column(datafusion::common::Column::new_unqualified(field.name())));
+    let columns =
+        source.fields().iter().map(|field| Expr::Column(datafusion::common::Column::new_unqualified(field.name())));
     let plan = LogicalPlanBuilder::from(input.clone())
         .filter(in_range)
         .and_then(|builder| builder.project(columns))
@@ -244,7 +282,10 @@ fn outputs(select: &Select, owner: &str, aggregate: &Aggregate, bucket: usize) -
         match place_of(expr) {
             Some(place) if place == bucket => {
                 if name != TS || has_bucket {
-                    return Err(refused(&format!("the bucket is selected once and called ts: write {} AS ts", groups[bucket])));
+                    return Err(refused(&format!(
+                        "the bucket is selected once and called ts: write {} AS ts",
+                        groups[bucket]
+                    )));
                 }
                 has_bucket = true;
             }
@@ -265,7 +306,10 @@ fn outputs(select: &Select, owner: &str, aggregate: &Aggregate, bucket: usize) -
         return Err(refused(&format!("the bucket is missing from the columns: select {} AS ts", groups[bucket])));
     }
     if let Some(missing) = (0..groups.len()).find(|&place| place != bucket && !labels.contains(&place)) {
-        return Err(refused(&format!("{} is grouped by but not selected, so rows could not be told apart", groups[missing])));
+        return Err(refused(&format!(
+            "{} is grouped by but not selected, so rows could not be told apart",
+            groups[missing]
+        )));
     }
     distinct_columns(&table)?;
     Ok((table, labels, values))
@@ -285,7 +329,9 @@ pub(super) fn field_name(name: &str, data_type: &DataType) -> Result<String> {
         return Err(refused(&format!("a value column cannot be called \"{name}\": rename it with AS")));
     }
     if !DerivedTable::is_field_type(data_type) {
-        return Err(refused(&format!("column \"{name}\" has type {data_type}, and a table holds numbers and booleans besides labels")));
+        return Err(refused(&format!(
+            "column \"{name}\" has type {data_type}, and a table holds numbers and booleans besides labels"
+        )));
     }
     Ok(name.to_owned())
 }

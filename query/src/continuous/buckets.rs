@@ -52,7 +52,16 @@ pub(super) struct Buckets {
 
 impl Buckets {
     pub(super) fn new(aggregation: Aggregation, grid: Grid, windows: Windows) -> Self {
-        Self { aggregation, grid, windows, dirty: RangeSet::default(), pending: Vec::new(), pending_rows: 0, newest_ts: i64::MIN, chunk_buckets: 16 }
+        Self {
+            aggregation,
+            grid,
+            windows,
+            dirty: RangeSet::default(),
+            pending: Vec::new(),
+            pending_rows: 0,
+            newest_ts: i64::MIN,
+            chunk_buckets: 16,
+        }
     }
 
     /// Marks the buckets of `ts` to be computed again.
@@ -130,7 +139,13 @@ impl Buckets {
         self.emit(work, states, emitter, None)
     }
 
-    fn emit(&self, work: &mut Work, states: Vec<RecordBatch>, emitter: &mut Emitter, mut produced: Option<&mut Produced>) -> Result<()> {
+    fn emit(
+        &self,
+        work: &mut Work,
+        states: Vec<RecordBatch>,
+        emitter: &mut Emitter,
+        mut produced: Option<&mut Produced>,
+    ) -> Result<()> {
         for Finished { buckets, labels, values } in self.aggregation.finish(states)? {
             let buckets = buckets.as_primitive::<TimestampNanosecondType>().values();
             let labels = labels.iter().map(LabelColumn::new).collect::<Result<Vec<_>>>()?;
@@ -151,7 +166,14 @@ impl Buckets {
     }
 
     /// Computes the buckets in `[start, end)` again, in chunks; returns the last bucket that has rows.
-    fn recompute(&mut self, work: &mut Work, from: &Stored<'_>, start: i64, end: i64, emitter: &mut Emitter) -> Result<Option<i64>> {
+    fn recompute(
+        &mut self,
+        work: &mut Work,
+        from: &Stored<'_>,
+        start: i64,
+        end: i64,
+        emitter: &mut Emitter,
+    ) -> Result<Option<i64>> {
         let (mut at, mut last) = (start, None);
         while at < end {
             let stop = self.grid.after(at, self.chunk_buckets)?.min(end);
@@ -294,7 +316,14 @@ impl Operator for Buckets {
 }
 
 /// Buries the rows with `start <= ts < end` that were not produced; the last instant of all belongs to a range that ends there.
-fn bury_between(work: &Work, from: &Stored<'_>, start: i64, end: i64, produced: &Produced, emitter: &mut Emitter) -> Result<()> {
+fn bury_between(
+    work: &Work,
+    from: &Stored<'_>,
+    start: i64,
+    end: i64,
+    produced: &Produced,
+    emitter: &mut Emitter,
+) -> Result<()> {
     if start >= end {
         return Ok(());
     }
@@ -314,7 +343,8 @@ fn first_row(work: &Work, source: &Schema, from: &Stored<'_>, start: i64, end: i
     let time_only = Arc::new(source.project(&[time]).map_err(|e| Error::internal(e.to_string()))?);
     let plan = stored_rows(from.state, &from.select.input, &time_only, start, end, &work.runtime)?;
     work.runtime.block_on(async {
-        let mut stream = datafusion::physical_plan::execute_stream(plan, from.state.task_ctx()).map_err(Error::from_datafusion)?;
+        let mut stream =
+            datafusion::physical_plan::execute_stream(plan, from.state.task_ctx()).map_err(Error::from_datafusion)?;
         let mut first: Option<i64> = None;
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(Error::from_datafusion)?;

@@ -46,7 +46,10 @@ impl Checkpoint {
         let mut from = Decoder::new("detector state", &self.bytes, VERSION)?;
         from.signed()?;
         let detectors = (0..from.count()?)
-            .map(|_| Detector::load(from.bytes()?).map_err(|e| Error::internal(format!("stored detector state is damaged: {e}"))))
+            .map(|_| {
+                Detector::load(from.bytes()?)
+                    .map_err(|e| Error::internal(format!("stored detector state is damaged: {e}")))
+            })
             .collect::<Result<_>>()?;
         from.end()?;
         Ok(detectors)

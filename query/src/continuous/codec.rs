@@ -91,7 +91,10 @@ impl<'a> Decoder<'a> {
         if self.rest.is_empty() { Ok(()) } else { Err(self.damaged("trailing bytes")) }
     }
     fn damaged(&self, how: &str) -> Error {
-        Error { kind: ErrorKind::Internal, message: format!("stored {} of a continuous query is damaged: {how}", self.what) }
+        Error {
+            kind: ErrorKind::Internal,
+            message: format!("stored {} of a continuous query is damaged: {how}", self.what),
+        }
     }
 }
 
@@ -107,7 +110,13 @@ mod tests {
         let bytes = encoder.finish();
         let read = |bytes: &[u8]| -> Result<_> {
             let mut decoder = Decoder::new("thing", bytes, 3)?;
-            let value = (decoder.unsigned()?, decoder.signed()?, decoder.signed()?, decoder.text()?.to_owned(), decoder.bytes()?.to_vec());
+            let value = (
+                decoder.unsigned()?,
+                decoder.signed()?,
+                decoder.signed()?,
+                decoder.text()?.to_owned(),
+                decoder.bytes()?.to_vec(),
+            );
             decoder.end()?;
             Ok(value)
         };

@@ -40,7 +40,12 @@ impl Definition {
     }
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
         let mut from = Decoder::new("definition", bytes, Self::VERSION)?;
-        let definition = Self { name: from.text()?.to_owned(), target: from.text()?.to_owned(), sql: from.text()?.to_owned(), watermark_ns: from.signed()? };
+        let definition = Self {
+            name: from.text()?.to_owned(),
+            target: from.text()?.to_owned(),
+            sql: from.text()?.to_owned(),
+            watermark_ns: from.signed()?,
+        };
         from.end()?;
         Ok(definition)
     }
@@ -72,11 +77,23 @@ impl Progress {
 
     /// Of a query that has seen nothing.
     pub(super) fn start(position: Lsn) -> Self {
-        Self { backfilling: true, position, closed_through: i64::MIN, series_known: 0, rows_in: 0, rows_out: 0, late: 0, recomputed: 0 }
+        Self {
+            backfilling: true,
+            position,
+            closed_through: i64::MIN,
+            series_known: 0,
+            rows_in: 0,
+            rows_out: 0,
+            late: 0,
+            recomputed: 0,
+        }
     }
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new(Self::VERSION);
-        out.unsigned(u64::from(self.backfilling)).unsigned(self.position.0).signed(self.closed_through).unsigned(self.series_known);
+        out.unsigned(u64::from(self.backfilling))
+            .unsigned(self.position.0)
+            .signed(self.closed_through)
+            .unsigned(self.series_known);
         out.unsigned(self.rows_in).unsigned(self.rows_out).unsigned(self.late).unsigned(self.recomputed);
         out.finish()
     }
@@ -149,7 +166,10 @@ mod tests {
 
     #[test]
     fn definition_and_progress_read_back() {
-        let definition = Definition { name: "a".into(), target: "b".into(), sql: "SELECT 'ü'".into(), watermark_ns: 30_000_000_000 };
+        let definition =
+            Definition {
+                name: "a".into(), target: "b".into(), sql: "SELECT 'ü'".into(), watermark_ns: 30_000_000_000
+            };
         assert_eq!(Definition::decode(&definition.encode()).unwrap(), definition);
         let progress = Progress { late: 9, ..Progress::start(Lsn(77)) };
         assert_eq!(Progress::decode(&progress.encode()).unwrap(), progress);

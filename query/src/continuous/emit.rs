@@ -81,7 +81,11 @@ impl Emitter {
     /// # Errors
     /// As [`Engine::write`].
     pub(super) fn commit_large(&mut self) -> Result<()> {
-        if self.batch.len() >= RECORD_SAMPLES_MAX || self.state.len() >= RECORD_KEYS_MAX { self.commit() } else { Ok(()) }
+        if self.batch.len() >= RECORD_SAMPLES_MAX || self.state.len() >= RECORD_KEYS_MAX {
+            self.commit()
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes what waits, rows and state together.
@@ -125,11 +129,22 @@ pub(super) enum Swept<'a> {
 ///
 /// # Errors
 /// As a scan.
-pub(super) fn bury(emitter: &mut Emitter, snapshot: &Snapshot, swept: &Swept<'_>, range: TimeRange, produced: &Produced) -> Result<()> {
+pub(super) fn bury(
+    emitter: &mut Emitter,
+    snapshot: &Snapshot,
+    swept: &Swept<'_>,
+    range: TimeRange,
+    produced: &Produced,
+) -> Result<()> {
     let mut ids: Vec<SeriesId> = match swept {
         Swept::Table(table) => {
             let selector = Selector { metric: Some((*table).to_owned()), matchers: Vec::new(), range };
-            snapshot.select(&selector).map_err(|e| Error::from_engine(&e))?.into_iter().map(|series| series.id).collect()
+            snapshot
+                .select(&selector)
+                .map_err(|e| Error::from_engine(&e))?
+                .into_iter()
+                .map(|series| series.id)
+                .collect()
         }
         Swept::Series(ids) => ids.to_vec(),
     };

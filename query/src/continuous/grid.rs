@@ -29,9 +29,16 @@ impl Grid {
     /// The bucket of each instant.
     pub(super) fn buckets(&self, ts: &[i64]) -> Result<Vec<i64>> {
         let column = timestamps(self.schema.field(0).data_type(), ts.to_vec())?;
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), vec![column]).map_err(|e| Error::internal(e.to_string()))?;
-        let buckets = self.bucket_of.evaluate(&batch).and_then(|value| value.into_array(ts.len())).map_err(Error::from_datafusion)?;
-        let buckets = buckets.as_primitive_opt::<TimestampNanosecondType>().ok_or_else(|| Error::internal("the bucket is not a timestamp"))?;
+        let batch =
+            RecordBatch::try_new(Arc::clone(&self.schema), vec![column]).map_err(|e| Error::internal(e.to_string()))?;
+        let buckets = self
+            .bucket_of
+            .evaluate(&batch)
+            .and_then(|value| value.into_array(ts.len()))
+            .map_err(Error::from_datafusion)?;
+        let buckets = buckets
+            .as_primitive_opt::<TimestampNanosecondType>()
+            .ok_or_else(|| Error::internal("the bucket is not a timestamp"))?;
         if arrow::array::Array::null_count(buckets) > 0 {
             return Err(Error::new(ErrorKind::Execution, "the bucket of a row is NULL"));
         }
@@ -79,7 +86,9 @@ impl Grid {
         if count <= 1 || end == i64::MAX {
             return Ok(end);
         }
-        let Some(far) = self.width_guess.checked_mul(count).and_then(|span| bucket.checked_add(span)) else { return Ok(end) };
+        let Some(far) = self.width_guess.checked_mul(count).and_then(|span| bucket.checked_add(span)) else {
+            return Ok(end);
+        };
         Ok(self.bucket(far)?.max(end))
     }
 }
@@ -87,7 +96,9 @@ impl Grid {
 /// A timestamp column of `data_type`.
 pub(super) fn timestamps(data_type: &DataType, ts: Vec<i64>) -> Result<ArrayRef> {
     match data_type {
-        DataType::Timestamp(TimeUnit::Nanosecond, zone) => Ok(Arc::new(TimestampNanosecondArray::from(ts).with_timezone_opt(zone.clone()))),
+        DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
+            Ok(Arc::new(TimestampNanosecondArray::from(ts).with_timezone_opt(zone.clone())))
+        }
         other => Err(Error::internal(format!("the time column has type {other}"))),
     }
 }

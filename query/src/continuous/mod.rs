@@ -118,7 +118,12 @@ impl ContinuousQueries {
     ///
     /// # Errors
     /// `Internal` when stored definitions are damaged.
-    pub(crate) fn open(engine: Engine, sessions: Sessions, query_limits: QueryLimits, limits: ContinuousLimits) -> Result<Arc<Self>> {
+    pub(crate) fn open(
+        engine: Engine,
+        sessions: Sessions,
+        query_limits: QueryLimits,
+        limits: ContinuousLimits,
+    ) -> Result<Arc<Self>> {
         let runtime = tokio::runtime::Handle::current();
         let shared = Shared { engine, sessions, query_limits, limits, runtime };
         let snapshot = shared.engine.snapshot();
@@ -126,7 +131,8 @@ impl ContinuousQueries {
         for (_, bytes) in snapshot.state_prefix(DEFINITIONS) {
             let definition = Definition::decode(&bytes)?;
             let stored = snapshot.state(&progress_key(&definition.name));
-            let progress = stored.map_or_else(|| Ok(Progress::start(snapshot.lsn())), |bytes| Progress::decode(&bytes))?;
+            let progress =
+                stored.map_or_else(|| Ok(Progress::start(snapshot.lsn())), |bytes| Progress::decode(&bytes))?;
             // Before the first flush can drop the log.
             shared.engine.retain_wal(&consumer(&definition.name), Some(progress.position));
             queries.insert(definition.name.clone(), Arc::new(Query::new(definition, progress)));
@@ -211,10 +217,15 @@ impl ContinuousQueries {
             if if_not_exists {
                 return status::answer(format!("continuous query {name} exists"));
             }
-            return Err(Error::invalid(format!("continuous query {name} exists: drop it first or choose another name")));
+            return Err(Error::invalid(format!(
+                "continuous query {name} exists: drop it first or choose another name"
+            )));
         }
         if self.queries.read().len() >= self.shared.limits.queries_max {
-            return Err(Error::new(ErrorKind::Execution, format!("there are {} continuous queries already: drop one first", self.shared.limits.queries_max)));
+            return Err(Error::new(
+                ErrorKind::Execution,
+                format!("there are {} continuous queries already: drop one first", self.shared.limits.queries_max),
+            ));
         }
         let (shared, others) = (self.shared.clone(), self.all());
         let query = planner::on_large_stack(move || {
@@ -228,7 +239,8 @@ impl ContinuousQueries {
                 (progress_key(&definition.name), Some(progress.encode())),
                 (DerivedTable::key(&definition.target), Some(table.encode())),
             ];
-            let written = shared.engine.write(WriteBatch { state, ..WriteBatch::default() }).and_then(|handle| handle.wait());
+            let written =
+                shared.engine.write(WriteBatch { state, ..WriteBatch::default() }).and_then(|handle| handle.wait());
             if let Err(error) = written {
                 shared.engine.retain_wal(&consumer(&definition.name), None);
                 return Err(Error::from_engine(&error));
@@ -271,13 +283,24 @@ impl ContinuousQueries {
 }
 
 /// Refuses tables that hold something else, have another writer or would feed themselves.
-fn check_target(definition: &Definition, metric: &str, table: &DerivedTable, others: &[Arc<Query>], snapshot: &Snapshot) -> Result<()> {
+fn check_target(
+    definition: &Definition,
+    metric: &str,
+    table: &DerivedTable,
+    others: &[Arc<Query>],
+    snapshot: &Snapshot,
+) -> Result<()> {
     let target = &definition.target;
     if metric == target {
-        return Err(Error::invalid(format!("a continuous query cannot write to {target}, which it reads: choose another table")));
+        return Err(Error::invalid(format!(
+            "a continuous query cannot write to {target}, which it reads: choose another table"
+        )));
     }
     if let Some(other) = others.iter().find(|other| other.definition().target == *target) {
-        return Err(Error::invalid(format!("continuous query {} writes to {target}: choose another table", other.definition().name)));
+        return Err(Error::invalid(format!(
+            "continuous query {} writes to {target}: choose another table",
+            other.definition().name
+        )));
     }
     match DerivedTable::stored(snapshot, target)? {
         Some(stored) if stored.same_columns(table) => Ok(()),
@@ -286,7 +309,9 @@ fn check_target(definition: &Definition, metric: &str, table: &DerivedTable, oth
             stored.owner
         ))),
         Some(_) => Ok(()),
-        None if snapshot.metric(target).is_some() => Err(Error::invalid(format!("{target} is a metric: choose another table"))),
+        None if snapshot.metric(target).is_some() => {
+            Err(Error::invalid(format!("{target} is a metric: choose another table")))
+        }
         None => Ok(()),
     }
 }

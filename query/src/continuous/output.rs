@@ -97,7 +97,9 @@ impl DerivedTable {
             let name = from.text()?.to_owned();
             let code = from.unsigned()?;
             let Some((_, data_type)) = FIELD_TYPES.iter().find(|(known, _)| *known == code) else {
-                return Err(Error::internal(format!("column {name} of a continuous query's table has an unknown type: a newer version wrote it")));
+                return Err(Error::internal(format!(
+                    "column {name} of a continuous query's table has an unknown type: a newer version wrote it"
+                )));
             };
             fields.push((name, data_type.clone()));
         }
@@ -118,7 +120,10 @@ pub(super) fn samples_of(column: &ArrayRef) -> Result<Vec<f64>> {
             _ => column.as_primitive::<UInt64Type>().iter().flatten().max(),
         };
         if let Some(value) = widest.filter(|&value| value > INTEGER_MAX) {
-            return Err(Error::new(ErrorKind::Execution, format!("integer {value} is beyond 2^53 and cannot be stored exactly: cast it to DOUBLE")));
+            return Err(Error::new(
+                ErrorKind::Execution,
+                format!("integer {value} is beyond 2^53 and cannot be stored exactly: cast it to DOUBLE"),
+            ));
         }
     }
     let doubles = match column.data_type() {
@@ -188,7 +193,8 @@ impl TargetSeries {
             .iter()
             .map(|(field, _)| {
                 let own = [(foretell_engine::types::METRIC_NAME, self.table.as_str()), (FIELD_LABEL, field.as_str())];
-                let present = self.columns.labels.iter().zip(labels).filter_map(|(name, value)| Some((name.as_str(), (*value)?)));
+                let present =
+                    self.columns.labels.iter().zip(labels).filter_map(|(name, value)| Some((name.as_str(), (*value)?)));
                 let set = LabelSet::from_pairs(own.into_iter().chain(present)).map_err(|e| Error::from_engine(&e))?;
                 engine.resolve(&set).map_err(|e| Error::from_engine(&e))
             })
@@ -235,7 +241,8 @@ mod tests {
     #[test]
     fn values_keep_their_bits_and_null_is_reserved() {
         let stale = f64::from_bits(0x7ff0_0000_0000_0002);
-        let column: ArrayRef = Arc::new(Float64Array::from(vec![Some(-0.0), None, Some(stale), Some(f64::from_bits(TOMBSTONE_BITS))]));
+        let column: ArrayRef =
+            Arc::new(Float64Array::from(vec![Some(-0.0), None, Some(stale), Some(f64::from_bits(TOMBSTONE_BITS))]));
         let bits: Vec<u64> = samples_of(&column).unwrap().into_iter().map(f64::to_bits).collect();
         assert_eq!(bits, [(-0.0f64).to_bits(), NULL_BITS, stale.to_bits(), f64::NAN.to_bits()]);
         let flags: ArrayRef = Arc::new(BooleanArray::from(vec![true, false]));

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, TableScan, Volatility, Window, WindowFunctionDefinition};
+use datafusion::logical_expr::{
+    Aggregate, Expr, LogicalPlan, Projection, TableScan, Volatility, Window, WindowFunctionDefinition,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
@@ -63,18 +65,26 @@ pub(super) enum Kind {
 ///
 /// # Errors
 /// `Invalid` for what is not supported, naming it and the two shapes; `NotFound` for an unknown metric.
-pub(super) async fn analyse(snapshot: &Snapshot, state: &SessionState, sql: &str, limits: &QueryLimits) -> Result<Select> {
+pub(super) async fn analyse(
+    snapshot: &Snapshot,
+    state: &SessionState,
+    sql: &str,
+    limits: &QueryLimits,
+) -> Result<Select> {
     if has_wildcard(sql) {
         return Err(refused("`*` would change its meaning with each new label: list the columns"));
     }
     let plan = planner::plan(state, sql, limits).await?;
-    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(Error::from_datafusion)?;
+    let plan =
+        state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(Error::from_datafusion)?;
     let LogicalPlan::Projection(Projection { expr, input, .. }) = plan else { return Err(refused_node(&plan)) };
     let columns = expr.into_iter().map(named).collect();
     match input.as_ref() {
         LogicalPlan::Aggregate(aggregate) => buckets(snapshot, aggregate.clone(), columns),
         LogicalPlan::Window(window) => scores(snapshot, window.clone(), columns),
-        LogicalPlan::Filter(filter) if matches!(filter.input.as_ref(), LogicalPlan::Aggregate(_)) => Err(refused("HAVING is not supported: filter when reading the table")),
+        LogicalPlan::Filter(filter) if matches!(filter.input.as_ref(), LogicalPlan::Aggregate(_)) => {
+            Err(refused("HAVING is not supported: filter when reading the table"))
+        }
         LogicalPlan::Filter(_) | LogicalPlan::TableScan(_) | LogicalPlan::SubqueryAlias(_) => {
             Err(refused("neither GROUP BY nor anomaly_score is used"))
         }
@@ -97,7 +107,12 @@ fn buckets(snapshot: &Snapshot, aggregate: Aggregate, columns: Vec<(String, Expr
     for (index, group) in aggregate.group_expr.iter().enumerate() {
         match group {
             Expr::Column(column) if !is_own_column(column) => {}
-            Expr::Column(column) => return Err(refused(&format!("GROUP BY {} groups by a raw column: group by time_bucket('1m', ts) and labels", column.name))),
+            Expr::Column(column) => {
+                return Err(refused(&format!(
+                    "GROUP BY {} groups by a raw column: group by time_bucket('1m', ts) and labels",
+                    column.name
+                )));
+            }
             other if is_bucket(other) => {
                 if bucket.replace(index).is_some() {
                     return Err(refused("there are two buckets of time in GROUP BY"));
@@ -116,7 +131,13 @@ fn buckets(snapshot: &Snapshot, aggregate: Aggregate, columns: Vec<(String, Expr
     for (_, expr) in &columns {
         deterministic(expr)?;
     }
-    Ok(Select { metric, input: aggregate.input.as_ref().clone(), filter, columns, kind: Kind::Buckets { aggregate, bucket } })
+    Ok(Select {
+        metric,
+        input: aggregate.input.as_ref().clone(),
+        filter,
+        columns,
+        kind: Kind::Buckets { aggregate, bucket },
+    })
 }
 
 fn scores(snapshot: &Snapshot, window: Window, columns: Vec<(String, Expr)>) -> Result<Select> {
@@ -125,7 +146,9 @@ fn scores(snapshot: &Snapshot, window: Window, columns: Vec<(String, Expr)>) -> 
     }
     let (metric, filter) = source(snapshot, &window.input)?;
     for expr in &window.window_expr {
-        let Expr::WindowFunction(function) = expr.clone().unalias() else { return Err(refused(&format!("{expr} is not supported"))) };
+        let Expr::WindowFunction(function) = expr.clone().unalias() else {
+            return Err(refused(&format!("{expr} is not supported")));
+        };
         match &function.fun {
             WindowFunctionDefinition::WindowUDF(udwf) if matches!(udwf.name(), "anomaly_score" | "anomaly") => {}
             other => return Err(refused(&format!("the window function {other} is not supported"))),
@@ -165,14 +188,18 @@ fn source(snapshot: &Snapshot, input: &LogicalPlan) -> Result<(String, Option<Ex
 /// An unqualified name that is a metric's can be no other table's: the catalogue refuses ambiguous names.
 fn metric(snapshot: &Snapshot, input: &LogicalPlan) -> Result<String> {
     match input {
-        LogicalPlan::SubqueryAlias(alias) if matches!(alias.input.as_ref(), LogicalPlan::TableScan(_)) => metric(snapshot, &alias.input),
+        LogicalPlan::SubqueryAlias(alias) if matches!(alias.input.as_ref(), LogicalPlan::TableScan(_)) => {
+            metric(snapshot, &alias.input)
+        }
         LogicalPlan::TableScan(TableScan { table_name, .. }) => {
             let name = table_name.table();
             if !matches!(table_name.schema(), None | Some(METRICS | PUBLIC)) || snapshot.metric(name).is_none() {
                 return Err(refused(&format!("{name} is not the table of a metric")));
             }
             if DerivedTable::stored(snapshot, name)?.is_some() {
-                return Err(refused(&format!("{name} is written by a continuous query, and those cannot be chained yet")));
+                return Err(refused(&format!(
+                    "{name} is written by a continuous query, and those cannot be chained yet"
+                )));
             }
             Ok(name.to_owned())
         }
@@ -188,8 +215,12 @@ fn refused_node(node: &LogicalPlan) -> Error {
         LogicalPlan::Distinct(_) => "DISTINCT is not supported",
         LogicalPlan::Join(_) => "joins are not supported",
         LogicalPlan::Union(_) => "UNION is not supported",
-        LogicalPlan::Subquery(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) => "subqueries are not supported",
-        LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => "aggregates and window functions cannot be mixed or nested",
+        LogicalPlan::Subquery(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) => {
+            "subqueries are not supported"
+        }
+        LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => {
+            "aggregates and window functions cannot be mixed or nested"
+        }
         LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => "there is no metric in FROM",
         LogicalPlan::Unnest(_) => "UNNEST is not supported",
         LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => "EXPLAIN cannot be continuous",
@@ -218,8 +249,12 @@ fn deterministic(expr: &Expr) -> Result<()> {
             problem = Some(format!("{name}() gives another answer at another time"));
         }
         match e {
-            Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => problem = Some("subqueries are not supported".to_owned()),
-            Expr::Placeholder(_) => problem = Some("parameters such as $1 cannot be stored: write the value".to_owned()),
+            Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => {
+                problem = Some("subqueries are not supported".to_owned())
+            }
+            Expr::Placeholder(_) => {
+                problem = Some("parameters such as $1 cannot be stored: write the value".to_owned())
+            }
             _ => {}
         }
         Ok(if problem.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
@@ -252,7 +287,10 @@ fn has_wildcard(sql: &str) -> bool {
     tokens.windows(2).any(|pair| {
         let starts_item = match &pair[0] {
             Token::Comma | Token::Period => true,
-            Token::Word(word) => word.quote_style.is_none() && ["select", "distinct", "all"].iter().any(|w| word.value.eq_ignore_ascii_case(w)),
+            Token::Word(word) => {
+                word.quote_style.is_none()
+                    && ["select", "distinct", "all"].iter().any(|w| word.value.eq_ignore_ascii_case(w))
+            }
             _ => false,
         };
         starts_item && pair[1] == Token::Mul
@@ -268,7 +306,10 @@ pub(super) fn needed_columns<'a>(schema: &DFSchema, exprs: impl IntoIterator<Ite
     for expr in exprs {
         used.extend(expr.column_refs().into_iter().map(|c| c.name.clone()));
     }
-    let fields: Vec<(Option<TableReference>, _)> =
-        schema.iter().filter(|(_, field)| used.contains(field.name())).map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
+    let fields: Vec<(Option<TableReference>, _)> = schema
+        .iter()
+        .filter(|(_, field)| used.contains(field.name()))
+        .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
+        .collect();
     DFSchema::new_with_metadata(fields, Default::default()).map_err(Error::from_datafusion)
 }

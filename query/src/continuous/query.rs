@@ -30,7 +30,12 @@ struct Seen {
 impl Query {
     pub(super) fn new(definition: Definition, progress: Progress) -> Self {
         let seen = Seen { progress, read_to: progress.position, error: None, retired: false };
-        Self { definition, seen: RwLock::new(seen), worker: Arc::new(tokio::sync::Mutex::new(None)), attempts: Mutex::new(0) }
+        Self {
+            definition,
+            seen: RwLock::new(seen),
+            worker: Arc::new(tokio::sync::Mutex::new(None)),
+            attempts: Mutex::new(0),
+        }
     }
 
     pub(super) fn definition(&self) -> &Definition {

@@ -36,7 +36,12 @@ impl RangeSet {
         if excess == 0 {
             return;
         }
-        let mut gaps: Vec<(u64, i64)> = self.0.iter().zip(self.0.iter().skip(1)).map(|((_, &end), (&next, _))| (next.abs_diff(end), next)).collect();
+        let mut gaps: Vec<(u64, i64)> = self
+            .0
+            .iter()
+            .zip(self.0.iter().skip(1))
+            .map(|((_, &end), (&next, _))| (next.abs_diff(end), next))
+            .collect();
         gaps.sort_unstable();
         for &(_, next) in &gaps[..excess] {
             let Some(end) = self.0.remove(&next) else { continue };

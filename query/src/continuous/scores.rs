@@ -72,7 +72,14 @@ impl Scores {
     }
 
     /// Scores rows whose series are not dirty, each series in time order.
-    fn feed(&mut self, work: &mut Work, snapshot: &Snapshot, rows: Rows, emitter: &mut Emitter, mut produced: Option<&mut Produced>) -> Result<()> {
+    fn feed(
+        &mut self,
+        work: &mut Work,
+        snapshot: &Snapshot,
+        rows: Rows,
+        emitter: &mut Emitter,
+        mut produced: Option<&mut Produced>,
+    ) -> Result<()> {
         let (ids, ts) = (rows.ids.clone(), rows.ts.clone());
         let batch = work.source.batch(rows)?;
         let kept = self.scoring.kept(&batch)?;
@@ -98,7 +105,8 @@ impl Scores {
                 verdicts.push(detector.update(ts[row], values[row]));
             }
             key.rows_since = key.rows_since.saturating_add(1);
-            let due = key.newer.as_ref().is_none_or(|newer| ts[row].saturating_sub(newer.ts) >= work.definition.watermark_ns);
+            let due =
+                key.newer.as_ref().is_none_or(|newer| ts[row].saturating_sub(newer.ts) >= work.definition.watermark_ns);
             // Spread, so that series which are scraped together do not all store theirs in one record.
             if due && key.rows_since >= CHECKPOINT_ROWS_MIN + id.number() % CHECKPOINT_ROWS_MIN {
                 let checkpoint = Checkpoint::take(ts[row], &key.detectors);
@@ -140,7 +148,9 @@ impl Scores {
         let others = self.partitions.get(&partition).into_iter().flatten().filter(|&&other| other != number);
         for &other in others {
             if self.keys.contains_key(&other) || self.has_rows(work, snapshot, other)? {
-                let name = |number: &u32| work.source.series().get(number).map(|series| format!("{:?}", series.labels)).unwrap_or_default();
+                let name = |number: &u32| {
+                    work.source.series().get(number).map(|series| format!("{:?}", series.labels)).unwrap_or_default()
+                };
                 return Err(Error::new(
                     ErrorKind::Execution,
                     format!(
@@ -187,7 +197,10 @@ impl Scores {
         written: Option<&Snapshot>,
         emitter: &mut Emitter,
     ) -> Result<()> {
-        let stored = self.keys.remove(&number).is_none_or(|key| key.newer.as_ref().map(|c| c.ts) == checkpoint.as_ref().map(|c| c.ts));
+        let stored = self
+            .keys
+            .remove(&number)
+            .is_none_or(|key| key.newer.as_ref().map(|c| c.ts) == checkpoint.as_ref().map(|c| c.ts));
         let went_on_from = checkpoint.as_ref().map(|checkpoint| checkpoint.ts);
         let start = checkpoint.as_ref().map_or(i64::MIN, |checkpoint| checkpoint.ts + 1);
         if let Some(checkpoint) = checkpoint {
@@ -207,7 +220,8 @@ impl Scores {
         }
         let newest = self.keys.get(&number).and_then(|key| key.newer.as_ref());
         if !stored || went_on_from.is_none() || newest.map(|checkpoint| checkpoint.ts) != went_on_from {
-            emitter.state(detector_key(&work.definition.name, number), newest.map(|checkpoint| checkpoint.bytes.to_vec()));
+            emitter
+                .state(detector_key(&work.definition.name, number), newest.map(|checkpoint| checkpoint.bytes.to_vec()));
         }
         work.progress.recomputed += 1;
         Ok(())
@@ -273,7 +287,11 @@ impl Operator for Scores {
                 live.extend(key.targets.iter().copied());
             }
         }
-        let old = foretell_engine::Selector { metric: Some(work.target.table().to_owned()), matchers: Vec::new(), range: TimeRange::ALL };
+        let old = foretell_engine::Selector {
+            metric: Some(work.target.table().to_owned()),
+            matchers: Vec::new(),
+            range: TimeRange::ALL,
+        };
         let old = snapshot.select(&old).map_err(engine_fault)?;
         let gone: Vec<SeriesId> = old.into_iter().map(|series| series.id).filter(|id| !live.contains(id)).collect();
         bury(emitter, snapshot, &Swept::Series(&gone), TimeRange::ALL, &Produced::default())
@@ -290,15 +308,28 @@ impl Operator for Scores {
 
 /// The elements whose flag is set.
 fn pick<T: Copy>(from: &[T], kept: &BooleanArray) -> Vec<T> {
-    from.iter().enumerate().filter(|(row, _)| kept.is_valid(*row) && kept.value(*row)).map(|(_, value)| *value).collect()
+    from.iter()
+        .enumerate()
+        .filter(|(row, _)| kept.is_valid(*row) && kept.value(*row))
+        .map(|(_, value)| *value)
+        .collect()
 }
 
 /// Reads a series batch by batch until `take` answers `false`.
-fn read(series: SeriesId, snapshot: &Snapshot, range: TimeRange, mut take: impl FnMut(Rows) -> Result<bool>) -> Result<()> {
+fn read(
+    series: SeriesId,
+    snapshot: &Snapshot,
+    range: TimeRange,
+    mut take: impl FnMut(Rows) -> Result<bool>,
+) -> Result<()> {
     let mut scan = snapshot.scan(&[series], range, true, SCAN_ROWS).map_err(engine_fault)?;
     let mut batch = Default::default();
     while scan.next_batch(&mut batch).map_err(engine_fault)? {
-        let rows = Rows { ids: vec![series; batch.ts.len()], ts: std::mem::take(&mut batch.ts), values: std::mem::take(&mut batch.values) };
+        let rows = Rows {
+            ids: vec![series; batch.ts.len()],
+            ts: std::mem::take(&mut batch.ts),
+            values: std::mem::take(&mut batch.values),
+        };
         if !rows.is_empty() && !take(rows)? {
             break;
         }

@@ -54,19 +54,25 @@ impl Scoring {
         let input = window.input.schema();
         let used = window.window_expr.iter().chain(&select.filter).chain(select.columns.iter().map(|(_, e)| e));
         let logical = needed_columns(input, used)?;
-        let physical = |expr: &Expr, schema: &DFSchema| state.create_physical_expr(expr.clone(), schema).map_err(Error::from_datafusion);
+        let physical = |expr: &Expr, schema: &DFSchema| {
+            state.create_physical_expr(expr.clone(), schema).map_err(Error::from_datafusion)
+        };
 
         let mut calls = Vec::new();
         let mut partition_by: Option<Vec<Expr>> = None;
         for expr in &window.window_expr {
-            let Expr::WindowFunction(function) = expr.clone().unalias() else { return Err(Error::internal("not a window function")) };
+            let Expr::WindowFunction(function) = expr.clone().unalias() else {
+                return Err(Error::internal("not a window function"));
+            };
             let [value, method, season, ..] = function.params.args.as_slice() else {
                 return Err(Error::internal("a detector function lacks arguments"));
             };
             let name = function.fun.name().to_owned();
-            let fresh = anomaly::detector(&name, &physical(method, &logical)?, &physical(season, &logical)?).map_err(Error::from_datafusion)?;
+            let fresh = anomaly::detector(&name, &physical(method, &logical)?, &physical(season, &logical)?)
+                .map_err(Error::from_datafusion)?;
             calls.push(Call { whole: name == "anomaly", value: physical(value, &logical)?, fresh });
-            if partition_by.get_or_insert_with(|| function.params.partition_by.clone()) != &function.params.partition_by {
+            if partition_by.get_or_insert_with(|| function.params.partition_by.clone()) != &function.params.partition_by
+            {
                 return Err(refused("several OVER clauses that differ are not supported: use one PARTITION BY"));
             }
         }
@@ -78,11 +84,18 @@ impl Scoring {
         let (table, labels, values) = outputs(select, owner, window, place)?;
         if let Some(missing) = partition.iter().find(|place| !labels.contains(place)) {
             let name = logical.field(*missing).name();
-            return Err(refused(&format!("{name} is in PARTITION BY but not selected, so rows could not be told apart")));
+            return Err(refused(&format!(
+                "{name} is in PARTITION BY but not selected, so rows could not be told apart"
+            )));
         }
         let own = logical.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
-        let called = window.schema.iter().skip(input.fields().len()).map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
-        let row_schema = DFSchema::new_with_metadata(own.chain(called).collect(), Default::default()).map_err(Error::from_datafusion)?;
+        let called = window
+            .schema
+            .iter()
+            .skip(input.fields().len())
+            .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
+        let row_schema = DFSchema::new_with_metadata(own.chain(called).collect(), Default::default())
+            .map_err(Error::from_datafusion)?;
 
         let own_column = |expr: &Expr| expr.column_refs().iter().any(|c| c.name == TS || c.name == VALUE);
         let about_labels = select.filter.iter().flat_map(split_conjunction).filter(|e| !own_column(e)).cloned();
@@ -126,8 +139,13 @@ impl Scoring {
         self.calls
             .iter()
             .map(|call| {
-                let values = call.value.evaluate(batch).and_then(|v| v.into_array(batch.num_rows())).map_err(Error::from_datafusion)?;
-                let values = arrow::compute::cast(&values, &DataType::Float64).map_err(|e| Error::internal(e.to_string()))?;
+                let values = call
+                    .value
+                    .evaluate(batch)
+                    .and_then(|v| v.into_array(batch.num_rows()))
+                    .map_err(Error::from_datafusion)?;
+                let values =
+                    arrow::compute::cast(&values, &DataType::Float64).map_err(|e| Error::internal(e.to_string()))?;
                 Ok(values.as_primitive::<Float64Type>().iter().map(|v| v.unwrap_or(f64::NAN)).collect())
             })
             .collect()
@@ -137,14 +155,23 @@ impl Scoring {
     ///
     /// # Errors
     /// As the expressions.
-    pub(super) fn values(&self, batch: RecordBatch, inputs: &[Vec<f64>], verdicts: &[Vec<Verdict>]) -> Result<Vec<ArrayRef>> {
+    pub(super) fn values(
+        &self,
+        batch: RecordBatch,
+        inputs: &[Vec<f64>],
+        verdicts: &[Vec<Verdict>],
+    ) -> Result<Vec<ArrayRef>> {
         let rows = batch.num_rows();
         let mut columns = batch.columns().to_vec();
         for (call, (inputs, verdicts)) in self.calls.iter().zip(inputs.iter().zip(verdicts)) {
             columns.push(anomaly::answers(call.whole, inputs, verdicts).map_err(Error::from_datafusion)?);
         }
-        let batch = RecordBatch::try_new(Arc::clone(&self.rows), columns).map_err(|e| Error::internal(e.to_string()))?;
-        self.values.iter().map(|e| e.evaluate(&batch).and_then(|value| value.into_array(rows)).map_err(Error::from_datafusion)).collect()
+        let batch =
+            RecordBatch::try_new(Arc::clone(&self.rows), columns).map_err(|e| Error::internal(e.to_string()))?;
+        self.values
+            .iter()
+            .map(|e| e.evaluate(&batch).and_then(|value| value.into_array(rows)).map_err(Error::from_datafusion))
+            .collect()
     }
 
     /// The label values of an output row of a series.
@@ -175,7 +202,12 @@ impl Scoring {
         }
         let numbers: Vec<u32> = rows.ids.iter().map(|id| id.number()).collect();
         let passing = condition(filter, &source.batch(rows)?)?;
-        Ok(numbers.into_iter().enumerate().filter(|(row, _)| passing.is_valid(*row) && passing.value(*row)).map(|(_, number)| number).collect())
+        Ok(numbers
+            .into_iter()
+            .enumerate()
+            .filter(|(row, _)| passing.is_valid(*row) && passing.value(*row))
+            .map(|(_, number)| number)
+            .collect())
     }
 }
 
@@ -184,7 +216,8 @@ fn label(source: &Source, number: u32, place: usize) -> Option<&str> {
 }
 
 fn condition(filter: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<BooleanArray> {
-    let flags = filter.evaluate(batch).and_then(|value| value.into_array(batch.num_rows())).map_err(Error::from_datafusion)?;
+    let flags =
+        filter.evaluate(batch).and_then(|value| value.into_array(batch.num_rows())).map_err(Error::from_datafusion)?;
     flags.as_boolean_opt().cloned().ok_or_else(|| Error::internal("WHERE is not a condition"))
 }
 

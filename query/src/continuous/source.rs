@@ -53,8 +53,10 @@ impl Source {
     pub(super) fn new(snapshot: &Snapshot, metric: &str, schema: SchemaRef) -> Result<Self> {
         let gone = || Error::new(ErrorKind::NotFound, format!("metric {metric} has no series"));
         let info = snapshot.metric(metric).ok_or_else(gone)?;
-        let label_of: HashMap<String, String> =
-            table::label_columns(info.label_names.iter().map(|name| &**name)).into_iter().map(|(label, column)| (column, label)).collect();
+        let label_of: HashMap<String, String> = table::label_columns(info.label_names.iter().map(|name| &**name))
+            .into_iter()
+            .map(|(label, column)| (column, label))
+            .collect();
         let columns = schema
             .fields()
             .iter()
@@ -105,7 +107,11 @@ impl Source {
         if unknown(self).is_some() {
             self.learn(snapshot)?;
             if let Some(id) = unknown(self) {
-                return Err(Error::internal(format!("series {} of metric {} has rows but no labels", id.number(), self.metric)));
+                return Err(Error::internal(format!(
+                    "series {} of metric {} has rows but no labels",
+                    id.number(),
+                    self.metric
+                )));
             }
         }
         Ok(())
@@ -137,7 +143,8 @@ impl Source {
             }
         }
         let mut scanned = ScanBatch { runs, ts: rows.ts, values: rows.values };
-        let maker = BatchMaker::new(Arc::clone(&self.schema), &self.columns, &series).map_err(Error::from_datafusion)?;
+        let maker =
+            BatchMaker::new(Arc::clone(&self.schema), &self.columns, &series).map_err(Error::from_datafusion)?;
         maker.make(&mut scanned).map_err(Error::from_datafusion)
     }
 }

@@ -101,7 +101,10 @@ impl Cursor<'_> {
         while let Some(shorter) = sql.strip_suffix(';') {
             sql = shorter.trim_end();
         }
-        Ok(ObjectStatement::Create { definition: Definition { name, target, sql: sql.to_owned(), watermark_ns }, if_not_exists })
+        Ok(ObjectStatement::Create {
+            definition: Definition { name, target, sql: sql.to_owned(), watermark_ns },
+            if_not_exists,
+        })
     }
 
     fn show(mut self) -> Result<ObjectStatement> {
@@ -154,10 +157,14 @@ impl Cursor<'_> {
         };
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '.' | '-');
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(legal) {
-            return Err(Error::invalid(format!("name \"{name}\" must have 1 to {NAME_BYTES_MAX} characters out of letters, digits and _ : . -")));
+            return Err(Error::invalid(format!(
+                "name \"{name}\" must have 1 to {NAME_BYTES_MAX} characters out of letters, digits and _ : . -"
+            )));
         }
         if self.peek() == Some(&Token::Period) {
-            return Err(Error::invalid("names of continuous queries and of their tables have no schema: write one name"));
+            return Err(Error::invalid(
+                "names of continuous queries and of their tables have no schema: write one name",
+            ));
         }
         Ok(name)
     }
@@ -210,8 +217,17 @@ mod tests {
 
     #[test]
     fn create_keeps_the_select_byte_for_byte() {
-        let (definition, if_not_exists) = create("-- größe\ncreate Continuous QUERY Cpu_1m INTO \"Cpu\" watermark '1m30s'\nAS\n SELECT 'ä',\n 2 ; ");
-        assert_eq!(definition, Definition { name: "cpu_1m".into(), target: "Cpu".into(), sql: "SELECT 'ä',\n 2".into(), watermark_ns: 90_000_000_000 });
+        let (definition, if_not_exists) =
+            create("-- größe\ncreate Continuous QUERY Cpu_1m INTO \"Cpu\" watermark '1m30s'\nAS\n SELECT 'ä',\n 2 ; ");
+        assert_eq!(
+            definition,
+            Definition {
+                name: "cpu_1m".into(),
+                target: "Cpu".into(),
+                sql: "SELECT 'ä',\n 2".into(),
+                watermark_ns: 90_000_000_000
+            }
+        );
         assert!(!if_not_exists);
         let (definition, if_not_exists) = create("CREATE CONTINUOUS QUERY IF NOT EXISTS q INTO t AS SELECT 1");
         assert_eq!((definition.watermark_ns, if_not_exists), (WATERMARK_NS_DEFAULT, true));
@@ -220,13 +236,27 @@ mod tests {
     #[test]
     fn show_describe_and_drop_are_recognised_in_any_case() {
         assert_eq!(parse(" show continuous queries;").unwrap().unwrap(), ObjectStatement::Show);
-        assert_eq!(parse("DESC CONTINUOUS QUERY \"Q\"").unwrap().unwrap(), ObjectStatement::Describe { name: "Q".into() });
-        assert_eq!(parse("/* x */ drop continuous query if exists Q").unwrap().unwrap(), ObjectStatement::Drop { name: "q".into(), if_exists: true });
+        assert_eq!(
+            parse("DESC CONTINUOUS QUERY \"Q\"").unwrap().unwrap(),
+            ObjectStatement::Describe { name: "Q".into() }
+        );
+        assert_eq!(
+            parse("/* x */ drop continuous query if exists Q").unwrap().unwrap(),
+            ObjectStatement::Drop { name: "q".into(), if_exists: true }
+        );
     }
 
     #[test]
     fn other_statements_are_left_alone() {
-        for sql in ["SELECT 1", "SHOW TABLES", "create table continuous (a int)", "DROP TABLE t", "select 'create continuous query'", "", "create 'unterminated"] {
+        for sql in [
+            "SELECT 1",
+            "SHOW TABLES",
+            "create table continuous (a int)",
+            "DROP TABLE t",
+            "select 'create continuous query'",
+            "",
+            "create 'unterminated",
+        ] {
             assert!(parse(sql).is_none(), "{sql}");
         }
     }
@@ -238,11 +268,23 @@ mod tests {
             ("CREATE CONTINUOUS QUERY q AS SELECT 1", "expected INTO, found AS"),
             ("CREATE CONTINUOUS QUERY q INTO t", "expected AS, found the end of the statement"),
             ("CREATE CONTINUOUS QUERY q INTO t AS", "expected SELECT …, found the end of the statement"),
-            ("CREATE CONTINUOUS QUERY q INTO s.t AS SELECT 1", "names of continuous queries and of their tables have no schema: write one name"),
-            ("CREATE CONTINUOUS QUERY q INTO t WATERMARK 30 AS SELECT 1", "expected a duration such as '30s' after WATERMARK, found 30"),
-            ("CREATE CONTINUOUS QUERY q INTO t WATERMARK '30 parsecs' AS SELECT 1", "'30 parsecs' is not a duration: write numbers with units ns, us, ms, s, m, h, d, w or y, for example '90s' or '1h30m'"),
+            (
+                "CREATE CONTINUOUS QUERY q INTO s.t AS SELECT 1",
+                "names of continuous queries and of their tables have no schema: write one name",
+            ),
+            (
+                "CREATE CONTINUOUS QUERY q INTO t WATERMARK 30 AS SELECT 1",
+                "expected a duration such as '30s' after WATERMARK, found 30",
+            ),
+            (
+                "CREATE CONTINUOUS QUERY q INTO t WATERMARK '30 parsecs' AS SELECT 1",
+                "'30 parsecs' is not a duration: write numbers with units ns, us, ms, s, m, h, d, w or y, for example '90s' or '1h30m'",
+            ),
             ("SHOW CONTINUOUS QUERIES now", "expected the end of the statement, found now"),
-            ("DROP CONTINUOUS QUERY \"a b\"", "name \"a b\" must have 1 to 128 characters out of letters, digits and _ : . -"),
+            (
+                "DROP CONTINUOUS QUERY \"a b\"",
+                "name \"a b\" must have 1 to 128 characters out of letters, digits and _ : . -",
+            ),
         ] {
             assert_eq!(parse(sql).unwrap().unwrap_err().message, message, "{sql}");
         }

@@ -118,7 +118,8 @@ pub(super) fn description(query: &Status) -> Result<RecordBatch> {
         Cell::Text(text) => text,
         Cell::Count(n) => Some(n.to_string()),
     });
-    let schema = Schema::new(vec![Field::new("property", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]);
+    let schema =
+        Schema::new(vec![Field::new("property", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]);
     let names: ArrayRef = Arc::new(StringArray::from_iter_values(COLUMNS.map(|(name, _)| name)));
     let values: ArrayRef = Arc::new(StringArray::from_iter(values));
     RecordBatch::try_new(Arc::new(schema), vec![names, values]).map_err(|e| Error::internal(e.to_string()))

@@ -56,9 +56,17 @@ impl Windows {
     /// # Errors
     /// `Internal` for group columns that cannot be compared.
     pub(super) fn new(name: &str, states: &SchemaRef, group_columns: usize) -> Result<Self> {
-        let fields = states.fields()[..group_columns].iter().map(|field| SortField::new(field.data_type().clone())).collect();
+        let fields =
+            states.fields()[..group_columns].iter().map(|field| SortField::new(field.data_type().clone())).collect();
         let converter = RowConverter::new(fields).map_err(arrow_fault)?;
-        Ok(Self { name: name.to_owned(), states: Arc::clone(states), group_columns, converter, open: BTreeMap::new(), groups: 0 })
+        Ok(Self {
+            name: name.to_owned(),
+            states: Arc::clone(states),
+            group_columns,
+            converter,
+            open: BTreeMap::new(),
+            groups: 0,
+        })
     }
 
     /// Reads what earlier ticks stored.
@@ -69,7 +77,10 @@ impl Windows {
         let prefix = windows_prefix(&self.name);
         for (key, bytes) in snapshot.state_prefix(&prefix) {
             let Some((bucket, run)) = window_of_key(&prefix, &key) else {
-                return Err(Error::internal(format!("window state of continuous query {} has a malformed key", self.name)));
+                return Err(Error::internal(format!(
+                    "window state of continuous query {} has a malformed key",
+                    self.name
+                )));
             };
             let states = decode(&bytes, &self.states)?;
             self.place(bucket, run, states)?;
@@ -125,8 +136,11 @@ impl Windows {
             self.place(bucket, run, states)?;
             let window = &self.open[&bucket];
             let runs: Vec<&u32> = window.runs.keys().collect();
-            let mut live: Vec<(usize, usize)> =
-                window.newest.values().filter_map(|(run, row)| Some((runs.binary_search(&run).ok()?, *row as usize))).collect();
+            let mut live: Vec<(usize, usize)> = window
+                .newest
+                .values()
+                .filter_map(|(run, row)| Some((runs.binary_search(&run).ok()?, *row as usize)))
+                .collect();
             live.sort_unstable();
             let batches: Vec<&RecordBatch> = window.runs.values().collect();
             let rewritten = interleave_record_batch(&batches, &live).map_err(arrow_fault)?;
@@ -205,7 +219,9 @@ fn encode(states: &RecordBatch) -> Result<Vec<u8>> {
 fn decode(bytes: &[u8], schema: &SchemaRef) -> Result<RecordBatch> {
     let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(arrow_fault)?;
     let batches = reader.collect::<std::result::Result<Vec<_>, _>>().map_err(arrow_fault)?;
-    let columns = concat_batches(&batches.first().ok_or_else(|| Error::internal("window state is empty"))?.schema(), &batches).map_err(arrow_fault)?;
+    let columns =
+        concat_batches(&batches.first().ok_or_else(|| Error::internal("window state is empty"))?.schema(), &batches)
+            .map_err(arrow_fault)?;
     // Refuses states that another build's aggregates left behind.
     RecordBatch::try_new(Arc::clone(schema), columns.columns().to_vec()).map_err(arrow_fault)
 }

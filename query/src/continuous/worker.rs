@@ -40,7 +40,12 @@ enum Compiled {
     Scores(Box<Scoring>),
 }
 
-fn compile(select: &Select, owner: &str, state: &SessionState, runtime: tokio::runtime::Handle) -> Result<(Compiled, DerivedTable)> {
+fn compile(
+    select: &Select,
+    owner: &str,
+    state: &SessionState,
+    runtime: tokio::runtime::Handle,
+) -> Result<(Compiled, DerivedTable)> {
     Ok(match select.kind {
         Kind::Buckets { .. } => {
             let (aggregation, table, grid) = Aggregation::compile(select, owner, state, runtime)?;
@@ -58,7 +63,8 @@ fn compile(select: &Select, owner: &str, state: &SessionState, runtime: tokio::r
 /// # Errors
 /// `Invalid` or `NotFound`, saying what to change.
 pub(super) fn check(shared: &Shared, definition: &Definition, snapshot: &Snapshot) -> Result<(String, DerivedTable)> {
-    let (state, select) = plan_select(&shared.sessions, &shared.query_limits, &shared.runtime, &definition.sql, snapshot)?;
+    let (state, select) =
+        plan_select(&shared.sessions, &shared.query_limits, &shared.runtime, &definition.sql, snapshot)?;
     let (_, table) = compile(&select, &definition.name, &state, shared.runtime.clone())?;
     Ok((select.metric, table))
 }
@@ -82,7 +88,8 @@ impl Worker {
         let stored = snapshot.state(&progress_key(&definition.name));
         let progress = stored.map_or_else(|| Ok(Progress::start(snapshot.lsn())), |bytes| Progress::decode(&bytes))?;
         shared.engine.retain_wal(&consumer(&definition.name), Some(progress.position));
-        let (state, select) = plan_select(&shared.sessions, &shared.query_limits, &shared.runtime, &definition.sql, &snapshot)?;
+        let (state, select) =
+            plan_select(&shared.sessions, &shared.query_limits, &shared.runtime, &definition.sql, &snapshot)?;
         let (compiled, table) = compile(&select, &definition.name, &state, shared.runtime.clone())?;
         let (columns, operator): (_, Box<dyn Operator>) = match compiled {
             Compiled::Buckets(aggregation, grid) => {
@@ -157,7 +164,8 @@ impl Worker {
                 emitter.state(key, None);
             }
         }
-        work.progress = Progress { backfilling: true, position: snapshot.lsn(), closed_through: i64::MIN, ..work.progress };
+        work.progress =
+            Progress { backfilling: true, position: snapshot.lsn(), closed_through: i64::MIN, ..work.progress };
         emitter.state(progress_key(&name), Some(work.progress.encode()));
         emitter.commit()?;
         work.source = Source::new(snapshot, work.source.metric(), Arc::clone(work.source.schema()))?;
@@ -174,10 +182,12 @@ impl Worker {
         let ordinal = self.work.source.ordinal();
         let mut at = self.read_to;
         while at < through {
-            let commits = self.work.engine.read_commits(at, through, self.work.limits.feed_rows_max).map_err(|error| match error.kind() {
-                EngineErrorKind::Limit => Step::LogGone,
-                _ => Step::Failed(engine_fault(error)),
-            })?;
+            let commits = self.work.engine.read_commits(at, through, self.work.limits.feed_rows_max).map_err(
+                |error| match error.kind() {
+                    EngineErrorKind::Limit => Step::LogGone,
+                    _ => Step::Failed(engine_fault(error)),
+                },
+            )?;
             let Some(last) = commits.last() else { break };
             at = last.lsn;
             let mut rows = Rows::default();

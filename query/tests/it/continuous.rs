@@ -3,7 +3,8 @@ use foretell_query::ErrorKind;
 
 use crate::continuous_fixture::{Lives, SECOND, START, Sample, Value, difference};
 
-const COUNTS: &str = "SELECT time_bucket('1m', ts) AS ts, host, count(*) AS n, sum(value) AS total FROM metrics.\"m\" GROUP BY 1, 2";
+const COUNTS: &str =
+    "SELECT time_bucket('1m', ts) AS ts, host, count(*) AS n, sum(value) AS total FROM metrics.\"m\" GROUP BY 1, 2";
 
 fn host(host: &'static str, second: i64, value: f64) -> Sample {
     (vec![("host", host)], START + second * SECOND, value)
@@ -51,7 +52,10 @@ fn rows_in_order_are_never_computed_again() {
         lives.drain();
         let before = lives.status("recomputed");
         for second in 1..300 {
-            lives.write("m", &[host("a", second * 2, 1.0), host("b", second * 2, second as f64), host("new", second * 2, 2.0)]);
+            lives.write(
+                "m",
+                &[host("a", second * 2, 1.0), host("b", second * 2, second as f64), host("new", second * 2, 2.0)],
+            );
             if second % 7 == 0 {
                 lives.drain();
             }
@@ -143,14 +147,22 @@ fn rows_state_and_position_are_one_record() {
         lives.drain();
     }
     let snapshot = lives.engine().snapshot();
-    let selector = foretell_engine::Selector { metric: Some("counts_1m".into()), matchers: Vec::new(), range: foretell_engine::TimeRange::ALL };
+    let selector = foretell_engine::Selector {
+        metric: Some("counts_1m".into()),
+        matchers: Vec::new(),
+        range: foretell_engine::TimeRange::ALL,
+    };
     let target = snapshot.select(&selector).unwrap()[0].id.metric();
     let commits = lives.engine().read_commits(foretell_engine::Lsn(0), snapshot.lsn(), usize::MAX).unwrap();
     let mut records = 0;
     for commit in &commits {
         let has = |prefix: &[u8]| commit.batch.state.iter().any(|(key, _)| key.starts_with(prefix));
         if commit.batch.series.iter().any(|id| id.metric() == target) {
-            assert!(has(b"cq/pos/counts") && has(b"cq/win/counts"), "rows at {:?} came without their state", commit.lsn);
+            assert!(
+                has(b"cq/pos/counts") && has(b"cq/win/counts"),
+                "rows at {:?} came without their state",
+                commit.lsn
+            );
             records += 1;
         }
     }
@@ -183,7 +195,8 @@ fn an_overwritten_row_counts_with_its_newest_value() {
 fn a_group_that_an_overwrite_empties_disappears_and_comes_back() {
     let lives = Lives::new();
     lives.write("m", &[host("a", 0, 1.0), host("b", 70, 1.0)]);
-    let select = "SELECT time_bucket('1m', ts) AS ts, host, count(*) AS n FROM metrics.\"m\" WHERE value < 10 GROUP BY 1, 2";
+    let select =
+        "SELECT time_bucket('1m', ts) AS ts, host, count(*) AS n FROM metrics.\"m\" WHERE value < 10 GROUP BY 1, 2";
     lives.run(&format!("CREATE CONTINUOUS QUERY q INTO small AS {select}"));
     for (value, rows) in [(99.0, 1), (3.0, 2), (98.0, 1), (97.0, 1)] {
         lives.write("m", &[host("a", 0, value)]);
@@ -217,7 +230,10 @@ fn statements_answer_with_small_tables() {
     assert!(described.contains("watermark") && described.contains("1m"), "{described}");
     assert!(text("SELECT name, target, lag FROM sys.continuous_queries").contains("counts_1m"));
     let again = format!("CREATE CONTINUOUS QUERY counts INTO other AS {COUNTS}");
-    assert_eq!(lives.query(&again).unwrap_err().message, "continuous query counts exists: drop it first or choose another name");
+    assert_eq!(
+        lives.query(&again).unwrap_err().message,
+        "continuous query counts exists: drop it first or choose another name"
+    );
     assert!(text(&again.replace("QUERY counts", "QUERY IF NOT EXISTS counts")).contains("exists"));
     assert!(text("DROP CONTINUOUS QUERY Counts;").contains("dropped"));
     assert_eq!(lives.query("DROP CONTINUOUS QUERY counts").unwrap_err().kind, ErrorKind::NotFound);
@@ -242,10 +258,17 @@ fn a_dropped_query_leaves_its_rows_and_no_state_and_can_be_created_again() {
 #[test]
 fn a_table_with_other_columns_or_another_writer_is_refused() {
     let lives = with_counts();
-    let scores = "SELECT ts, host, anomaly_score(value) OVER (PARTITION BY host ORDER BY ts) AS score FROM metrics.\"m\"";
+    let scores =
+        "SELECT ts, host, anomaly_score(value) OVER (PARTITION BY host ORDER BY ts) AS score FROM metrics.\"m\"";
     for (sql, message) in [
-        (format!("CREATE CONTINUOUS QUERY q INTO counts_1m AS {scores}"), "continuous query counts writes to counts_1m: choose another table"),
-        (format!("CREATE CONTINUOUS QUERY q INTO m AS {scores}"), "a continuous query cannot write to m, which it reads: choose another table"),
+        (
+            format!("CREATE CONTINUOUS QUERY q INTO counts_1m AS {scores}"),
+            "continuous query counts writes to counts_1m: choose another table",
+        ),
+        (
+            format!("CREATE CONTINUOUS QUERY q INTO m AS {scores}"),
+            "a continuous query cannot write to m, which it reads: choose another table",
+        ),
     ] {
         assert_eq!(lives.query(&sql).unwrap_err().message, message);
     }
@@ -268,31 +291,66 @@ fn other_shapes_are_refused_with_the_reason_and_the_two_shapes() {
         (format!("{COUNTS} LIMIT 5"), "LIMIT is not supported"),
         (format!("{COUNTS} HAVING count(*) > 1"), "HAVING is not supported"),
         (format!("SELECT DISTINCT * FROM ({COUNTS})"), "`*` would change"),
-        ("SELECT DISTINCT time_bucket('1m', ts) AS ts, count(*) AS n FROM m GROUP BY 1".into(), "DISTINCT is not supported"),
+        (
+            "SELECT DISTINCT time_bucket('1m', ts) AS ts, count(*) AS n FROM m GROUP BY 1".into(),
+            "DISTINCT is not supported",
+        ),
         ("SELECT * FROM m".into(), "`*` would change"),
         ("SELECT ts, value FROM m".into(), "neither GROUP BY nor anomaly_score is used"),
         ("SELECT host, count(*) AS n FROM m GROUP BY 1".into(), "GROUP BY has no bucket of time"),
         ("SELECT count(*) AS n FROM m".into(), "GROUP BY has no bucket of time"),
         ("SELECT m.ts AS ts, count(*) AS n FROM m GROUP BY 1".into(), "GROUP BY ts groups by a raw column"),
-        ("SELECT time_bucket('1m', ts) AS minute, count(*) AS n FROM m GROUP BY 1".into(), "the bucket is selected once and called ts"),
-        ("SELECT host, count(*) AS n FROM m GROUP BY host, time_bucket('1m', ts)".into(), "the bucket is missing from the columns"),
-        ("SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM m GROUP BY 1, host".into(), "is grouped by but not selected"),
+        (
+            "SELECT time_bucket('1m', ts) AS minute, count(*) AS n FROM m GROUP BY 1".into(),
+            "the bucket is selected once and called ts",
+        ),
+        (
+            "SELECT host, count(*) AS n FROM m GROUP BY host, time_bucket('1m', ts)".into(),
+            "the bucket is missing from the columns",
+        ),
+        (
+            "SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM m GROUP BY 1, host".into(),
+            "is grouped by but not selected",
+        ),
         ("SELECT time_bucket('1m', ts) AS ts, host FROM m GROUP BY 1, 2".into(), "there is no value column"),
         ("SELECT time_bucket('1m', ts) AS ts, max(host) AS h FROM m GROUP BY 1".into(), "column \"h\" has type"),
-        ("SELECT time_bucket('1m', ts) AS ts, host AS __x, count(*) AS n FROM m GROUP BY 1, 2".into(), "a label column cannot be called"),
-        ("SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM m WHERE ts > now() GROUP BY 1".into(), "now() gives another answer at another time"),
-        ("SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM m WHERE value > (SELECT 1) GROUP BY 1".into(), "subqueries are not supported"),
-        ("SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM (SELECT ts FROM m) GROUP BY 1".into(), "subqueries are not supported"),
-        ("SELECT time_bucket('1m', x.ts) AS ts, count(*) AS n FROM m x JOIN m y ON x.ts = y.ts GROUP BY 1".into(), "joins are not supported"),
-        ("SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM samples GROUP BY 1".into(), "samples is not the table of a metric"),
+        (
+            "SELECT time_bucket('1m', ts) AS ts, host AS __x, count(*) AS n FROM m GROUP BY 1, 2".into(),
+            "a label column cannot be called",
+        ),
+        (
+            "SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM m WHERE ts > now() GROUP BY 1".into(),
+            "now() gives another answer at another time",
+        ),
+        (
+            "SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM m WHERE value > (SELECT 1) GROUP BY 1".into(),
+            "subqueries are not supported",
+        ),
+        (
+            "SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM (SELECT ts FROM m) GROUP BY 1".into(),
+            "subqueries are not supported",
+        ),
+        (
+            "SELECT time_bucket('1m', x.ts) AS ts, count(*) AS n FROM m x JOIN m y ON x.ts = y.ts GROUP BY 1".into(),
+            "joins are not supported",
+        ),
+        (
+            "SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM samples GROUP BY 1".into(),
+            "samples is not the table of a metric",
+        ),
         (format!("{COUNTS} UNION ALL {COUNTS}"), "UNION is not supported"),
         (format!("SELECT ts, anomaly_score(value) {over} AS score FROM m"), "host is in PARTITION BY but not selected"),
         (format!("SELECT host, anomaly_score(value) {over} AS score FROM m"), "ts is missing from the columns"),
         (format!("SELECT ts, host, avg(value) {over} AS a FROM m"), "is not supported"),
         (format!("SELECT ts, host, anomaly(value) {over} AS a FROM m"), "column \"a\" has type"),
-        ("SELECT ts, host, anomaly_score(value) OVER (PARTITION BY host ORDER BY ts, value) AS score FROM m".into(), "the window must be ordered by ts alone"),
         (
-            format!("SELECT ts, host, anomaly_score(value) {over} AS a, anomaly_score(value) OVER (ORDER BY ts) AS b FROM m"),
+            "SELECT ts, host, anomaly_score(value) OVER (PARTITION BY host ORDER BY ts, value) AS score FROM m".into(),
+            "the window must be ordered by ts alone",
+        ),
+        (
+            format!(
+                "SELECT ts, host, anomaly_score(value) {over} AS a, anomaly_score(value) OVER (ORDER BY ts) AS b FROM m"
+            ),
             "several OVER clauses that differ are not supported",
         ),
     ] {
@@ -308,7 +366,8 @@ fn other_shapes_are_refused_with_the_reason_and_the_two_shapes() {
 #[test]
 fn two_series_in_one_partition_fail_the_query_with_their_names() {
     let lives = Lives::new();
-    let sample = |instance, second, value| (vec![("job", "web"), ("instance", instance)], START + second * SECOND, value);
+    let sample =
+        |instance, second, value| (vec![("job", "web"), ("instance", instance)], START + second * SECOND, value);
     lives.write("m", &[sample("a", 0, 1.0)]);
     lives.run("CREATE CONTINUOUS QUERY q INTO s AS SELECT ts, job, anomaly_score(value) OVER (PARTITION BY job ORDER BY ts) AS score FROM m");
     lives.drain();
@@ -328,7 +387,9 @@ fn the_log_is_kept_for_a_query_that_has_not_read_it() {
     let mut lives = with_counts();
     lives.reopen_database(|engine| {
         for second in 1..200 {
-            let series = engine.resolve(&foretell_engine::LabelSet::from_pairs([("__name__", "m"), ("host", "a")]).unwrap()).unwrap();
+            let series = engine
+                .resolve(&foretell_engine::LabelSet::from_pairs([("__name__", "m"), ("host", "a")]).unwrap())
+                .unwrap();
             let mut batch = foretell_engine::WriteBatch::default();
             batch.push(series, START + second * SECOND, 1.0);
             engine.write(batch).unwrap().wait().unwrap();
@@ -346,7 +407,9 @@ fn a_query_whose_log_is_gone_computes_everything_again() {
     let mut lives = with_counts();
     lives.reopen_database(|engine| {
         engine.retain_wal("continuous query counts", None);
-        let series = engine.resolve(&foretell_engine::LabelSet::from_pairs([("__name__", "m"), ("host", "a")]).unwrap()).unwrap();
+        let series = engine
+            .resolve(&foretell_engine::LabelSet::from_pairs([("__name__", "m"), ("host", "a")]).unwrap())
+            .unwrap();
         for second in 1..3_000 {
             let mut batch = foretell_engine::WriteBatch::default();
             (0..10).for_each(|i| batch.push(series, START + (second * 10 + i) * SECOND, 1.0));
@@ -377,8 +440,14 @@ fn examples_of_the_documentation_run() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/continuous-queries.md");
     let text = std::fs::read_to_string(path).unwrap();
     let labels = |instance| vec![("job", "shop"), ("instance", instance)];
-    lives.write("http_request_duration_seconds", &(0..300).map(|i| (labels("a"), START + i * SECOND, (i % 7) as f64)).collect::<Vec<_>>());
-    lives.write("http_request_duration_seconds", &(0..300).map(|i| (labels("b"), START + i * SECOND, (i % 5) as f64)).collect::<Vec<_>>());
+    lives.write(
+        "http_request_duration_seconds",
+        &(0..300).map(|i| (labels("a"), START + i * SECOND, (i % 7) as f64)).collect::<Vec<_>>(),
+    );
+    lives.write(
+        "http_request_duration_seconds",
+        &(0..300).map(|i| (labels("b"), START + i * SECOND, (i % 5) as f64)).collect::<Vec<_>>(),
+    );
     let blocks: Vec<&str> = text.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(blocks.len() >= 5);
     for statement in blocks.iter().flat_map(|block| block.split(";\n")).map(str::trim).filter(|s| !s.is_empty()) {

@@ -7,8 +7,14 @@ use foretell_engine::fs::{FaultFs, FaultPlan};
 use crate::continuous_fixture::{Lives, SECOND, START, Sample, difference};
 
 const QUERIES: [(&str, &str); 2] = [
-    ("counts", "SELECT time_bucket('1m', ts) AS ts, host, count(*) AS n, sum(value) AS total FROM metrics.\"m\" GROUP BY 1, 2"),
-    ("scores", "SELECT ts, host, value, anomaly_score(value, method => 'ewma') OVER (PARTITION BY host ORDER BY ts) AS score FROM metrics.\"m\""),
+    (
+        "counts",
+        "SELECT time_bucket('1m', ts) AS ts, host, count(*) AS n, sum(value) AS total FROM metrics.\"m\" GROUP BY 1, 2",
+    ),
+    (
+        "scores",
+        "SELECT ts, host, value, anomaly_score(value, method => 'ewma') OVER (PARTITION BY host ORDER BY ts) AS score FROM metrics.\"m\"",
+    ),
 ];
 
 fn batch(number: i64) -> Vec<Sample> {
@@ -51,7 +57,11 @@ fn a_power_cut_at_any_call_loses_and_doubles_nothing() {
         let fs = FaultFs::new();
         let mut lives = Lives::on(Arc::new(fs.clone()));
         prepare(&lives);
-        fs.plan(FaultPlan { die_at: Some(fs.calls() + die_after), keep_unsynced_bytes: (die_after % 40) as usize, ..FaultPlan::default() });
+        fs.plan(FaultPlan {
+            die_at: Some(fs.calls() + die_after),
+            keep_unsynced_bytes: (die_after % 40) as usize,
+            ..FaultPlan::default()
+        });
         let next = work(&lives, 1, 12);
         died += u32::from(next < 12);
         lives.kill_and(|| fs.power_cut());

@@ -119,7 +119,8 @@ impl Lives {
         let life = self.life();
         life.runtime.block_on(async {
             let work = async {
-                let mut response = life.database.query(QueryRequest { sql: sql.to_owned(), ..QueryRequest::default() }).await?;
+                let mut response =
+                    life.database.query(QueryRequest { sql: sql.to_owned(), ..QueryRequest::default() }).await?;
                 let mut batches = Vec::new();
                 while let Some(batch) = response.stream.next().await {
                     batches.push(batch.map_err(Error::from_datafusion)?);
@@ -155,7 +156,8 @@ impl Lives {
                 let (mut key, mut values) = (BTreeMap::new(), BTreeMap::new());
                 for (index, field) in schema.fields().iter().enumerate() {
                     let column = batch.column(index);
-                    let is_key = field.name() == "ts" || matches!(field.data_type(), DataType::Dictionary(..) | DataType::Utf8);
+                    let is_key =
+                        field.name() == "ts" || matches!(field.data_type(), DataType::Dictionary(..) | DataType::Utf8);
                     if is_key {
                         let text = texts[index].as_string::<i32>();
                         if text.is_valid(row) {
@@ -178,7 +180,8 @@ impl Lives {
 
     /// One column of `SHOW CONTINUOUS QUERIES` for the only query.
     pub(crate) fn status(&self, column: &str) -> String {
-        let batches = self.query(&format!("SELECT CAST({column} AS VARCHAR) AS c FROM sys.continuous_queries")).unwrap();
+        let batches =
+            self.query(&format!("SELECT CAST({column} AS VARCHAR) AS c FROM sys.continuous_queries")).unwrap();
         let column = batches.iter().find(|batch| batch.num_rows() == 1).unwrap().column(0);
         let text = cast(column, &DataType::Utf8).unwrap();
         let text = text.as_string::<i32>();
@@ -212,7 +215,9 @@ pub(crate) fn difference(got: &Table, expected: &Table, inexact: &[&str]) -> Opt
         let Some(found) = got.get(key) else { return Some(format!("missing row {key:?}: {values:?}")) };
         let same = found.len() == values.len()
             && values.iter().all(|(name, value)| match (found.get(name), value) {
-                (Some(Value::Double(a)), Value::Double(b)) if inexact.contains(&name.as_str()) => (a - b).abs() <= 1e-9 * b.abs().max(1.0),
+                (Some(Value::Double(a)), Value::Double(b)) if inexact.contains(&name.as_str()) => {
+                    (a - b).abs() <= 1e-9 * b.abs().max(1.0)
+                }
                 (Some(Value::Double(a)), Value::Double(b)) => a.to_bits() == b.to_bits(),
                 (Some(a), b) => a == b,
                 (None, _) => false,
@@ -221,5 +226,7 @@ pub(crate) fn difference(got: &Table, expected: &Table, inexact: &[&str]) -> Opt
             return Some(format!("row {key:?}: got {found:?}, expected {values:?}"));
         }
     }
-    got.keys().find(|key| !expected.contains_key(*key)).map(|key| format!("row that should not be: {key:?}: {:?}", got[key]))
+    got.keys()
+        .find(|key| !expected.contains_key(*key))
+        .map(|key| format!("row that should not be: {key:?}: {:?}", got[key]))
 }

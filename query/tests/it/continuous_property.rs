@@ -21,7 +21,11 @@ const QUERIES: [(&str, &[&str], &str); 6] = [
          approx_percentile(value, 0.5) AS middle, count(DISTINCT value) AS kinds \
          FROM metrics.\"m\" WHERE value < 60 AND instance <> 'c' GROUP BY 1, 2, 3",
     ),
-    ("total", &[], "SELECT date_trunc('minute', ts) AS ts, sum(value) FILTER (WHERE value > 30) AS value FROM metrics.\"m\" GROUP BY 1"),
+    (
+        "total",
+        &[],
+        "SELECT date_trunc('minute', ts) AS ts, sum(value) FILTER (WHERE value > 30) AS value FROM metrics.\"m\" GROUP BY 1",
+    ),
     (
         "scores",
         &[],
@@ -54,11 +58,17 @@ fn sample((series, slot, value): (usize, i64, u32)) -> Sample {
 #[derive(Clone, Debug)]
 enum Step {
     /// Rows in order: the next `rows` slots of each series.
-    Forward { rows: i64, seed: u32 },
+    Forward {
+        rows: i64,
+        seed: u32,
+    },
     /// Rows anywhere: series, slot, value.
     Anywhere(Vec<(usize, i64, u32)>),
     /// A row of a series that may be new, a little before or after the newest.
-    Churn { name: usize, offset: i64 },
+    Churn {
+        name: usize,
+        offset: i64,
+    },
     /// The last batch again, as a sender does that saw no answer.
     Repeat,
     Drain,
@@ -90,10 +100,15 @@ fn rows_of(step: &Step, next: &mut i64, last: &mut Vec<Sample>) -> Option<Vec<Sa
                 let hash = (slot as u32 ^ seed.rotate_left(series as u32 * 5)).wrapping_mul(2_654_435_761) >> 16;
                 if hash.is_multiple_of(41) { 95 } else { 40 + hash % 13 }
             };
-            slots.flat_map(|slot| (0..SERIES.len()).map(move |series| (series, slot))).map(|(s, t)| sample((s, t, value(s, t)))).collect()
+            slots
+                .flat_map(|slot| (0..SERIES.len()).map(move |series| (series, slot)))
+                .map(|(s, t)| sample((s, t, value(s, t))))
+                .collect()
         }
         Step::Anywhere(rows) => rows.iter().copied().map(sample).collect(),
-        Step::Churn { name, offset } => vec![(vec![("job", "web"), ("instance", NEW[*name])], START + (*next + offset) * 10 * SECOND, 45.0)],
+        Step::Churn { name, offset } => {
+            vec![(vec![("job", "web"), ("instance", NEW[*name])], START + (*next + offset) * 10 * SECOND, 45.0)]
+        }
         Step::Repeat => last.clone(),
         _ => return None,
     };

@@ -12,8 +12,14 @@ const SCRAPES: i64 = 100;
 #[ignore = "prints figures"]
 fn rows_per_second_of_both_kinds() {
     for (name, select) in [
-        ("buckets", "SELECT time_bucket('1m', ts) AS ts, job, count(*) AS n, avg(value) AS mean FROM metrics.\"m\" GROUP BY 1, 2"),
-        ("buckets of each series", "SELECT time_bucket('1m', ts) AS ts, job, instance, max(value) AS m FROM metrics.\"m\" GROUP BY 1, 2, 3"),
+        (
+            "buckets",
+            "SELECT time_bucket('1m', ts) AS ts, job, count(*) AS n, avg(value) AS mean FROM metrics.\"m\" GROUP BY 1, 2",
+        ),
+        (
+            "buckets of each series",
+            "SELECT time_bucket('1m', ts) AS ts, job, instance, max(value) AS m FROM metrics.\"m\" GROUP BY 1, 2, 3",
+        ),
         (
             "scores",
             "SELECT ts, job, instance, anomaly_score(value, method => 'ewma') OVER (PARTITION BY job, instance ORDER BY ts) AS score FROM metrics.\"m\"",
@@ -23,7 +29,12 @@ fn rows_per_second_of_both_kinds() {
         let ids: Vec<SeriesId> = (0..SERIES)
             .map(|i| {
                 let (job, instance) = (format!("job{}", i % 20), format!("host{i}"));
-                lives.engine().resolve(&LabelSet::from_pairs([("__name__", "m"), ("job", &job), ("instance", &instance)]).unwrap()).unwrap()
+                lives
+                    .engine()
+                    .resolve(
+                        &LabelSet::from_pairs([("__name__", "m"), ("job", &job), ("instance", &instance)]).unwrap(),
+                    )
+                    .unwrap()
             })
             .collect();
         let scrape = |number: i64| {
@@ -49,6 +60,10 @@ fn rows_per_second_of_both_kinds() {
         lives.drain();
         let (rows, seconds) = (SERIES as f64 * (SCRAPES - 2) as f64, started.elapsed().as_secs_f64());
         let wal = (lives.engine().stats().wal_bytes_written - wal) as f64 / rows;
-        println!("{name}: {:.0} rows/s, {wal:.1} B of log a row (source included), recomputed {}", rows / seconds, lives.status("recomputed"));
+        println!(
+            "{name}: {:.0} rows/s, {wal:.1} B of log a row (source included), recomputed {}",
+            rows / seconds,
+            lives.status("recomputed")
+        );
     }
 }
