@@ -182,8 +182,9 @@ impl Source for ZipSource {
     }
 
     fn open(&self, partition: usize, rows: usize) -> Result<Box<dyn Reader>> {
-        let groups = self.groups[self.parts[partition].clone()].to_vec().into_iter();
-        Ok(Box::new(ZipReader { shared: Arc::clone(&self.shared), groups, current: None, rows: rows.max(1) }))
+        let groups = self.groups[self.parts[partition].clone()].to_vec();
+        let shared = Arc::clone(&self.shared);
+        Ok(Box::new(ZipReader { shared, groups, next: 0, current: None, rows: rows.max(1) }))
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -195,29 +196,30 @@ impl Source for ZipSource {
 /// Group after group.
 struct ZipReader {
     shared: Arc<Shared>,
-    groups: std::vec::IntoIter<Vec<Series>>,
-    current: Option<(Vec<Series>, Zip)>,
+    groups: Vec<Vec<Series>>,
+    next: usize,
+    /// The group being read, and where.
+    current: Option<(usize, Zip)>,
     rows: usize,
 }
 
 impl Reader for ZipReader {
     fn next(&mut self) -> Result<Option<RecordBatch>> {
         loop {
-            if let Some((group, zip)) = &mut self.current {
-                if let Some((ts, cells)) = zip.next_rows(self.rows) {
-                    return self.shared.batch(group, ts, &cells).map(Some);
-                }
+            if let Some((group, zip)) = &mut self.current
+                && let Some(rows) = zip.next_rows(self.rows)
+            {
+                return self.shared.batch(&self.groups[*group], rows).map(Some);
             }
-            let Some(group) = self.groups.next() else { return Ok(None) };
-            let zip = Zip::read(&self.shared.snapshot, &group, &self.shared.conditions)?;
-            self.current = Some((group, zip));
+            let Some(group) = self.groups.get(self.next) else { return Ok(None) };
+            self.current = Some((self.next, Zip::read(&self.shared.snapshot, group, &self.shared.conditions)?));
+            self.next += 1;
         }
     }
 }
 
 impl Shared {
-    /// `cells[i]` is the column of the group's `i`-th series.
-    fn batch(&self, group: &[Series], ts: Vec<i64>, cells: &[Vec<Option<f64>>]) -> Result<RecordBatch> {
+    fn batch(&self, group: &[Series], ZippedRows { ts, cells }: ZippedRows) -> Result<RecordBatch> {
         let rows = ts.len();
         let fixed: Vec<Column> = self
             .columns
@@ -263,6 +265,13 @@ fn typed(doubles: Float64Array, kind: &DataType) -> Result<ArrayRef> {
     })
 }
 
+/// Some rows of a group: their times, and a column of cells for each of its series.
+#[derive(Debug, PartialEq)]
+struct ZippedRows {
+    ts: Vec<i64>,
+    cells: Vec<Vec<Option<f64>>>,
+}
+
 /// The series of one group, read whole and zipped by time.
 struct Zip {
     columns: Vec<(Vec<i64>, Vec<f64>)>,
@@ -288,8 +297,8 @@ impl Zip {
         Ok(Self { columns, positions })
     }
 
-    /// At most `rows_max` rows: their times, and a column of cells per series.
-    fn next_rows(&mut self, rows_max: usize) -> Option<(Vec<i64>, Vec<Vec<Option<f64>>>)> {
+    /// At most `rows_max` rows.
+    fn next_rows(&mut self, rows_max: usize) -> Option<ZippedRows> {
         let mut times = Vec::new();
         let mut cells = vec![Vec::new(); self.columns.len()];
         let mut row = vec![None; self.columns.len()];
@@ -311,7 +320,7 @@ impl Zip {
                 cells.iter_mut().zip(&row).for_each(|(column, cell)| column.push(*cell));
             }
         }
-        (!times.is_empty()).then_some((times, cells))
+        (!times.is_empty()).then_some(ZippedRows { ts: times, cells })
     }
 }
 
@@ -330,10 +339,10 @@ mod tests {
             ],
             positions: vec![0, 0],
         };
-        let (ts, cells) = zip.next_rows(2).unwrap();
+        let ZippedRows { ts, cells } = zip.next_rows(2).unwrap();
         assert_eq!(ts, [1, 2]);
         assert_eq!(cells, [vec![Some(1.0), None], vec![Some(10.0), None]]);
-        let (ts, cells) = zip.next_rows(10).unwrap();
+        let ZippedRows { ts, cells } = zip.next_rows(10).unwrap();
         assert_eq!(ts, [4, 5]);
         assert_eq!(cells, [vec![None, None], vec![Some(40.0), Some(50.0)]]);
         assert!(zip.next_rows(10).is_none());

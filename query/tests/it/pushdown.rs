@@ -55,10 +55,13 @@ async fn explain_shows_filters_in_the_scan() {
     assert!(plan.contains(r#"series=1, matchers=["#) && !plan.contains("FilterExec"), "{plan}");
 }
 
+/// Whether a condition holds for a row, `None` when it is NULL.
+type Truth = Box<dyn Fn(&Row) -> Option<bool>>;
+
 /// A random condition: its SQL, and its truth for a row (`None` is NULL).
 struct Condition {
     sql: String,
-    holds: Box<dyn Fn(&Row) -> Option<bool>>,
+    holds: Truth,
 }
 
 struct Row {
@@ -109,7 +112,7 @@ fn condition(random: &mut StdRng, depth: u32) -> Condition {
 fn time(random: &mut StdRng) -> Condition {
     let at = START + random.random_range(-2..22) * 1_000;
     let literal = format!("to_timestamp_nanos({at})");
-    let (op, holds): (&str, Box<dyn Fn(&Row) -> Option<bool>>) = match random.random_range(0..6) {
+    let (op, holds): (&str, Truth) = match random.random_range(0..6) {
         0 => (">", Box::new(move |row| Some(row.ts > at))),
         1 => (">=", Box::new(move |row| Some(row.ts >= at))),
         2 => ("<", Box::new(move |row| Some(row.ts < at))),
