@@ -65,7 +65,7 @@ impl Default for BodyEncoder {
 impl BodyEncoder {
     /// Adds a series with one sample.
     pub fn push(&mut self, labels: &[u8], ts_ms: i64, value: f64) {
-        // proto3 leaves out what equals the default, and -0.0 does not
+        // proto3 leaves out what equals the default; prost counts -0.0 among that and loses its sign, here it keeps its bits
         let value_len = if value.to_bits() == 0 { 0 } else { 9 };
         let ts_len = if ts_ms == 0 { 0 } else { 1 + varint_len(ts_ms as u64) };
         let sample_len = value_len + ts_len;
