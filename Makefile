@@ -7,6 +7,8 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/release
 # the real peers (Prometheus, node_exporter, …) are unpacked here once
 PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/peers
 FOR ?= 120s
+# how long the demo goes on after its answer; `make demo DEMO=` stays until Ctrl-C
+DEMO ?= --for 60s
 
 .PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short bench deny clean
 
