@@ -36,7 +36,7 @@ impl Open {
             return Ok(());
         }
         self.threads.stop_commits(&self.core);
-        let flushed = if flush { self.core.flush() } else { Ok(()) };
+        let flushed = if flush { self.core.flush().and_then(|()| self.core.empty_wal()) } else { Ok(()) };
         self.threads.stop_background(&self.core);
         let closed = self.core.catalogue.close(flush);
         *lock = None;

@@ -302,6 +302,16 @@ impl Core {
         self.give_up(&written.paths, &written.numbers);
     }
 
+    /// For a clean stop, when nothing writes any more: an empty file takes the place of the one that was written last,
+    /// so that the log of a stopped store holds only what is not flushed or what a consumer has yet to read.
+    pub(crate) fn empty_wal(&self) -> Result<()> {
+        let flushed = self.manifest.lock().contents().flushed;
+        if self.live.lock().lsn == flushed {
+            self.wal_files.start_file(&*self.fs, &self.layout.wal(), flushed.0 + 1)?;
+        }
+        self.truncate_wal()
+    }
+
     /// Deletes log files that nothing needs.
     fn truncate_wal(&self) -> Result<()> {
         let flushed = self.manifest.lock().contents().flushed;

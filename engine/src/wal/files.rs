@@ -51,6 +51,12 @@ impl WalFiles {
         self.0.lock().iter().map(|file| file.bytes).sum()
     }
 
+    /// Ends the newest file and starts one whose first batch will be `next_lsn`, unless the newest has no batch.
+    pub(crate) fn start_file(&self, fs: &dyn Fs, dir: &Path, next_lsn: u64) -> Result<()> {
+        let has_batches = self.with(|files| files.last().is_some_and(|file| file.first_lsn < next_lsn));
+        if !has_batches { Ok(()) } else { super::writer::create(fs, dir, self, next_lsn).map(drop) }
+    }
+
     /// Removes the oldest files: those that hold no commit after `flushed` and, unless the log exceeds
     /// `retained_bytes_max`, none after `claimed`. The file being written always stays.
     pub(crate) fn truncate(

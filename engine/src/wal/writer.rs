@@ -105,7 +105,7 @@ impl Writer {
 }
 
 /// A file appears under its name only with a complete, durable header: a shorter one is always damage.
-fn create(fs: &dyn Fs, dir: &Path, files: &WalFiles, first_lsn: u64) -> Result<Box<dyn File>> {
+pub(super) fn create(fs: &dyn Fs, dir: &Path, files: &WalFiles, first_lsn: u64) -> Result<Box<dyn File>> {
     let path = file_path(dir, first_lsn);
     crate::fs::publish(fs, &path, &record::file_header(first_lsn))?;
     let file = fs.open_append(&path)?;

@@ -88,7 +88,7 @@ fn damage_in_an_older_log_file_is_never_forgiven_not_even_at_its_end() {
 #[test]
 fn a_log_that_ends_before_what_was_flushed_is_not_believed() {
     let (store, path) = killed();
-    store.open().close().unwrap();
+    store.open().flush().unwrap();
     store.fs.truncate(&path, 24).unwrap();
     assert_eq!(store.try_open().err().unwrap().kind(), ErrorKind::Corruption);
 }

@@ -69,6 +69,30 @@ fn a_failed_sync_of_the_log_refuses_writes_for_good_and_reads_go_on() {
 }
 
 #[test]
+fn a_clean_stop_leaves_an_empty_log_and_every_row() {
+    let store = Store::new();
+    let engine = store.open();
+    let id = series(&engine, 1);
+    for ts in 0..100 {
+        write(&engine, &[(id, ts, ts as f64)]);
+    }
+    let (written, before) = (engine.stats().wal_bytes, rows(&engine.snapshot()));
+    engine.close().unwrap();
+    drop(engine);
+    for _ in 0..2 {
+        let engine = store.open();
+        let stats = engine.stats();
+        assert!(stats.wal_bytes < 100 && written > 1000, "{} bytes of log, {written} before", stats.wal_bytes);
+        assert_eq!(rows(&engine.snapshot()), before);
+        engine.close().unwrap();
+    }
+    let engine = store.open();
+    write(&engine, &[(id, 1000, 1.0)]);
+    drop(engine);
+    assert_eq!(rows(&store.open().snapshot()).len(), 101);
+}
+
+#[test]
 fn a_failed_flush_keeps_the_rows_and_the_next_one_succeeds() {
     for text in [".segment", ".tmp"] {
         let store = Store::new();
