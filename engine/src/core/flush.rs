@@ -130,11 +130,7 @@ impl Core {
         for partitions in partitions.chunks(PARTITIONS_AT_ONCE) {
             let mut writers: BTreeMap<i64, PartitionWriter> = BTreeMap::new();
             for &partition in partitions {
-                let dir = self.layout.partition(partition);
-                if !self.fs.exists(&dir)? {
-                    self.fs.create_dir(&dir)?;
-                    self.fs.sync_dir(&self.layout.partitions())?;
-                }
+                self.ensure_partition_dir(partition)?;
                 let number = self.new_file_number();
                 written.numbers.push(number);
                 let path = self.layout.segment_file(partition, number);
@@ -152,6 +148,16 @@ impl Core {
             }
         }
         Ok(series)
+    }
+
+    /// Creates a partition's directory, durably, unless it is there.
+    fn ensure_partition_dir(&self, partition: i64) -> Result<()> {
+        let dir = self.layout.partition(partition);
+        if !self.fs.exists(&dir)? {
+            self.fs.create_dir(&dir)?;
+            self.fs.sync_dir(&self.layout.partitions())?;
+        }
+        Ok(())
     }
 
     /// The partitions that rows of `runs` lie in, in order.
@@ -216,11 +222,7 @@ impl Core {
             }
             let mut new = self.labels_of(&new)?;
             let base = self.manifest.lock().contents().series_in(partition);
-            let dir = self.layout.partition(partition);
-            if !self.fs.exists(&dir)? {
-                self.fs.create_dir(&dir)?;
-                self.fs.sync_dir(&self.layout.partitions())?;
-            }
+            self.ensure_partition_dir(partition)?;
             let number = self.new_file_number();
             written.numbers.push(number);
             let path = self.layout.series_file(partition, number);
