@@ -23,13 +23,22 @@ pub struct EngineConfig {
     pub sync_every_commit: bool,
     /// New series beyond this number of active ones are refused.
     pub active_series_max: usize,
+    /// Memory of the index of active series; new series are refused when nine tenths are used, returning ones at all of it.
+    pub index_bytes_max: usize,
+    /// Memory of the cache of callers' series keys.
+    pub key_cache_bytes_max: usize,
+    /// Memory of the catalogue's store: half for cached blocks, half for what it has not written yet.
+    pub catalogue_bytes_max: usize,
     /// Bytes of WAL that slow consumers may hold back.
     pub wal_retained_bytes_max: u64,
     /// Bytes of recent commits kept in memory for the feed.
     pub feed_bytes_max: usize,
+    /// Writes are refused when less than this is free on the disk, so that flushes and merges, which make room, have some.
+    /// `None`: 1 %, at least 64 MiB, but at most an eighth of the disk.
+    pub disk_reserve_bytes: Option<u64>,
     /// Recent rows of a memtable are sorted once there are so many.
     pub memtable_run_rows: usize,
-    /// Encoded bytes that may wait for the commit thread; writers beyond are refused (`Unavailable`).
+    /// Memory of batches that wait for the commit thread; writers beyond are refused (`Unavailable`).
     pub commit_queue_bytes_max: usize,
     /// Whether background flush and compaction threads run (tests switch them off to step by hand).
     pub background: bool,
@@ -41,15 +50,19 @@ impl EngineConfig {
         Self {
             data_dir: data_dir.into(),
             partition_width: Duration::from_secs(24 * 3600),
-            memtable_bytes_max: 256 << 20,
+            memtable_bytes_max: 128 << 20,
             memtable_total_bytes_max: 1 << 30,
             memtable_age_max: Duration::from_secs(30 * 60),
             wal_segment_bytes: 64 << 20,
             group_commit_window: Duration::from_millis(2),
             sync_every_commit: true,
             active_series_max: 2_000_000,
+            index_bytes_max: 4 << 30,
+            key_cache_bytes_max: 256 << 20,
+            catalogue_bytes_max: 128 << 20,
             wal_retained_bytes_max: 4 << 30,
             feed_bytes_max: 64 << 20,
+            disk_reserve_bytes: None,
             memtable_run_rows: 256 << 10,
             commit_queue_bytes_max: 128 << 20,
             background: true,

@@ -38,9 +38,9 @@ impl Open {
         self.threads.stop_commits(&self.core);
         let flushed = if flush { self.core.flush().and_then(|()| self.core.empty_wal()) } else { Ok(()) };
         self.threads.stop_background(&self.core);
-        let closed = self.core.catalogue.close(flush);
+        self.core.catalogue.close(flush);
         *lock = None;
-        flushed.and(closed)
+        flushed
     }
 }
 
@@ -94,8 +94,23 @@ pub struct EngineStats {
     pub flushes: u64,
     /// Compactions since open.
     pub compactions: u64,
+    /// Bytes that can still be written to the disk (gauge).
+    pub disk_free_bytes: u64,
+    /// Writes are refused when fewer are free (gauge).
+    pub disk_reserve_bytes: u64,
     /// Whether a failed fsync or other final fault refuses writes.
     pub poisoned: bool,
+}
+
+/// A bounded use of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryShare {
+    /// Name: a word with underscores.
+    pub name: &'static str,
+    /// Bytes in use now, about.
+    pub used_bytes: u64,
+    /// Bytes it may use.
+    pub max_bytes: u64,
 }
 
 impl Engine {
@@ -214,6 +229,7 @@ impl Engine {
             (live.lsn, Arc::clone(&live.version))
         };
         let (series, active_series) = core.series_counts();
+        let (disk_free_bytes, disk_reserve_bytes) = core.disk_room();
         let mut stats = EngineStats {
             lsn,
             samples_written: core.counters.samples.load(Ordering::Relaxed),
@@ -226,6 +242,8 @@ impl Engine {
             memtable_bytes: core.memtable_bytes() as u64,
             flushes: core.counters.flushes.load(Ordering::Relaxed),
             compactions: core.counters.compactions.load(Ordering::Relaxed),
+            disk_free_bytes,
+            disk_reserve_bytes,
             poisoned: core.queue.poison().is_some(),
             ..EngineStats::default()
         };
@@ -235,6 +253,24 @@ impl Engine {
             stats.segment_rows += live.meta.rows;
         }
         stats
+    }
+
+    /// What the memory is used for. [`crate::config`] sets the bounds.
+    pub fn memory(&self) -> [MemoryShare; 6] {
+        let core = &*self.0.core;
+        let share =
+            |name, used: usize, max: usize| MemoryShare { name, used_bytes: used as u64, max_bytes: max as u64 };
+        let feed = core.live.lock().feed_bytes();
+        let index = core.head.read().bytes();
+        let config = &core.config;
+        [
+            share("memtables", core.memtable_bytes(), config.memtable_total_bytes_max),
+            share("index", index, config.index_bytes_max),
+            share("key_cache", core.keys.bytes(), config.key_cache_bytes_max),
+            share("feed", feed, config.feed_bytes_max),
+            share("commit_queue", core.queue.bytes(), config.commit_queue_bytes_max),
+            share("catalogue", core.catalogue.bytes(), config.catalogue_bytes_max),
+        ]
     }
 
     /// Refuses new writes, flushes, stops background work. Idempotent.

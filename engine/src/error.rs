@@ -53,6 +53,19 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The disk is full, or nearly: nothing was done, and the same may succeed once there is room.
+    #[error(
+        "{}: the disk is full: {needed_bytes} bytes must be free and {free_bytes} are; make room, and writes go on by themselves",
+        path.display()
+    )]
+    DiskFull {
+        /// File or directory.
+        path: PathBuf,
+        /// Bytes that must be free, the reserve for flushes included.
+        needed_bytes: u64,
+        /// Bytes that are.
+        free_bytes: u64,
+    },
     /// The catalogue's own store failed.
     #[error("catalogue: {0}")]
     Catalogue(String),
@@ -65,8 +78,18 @@ impl Error {
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::Limit(_) => ErrorKind::Limit,
             Self::Corruption { .. } => ErrorKind::Corruption,
-            Self::Unavailable(_) => ErrorKind::Unavailable,
+            Self::Unavailable(_) | Self::DiskFull { .. } => ErrorKind::Unavailable,
             Self::Io { .. } | Self::Catalogue(_) => ErrorKind::Io,
+        }
+    }
+
+    /// Whether it says that the file system, or a quota on it, has no room.
+    pub fn is_disk_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::DiskFull { .. } => true,
+            Self::Io { source, .. } => matches!(source.kind(), StorageFull | QuotaExceeded),
+            _ => false,
         }
     }
 }

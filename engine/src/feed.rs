@@ -37,6 +37,11 @@ impl Ring {
         }
     }
 
+    /// Memory it holds; commits that a memtable still has as they came are counted there too.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Commits in `(after, through]` until `rows_max` rows, at least one if there is one; `None` when memory does not go
     /// back that far.
     pub(crate) fn read(&self, after: Lsn, through: Lsn, rows_max: usize) -> Option<Vec<Commit>> {

@@ -49,7 +49,8 @@
 //! 3. A file is part of the store if and only if the manifest says so; an edit is durable before anything acts on it.
 //! 4. A snapshot holds pointers to everything it reads; nothing it reads changes or is deleted.
 //! 5. Of equal (series, ts) the newest commit wins. Sources are always ordered by age: segments by commit, runs, tail.
-//! 6. A failed write or sync of log or manifest is final: writes are refused until the next open, reads go on.
+//! 6. A failed write or sync of log or manifest is final: writes are refused until the next open, reads go on. Only a
+//!    write that found no room is undone and may be tried again.
 //! 7. Damage is an error with path and offset. Only the torn, never acknowledged end of the newest log file and of the
 //!    manifest is forgiven.
 mod catalog;
@@ -77,7 +78,7 @@ mod wal;
 pub mod write_batch;
 
 pub use config::EngineConfig;
-pub use engine::{Commit, CommitHandle, CompactionSummary, Engine, EngineStats, ReplayProgress};
+pub use engine::{Commit, CommitHandle, CompactionSummary, Engine, EngineStats, MemoryShare, ReplayProgress};
 pub use error::{Error, ErrorKind, Result};
 pub use snapshot::{MetricInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot};
 pub use types::{LabelSet, Lsn, MatchOp, Matcher, SeriesId, TimeRange};

@@ -26,6 +26,11 @@ impl WriteBatch {
     pub fn len(&self) -> usize {
         self.series.len()
     }
+    /// Memory it holds, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let state = self.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len) + 64);
+        128 + self.len() * 24 + state.sum::<usize>()
+    }
     /// Whether the batch has neither samples nor state.
     pub fn is_empty(&self) -> bool {
         self.series.is_empty() && self.state.is_empty()

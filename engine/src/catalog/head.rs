@@ -128,9 +128,35 @@ pub(crate) struct Head {
     by_labels: HashMap<LabelSet, SeriesId>,
     /// One copy of each label name.
     names: HashSet<Arc<str>>,
+    /// Memory it holds, about.
+    bytes: usize,
+}
+
+/// Memory of a metric: the structure and its empty maps.
+const METRIC_BYTES: usize = 640;
+/// Memory of a label name of a metric.
+const LABEL_NAME_BYTES: usize = 64;
+/// Memory of an active series besides its label set: its places in two maps, in a bitmap, in the lists of new series.
+const SERIES_BYTES: usize = 192;
+/// Memory of a label of an active series: its place in a bitmap.
+const LABEL_BYTES: usize = 6;
+/// Memory of a label value that some active series of a metric has, besides its text.
+const VALUE_BYTES: usize = 112;
+
+/// Memory of a series, without the values that only it has.
+fn series_bytes(labels: &LabelSet) -> usize {
+    SERIES_BYTES + labels.as_bytes().len() + labels.iter().count() * LABEL_BYTES
+}
+
+fn value_bytes(value: &str) -> usize {
+    VALUE_BYTES + value.len()
 }
 
 impl Head {
+    /// Memory it holds, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
     /// Active series.
     pub(crate) fn active(&self) -> usize {
         self.by_labels.len()
@@ -172,6 +198,7 @@ impl Head {
         label_names: impl IntoIterator<Item = &'a str>,
     ) {
         while self.metrics.len() <= ordinal as usize {
+            self.bytes += METRIC_BYTES;
             self.metrics.push(Metric {
                 name: "".into(),
                 label_names: BTreeSet::new(),
@@ -191,6 +218,7 @@ impl Head {
         metric.series_count = metric.series_count.max(series_count);
         for label in label_names {
             if !metric.label_names.contains(label) {
+                self.bytes += LABEL_NAME_BYTES + label.len();
                 metric.label_names.insert(Arc::clone(self.names.get_or_insert_with(label, |label| label.into())));
             }
         }
@@ -202,6 +230,9 @@ impl Head {
         let label_names = labels.iter().map(|pair| pair.0).filter(|&name| name != METRIC_NAME);
         self.restore_metric(id.metric(), labels.metric_name(), number.saturating_add(1), label_names);
         let metric = &mut self.metrics[id.metric() as usize];
+        if !metric.active.get(number) {
+            self.bytes += series_bytes(&labels);
+        }
         metric.active.grow(number);
         metric.touched.grow(number);
         metric.active.set(number);
@@ -218,6 +249,7 @@ impl Head {
             match values.get_mut(value) {
                 Some(posting) => posting.add(number),
                 None => {
+                    self.bytes += value_bytes(value);
                     values.insert(value.into(), Posting::One(number));
                 }
             }
@@ -257,10 +289,12 @@ impl Head {
                 }
                 active.clear(number);
                 all.remove(number);
+                self.bytes -= series_bytes(labels);
                 for (name, value) in labels.iter() {
                     if let Some(values) = postings.get_mut(name)
                         && values.get_mut(value).is_some_and(|posting| posting.remove(number))
                     {
+                        self.bytes -= value_bytes(value);
                         values.remove(value);
                     }
                 }

@@ -1,4 +1,5 @@
-//! The caller's key of a series (a hash of whatever bytes named it on the wire) -> id, sharded.
+//! The caller's key of a series (a hash of whatever bytes named it on the wire) -> id, sharded and bounded: a series may
+//! be named in many ways (labels in another order), so the number of series does not bound the number of keys.
 use hashbrown::{HashMap, HashSet};
 use parking_lot::RwLock;
 
@@ -28,12 +29,31 @@ impl std::hash::Hasher for Fold {
 
 type Shard = RwLock<HashMap<u128, SeriesId, std::hash::BuildHasherDefault<Fold>>>;
 
+/// Bytes of a place in a shard's table: key and id with their alignment, and a control byte.
+const PLACE_BYTES: usize = 33;
+/// A shard keeps at least so many keys.
+const SHARD_KEYS_MIN: usize = 64;
+
 /// See the module. An id in it is always active in the head index, but for the moment of an eviction.
-pub(crate) struct KeyCache(Vec<Shard>);
+pub(crate) struct KeyCache {
+    shards: Vec<Shard>,
+    /// Keys of a shard: what fills the largest table within its part of the memory.
+    shard_keys_max: usize,
+}
 
 impl KeyCache {
-    pub(crate) fn new() -> Self {
-        Self((0..SHARDS).map(|_| Shard::default()).collect())
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        let places = (bytes_max / SHARDS / PLACE_BYTES).max(1);
+        let places = 1 << places.ilog2();
+        Self {
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            shard_keys_max: (places / 8 * 7).max(SHARD_KEYS_MIN),
+        }
+    }
+
+    /// Memory it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().allocation_size()).sum()
     }
 
     fn shard_of(key: u128) -> usize {
@@ -60,7 +80,7 @@ impl KeyCache {
             *slot += 1;
         }
         let mut unknown = Vec::new();
-        for (shard, lock) in self.0.iter().enumerate() {
+        for (shard, lock) in self.shards.iter().enumerate() {
             let indexes = &order[starts[shard] as usize..starts[shard + 1] as usize];
             if indexes.is_empty() {
                 continue;
@@ -78,15 +98,39 @@ impl KeyCache {
     }
 
     pub(crate) fn insert(&self, key: u128, id: SeriesId) {
-        self.0[Self::shard_of(key)].write().insert(key, id);
+        let mut map = self.shards[Self::shard_of(key)].write();
+        if map.len() >= self.shard_keys_max && !map.contains_key(&key) {
+            // Half of them, whichever: the ones in use come back with their next samples.
+            let kept = map.drain().step_by(2).collect();
+            *map = kept;
+        }
+        map.insert(key, id);
     }
 
     /// Forgets the keys of `ids`.
     pub(crate) fn evict(&self, ids: &HashSet<SeriesId>) {
-        for shard in &self.0 {
+        for shard in &self.shards {
             let mut map = shard.write();
             map.retain(|_, id| !ids.contains(id));
             map.shrink_to_fit();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_keys_stays_within_the_memory_and_the_newest_is_known() {
+        let bytes_max = 1 << 20;
+        let cache = KeyCache::new(bytes_max);
+        let mut ids = Vec::new();
+        for i in 0..100_000u64 {
+            let key = u128::from(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * 0x1_0001;
+            cache.insert(key, SeriesId(i));
+            assert!(cache.lookup(&[key], &mut ids).is_empty() && ids == [SeriesId(i)]);
+        }
+        assert!(cache.bytes() <= bytes_max, "{} bytes", cache.bytes());
     }
 }

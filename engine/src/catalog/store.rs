@@ -29,6 +29,10 @@ const CHUNK: u32 = 512;
 /// A write batch is handed over at this size.
 const WRITE_BYTES: usize = 4 << 20;
 
+/// A buffer of what is not written yet; there are two.
+const WRITE_BUFFER_BYTES_MIN: usize = 1 << 20;
+const WRITE_BUFFER_BYTES_MAX: usize = 32 << 20;
+
 /// What the catalogue knows of a metric.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StoredMetric {
@@ -42,21 +46,23 @@ pub(crate) struct Catalogue {
     path: PathBuf,
     db: RwLock<Option<DB>>,
     write: WriteOptions,
+    cache: Cache,
 }
 
 fn failed(error: rocksdb::Error) -> Error {
     Error::Catalogue(error.into_string())
 }
 
-fn options(local: bool) -> Result<Options> {
+fn options(local: bool, cache: &Cache, write_buffer_bytes: usize) -> Result<Options> {
     let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&Cache::new_lru_cache(64 << 20));
+    table.set_block_cache(cache);
     table.set_bloom_filter(10.0, false);
     table.set_cache_index_and_filter_blocks(true);
     let mut options = Options::default();
     options.create_if_missing(true);
     options.set_block_based_table_factory(&table);
-    options.set_write_buffer_size(32 << 20);
+    options.set_write_buffer_size(write_buffer_bytes);
+    options.set_max_write_buffer_number(2);
     options.set_max_background_jobs(1);
     options.set_keep_log_file_num(2);
     options.set_max_open_files(256);
@@ -70,12 +76,15 @@ fn options(local: bool) -> Result<Options> {
 impl Catalogue {
     /// Opens the store in `path`, or in memory. One that RocksDB cannot open, that has another version, or that is
     /// ahead of manifest edit `edit` (a restored manifest), is destroyed: it is rebuilt from the series files. Returns
-    /// the edit up to which it is filled.
-    pub(crate) fn open(path: &Path, local: bool, edit: u64) -> Result<(Self, u64)> {
-        let options = options(local)?;
+    /// the edit up to which it is filled. It holds about `bytes_max` of memory: half cached blocks, half not yet written.
+    pub(crate) fn open(path: &Path, local: bool, edit: u64, bytes_max: usize) -> Result<(Self, u64)> {
+        let cache = Cache::new_lru_cache(bytes_max / 2);
+        let options = options(local, &cache, (bytes_max / 4).clamp(WRITE_BUFFER_BYTES_MIN, WRITE_BUFFER_BYTES_MAX))?;
         let destroy = || DB::destroy(&options, path).and_then(|()| DB::open(&options, path));
         let db = match DB::open(&options, path) {
             Ok(db) => db,
+            // Nothing is wrong with it, and it could not be rebuilt either.
+            Err(error) if error.as_ref().contains("No space left on device") => return Err(failed(error)),
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cannot open the catalogue: rebuilding it");
                 destroy().map_err(failed)?
@@ -100,7 +109,7 @@ impl Catalogue {
         let mut write = WriteOptions::default();
         // What survives a crash must be a prefix of what was written; the series files have the rest.
         write.disable_wal(true);
-        Ok((Self { path: path.to_owned(), db: RwLock::new(Some(db)), write }, filled))
+        Ok((Self { path: path.to_owned(), db: RwLock::new(Some(db)), write, cache }, filled))
     }
 
     fn db(&self) -> Result<MappedRwLockReadGuard<'_, DB>> {
@@ -108,12 +117,20 @@ impl Catalogue {
             .map_err(|_| Error::Unavailable("the store this snapshot belongs to is closed".into()))
     }
 
+    /// Memory it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        let unwritten =
+            self.db().ok().and_then(|db| db.property_int_value("rocksdb.size-all-mem-tables").ok().flatten());
+        self.cache.get_usage() + unwritten.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
     /// Writes everything to disk and closes the store; calls after it answer `Unavailable`.
-    pub(crate) fn close(&self, flush: bool) -> Result<()> {
-        let db = self.db.write().take();
-        match db {
-            Some(db) if flush => db.flush().map_err(failed),
-            _ => Ok(()),
+    pub(crate) fn close(&self, flush: bool) {
+        if let Some(db) = self.db.write().take()
+            && flush
+            && let Err(error) = db.flush()
+        {
+            tracing::warn!(%error, "the catalogue is not complete on disk; the next open fills it from the series files");
         }
     }
 

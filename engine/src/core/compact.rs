@@ -26,6 +26,9 @@ impl Core {
                 .map(|live| Arc::clone(&live.segment))
                 .collect();
             drop(version);
+            if !self.has_room_to_merge(inputs.iter().map(|segment| segment.meta().bytes).sum()) {
+                return Ok(summary);
+            }
             summary.rows += self.merge(&job, &inputs)?;
             summary.segments_in += inputs.len();
             summary.segments_out += 1;
@@ -42,7 +45,7 @@ impl Core {
             LiveSegment::open(&self.fs, path.clone(), &meta)
         });
         let merged = merged.inspect_err(|_| self.give_up(std::slice::from_ref(&path), &[number]))?;
-        self.edit(|_| {
+        let edited = self.edit(|_| {
             let mut changes = vec![Change::AddSegment(merged.meta.clone())];
             for file in &job.inputs {
                 changes.push(Change::RemoveSegment { partition: job.partition, file: file.clone() });
@@ -51,7 +54,12 @@ impl Core {
             }
             changes.push(Change::NextFile(self.finish_files(&[number])));
             changes
-        })?;
+        });
+        if let Err(error @ Error::DiskFull { .. }) = edited {
+            self.give_up(&[path], &[number]);
+            return Err(error);
+        }
+        edited?;
         let rows = merged.meta.rows;
         let mut live = self.live.lock();
         let mut version = (*live.version).clone();

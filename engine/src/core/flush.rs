@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashSet;
 
 use crate::catalog::write_series_file;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::manifest::{Change, SeriesFile};
 use crate::memtable::{Memtable, SeriesRows, SortedRun, merge_rows};
 use crate::segment::SegmentWriter;
@@ -22,9 +22,15 @@ const PARTITIONS_AT_ONCE: usize = 16;
 /// Partitions whose members stay in memory.
 const MEMBERS_KEPT: usize = 4;
 
-/// Which series each recently flushed partition already has.
+/// What one flush hands on to the next.
 #[derive(Default)]
-pub(crate) struct Members(BTreeMap<i64, HashSet<SeriesId>>);
+pub(crate) struct Members {
+    /// Which series each recently flushed partition already has.
+    known: BTreeMap<i64, HashSet<SeriesId>>,
+    /// Series files that the catalogue could not take, by manifest edit. Their series are all active, so that selecting
+    /// finds them without it; no other flush happens, and no series is forgotten, before it has taken them.
+    unindexed: Vec<(u64, Vec<NewSeries>)>,
+}
 
 /// What a flush has written and not yet told the manifest.
 #[derive(Default)]
@@ -64,10 +70,14 @@ impl Live {
 
 impl Core {
     /// See [`crate::Engine::flush`]. After a failure the memtables stay, and the next flush writes new files; only a
-    /// failed manifest edit is final.
+    /// manifest edit that failed for another reason than a full disk is final.
     pub(crate) fn flush(&self) -> Result<()> {
         let mut members = self.flushing.lock();
         self.refuse_if_poisoned()?;
+        self.index(&mut members.unindexed)?;
+        if self.disk_runs_short() {
+            self.queue.ask_for_new_file();
+        }
         let sealed = {
             let mut live = self.live.lock();
             live.seal(self.clock.now_ns());
@@ -78,13 +88,15 @@ impl Core {
             let unplaced = std::mem::take(&mut *self.unplaced.lock());
             let mut written = Written::default();
             if let Err(error) = self.flush_sealed(&sealed, newest, &unplaced, &mut members, &mut written) {
-                members.0.clear();
+                members.known.clear();
                 self.unplaced.lock().splice(..0, unplaced);
                 self.abandon(&written);
                 return Err(error);
             }
             self.counters.flushes.fetch_add(1, Ordering::Relaxed);
-            self.forget_idle_series();
+            if members.unindexed.is_empty() {
+                self.forget_idle_series();
+            }
         }
         self.truncate_wal()
     }
@@ -115,7 +127,7 @@ impl Core {
             newest.state.write_file(&*self.fs, &path, flushed)?;
             written.changes.push(Change::StateFile(number));
         }
-        self.commit_flush(flushed, sealed, written)
+        self.commit_flush(flushed, sealed, members, written)
     }
 
     /// Writes a segment for each partition and returns the series of each.
@@ -210,7 +222,7 @@ impl Core {
             at_home.sort_unstable();
         }
         for (&partition, ids) in &*series {
-            let known = match members.0.entry(partition) {
+            let known = match members.known.entry(partition) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(unknown) => {
                     unknown.insert(self.catalogue.partition_ids(partition)?.into_iter().collect())
@@ -233,14 +245,20 @@ impl Core {
             known.extend(new.iter().map(|pair| pair.0));
             written.series.push(NewSeries { partition, base, series: new });
         }
-        while members.0.len() > MEMBERS_KEPT {
-            members.0.pop_first();
+        while members.known.len() > MEMBERS_KEPT {
+            members.known.pop_first();
         }
         Ok(())
     }
 
     /// The manifest edit, then what readers see.
-    fn commit_flush(&self, flushed: Lsn, sealed: &[Arc<Sealed>], written: &mut Written) -> Result<()> {
+    fn commit_flush(
+        &self,
+        flushed: Lsn,
+        sealed: &[Arc<Sealed>],
+        members: &mut Members,
+        written: &mut Written,
+    ) -> Result<()> {
         let mut changes = std::mem::take(&mut written.changes);
         let mut old_state = None;
         let edit = self.edit(|manifest| {
@@ -254,17 +272,19 @@ impl Core {
             changes.push(Change::NextFile(self.finish_files(&written.numbers)));
             changes
         });
-        // Once the edit was tried, its files may be part of the store: they are no longer ours to delete.
-        written.paths.clear();
+        if !matches!(edit, Err(Error::DiskFull { .. })) {
+            // Once the edit was tried, its files may be part of the store: they are no longer ours to delete.
+            written.paths.clear();
+        }
         let edit = edit?;
+        members.unindexed.push((edit, std::mem::take(&mut written.series)));
         // The catalogue before the version: who sees a partition's new series must find their postings.
-        let indexed = self.index(edit, &written.series);
+        if let Err(error) = self.index(&mut members.unindexed) {
+            tracing::warn!(%error, "the catalogue takes no new series; trying again before the next flush");
+        }
         {
             let mut live = self.live.lock();
             let mut version = (*live.version).clone();
-            for new in &written.series {
-                version.partitions.entry(new.partition).or_default().series = new.base + new.series.len() as u32;
-            }
             written.segments.drain(..).for_each(|segment| version.add(segment));
             live.version = Arc::new(version);
             live.sealed.retain(|memtable| !sealed.iter().any(|flushed| Arc::ptr_eq(flushed, memtable)));
@@ -277,15 +297,26 @@ impl Core {
             tracing::warn!(%error, "cannot delete a replaced state file");
         }
         self.compactor.wake();
-        // Without its postings a flushed series could not be found: better to stop than to answer less.
-        indexed.inspect_err(|error| self.queue.set_poison(error))
+        Ok(())
     }
 
-    fn index(&self, edit: u64, files: &[NewSeries]) -> Result<()> {
-        for new in files {
-            self.catalogue.add_series(new.partition, new.base, &new.series)?;
+    /// Gives the catalogue what it has not taken yet, in the order of edits, then lets readers ask it for that.
+    fn index(&self, unindexed: &mut Vec<(u64, Vec<NewSeries>)>) -> Result<()> {
+        while let Some((edit, files)) = unindexed.first() {
+            for new in files {
+                self.catalogue.add_series(new.partition, new.base, &new.series)?;
+            }
+            self.catalogue.set_filled(*edit)?;
+            let mut live = self.live.lock();
+            let mut version = (*live.version).clone();
+            for new in files {
+                version.partitions.entry(new.partition).or_default().series = new.base + new.series.len() as u32;
+            }
+            live.version = Arc::new(version);
+            drop(live);
+            unindexed.remove(0);
         }
-        self.catalogue.set_filled(edit)
+        Ok(())
     }
 
     /// Deletes the files of an interrupted flush or compaction.

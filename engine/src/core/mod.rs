@@ -8,6 +8,7 @@
 //! `numbers`, `pending`, `unplaced`, which but for `head` are held alone and never during I/O. `creating` is held while
 //! RocksDB is asked for a series, `manifest` while its edit is synced.
 mod compact;
+mod disk;
 mod flush;
 mod recovery;
 mod series;
@@ -58,6 +59,13 @@ pub(crate) struct Live {
     pub(crate) state: StateMap,
     pub(crate) version: Arc<Version>,
     ring: Ring,
+}
+
+impl Live {
+    /// Memory of the feed.
+    pub(crate) fn feed_bytes(&self) -> usize {
+        self.ring.bytes()
+    }
 }
 
 /// Numbers of files being written, so that an interrupted write can be told from a finished one.
@@ -129,6 +137,7 @@ impl Core {
         }
         self.touch(&batch.series)?;
         let encoded = encode_batch(&batch)?;
+        self.refuse_if_disk_is_full(encoded.payload.len())?;
         self.queue.push(Arc::new(batch), encoded)
     }
 
@@ -221,12 +230,16 @@ impl Core {
         }
     }
 
-    /// Commits one manifest edit; a failure is final.
+    /// Commits one manifest edit; a failure other than `DiskFull` is final.
     fn edit(&self, changes: impl FnOnce(&Manifest) -> Vec<Change>) -> Result<u64> {
         let mut manifest = self.manifest.lock();
         self.refuse_if_poisoned()?;
         let changes = changes(&manifest);
-        manifest.commit(&changes).inspect_err(|error| self.queue.set_poison(error))
+        manifest.commit(&changes).inspect_err(|error| {
+            if !matches!(error, Error::DiskFull { .. }) {
+                self.queue.set_poison(error);
+            }
+        })
     }
 
     fn refuse_if_poisoned(&self) -> Result<()> {

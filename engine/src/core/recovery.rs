@@ -57,7 +57,7 @@ pub(crate) fn open(
     let (next_file, left_overs) = find_left_overs(&*fs, &layout, &contents, manifest_missing)?;
     let version = load_version(&fs, &layout, &contents)?;
     let state = load_state(&*fs, &layout, &contents)?;
-    let (catalogue, head) = open_catalogue(&*fs, &layout, &contents, manifest.number())?;
+    let (catalogue, head) = open_catalogue(&*fs, &layout, &contents, manifest.number(), config.catalogue_bytes_max)?;
     let now_ns = clock.now_ns();
     let core = Arc::new(Core {
         live: Mutex::new(Live {
@@ -70,7 +70,7 @@ pub(crate) fn open(
         }),
         queue: Arc::new(CommitQueue::new(config.commit_queue_bytes_max)),
         head: Arc::new(RwLock::new(head)),
-        keys: KeyCache::new(),
+        keys: KeyCache::new(config.key_cache_bytes_max),
         catalogue: Arc::new(catalogue),
         wal_files: WalFiles::default(),
         newest: watch::Sender::new(contents.flushed),
@@ -187,8 +187,14 @@ fn load_state(fs: &dyn Fs, layout: &Layout, contents: &Contents) -> Result<State
 }
 
 /// Opens the catalogue, fills in what series files newer than it say, and loads the metrics.
-fn open_catalogue(fs: &dyn Fs, layout: &Layout, contents: &Contents, edit: u64) -> Result<(Catalogue, Head)> {
-    let (catalogue, filled) = Catalogue::open(&layout.catalogue(), fs.is_local(), edit)?;
+fn open_catalogue(
+    fs: &dyn Fs,
+    layout: &Layout,
+    contents: &Contents,
+    edit: u64,
+    bytes_max: usize,
+) -> Result<(Catalogue, Head)> {
+    let (catalogue, filled) = Catalogue::open(&layout.catalogue(), fs.is_local(), edit, bytes_max)?;
     let mut files: Vec<_> = contents.series_files.iter().filter(|file| file.edit > filled).collect();
     files.sort_unstable_by_key(|file| (file.edit, file.partition, file.base));
     for file in files {

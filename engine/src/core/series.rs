@@ -1,4 +1,5 @@
 //! Finding and creating series.
+use crate::catalog::Head;
 use crate::error::{Error, Result};
 use crate::types::{LabelSet, SeriesId};
 
@@ -6,6 +7,8 @@ use super::Core;
 
 /// Series idle for this long are forgotten by the head index; the catalogue still knows them.
 const IDLE_NS: i64 = 3_600_000_000_000;
+/// ... or for this long, when the index has little memory left.
+const IDLE_UNDER_PRESSURE_NS: i64 = 600_000_000_000;
 
 impl Core {
     /// See [`crate::Engine::resolve_keyed`].
@@ -30,10 +33,14 @@ impl Core {
         };
         // Every metric is in memory, so a series of a new one cannot be on disk.
         if known_metric && let Some(id) = self.catalogue.id_of(labels)? {
-            self.head.write().activate(id, labels.clone());
+            let mut head = self.head.write();
+            self.refuse_if_index_holds(&head, self.config.index_bytes_max)?;
+            head.activate(id, labels.clone());
             return Ok(id);
         }
         let mut head = self.head.write();
+        // The last tenth is for series that come back.
+        self.refuse_if_index_holds(&head, self.config.index_bytes_max / 10 * 9)?;
         if head.active() >= self.config.active_series_max {
             return Err(Error::Limit(format!(
                 "{} series are active, the most allowed; send fewer label combinations or raise the limit",
@@ -46,6 +53,18 @@ impl Core {
         self.unplaced.lock().push((id, labels.clone()));
         head.activate(id, labels.clone());
         Ok(id)
+    }
+
+    fn refuse_if_index_holds(&self, head: &Head, bytes_max: usize) -> Result<()> {
+        if head.bytes() < bytes_max {
+            return Ok(());
+        }
+        Err(Error::Limit(format!(
+            "the index of {} active series holds {} MiB, its share of the memory; send fewer label combinations or give \
+             the server more memory",
+            head.active(),
+            head.bytes() >> 20
+        )))
     }
 
     /// Marks series as in use, so that `select` finds their samples in memtables; brings forgotten ones back.
@@ -74,6 +93,11 @@ impl Core {
         std::mem::take(&mut *self.pending.lock())
     }
 
+    /// Takes back series that did not reach the log after all.
+    pub(super) fn return_pending(&self, series: Vec<(SeriesId, LabelSet)>) {
+        self.pending.lock().splice(..0, series);
+    }
+
     /// The labels of `ids`, from memory or disk.
     pub(super) fn labels_of(&self, ids: &[SeriesId]) -> Result<Vec<(SeriesId, LabelSet)>> {
         let mut found = Vec::with_capacity(ids.len());
@@ -95,13 +119,16 @@ impl Core {
         Ok(found)
     }
 
-    /// After a flush: forgets series that were idle since the last time, at most once an hour.
+    /// After a flush: forgets series that were idle since the last time, at most once an hour, or every ten minutes when
+    /// three quarters of the index' memory are used.
     ///
     /// Each series in a memtable was touched after the previous call: everything written before that has been flushed.
     pub(super) fn forget_idle_series(&self) {
         use std::sync::atomic::Ordering::Relaxed;
         let now = self.clock.now_ns();
-        if now.saturating_sub(self.evicted_ns.load(Relaxed)) < IDLE_NS {
+        let crowded = self.head.read().bytes() >= self.config.index_bytes_max / 4 * 3;
+        let idle_ns = if crowded { IDLE_UNDER_PRESSURE_NS } else { IDLE_NS };
+        if now.saturating_sub(self.evicted_ns.load(Relaxed)) < idle_ns {
             return;
         }
         self.evicted_ns.store(now, Relaxed);

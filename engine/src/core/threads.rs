@@ -42,6 +42,12 @@ impl Wakeup {
         *woken = false;
         !self.stopped.load(Ordering::Acquire)
     }
+    /// Sleeps for `time` whoever calls; `false` when the thread must end.
+    fn pause(&self, time: Duration) -> bool {
+        let stopped = || self.stopped.load(Ordering::Acquire);
+        self.changed.wait_while_for(&mut self.woken.lock(), |_| !stopped(), time);
+        !stopped()
+    }
     /// Whether the thread must end.
     pub(super) fn stopped(&self) -> &AtomicBool {
         &self.stopped
@@ -59,7 +65,7 @@ impl Threads {
     /// Starts the commit thread, which continues after `lsn`, and the background threads if they are wanted.
     pub(super) fn start(core: &Arc<Core>, writer: Writer, lsn: Lsn) -> Result<Self> {
         let threads = Self::default();
-        let (pending, publisher) = (Arc::clone(core), Arc::clone(core));
+        let (pending, returned, publisher) = (Arc::clone(core), Arc::clone(core), Arc::clone(core));
         let commit = GroupCommit {
             queue: Arc::clone(&core.queue),
             writer,
@@ -67,6 +73,7 @@ impl Threads {
             window: core.config.group_commit_window,
             sync_every_commit: core.config.sync_every_commit,
             take_definitions: move || pending.take_pending(),
+            return_definitions: move |definitions| returned.return_pending(definitions),
             publish: move |commits| publisher.publish(commits),
         };
         *threads.commit.lock() = Some(spawn("commit", move || commit.run(lsn.0 + 1))?);
@@ -121,8 +128,8 @@ fn flush(core: &Core) {
             if core.queue.poison().is_none() {
                 tracing::warn!(%error, "flush failed; its rows stay in memory and in the log");
             }
-            // A full disk does not empty itself in a second.
-            if !core.flusher.wait(10 * TICK) {
+            // A full disk does not empty itself at once, however often refused writers ask for a flush.
+            if !core.flusher.pause(5 * TICK) {
                 return;
             }
         }
@@ -143,6 +150,9 @@ impl Core {
     fn flush_is_due(&self) -> bool {
         if self.queue.poison().is_some() {
             return false;
+        }
+        if self.disk_runs_short() {
+            return true;
         }
         let age_max = i64::try_from(self.config.memtable_age_max.as_nanos()).unwrap_or(i64::MAX);
         let live = self.live.lock();

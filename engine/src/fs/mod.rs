@@ -10,9 +10,20 @@ use crate::error::{Error, Result};
 
 mod fault;
 mod os;
+mod small;
 
 pub use fault::{FaultFs, FaultPlan};
 pub use os::OsFs;
+pub use small::SmallFs;
+
+/// Room in a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that can still be written.
+    pub free: u64,
+    /// Bytes there are; 0 when there is no such number.
+    pub total: u64,
+}
 
 /// A file being written. Bytes go at its end.
 pub trait File: Send + Sync {
@@ -91,6 +102,8 @@ pub trait Fs: Send + Sync + 'static {
     fn create_dir(&self, dir: &Path) -> Result<()>;
     /// Makes creations, renames and removals in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> Result<()>;
+    /// Room in the file system of `dir`.
+    fn space(&self, dir: &Path) -> Result<Space>;
     /// Takes an exclusive lock on `path`, creating it; `Unavailable` when another owner holds it.
     fn lock(&self, path: &Path) -> Result<LockGuard>;
     /// Whether files live in a real directory, where RocksDB can put the catalogue beside them. Otherwise the catalogue
@@ -104,17 +117,39 @@ pub(crate) fn io_error(path: &Path, source: std::io::Error) -> Error {
 
 /// Writes a whole small file so that after a crash either all of it stands at `path` or nothing new does.
 pub(crate) fn publish(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    if fs.exists(&temporary)? {
-        fs.remove(&temporary)?;
-    }
-    let mut file = fs.create(&temporary)?;
-    file.append(bytes)?;
-    file.sync()?;
-    drop(file);
+    let temporary = stage(fs, path, bytes)?;
     fs.rename(&temporary, path)?;
     match path.parent() {
         Some(dir) => fs.sync_dir(dir),
         None => Ok(()),
     }
+}
+
+/// The first half of [`publish`]: writes a file beside `path` and returns its name. What stands at `path` is untouched.
+pub(crate) fn stage(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<PathBuf> {
+    let temporary = path.with_extension("tmp");
+    if fs.exists(&temporary)? {
+        fs.remove(&temporary)?;
+    }
+    let write = || {
+        let mut file = fs.create(&temporary)?;
+        file.append(bytes)?;
+        file.sync()
+    };
+    if let Err(error) = write() {
+        // Half a file is worth nothing, and its room may be what is missing. If it stays, the next open removes it.
+        let _ = fs.remove(&temporary);
+        return Err(error);
+    }
+    Ok(temporary)
+}
+
+/// An append to the file `path` failed for want of room: cuts the file back to the `len` bytes it had. The answer is
+/// `DiskFull`, which means that nothing happened, or `error` when that cannot be said.
+pub(crate) fn undo_append(fs: &dyn Fs, path: &Path, len: u64, appended: usize, error: Error) -> Error {
+    if !error.is_disk_full() || fs.truncate(path, len).is_err() {
+        return error;
+    }
+    let free_bytes = path.parent().and_then(|dir| fs.space(dir).ok()).map_or(0, |space| space.free);
+    Error::DiskFull { path: path.to_owned(), needed_bytes: appended as u64, free_bytes }
 }

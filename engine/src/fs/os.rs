@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::Path;
 
-use super::{File, Fs, LockGuard, Mapped, io_error};
+use super::{File, Fs, LockGuard, Mapped, Space, io_error};
 use crate::error::{Error, Result};
 
 /// Files of the operating system.
@@ -39,9 +39,10 @@ impl Fs for OsFs {
         if file.metadata().map_err(|e| io_error(path, e))?.len() == 0 {
             return Ok(Mapped::new(Vec::new()));
         }
-        // SAFETY: a mapping is sound while nobody shortens or rewrites the file. Files of a store are append-only or
-        // immutable once published, the directory is locked against other processes, and a file is only removed (which
-        // keeps mapped pages alive), never truncated, after its recovery is over.
+        // SAFETY: a mapping is sound while nobody shortens or rewrites what is read of the file. Files of a store are
+        // append-only or immutable once published, the directory is locked against other processes, and a file is only
+        // removed (which keeps mapped pages alive), never truncated, after its recovery is over; but for the end of log and
+        // manifest that a failed append left: nothing refers to those bytes, so nobody reads them.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| io_error(path, e))?;
         Ok(Mapped::new(map))
     }
@@ -81,6 +82,11 @@ impl Fs for OsFs {
     }
     fn sync_dir(&self, dir: &Path) -> Result<()> {
         fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|e| io_error(dir, e))
+    }
+    fn space(&self, dir: &Path) -> Result<Space> {
+        let stat = rustix::fs::statvfs(dir).map_err(|e| io_error(dir, e.into()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Space { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
     }
     fn lock(&self, path: &Path) -> Result<LockGuard> {
         let file =

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::{self, Reader};
-use crate::fs::{File, Fs, publish};
+use crate::fs::{File, Fs, stage, undo_append};
 
 use super::contents::{Change, Contents};
 
@@ -66,25 +66,33 @@ impl Manifest {
     /// The edit is on stable storage when this returns.
     ///
     /// # Errors
-    /// `Io`: whether the edit happened is then unknown, and nothing may be committed after it.
+    /// `DiskFull`: nothing happened. Any other: whether the edit happened is unknown, and nothing may be committed after it.
     pub(crate) fn commit(&mut self, changes: &[Change]) -> Result<u64> {
         self.settle()?;
         let number = self.number + 1;
         let mut out = Vec::new();
         put_edit(&mut out, number, changes);
         if let Some(file) = &mut self.file {
-            file.append(&out)?;
+            if let Err(error) = file.append(&out) {
+                return Err(undo_append(&*self.fs, &self.path, self.bytes, out.len(), error));
+            }
             file.sync()?;
         }
         self.number = number;
         self.bytes += out.len() as u64;
         changes.iter().for_each(|change| self.contents.apply(change, number));
         if self.bytes > self.bytes_rewritten + GROWTH_BYTES_MAX {
-            self.rewrite()?;
+            match self.rewrite() {
+                // The edit is there; a shorter file can wait for room.
+                Err(Error::DiskFull { .. }) => {}
+                rewritten => rewritten?,
+            }
         }
         Ok(number)
     }
 
+    /// # Errors
+    /// `DiskFull`: the file is as before. Any other: it may be the old one or the new one.
     fn rewrite(&mut self) -> Result<()> {
         let dir = self.path.parent().unwrap_or(Path::new("")).to_owned();
         let mut gone = Vec::new();
@@ -95,7 +103,15 @@ impl Manifest {
         }
         self.contents.removed.retain(|name| !gone.contains(name));
         let bytes = encode_file(self.partition_width_ns, self.number, &self.contents);
-        publish(&*self.fs, &self.path, &bytes)?;
+        let staged = stage(&*self.fs, &self.path, &bytes).map_err(|error| match error.is_disk_full() {
+            true => {
+                let free_bytes = self.fs.space(&dir).map_or(0, |space| space.free);
+                Error::DiskFull { path: self.path.clone(), needed_bytes: bytes.len() as u64, free_bytes }
+            }
+            false => error,
+        })?;
+        self.fs.rename(&staged, &self.path)?;
+        self.fs.sync_dir(&dir)?;
         self.file = Some(self.fs.open_append(&self.path)?);
         self.bytes = bytes.len() as u64;
         self.bytes_rewritten = self.bytes;

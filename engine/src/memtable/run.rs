@@ -18,8 +18,7 @@ pub(crate) struct CommittedBatch {
 impl CommittedBatch {
     /// Memory it holds, about.
     pub(crate) fn bytes(&self) -> usize {
-        let state = self.batch.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len) + 64);
-        128 + self.batch.len() * 24 + state.sum::<usize>()
+        self.batch.bytes()
     }
 }
 

@@ -51,6 +51,11 @@ impl WalFiles {
         self.0.lock().iter().map(|file| file.bytes).sum()
     }
 
+    /// Files.
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+
     /// Ends the newest file and starts one whose first batch will be `next_lsn`, unless the newest has no batch.
     pub(crate) fn start_file(&self, fs: &dyn Fs, dir: &Path, next_lsn: u64) -> Result<()> {
         let has_batches = self.with(|files| files.last().is_some_and(|file| file.first_lsn < next_lsn));

@@ -83,6 +83,8 @@ struct Queue {
     waiting: VecDeque<Waiting>,
     bytes: usize,
     closed: bool,
+    /// The log shall go on in a new file.
+    new_file: bool,
     poison: Option<Arc<str>>,
 }
 
@@ -120,7 +122,7 @@ impl CommitQueue {
         if queue.closed {
             return Err(Error::Unavailable("the store is closing; send again after its restart".into()));
         }
-        let bytes = encoded.payload.len();
+        let bytes = encoded.payload.len() + batch.bytes();
         if !queue.waiting.is_empty() && queue.bytes + bytes > self.bytes_max {
             return Err(Error::Unavailable("the commit queue is full; retry after a moment".into()));
         }
@@ -129,6 +131,17 @@ impl CommitQueue {
         queue.waiting.push_back(Waiting { batch, encoded, slot: Arc::clone(&slot) });
         self.arrived.notify_one();
         Ok(CommitHandle(slot))
+    }
+
+    /// Memory of what waits.
+    pub(crate) fn bytes(&self) -> usize {
+        self.queue.lock().bytes
+    }
+
+    /// Asks the commit thread to go on in a new file, so that the present one can go once it is flushed.
+    pub(crate) fn ask_for_new_file(&self) {
+        self.queue.lock().new_file = true;
+        self.arrived.notify_all();
     }
 
     /// Whether writes are refused for good.
@@ -157,7 +170,7 @@ fn poisoned(cause: &str) -> Error {
 }
 
 /// What the commit thread works with.
-pub(crate) struct GroupCommit<D, P> {
+pub(crate) struct GroupCommit<D, R, P> {
     pub(crate) queue: Arc<CommitQueue>,
     pub(crate) writer: Writer,
     pub(crate) clock: Arc<dyn Clock>,
@@ -166,13 +179,16 @@ pub(crate) struct GroupCommit<D, P> {
     pub(crate) sync_every_commit: bool,
     /// Takes the definitions of series created so far.
     pub(crate) take_definitions: D,
+    /// Takes back definitions that did not reach the log.
+    pub(crate) return_definitions: R,
     /// Makes commits visible.
     pub(crate) publish: P,
 }
 
-impl<D, P> GroupCommit<D, P>
+impl<D, R, P> GroupCommit<D, R, P>
 where
     D: Fn() -> Vec<(SeriesId, LabelSet)>,
+    R: Fn(Vec<(SeriesId, LabelSet)>),
     P: Fn(Vec<CommittedBatch>),
 {
     /// Runs until the queue is closed and empty.
@@ -180,6 +196,7 @@ where
         let (mut company, mut synced_at) = (0, self.clock.now_ns());
         while let Some(group) = self.next_group(company) {
             company = group.len();
+            self.start_file_if_asked(next_lsn);
             if group.is_empty() || self.queue.poison().is_some() {
                 self.sync_if_due(&mut synced_at);
                 let cause = self.queue.poison();
@@ -204,7 +221,10 @@ where
                     self.sync_if_due(&mut synced_at);
                 }
                 Err(error) => {
-                    self.queue.set_poison(&error);
+                    // Without room nothing was written: the next group may find some.
+                    if !matches!(error, Error::DiskFull { .. }) {
+                        self.queue.set_poison(&error);
+                    }
                     for waiting in group {
                         waiting.slot.complete(Err(copy(&error)));
                     }
@@ -224,6 +244,9 @@ where
         while queue.waiting.is_empty() {
             if queue.closed {
                 return None;
+            }
+            if queue.new_file {
+                return Some(Vec::new());
             }
             if self.writer.is_dirty() {
                 if self.queue.arrived.wait_for(&mut queue, SYNC_INTERVAL).timed_out() {
@@ -248,9 +271,20 @@ where
         // definitions of all series of this group are either in the log already or taken here.
         let definitions = (self.take_definitions)();
         let batches: Vec<&Encoded> = group.iter().map(|waiting| &waiting.encoded).collect();
-        let bytes = self.writer.append_group(&definitions, &batches, first_lsn)?;
+        let appended = self.writer.append_group(&definitions, &batches, first_lsn);
+        let bytes = appended.inspect_err(|_| (self.return_definitions)(definitions))?;
         self.queue.bytes_written.fetch_add(bytes, Ordering::Relaxed);
         if self.sync_every_commit { self.sync() } else { Ok(()) }
+    }
+
+    fn start_file_if_asked(&mut self, next_lsn: u64) {
+        if !std::mem::take(&mut self.queue.queue.lock().new_file) || self.queue.poison().is_some() {
+            return;
+        }
+        match self.writer.start_file(next_lsn) {
+            Err(Error::DiskFull { .. }) | Ok(()) => {}
+            Err(error) => self.queue.set_poison(&error),
+        }
     }
 
     fn sync(&mut self) -> Result<()> {
@@ -277,6 +311,9 @@ fn copy(error: &Error) -> Error {
     match error {
         Error::Io { path, source } => {
             Error::Io { path: path.clone(), source: std::io::Error::new(source.kind(), source.to_string()) }
+        }
+        Error::DiskFull { path, needed_bytes, free_bytes } => {
+            Error::DiskFull { path: path.clone(), needed_bytes: *needed_bytes, free_bytes: *free_bytes }
         }
         other => Error::Unavailable(other.to_string()),
     }

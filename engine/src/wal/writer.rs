@@ -2,8 +2,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::Result;
-use crate::fs::{File, Fs};
+use crate::error::{Error, Result};
+use crate::fs::{File, Fs, undo_append};
 use crate::types::{LabelSet, SeriesId};
 
 use super::batch::Encoded;
@@ -46,22 +46,22 @@ impl Writer {
 
     /// Appends definitions, then batches numbered from `first_lsn`, as one write. Not durable before [`Writer::sync`].
     /// Returns the bytes written.
+    ///
+    /// # Errors
+    /// `DiskFull` when there is no room: the log is as before. Any other error is final.
     pub(crate) fn append_group(
         &mut self,
         definitions: &[(SeriesId, LabelSet)],
         batches: &[&Encoded],
         first_lsn: u64,
     ) -> Result<u64> {
-        let mut offset = self.files.with(|files| files.last().map_or(0, |file| file.bytes));
-        let has_batches = self.files.with(|files| files.last().is_some_and(|file| file.first_lsn < first_lsn));
-        if offset >= self.segment_bytes && has_batches {
-            // Damage before the newest file is never forgiven, so it must be complete before there is a newer one.
-            self.sync()?;
-            self.file = create(&*self.fs, &self.dir, &self.files, first_lsn)?;
-            offset = record::FILE_HEADER_LEN as u64;
+        if self.newest().1 >= self.segment_bytes {
+            self.start_file(first_lsn)?;
         }
+        let (path, offset) = self.newest();
         self.buffer.clear();
-        let mut synced_before = self.synced;
+        let all_synced = self.synced;
+        let mut synced_before = all_synced;
         for payload in record::encode_definitions(definitions) {
             let crc = crc32c::crc32c(&payload);
             record::put_record(&mut self.buffer, Kind::Definitions, synced_before, first_lsn, &payload, crc);
@@ -74,7 +74,13 @@ impl Writer {
             synced_before = false;
         }
         self.synced = false;
-        self.file.append(&self.buffer)?;
+        if let Err(error) = self.file.append(&self.buffer) {
+            let error = undo_append(&*self.fs, &path, offset, self.buffer.len(), error);
+            if matches!(error, Error::DiskFull { .. }) {
+                self.synced = all_synced;
+            }
+            return Err(error);
+        }
         let written = self.buffer.len() as u64;
         self.files.with(|files| {
             if let Some(file) = files.last_mut() {
@@ -87,6 +93,38 @@ impl Writer {
             self.buffer = Vec::new();
         }
         Ok(written)
+    }
+
+    /// Ends the newest file and starts one whose first batch will be `next_lsn`, unless the newest has no batch.
+    ///
+    /// # Errors
+    /// As [`Writer::append_group`].
+    pub(crate) fn start_file(&mut self, next_lsn: u64) -> Result<()> {
+        if !self.files.with(|files| files.last().is_some_and(|file| file.first_lsn < next_lsn)) {
+            return Ok(());
+        }
+        // Damage before the newest file is never forgiven, so it must be complete before there is a newer one.
+        self.sync()?;
+        match create(&*self.fs, &self.dir, &self.files, next_lsn) {
+            Ok(file) => self.file = file,
+            Err(error) => {
+                let path = file_path(&self.dir, next_lsn);
+                // Without the name there is no file: only then may the old one go on.
+                return match self.fs.exists(&path) {
+                    Ok(false) if error.is_disk_full() => {
+                        let (needed_bytes, free_bytes) = (record::FILE_HEADER_LEN as u64, 0);
+                        Err(Error::DiskFull { path, needed_bytes, free_bytes })
+                    }
+                    _ => Err(error),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Path and bytes of the file being written.
+    fn newest(&self) -> (PathBuf, u64) {
+        self.files.with(|files| files.last().map_or((PathBuf::new(), 0), |file| (file.path.clone(), file.bytes)))
     }
 
     /// Whether something appended is not yet on stable storage.
