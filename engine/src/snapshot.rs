@@ -1,4 +1,6 @@
 //! A pinned view of the store and the scans over it.
+mod last;
+
 use std::sync::Arc;
 
 use parking_lot::RwLock;

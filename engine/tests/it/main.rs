@@ -14,6 +14,7 @@ mod damage;
 mod disk;
 mod durability;
 mod feed;
+mod last_values;
 mod memory;
 mod model;
 mod select;

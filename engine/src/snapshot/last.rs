@@ -1,0 +1,61 @@
+//! The newest sample of each series.
+//!
+//! ```text
+//!  older                                          newest row │
+//!  ├───────────── 80 m ─────────────┼── 40 m ──┼─ 20 m ─┼10m┤   each window only for the series not found yet
+//! ```
+//! Windows are scanned from the newest row backwards, each twice as long as the one before. Series that are still written
+//! are found in the first window, whose rows are in memtables or the newest segments; older blocks are pruned by their zone
+//! maps, so the answer does not depend on how much history there is. Everything that a scan respects (overwrites,
+//! deletes, the snapshot's position) is respected, because it is a scan.
+use super::{ScanBatch, Snapshot};
+use crate::error::Result;
+use crate::types::{SeriesId, TimeRange};
+
+/// Length of the first window: two samples of nearly every scrape interval.
+const FIRST_WINDOW_NS: i64 = 600_000_000_000;
+/// Rows in memory at a time.
+const ROWS_AT_ONCE: usize = 64 << 10;
+
+impl Snapshot {
+    /// Time and value of the newest sample in `range` of each of `series` (sorted ids), `None` without one. A stale marker
+    /// is a sample.
+    ///
+    /// # Errors
+    /// As [`Snapshot::scan`].
+    pub fn last_values(&self, series: &[SeriesId], range: TimeRange) -> Result<Vec<Option<(i64, f64)>>> {
+        let mut found: Vec<Option<(i64, f64)>> = vec![None; series.len()];
+        let mut missing: Vec<usize> = (0..series.len()).collect();
+        let Some(mut end) = self.newest_ts().map(|newest| newest.min(range.end)) else { return Ok(found) };
+        let (mut length, mut batch) = (FIRST_WINDOW_NS, ScanBatch::default());
+        while end >= range.start && !missing.is_empty() {
+            let start = end.saturating_sub(length).max(range.start);
+            let ids: Vec<SeriesId> = missing.iter().map(|&at| series[at]).collect();
+            let mut scan = self.scan(&ids, TimeRange { start, end }, true, ROWS_AT_ONCE)?;
+            while scan.next_batch(&mut batch)? {
+                let mut rows = 0;
+                for &(index, n) in &batch.runs {
+                    rows += n as usize;
+                    found[missing[index as usize]] = Some((batch.ts[rows - 1], batch.values[rows - 1]));
+                }
+            }
+            missing.retain(|&at| found[at].is_none());
+            let Some(before) = start.checked_sub(1) else { break };
+            end = before;
+            length = length.saturating_mul(2);
+        }
+        Ok(found)
+    }
+
+    /// Time of the newest row.
+    fn newest_ts(&self) -> Option<i64> {
+        let pinned = &*self.0;
+        let segments = pinned.version.segments().map(|live| live.meta.max_ts).max();
+        let memtables = pinned.sealed.iter().map(|sealed| &sealed.memtable).chain([&pinned.active]);
+        let recent = memtables.flat_map(|memtable| {
+            let runs = memtable.runs.iter().flat_map(|run| &run.ts);
+            runs.chain(memtable.tail.iter().flat_map(|commit| &commit.batch.ts))
+        });
+        segments.max(recent.copied().max())
+    }
+}
