@@ -36,7 +36,9 @@ enum Task {
     Scan(run::scan::Options),
     /// Nanoseconds for each point of an anomaly detector
     Score(run::score::Options),
-    /// decode, ingest, scan and score with their defaults
+    /// Bytes of a stored sample, by what they are for
+    Size(run::size::Options),
+    /// decode, ingest, scan, score and size with their defaults
     All,
     /// A real Prometheus writes to foretell; both are compared sample by sample
     E2ePrometheus(e2e::Options),
@@ -71,12 +73,14 @@ fn try_main() -> Result<()> {
         Task::Ingest(options) => run::ingest::run(&options, &binaries, results),
         Task::Scan(options) => run::scan::run(&options, results),
         Task::Score(options) => run::score::run(&options, results),
+        Task::Size(options) => run::size::run(&options, results),
         Task::All => {
             let defaults = |name: &str| Cli::parse_from(["bench", name]).command;
-            for name in ["decode", "score", "scan", "ingest"] {
+            for name in ["decode", "score", "size", "scan", "ingest"] {
                 match defaults(name) {
                     Task::Decode(options) => run::decode::run(&options, results)?,
                     Task::Score(options) => run::score::run(&options, results)?,
+                    Task::Size(options) => run::size::run(&options, results)?,
                     Task::Scan(options) => run::scan::run(&options, results)?,
                     Task::Ingest(options) => run::ingest::run(&options, &binaries, results)?,
                     _ => {}

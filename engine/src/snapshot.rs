@@ -76,8 +76,16 @@ pub struct SegmentInfo {
     pub series: u64,
     /// Blocks.
     pub blocks: u64,
-    /// File size.
+    /// File size: the sum of the next four.
     pub bytes: u64,
+    /// Bytes of timestamps.
+    pub ts_bytes: u64,
+    /// Bytes of values.
+    pub value_bytes: u64,
+    /// Bytes of series ids.
+    pub series_bytes: u64,
+    /// Bytes of all else: zone maps, places, header and trailer.
+    pub rest_bytes: u64,
     /// First sample, ns.
     pub min_ts: i64,
     /// Last sample, ns.
@@ -228,7 +236,7 @@ impl Snapshot {
     /// Live segments.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         let info = |live: &Arc<crate::version::LiveSegment>| {
-            let meta = &live.meta;
+            let (meta, columns) = (&live.meta, live.segment.columns());
             SegmentInfo {
                 file: format!("partitions/{}/{}", meta.partition, meta.file),
                 partition_start: self.0.partitioning.range(meta.partition).start,
@@ -237,6 +245,10 @@ impl Snapshot {
                 series: meta.series,
                 blocks: meta.blocks,
                 bytes: meta.bytes,
+                ts_bytes: columns.ts,
+                value_bytes: columns.values,
+                series_bytes: columns.series,
+                rest_bytes: columns.rest,
                 min_ts: meta.min_ts,
                 max_ts: meta.max_ts,
                 max_lsn: meta.max_lsn,

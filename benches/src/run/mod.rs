@@ -3,7 +3,9 @@ pub mod decode;
 pub mod ingest;
 pub mod scan;
 pub mod score;
+pub mod size;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -54,16 +56,32 @@ fn repeated(for_: Duration, mut work: impl FnMut() -> Result<u64>) -> Result<(u6
 /// A store in `dir` that holds `rounds` scrapes of `fleet`, flushed and compacted.
 fn filled_engine(dir: &Path, mut fleet: Fleet, rounds: u64) -> Result<(Engine, u64)> {
     let engine = Engine::open(EngineConfig::new(dir))?;
-    let mut ids: std::collections::HashMap<Box<[u8]>, SeriesId> = std::collections::HashMap::new();
-    let mut rows = 0;
+    let mut filler = Filler::default();
     for round in 0..rounds {
+        filler.write(&engine, &mut fleet, round)?;
+    }
+    engine.flush()?;
+    engine.compact()?;
+    Ok((engine, filler.rows))
+}
+
+/// Writes scrapes into an engine, and remembers which series is which.
+#[derive(Default)]
+struct Filler {
+    ids: HashMap<Box<[u8]>, SeriesId>,
+    rows: u64,
+}
+
+impl Filler {
+    /// Writes one scrape of every target of `fleet`.
+    fn write(&mut self, engine: &Engine, fleet: &mut Fleet, round: u64) -> Result<()> {
         let mut batch = WriteBatch::default();
         let mut failure = None;
         fleet.scrape(round, |labels, ts_ms, value| {
-            let id = match ids.get(labels) {
+            let id = match self.ids.get(labels) {
                 Some(&id) => id,
-                None => match resolve(&engine, labels) {
-                    Ok(id) => *ids.entry(labels.into()).or_insert(id),
+                None => match resolve(engine, labels) {
+                    Ok(id) => *self.ids.entry(labels.into()).or_insert(id),
                     Err(error) => {
                         failure = Some(error);
                         return;
@@ -73,12 +91,20 @@ fn filled_engine(dir: &Path, mut fleet: Fleet, rounds: u64) -> Result<(Engine, u
             batch.push(id, ts_ms * 1_000_000, value);
         });
         failure.map_or(Ok(()), Err)?;
-        rows += batch.len() as u64;
+        self.rows += batch.len() as u64;
         engine.write(batch)?.wait()?;
+        Ok(())
     }
-    engine.flush()?;
-    engine.compact()?;
-    Ok((engine, rows))
+
+    /// Writes one more sample of some series.
+    fn write_one(&mut self, engine: &Engine, ts: i64) -> Result<()> {
+        let Some((labels, _)) = self.ids.iter().next() else { return Ok(()) };
+        let mut batch = WriteBatch::default();
+        batch.push(resolve(engine, labels)?, ts, 1.0);
+        self.rows += 1;
+        engine.write(batch)?.wait()?;
+        Ok(())
+    }
 }
 
 fn resolve(engine: &Engine, labels: &[u8]) -> Result<SeriesId> {

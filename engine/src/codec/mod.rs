@@ -1,7 +1,7 @@
 //! Lossless column codecs on byte slices.
 //!
 //! ```text
-//!  timestamps ── groups of equal sequences ──┐
+//!  timestamps ── distinct sequences ─────────┐
 //!                                            ├─> integer sequences ──> byte planes | pco ──> bytes
 //!  values ──┬── decimals (integer / 10^e) ───┘    (order 0, 1, 2)
 //!           └── other floats ──────────────────────────────────> pco | zstd | plain ──> bytes
@@ -12,7 +12,7 @@
 //! | [`stream`] | entropy coding of unsigned integers and bytes |
 //! | [`sequence`] | integer sequences: delta order, centre, common divisor, residual widths |
 //! | [`decimal`] | floats that are an integer divided by a power of ten |
-//! | [`timestamp`] | the timestamps of a block: each distinct sequence once |
+//! | [`timestamp`] | pages of distinct timestamp sequences, and which slices of them the series of a block have |
 //! | [`float`] | the values of a block: decimals, equal bits, raw floats, exceptions |
 //!
 //! Every codec returns the exact bits it was given, for every bit pattern. Decoders never trust a length: each is
@@ -28,8 +28,9 @@ mod tests;
 pub(crate) mod timestamp;
 
 pub(crate) use float::{ValuesDecoder, ValuesEncoder};
+pub(crate) use sequence::SequencesDecoder;
 pub(crate) use stream::{Effort, Packer, Unpacker};
-pub(crate) use timestamp::{Timestamps, TimestampsEncoder};
+pub(crate) use timestamp::{Span, Spans, SpansEncoder, Timelines, TimelinesEncoder};
 
 /// Rows of the largest column that the codecs accept; a block is never larger.
 pub(crate) const ROWS_MAX: usize = 8192;

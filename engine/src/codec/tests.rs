@@ -7,6 +7,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::error::Result;
 use crate::format::Reader;
 
 const STALE: u64 = 0x7ff0_0000_0000_0002;
@@ -42,18 +43,28 @@ fn values_round_trip(values: &[f64], rows: &[u32]) -> usize {
     smallest
 }
 
-fn timestamps_round_trip(ts: &[i64], rows: &[u32]) -> usize {
-    let mut bytes = Vec::new();
+/// Encodes and decodes a page whose timelines have `rows` rows; answers its size.
+fn timelines_round_trip(ts: &[i64], rows: &[u32]) -> usize {
+    let (mut encoder, mut bytes) = (TimelinesEncoder::default(), Vec::new());
     let offsets = offsets_of(rows);
-    TimestampsEncoder::default().encode(&mut Packer::new(Effort::Quick).unwrap(), ts, &offsets, &mut bytes);
-    let (mut input, mut decoded) = (reader(&bytes), Timestamps::default());
-    decoded.decode(&mut Unpacker::new().unwrap(), &mut input, rows.len()).unwrap();
+    let of = |k: usize| &ts[offsets[k] as usize..offsets[k + 1] as usize];
+    (0..rows.len()).for_each(|k| encoder.push(of(k)));
+    assert_eq!((encoder.len(), encoder.rows()), (rows.len(), ts.len()));
+    encoder.finish(&mut Packer::new(Effort::Quick).unwrap(), &mut bytes);
+    let mut input = reader(&bytes);
+    let mut scratch = (Unpacker::new().unwrap(), SequencesDecoder::default());
+    let decoded = Timelines::decode(&mut scratch.0, &mut scratch.1, &mut input, rows.len()).unwrap();
     input.finish().unwrap();
-    for (k, bounds) in offsets.windows(2).enumerate() {
-        assert_eq!(decoded.rows_of(k), rows[k] as usize);
-        assert_eq!(decoded.of(k), &ts[bounds[0] as usize..bounds[1] as usize]);
-    }
+    assert_eq!(decoded.rows(), ts.len());
+    (0..rows.len()).for_each(|k| assert_eq!(decoded.get(k), of(k)));
     bytes.len()
+}
+
+fn spans_decoded(bytes: &[u8], series: usize, timelines: u32) -> Result<(Spans, Vec<u32>)> {
+    let (mut spans, mut offsets, mut input) = (Spans::default(), Vec::new(), reader(bytes));
+    spans.decode(&mut Unpacker::new()?, &mut input, series, timelines, &mut offsets)?;
+    input.finish()?;
+    Ok((spans, offsets))
 }
 
 /// Cuts `n` rows into series of at most `rows_max`.
@@ -91,8 +102,58 @@ proptest! {
     }
 
     #[test]
-    fn timestamps_of_any_spacing_come_back(steps in prop::collection::vec(any::<i64>(), 1..600), rows_max in 1u32..200, seed: u64) {
-        timestamps_round_trip(&steps, &cut(steps.len(), rows_max, seed));
+    fn timelines_of_any_spacing_come_back(ts in prop::collection::vec(any::<i64>(), 1..600), rows_max in 1u32..200, seed: u64) {
+        timelines_round_trip(&ts, &cut(ts.len(), rows_max, seed));
+    }
+
+    #[test]
+    fn spans_come_back(series in prop::collection::vec(prop::collection::vec((0u32..u32::MAX, 0u32..8000, 1u32..9), 1..5), 1..200)) {
+        let series: Vec<Vec<Span>> = series
+            .into_iter()
+            .map(|spans| spans.into_iter().map(|(timeline, from, rows)| Span { timeline, from, rows }).collect())
+            .collect();
+        let (mut encoder, mut bytes) = (SpansEncoder::default(), Vec::new());
+        series.iter().for_each(|spans| encoder.push(spans));
+        encoder.finish(&mut Packer::new(Effort::Quick).unwrap(), &mut bytes);
+        let (spans, offsets) = spans_decoded(&bytes, series.len(), u32::MAX).unwrap();
+        let mut row = 0;
+        for (k, own) in series.iter().enumerate() {
+            prop_assert_eq!(spans.of(k), &own[..]);
+            prop_assert_eq!(offsets[k], row);
+            row += own.iter().map(|span| span.rows).sum::<u32>();
+        }
+        prop_assert_eq!(offsets[series.len()], row);
+    }
+
+    #[test]
+    fn damaged_spans_and_pages_never_panic_and_stay_in_bounds(at: prop::sample::Index, flip in 1u8.., seed: u64) {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let (mut encoder, mut timelines, mut bytes) = (SpansEncoder::default(), TimelinesEncoder::default(), Vec::new());
+        for _ in 0..40 {
+            let n = random.random_range(1..3);
+            let span = |timeline| Span { timeline, from: timeline % 7, rows: 1 + timeline % 100 };
+            encoder.push(&(0..n).map(|_| span(random.random_range(0..50))).collect::<Vec<_>>());
+            timelines.push(&(0..n).map(|_| random.random()).collect::<Vec<i64>>());
+        }
+        encoder.finish(&mut Packer::new(Effort::Quick).unwrap(), &mut bytes);
+        let k = at.index(bytes.len());
+        bytes[k] ^= flip;
+        if let Ok((spans, offsets)) = spans_decoded(&bytes, 40, 50) {
+            prop_assert!(offsets[40] as usize <= ROWS_MAX && offsets.is_sorted());
+            for k in 0..40 {
+                prop_assert!(spans.of(k).iter().all(|span| span.timeline < 50 && span.from < ROWS_MAX as u32));
+                prop_assert_eq!(spans.of(k).iter().map(|span| span.rows).sum::<u32>(), offsets[k + 1] - offsets[k]);
+            }
+        }
+        prop_assert!(spans_decoded(&bytes[..k], 40, 50).is_err());
+        bytes.clear();
+        timelines.finish(&mut Packer::new(Effort::Quick).unwrap(), &mut bytes);
+        let k = at.index(bytes.len());
+        bytes[k] ^= flip;
+        let mut scratch = (Unpacker::new().unwrap(), SequencesDecoder::default());
+        if let Ok(page) = Timelines::decode(&mut scratch.0, &mut scratch.1, &mut reader(&bytes), 40) {
+            prop_assert!(page.rows() <= ROWS_MAX);
+        }
     }
 
     #[test]
@@ -206,35 +267,54 @@ fn mixed_series_of_a_block_come_back() {
 }
 
 #[test]
-fn equal_timestamps_are_stored_once() {
-    let mut random = SmallRng::seed_from_u64(3);
-    let scrape: Vec<i64> = (0..60)
-        .map(|i| 1_700_000_000_000_000_000 + i * 15_000_000_000 + random.random_range(0..9) * 1_000_000)
-        .collect();
-    let one = timestamps_round_trip(&scrape, &[60]);
-    let all = timestamps_round_trip(&scrape.repeat(130), &[60; 130]);
-    assert!(all <= one + 8, "{one} bytes for one series, {all} for 130");
+fn spans_of_targets_in_their_order_cost_nothing() {
+    let mut encoder = SpansEncoder::default();
+    (100..234).for_each(|timeline| encoder.push(&[Span { timeline, from: 0, rows: 60 }]));
+    let mut bytes = Vec::new();
+    encoder.finish(&mut Packer::new(Effort::Quick).unwrap(), &mut bytes);
+    assert!(bytes.len() < 12, "{} bytes", bytes.len());
 }
 
 #[test]
-fn targets_that_take_turns_share_their_timestamps() {
+fn targets_that_are_scraped_in_turns_cost_little_more_than_their_phases() {
     let mut random = SmallRng::seed_from_u64(5);
     let mut ts = Vec::new();
     for _ in 0..40 {
         let start = 1_700_000_000_000_000_000 + random.random_range(0..15_000) * 1_000_000;
         ts.extend((0..60).map(|i| start + i * 15_000_000_000));
     }
-    let bytes = timestamps_round_trip(&ts.repeat(3), &[60; 120]);
+    let bytes = timelines_round_trip(&ts, &[60; 40]);
     assert!(bytes < 40 * 3 + 100, "{bytes} bytes for 40 targets");
+}
+
+#[test]
+fn lengths_beyond_a_block_are_refused_before_anything_is_allocated() {
+    let equal = |n: u64| {
+        let mut bytes = vec![0];
+        crate::format::put_varint(&mut bytes, n);
+        bytes
+    };
+    let mut scratch = (Unpacker::new().unwrap(), SequencesDecoder::default());
+    for length in [ROWS_MAX as u64, u64::from(u32::MAX), u64::MAX] {
+        let page = equal(length);
+        assert!(Timelines::decode(&mut scratch.0, &mut scratch.1, &mut reader(&page), 1).is_err());
+        assert!(spans_decoded(&[equal(length), equal(0)].concat(), 1, 1).is_err());
+        assert!(spans_decoded(&[equal(3), equal(length)].concat(), 1, 1).is_err());
+    }
+    // 8,192 timelines of two rows, and as many series of two rows, are more than a page or a block holds.
+    assert!(Timelines::decode(&mut scratch.0, &mut scratch.1, &mut reader(&equal(1)), ROWS_MAX).is_err());
+    assert!(spans_decoded(&[equal(1), equal(0)].concat(), ROWS_MAX, 1).is_err());
+    assert!(Timelines::decode(&mut scratch.0, &mut scratch.1, &mut reader(&equal(0)), ROWS_MAX + 1).is_err());
+    assert!(spans_decoded(&[equal(0), equal(0)].concat(), ROWS_MAX + 1, 1).is_err());
 }
 
 #[test]
 fn regular_timestamps_cost_nothing_and_jitter_a_byte() {
     let mut random = SmallRng::seed_from_u64(4);
     let regular: Vec<i64> = (0..8192).map(|i| 1_700_000_000_000_000_000 + i * 15_000_000_000).collect();
-    assert!(timestamps_round_trip(&regular, &[8192]) < 32);
+    assert!(timelines_round_trip(&regular, &[8192]) < 32);
     let jitter: Vec<i64> = regular.iter().map(|t| t + random.random_range(0..16) * 1_000_000).collect();
-    assert!(timestamps_round_trip(&jitter, &[8192]) < 8192 * 5 / 8 + 64);
+    assert!(timelines_round_trip(&jitter, &[8192]) < 8192 * 5 / 8 + 64);
     let extremes = [i64::MIN, -1, 0, i64::MAX];
-    timestamps_round_trip(&extremes, &[4]);
+    timelines_round_trip(&extremes, &[4]);
 }

@@ -1,137 +1,237 @@
-//! The timestamps of a block: each distinct sequence once, and which series has which.
+//! Timestamps: pages of distinct sequences (*timelines*), and which slices of them (*spans*) a series has.
 //!
 //! ```text
-//! timestamps = numbers(code of series 1 ..)   0 as the series before, 1 the next new group, 2 + g group g
-//!              numbers(length of group - 1)   sequences(groups)
+//! page  = numbers(length - 1) {timelines}   sequences {timelines}
+//! spans = numbers(rows - 1) {series}   numbers(spans - 1) {series}
+//!         varint(first timeline)   numbers(zigzag(timeline - timeline before - 1)) {spans - 1}
+//!         numbers(from) {spans}   numbers(rows - 1) {spans that are not the last of their series}
 //! ```
-//! The first series always opens group 0 and has no code. A group's length is the row count of its series.
-use std::ops::Range;
-
-use hashbrown::HashMap;
-
+//! The series of one scrape have the same timeline. Series of one metric stand side by side in a block, each mostly of the
+//! target after the one before, hence the expected step of 1. What is found to be shared is the segment's business.
 use super::ROWS_MAX;
 use super::sequence::{SequencesDecoder, SequencesEncoder};
 use super::stream::{Packer, Unpacker};
 use crate::error::Result;
-use crate::format::Reader;
+use crate::format::{Reader, put_varint, unzigzag, zigzag};
 
-const SAME: u64 = 0;
-const NEW: u64 = 1;
-const EARLIER: u64 = 2;
-
-/// Writes the timestamps of a block.
-#[derive(Default)]
-pub(crate) struct TimestampsEncoder {
-    codes: Vec<u64>,
-    lengths: Vec<u64>,
-    groups: Vec<Range<usize>>,
-    /// Group by a few of its numbers; whether it really is the same sequence is compared in full.
-    found: HashMap<(usize, i64, i64, i64), usize>,
-    sequences: SequencesEncoder,
+/// A slice of a timeline. The timestamps of a series in a block are those of its spans, one after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Number of the timeline in the segment.
+    pub(crate) timeline: u32,
+    /// First row of the timeline.
+    pub(crate) from: u32,
+    /// Rows, at least 1.
+    pub(crate) rows: u32,
 }
 
-impl TimestampsEncoder {
-    /// Appends `ts`, where series `k` has rows `offsets[k]..offsets[k + 1]`, at least one each.
-    pub(crate) fn encode(&mut self, packer: &mut Packer, ts: &[i64], offsets: &[u32], out: &mut Vec<u8>) {
-        self.codes.clear();
-        self.lengths.clear();
-        self.groups.clear();
-        self.found.clear();
-        self.sequences.clear();
-        let mut last = 0;
-        for bounds in offsets.windows(2) {
-            let rows = bounds[0] as usize..bounds[1] as usize;
-            let own = &ts[rows.clone()];
-            let is = |group: &Range<usize>| ts[group.clone()] == *own;
-            if self.groups.get(last).is_some_and(is) {
-                self.codes.push(SAME);
-                continue;
-            }
-            let key = (own.len(), own[0], own[own.len() / 2], own[own.len() - 1]);
-            if let Some(&group) = self.found.get(&key)
-                && is(&self.groups[group])
-            {
-                last = group;
-                self.codes.push(EARLIER + last as u64);
-                continue;
-            }
-            last = self.groups.len();
-            self.found.insert(key, last);
-            self.codes.push(NEW);
-            self.lengths.push(own.len() as u64 - 1);
-            self.sequences.push(own);
-            self.groups.push(rows);
-        }
-        packer.pack(&self.codes[1..], out);
+/// Collects the timelines of a page, at most [`ROWS_MAX`] rows together, then writes them.
+#[derive(Default)]
+pub(crate) struct TimelinesEncoder {
+    lengths: Vec<u64>,
+    sequences: SequencesEncoder,
+    rows: usize,
+}
+
+impl TimelinesEncoder {
+    /// Timelines so far.
+    pub(crate) fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Rows so far.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Adds a timeline of at least one row.
+    pub(crate) fn push(&mut self, ts: &[i64]) {
+        self.lengths.push(ts.len() as u64 - 1);
+        self.sequences.push(ts);
+        self.rows += ts.len();
+    }
+
+    /// Appends the page to `out` and forgets it.
+    pub(crate) fn finish(&mut self, packer: &mut Packer, out: &mut Vec<u8>) {
         packer.pack(&self.lengths, out);
         self.sequences.finish(packer, out);
+        self.lengths.clear();
+        self.sequences.clear();
+        self.rows = 0;
     }
 }
 
-/// Timestamps of a block, decoded.
-#[derive(Default)]
-pub(crate) struct Timestamps {
-    codes: Vec<u64>,
-    lengths: Vec<u64>,
-    /// Group of each series.
-    group_of: Vec<u32>,
-    /// Group `g` is `pool[bounds[g]..bounds[g + 1]]`.
+/// The timelines of a page, decoded.
+#[derive(Debug)]
+pub(crate) struct Timelines {
+    /// Timeline `k` is `ts[bounds[k]..bounds[k + 1]]`.
     bounds: Vec<u32>,
-    pool: Vec<i64>,
-    sequences: SequencesDecoder,
+    ts: Vec<i64>,
 }
 
-impl Timestamps {
-    /// Replaces everything with the timestamps of `series` series.
-    pub(crate) fn decode(&mut self, unpacker: &mut Unpacker, input: &mut Reader<'_>, series: usize) -> Result<()> {
-        self.pool.clear();
-        self.bounds.clear();
-        self.bounds.push(0);
-        self.group_of.clear();
-        self.group_of.push(0);
-        unpacker.unpack(input, series.saturating_sub(1), &mut self.codes)?;
-        let (mut groups, mut last) = (1u32, 0u32);
-        for &code in &self.codes {
-            match code {
-                SAME => {}
-                NEW => {
-                    last = groups;
-                    groups += 1;
-                }
-                earlier if earlier - EARLIER < u64::from(groups) => last = (earlier - EARLIER) as u32,
-                earlier => {
-                    return Err(input.corrupt(format!("a group below {groups}"), (earlier - EARLIER).to_string()));
-                }
-            }
-            self.group_of.push(last);
+impl Timelines {
+    /// Reads `count` timelines.
+    pub(crate) fn decode(
+        unpacker: &mut Unpacker,
+        sequences: &mut SequencesDecoder,
+        input: &mut Reader<'_>,
+        count: usize,
+    ) -> Result<Self> {
+        if count > ROWS_MAX {
+            return Err(input.corrupt(format!("at most {ROWS_MAX} timelines"), count.to_string()));
         }
-        unpacker.unpack(input, groups as usize, &mut self.lengths)?;
-        let mut end = 0usize;
-        for &length in &self.lengths {
-            if length >= ROWS_MAX as u64 || end + length as usize >= ROWS_MAX {
-                return Err(input.corrupt(format!("groups of at most {ROWS_MAX} rows"), length.to_string()));
+        let mut lengths = Vec::new();
+        unpacker.unpack(input, count, &mut lengths)?;
+        let mut bounds = Vec::with_capacity(count + 1);
+        bounds.push(0);
+        let mut end = 0;
+        for &length in &lengths {
+            if length >= (ROWS_MAX - end) as u64 {
+                return Err(input.corrupt(format!("timelines of at most {ROWS_MAX} rows"), length.to_string()));
             }
             end += length as usize + 1;
-            self.bounds.push(end as u32);
+            bounds.push(end as u32);
         }
-        self.pool.reserve(end);
-        let lengths = self.lengths.iter().map(|&length| length as usize + 1);
-        self.sequences.start(unpacker, input, lengths)?;
-        for &length in &self.lengths {
-            self.sequences.next_into(length as usize + 1, &mut self.pool);
+        let lengths = lengths.iter().map(|&length| length as usize + 1);
+        sequences.start(unpacker, input, lengths.clone())?;
+        let mut ts = Vec::with_capacity(end);
+        for n in lengths {
+            sequences.next_into(n, &mut ts);
+        }
+        Ok(Self { bounds, ts })
+    }
+
+    /// Rows of all of them.
+    pub(crate) fn rows(&self) -> usize {
+        self.ts.len()
+    }
+
+    /// The `k`-th.
+    pub(crate) fn get(&self, k: usize) -> &[i64] {
+        &self.ts[self.bounds[k] as usize..self.bounds[k + 1] as usize]
+    }
+}
+
+/// Collects the spans of the series of a block, then writes them.
+#[derive(Default)]
+pub(crate) struct SpansEncoder {
+    rows: Vec<u64>,
+    counts: Vec<u64>,
+    first: u32,
+    before: u32,
+    steps: Vec<u64>,
+    froms: Vec<u64>,
+    lengths: Vec<u64>,
+}
+
+impl SpansEncoder {
+    /// Adds a series, whose `spans` are not empty.
+    pub(crate) fn push(&mut self, spans: &[Span]) {
+        self.rows.push(spans.iter().map(|span| u64::from(span.rows)).sum::<u64>() - 1);
+        self.counts.push(spans.len() as u64 - 1);
+        for (k, span) in spans.iter().enumerate() {
+            if self.froms.is_empty() {
+                self.first = span.timeline;
+            } else {
+                self.steps.push(zigzag(i64::from(span.timeline) - i64::from(self.before) - 1));
+            }
+            self.before = span.timeline;
+            self.froms.push(u64::from(span.from));
+            if k + 1 < spans.len() {
+                self.lengths.push(u64::from(span.rows) - 1);
+            }
+        }
+    }
+
+    /// Appends the spans to `out` and forgets them.
+    pub(crate) fn finish(&mut self, packer: &mut Packer, out: &mut Vec<u8>) {
+        packer.pack(&self.rows, out);
+        packer.pack(&self.counts, out);
+        put_varint(out, u64::from(self.first));
+        packer.pack(&self.steps, out);
+        packer.pack(&self.froms, out);
+        packer.pack(&self.lengths, out);
+        for numbers in [&mut self.rows, &mut self.counts, &mut self.steps, &mut self.froms, &mut self.lengths] {
+            numbers.clear();
+        }
+    }
+}
+
+/// The spans of a block, decoded.
+#[derive(Default)]
+pub(crate) struct Spans {
+    /// Series `k` has `spans[bounds[k]..bounds[k + 1]]`.
+    bounds: Vec<u32>,
+    spans: Vec<Span>,
+    rows: Vec<u64>,
+    counts: Vec<u64>,
+    steps: Vec<u64>,
+    froms: Vec<u64>,
+    lengths: Vec<u64>,
+}
+
+impl Spans {
+    /// Replaces everything with the spans of `series` series over `timelines` timelines. `offsets` (replaced) says that
+    /// series `k` has rows `offsets[k]..offsets[k + 1]` of the block.
+    pub(crate) fn decode(
+        &mut self,
+        unpacker: &mut Unpacker,
+        input: &mut Reader<'_>,
+        series: usize,
+        timelines: u32,
+        offsets: &mut Vec<u32>,
+    ) -> Result<()> {
+        self.bounds.clear();
+        self.spans.clear();
+        offsets.clear();
+        if series > ROWS_MAX {
+            return Err(input.corrupt(format!("at most {ROWS_MAX} series"), series.to_string()));
+        }
+        unpacker.unpack(input, series, &mut self.rows)?;
+        unpacker.unpack(input, series, &mut self.counts)?;
+        let (mut row, mut spans) = (0u32, 0u32);
+        offsets.push(0);
+        self.bounds.push(0);
+        for (&rows, &count) in self.rows.iter().zip(&self.counts) {
+            if rows >= u64::from(ROWS_MAX as u32 - row) || count > rows {
+                return Err(input.corrupt(format!("{ROWS_MAX} rows"), format!("{count} more spans of {rows}")));
+            }
+            row += rows as u32 + 1;
+            spans += count as u32 + 1;
+            offsets.push(row);
+            self.bounds.push(spans);
+        }
+        let (first, spans) = (input.varint()?, spans as usize);
+        unpacker.unpack(input, spans.saturating_sub(1), &mut self.steps)?;
+        unpacker.unpack(input, spans, &mut self.froms)?;
+        unpacker.unpack(input, spans - series, &mut self.lengths)?;
+        self.put_together(first, timelines).map_err(|got| input.corrupt("spans of timelines", got))
+    }
+
+    /// Makes spans of their columns; an error says what is out of bounds.
+    fn put_together(&mut self, first: u64, timelines: u32) -> Result<(), String> {
+        let mut columns = self.froms.iter().zip(std::iter::once(&0).chain(&self.steps));
+        let mut lengths = self.lengths.iter();
+        let mut timeline = (first as i64).wrapping_sub(1);
+        for (&rows, &count) in self.rows.iter().zip(&self.counts) {
+            let mut left = rows + 1;
+            for k in 0..=count {
+                let Some((&from, &step)) = columns.next() else { return Err("too few".into()) };
+                let rows = if k == count { left } else { lengths.next().map_or(0, |length| length.saturating_add(1)) };
+                timeline = timeline.wrapping_add(1).wrapping_add(unzigzag(step));
+                let known = u32::try_from(timeline).is_ok_and(|timeline| timeline < timelines);
+                if !known || rows == 0 || rows > left || from >= ROWS_MAX as u64 {
+                    return Err(format!("{rows} rows from {from} of timeline {timeline}, of {timelines}"));
+                }
+                left -= rows;
+                self.spans.push(Span { timeline: timeline as u32, from: from as u32, rows: rows as u32 });
+            }
         }
         Ok(())
     }
 
-    /// Rows of series `k`.
-    pub(crate) fn rows_of(&self, k: usize) -> usize {
-        let group = self.group_of[k] as usize;
-        (self.bounds[group + 1] - self.bounds[group]) as usize
-    }
-
-    /// Timestamps of series `k`.
-    pub(crate) fn of(&self, k: usize) -> &[i64] {
-        let group = self.group_of[k] as usize;
-        &self.pool[self.bounds[group] as usize..self.bounds[group + 1] as usize]
+    /// Spans of series `k`.
+    pub(crate) fn of(&self, k: usize) -> &[Span] {
+        &self.spans[self.bounds[k] as usize..self.bounds[k + 1] as usize]
     }
 }

@@ -62,7 +62,7 @@ impl Cursor {
     pub(super) fn ts(&self) -> &[i64] {
         match &self.source {
             _ if self.rows.is_empty() => &[],
-            Place::Segment { block, next, .. } => &block.ts(next - 1)[self.rows.clone()],
+            Place::Segment { block, .. } => &block.ts()[self.rows.clone()],
             Place::Run { run, .. } => &run.ts[self.rows.clone()],
         }
     }
@@ -104,7 +104,8 @@ impl Cursor {
                 let inside = segment.blocks()[*at].inside(want.range);
                 while let Some(k) = next_common(block.series(), *next, want, &mut self.wanted) {
                     *next = k + 1;
-                    let ts = block.ts(k);
+                    block.select(decoder, segment, k)?;
+                    let ts = block.ts();
                     self.rows = if inside { 0..ts.len() } else { clip(ts, want.range) };
                     if !self.rows.is_empty() {
                         if want.values {

@@ -1,14 +1,21 @@
 //! Up to 8,192 rows: a slice of one long series or several short series packed together.
 //!
 //! ```text
-//! block = varint(series) varint(first id) numbers(id - id before - 1)   timestamps   values
+//! block = spans   values
 //! ```
-//! The parts are the codecs' (`timestamp`, `float`); the checksum stands in the footer's zone map.
-use crate::codec::{Packer, ROWS_MAX, Timestamps, TimestampsEncoder, Unpacker, ValuesDecoder, ValuesEncoder};
+//! Which series they are of follows from the footer: its runs of series, the first one and the number of the zone map.
+//! Spans say which timestamps the series have; those stand in pages, once for all series of a scrape. The parts are the
+//! codecs' (`timestamp`, `float`); the checksum stands in the zone map too.
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::codec::{Packer, Span, Spans, SpansEncoder, Timelines, Unpacker, ValuesDecoder, ValuesEncoder};
 use crate::error::Result;
-use crate::format::{Reader, put_varint};
+use crate::format::Reader;
 use crate::types::SeriesId;
 
+use super::page_cache::PageCache;
+use super::timeline::TimelineTable;
 use super::{Segment, ZoneMap};
 
 /// Rows on their way into a block.
@@ -18,9 +25,17 @@ pub(super) struct BlockBuilder {
     offsets: Vec<u32>,
     ts: Vec<i64>,
     values: Vec<f64>,
-    steps: Vec<u64>,
-    timestamps: TimestampsEncoder,
+    own_spans: Vec<Span>,
+    spans: SpansEncoder,
     values_encoder: ValuesEncoder,
+}
+
+/// A block that was encoded.
+pub(super) struct Encoded {
+    /// Without its place and checksum.
+    pub(super) zone: ZoneMap,
+    /// Bytes of the spans.
+    pub(super) span_bytes: u64,
 }
 
 impl BlockBuilder {
@@ -44,30 +59,32 @@ impl BlockBuilder {
         self.offsets.push(self.ts.len() as u32);
     }
 
-    /// Appends the encoded block to `out`, forgets the rows, and answers its zone map without its place and checksum.
-    pub(super) fn finish(&mut self, packer: &mut Packer, out: &mut Vec<u8>) -> ZoneMap {
+    /// Appends the encoded block to `out` and forgets the rows. New timestamps go into `timelines`.
+    pub(super) fn finish(&mut self, packer: &mut Packer, timelines: &mut TimelineTable, out: &mut Vec<u8>) -> Encoded {
         let zone = ZoneMap::of(&self.series, &self.ts, &self.values);
-        put_varint(out, self.series.len() as u64);
-        put_varint(out, self.series[0].0);
-        self.steps.clear();
-        self.steps.extend(self.series.windows(2).map(|w| w[1].0 - w[0].0 - 1));
-        packer.pack(&self.steps, out);
-        self.timestamps.encode(packer, &self.ts, &self.offsets, out);
+        let start = out.len();
+        for bounds in self.offsets.windows(2) {
+            let own = &self.ts[bounds[0] as usize..bounds[1] as usize];
+            timelines.find(packer, own, &mut self.own_spans);
+            self.spans.push(&self.own_spans);
+        }
+        self.spans.finish(packer, out);
+        let span_bytes = (out.len() - start) as u64;
         self.values_encoder.encode(packer, &self.values, &self.offsets, out);
         self.series.clear();
         self.offsets.clear();
         self.ts.clear();
         self.values.clear();
-        zone
+        Encoded { zone, span_bytes }
     }
 }
 
-/// Contexts and scratch for decoding blocks; one serves all the blocks of a scan.
+/// Contexts and scratch for decoding blocks, and the pages decoded last; one serves all the blocks of a scan.
 pub(crate) struct BlockDecoder {
     unpacker: Unpacker,
     values: ValuesDecoder,
-    steps: Vec<u64>,
     rows: Vec<u32>,
+    pages: PageCache,
 }
 
 impl BlockDecoder {
@@ -76,7 +93,12 @@ impl BlockDecoder {
     /// # Errors
     /// `Unavailable` when zstd cannot allocate.
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self { unpacker: Unpacker::new()?, values: ValuesDecoder::default(), steps: Vec::new(), rows: Vec::new() })
+        Ok(Self {
+            unpacker: Unpacker::new()?,
+            values: ValuesDecoder::default(),
+            rows: Vec::new(),
+            pages: PageCache::default(),
+        })
     }
 }
 
@@ -86,15 +108,19 @@ pub(crate) struct Block {
     series: Vec<SeriesId>,
     /// Rows of series `k` are `offsets[k]..offsets[k + 1]` of the values.
     offsets: Vec<u32>,
-    timestamps: Timestamps,
+    spans: Spans,
     values: Vec<f64>,
     /// Where in the block the values begin, until they are decoded.
     values_from: Option<usize>,
     index: usize,
+    /// Where the timestamps of the selected series are, if they are one slice of a page.
+    page: Option<(Arc<Timelines>, usize, Range<usize>)>,
+    /// They themselves, if they are not.
+    joined: Vec<i64>,
 }
 
 impl Block {
-    /// Replaces everything with block `index` of `segment`, checksum compared; values stay encoded.
+    /// Replaces everything with block `index` of `segment`, checksum compared; timestamps and values stay encoded.
     ///
     /// # Errors
     /// `Corruption` with path and offset.
@@ -103,41 +129,55 @@ impl Block {
         let zone = &segment.blocks()[index];
         let mut input = Reader::new(bytes, segment.path(), zone.offset);
         self.series.clear();
-        self.offsets.clear();
         self.values.clear();
+        self.joined.clear();
+        self.page = None;
         self.index = index;
-        let series = input.varint()?;
-        let mut id = input.varint()?;
-        if series != u64::from(zone.series) || id != zone.first.0 {
-            return Err(
-                input.corrupt(format!("{} series from {}", zone.series, zone.first.0), format!("{series} from {id}"))
-            );
+        self.series.extend(segment.series().iter_from(zone.first).take(zone.series as usize));
+        if (self.series.first(), self.series.last(), self.series.len())
+            != (Some(&zone.first), Some(&zone.last), zone.series as usize)
+        {
+            return Err(input.corrupt(
+                format!("{} series from {} to {}", zone.series, zone.first.0, zone.last.0),
+                format!("{} to {:?} in the footer's runs", self.series.len(), self.series.last()),
+            ));
         }
-        decoder.unpacker.unpack(&mut input, series as usize - 1, &mut decoder.steps)?;
-        self.series.push(SeriesId(id));
-        for &step in &decoder.steps {
-            match id.checked_add(step).and_then(|id| id.checked_add(1)) {
-                Some(next) => id = next,
-                None => return Err(input.corrupt("series ids in order", "one beyond 64 bits")),
-            }
-            self.series.push(SeriesId(id));
-        }
-        self.timestamps.decode(&mut decoder.unpacker, &mut input, self.series.len())?;
-        let mut end = 0u32;
-        self.offsets.push(0);
-        for k in 0..self.series.len() {
-            end += self.timestamps.rows_of(k) as u32;
-            self.offsets.push(end);
-            if end as usize > ROWS_MAX {
-                break;
-            }
-        }
-        if id != zone.last.0 || end != zone.rows {
-            return Err(
-                input.corrupt(format!("{} rows up to series {}", zone.rows, zone.last.0), format!("{end} up to {id}"))
-            );
+        let timelines = segment.timelines();
+        self.spans.decode(&mut decoder.unpacker, &mut input, self.series.len(), timelines, &mut self.offsets)?;
+        let rows = self.offsets[self.series.len()];
+        if rows != zone.rows {
+            return Err(input.corrupt(format!("{} rows", zone.rows), rows.to_string()));
         }
         self.values_from = Some(bytes.len() - input.remaining());
+        Ok(())
+    }
+
+    /// Makes [`Block::ts`] answer the timestamps of the `k`-th series of the block that was loaded from `segment`.
+    ///
+    /// # Errors
+    /// `Corruption` with path and offset.
+    pub(crate) fn select(&mut self, decoder: &mut BlockDecoder, segment: &Segment, k: usize) -> Result<()> {
+        self.joined.clear();
+        self.page = None;
+        let spans = self.spans.of(k);
+        for span in spans {
+            let (index, timeline) = segment.page_of(span.timeline);
+            let page = decoder.pages.get(&mut decoder.unpacker, segment, index)?;
+            let rows = span.from as usize..(span.from + span.rows) as usize;
+            let ts = page.get(timeline);
+            let Some(slice) = ts.get(rows.clone()) else {
+                let at = Reader::new(&[], segment.path(), segment.blocks()[self.index].offset);
+                return Err(at.corrupt(
+                    format!("a span inside the {} rows of timeline {}", ts.len(), span.timeline),
+                    format!("{rows:?}"),
+                ));
+            };
+            if spans.len() == 1 {
+                self.page = Some((page, timeline, rows));
+                return Ok(());
+            }
+            self.joined.extend_from_slice(slice);
+        }
         Ok(())
     }
 
@@ -161,9 +201,12 @@ impl Block {
         &self.series
     }
 
-    /// Timestamps of the `k`-th series.
-    pub(crate) fn ts(&self, k: usize) -> &[i64] {
-        self.timestamps.of(k)
+    /// Timestamps of the series selected last.
+    pub(crate) fn ts(&self) -> &[i64] {
+        match &self.page {
+            Some((page, timeline, rows)) => &page.get(*timeline)[rows.clone()],
+            None => &self.joined,
+        }
     }
 
     /// Values of the `k`-th series; empty before [`Block::load_values`].

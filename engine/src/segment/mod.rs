@@ -1,11 +1,13 @@
 //! Immutable files of samples: one time partition, rows sorted by (series, ts), in blocks.
 //!
 //! ```text
-//!  header | block 0 | block 1 | ... | footer: zone map of each block, runs of series | trailer
+//!  header | block 0 | block 1 | page 0 | block 2 | ... | footer: pages, zone map of each block, runs of series | trailer
 //! ```
 //! | module | owns |
 //! |---|---|
 //! | [`block`] | up to 8,192 rows: a slice of one long series or several short series |
+//! | [`timeline`] | timestamps that series share, found while writing and put into pages |
+//! | [`page_cache`] | the decoded pages of a scan |
 //! | [`zone_map`] | what is known of a block without reading it |
 //! | [`footer`] | header, footer and trailer |
 //! | [`writer`] | building a file from rows in order |
@@ -18,9 +20,11 @@ use crate::types::{Lsn, SeriesId, TimeRange};
 
 mod block;
 mod footer;
+mod page_cache;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod writer;
 mod zone_map;
 

@@ -1,20 +1,28 @@
 //! Opens a segment file and checks each block before use.
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Result;
 use crate::format::{Reader, crc32c};
 use crate::fs::{Fs, Mapped};
 
-use super::footer::{Footer, SeriesRuns};
+use super::footer::{ColumnBytes, Footer, Page, SeriesRuns};
 use super::{SegmentMeta, ZoneMap};
 
-/// An open segment. Cheap to keep: the zone maps and series runs are in memory, blocks are read through the mapping.
+/// Segments opened so far by this process.
+static OPENED: AtomicU64 = AtomicU64::new(0);
+
+/// An open segment. Cheap to keep: zone maps, places of pages and series runs are in memory, blocks and pages are read
+/// through the mapping.
 pub(crate) struct Segment {
     path: PathBuf,
     meta: SegmentMeta,
     file: Mapped,
+    number: u64,
+    pages: Vec<Page>,
     blocks: Vec<ZoneMap>,
     series: SeriesRuns,
+    columns: ColumnBytes,
 }
 
 impl Segment {
@@ -40,7 +48,16 @@ impl Segment {
         let file = fs.map(path)?;
         let footer = Footer::decode(&file, path)?;
         let meta = footer.meta(path, file.len() as u64);
-        Ok(Self { path: path.to_owned(), meta, file, blocks: footer.blocks, series: footer.series })
+        Ok(Self {
+            path: path.to_owned(),
+            meta,
+            number: OPENED.fetch_add(1, Ordering::Relaxed),
+            columns: footer.columns(file.len() as u64),
+            file,
+            pages: footer.pages,
+            blocks: footer.blocks,
+            series: footer.series,
+        })
     }
 
     /// What the manifest keeps of it.
@@ -63,20 +80,56 @@ impl Segment {
         &self.series
     }
 
+    /// What the file's bytes are for.
+    pub(crate) fn columns(&self) -> ColumnBytes {
+        self.columns
+    }
+
+    /// Tells the segments that this process has open apart.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The pages of timelines.
+    pub(super) fn pages(&self) -> &[Page] {
+        &self.pages
+    }
+
+    /// Number of timelines.
+    pub(super) fn timelines(&self) -> u32 {
+        self.pages.last().map_or(0, |page| page.first + page.timelines)
+    }
+
+    /// Where timeline number `timeline`, of as many as there are, stands: its page, and which of the page's it is.
+    pub(super) fn page_of(&self, timeline: u32) -> (usize, usize) {
+        let page = self.pages.partition_point(|page| page.first <= timeline) - 1;
+        (page, (timeline - self.pages[page].first) as usize)
+    }
+
+    /// Bytes of page `index`, checksum compared.
+    pub(super) fn page_bytes(&self, index: usize) -> Result<&[u8]> {
+        let page = &self.pages[index];
+        self.checked(page.offset, page.len, page.crc)
+    }
+
     /// Bytes of block `index`, checksum compared.
     pub(super) fn block_bytes(&self, index: usize) -> Result<&[u8]> {
         let zone = &self.blocks[index];
-        let bytes = self.block_bytes_checked_before(index);
-        let got = crc32c(bytes);
-        if got == zone.crc {
-            return Ok(bytes);
-        }
-        let at = Reader::new(bytes, &self.path, zone.offset);
-        Err(at.corrupt(format!("crc {:08x} of {} bytes", zone.crc, zone.len), format!("{got:08x}")))
+        self.checked(zone.offset, zone.len, zone.crc)
     }
 
-    /// Bytes of block `index`, for a caller that has compared the checksum already. Opening made sure that the blocks
-    /// end where the footer begins.
+    fn checked(&self, offset: u64, len: u32, crc: u32) -> Result<&[u8]> {
+        let bytes = &self.file[offset as usize..offset as usize + len as usize];
+        let got = crc32c(bytes);
+        if got == crc {
+            return Ok(bytes);
+        }
+        let at = Reader::new(bytes, &self.path, offset);
+        Err(at.corrupt(format!("crc {crc:08x} of {len} bytes"), format!("{got:08x}")))
+    }
+
+    /// Bytes of block `index`, for a caller that has compared the checksum already. Opening made sure that blocks and
+    /// pages fill the file up to the footer.
     pub(super) fn block_bytes_checked_before(&self, index: usize) -> &[u8] {
         let zone = &self.blocks[index];
         &self.file[zone.offset as usize..zone.offset as usize + zone.len as usize]

@@ -31,8 +31,10 @@ fn read(segment: &Segment) -> Result<Vec<(u64, i64, u64)>> {
     for index in 0..segment.blocks().len() {
         block.load(&mut decoder, segment, index)?;
         block.load_values(&mut decoder, segment)?;
-        for (k, series) in block.series().iter().enumerate() {
-            let own = block.ts(k).iter().zip(block.values(k));
+        for k in 0..block.series().len() {
+            block.select(&mut decoder, segment, k)?;
+            let series = block.series()[k];
+            let own = block.ts().iter().zip(block.values(k));
             rows.extend(own.map(|(&t, v)| (series.0, t, v.to_bits())));
         }
     }
@@ -90,6 +92,110 @@ proptest! {
     }
 }
 
+/// Any rows, of which many series have timestamps of a few targets: whole, from later on, or with gaps.
+fn scraped_rows() -> impl Strategy<Value = (Rows, u8)> {
+    let series = (0u64..4, 0usize..300, 0usize..300, prop::collection::vec(0usize..300, 0..4), any::<u64>());
+    (prop::collection::vec(series, 1..60), 0u8..3).prop_map(|(series, level)| {
+        let at =
+            |target: u64, i: u64| (i * 15_000 + target * 1_700 + i.wrapping_mul(0x9e37_79b9) % 5) as i64 * 1_000_000;
+        let rows = series.into_iter().enumerate().map(|(k, (target, a, b, gaps, bits))| {
+            let rows = (a.min(b)..=a.max(b)).filter(|i| !gaps.contains(i) || a == b);
+            let ts: Vec<i64> = rows.map(|i| at(target, i as u64)).collect();
+            let value = |i: usize| match bits % 4 {
+                0 => f64::from_bits(bits),
+                1 => (i % 7) as f64,
+                2 => f64::from_bits(bits.wrapping_mul(i as u64 | 1)),
+                _ => {
+                    if i % 50 == 49 {
+                        f64::from_bits(STALE)
+                    } else {
+                        (i as f64 * 0.1).round() / 10.0
+                    }
+                }
+            };
+            let values = (0..ts.len()).map(value).collect();
+            (SeriesId::new(k as u32 / 9, k as u32), ts, values)
+        });
+        (rows.filter(|row| !row.1.is_empty()).collect(), level)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn a_segment_of_scrapes_gives_back_its_rows_and_zone_maps_hold(rows_level in scraped_rows()) {
+        let ((rows, level), fs, path) = (rows_level, disk(), PathBuf::from("dir/s.seg"));
+        let mut writer = SegmentWriter::create(&fs, &path, 1, level, (Lsn(3), Lsn(9))).unwrap();
+        for (series, ts, values) in &rows {
+            // A merge hands a series over in pieces that end anywhere.
+            let cut = ts.len() / 3;
+            writer.append(*series, &ts[..cut], &values[..cut]).unwrap();
+            writer.append(*series, &ts[cut..], &values[cut..]).unwrap();
+        }
+        let meta = writer.finish().unwrap();
+        let segment = Segment::open(&fs, &path, &meta).unwrap();
+        let flat = flat(&rows);
+        prop_assert_eq!(&read(&segment).unwrap(), &flat);
+        let columns = segment.columns();
+        prop_assert_eq!(columns.series + columns.ts + columns.values + columns.rest, meta.bytes);
+        let mut row = 0;
+        for zone in segment.blocks() {
+            let own = &flat[row..row + zone.rows as usize];
+            row += own.len();
+            let values: Vec<f64> = own.iter().map(|r| f64::from_bits(r.2)).collect();
+            let (nans, numbers): (Vec<f64>, Vec<f64>) = values.iter().partition(|v| v.is_nan());
+            prop_assert_eq!((zone.first.0, zone.last.0), (own[0].0, own[own.len() - 1].0));
+            prop_assert_eq!(Some(zone.min_ts), own.iter().map(|r| r.1).min());
+            prop_assert_eq!(Some(zone.max_ts), own.iter().map(|r| r.1).max());
+            prop_assert_eq!(zone.count as usize, numbers.len());
+            prop_assert_eq!(zone.stale as usize, nans.iter().filter(|v| v.to_bits() == STALE).count());
+            let bits = |v: Option<f64>| v.map(f64::to_bits);
+            if !numbers.is_empty() {
+                prop_assert_eq!(Some(zone.min.to_bits()), bits(numbers.iter().copied().min_by(f64::total_cmp)));
+                prop_assert_eq!(Some(zone.max.to_bits()), bits(numbers.iter().copied().max_by(f64::total_cmp)));
+            }
+            let sum = numbers.iter().fold(0.0, |sum, v| sum + v);
+            prop_assert!(zone.sum.to_bits() == sum.to_bits() || (zone.sum.is_nan() && sum.is_nan()));
+            let ends = (zone.first == zone.last).then(|| (own[0].2, own[own.len() - 1].2));
+            prop_assert_eq!(zone.ends.map(|(first, last)| (first.to_bits(), last.to_bits())), ends);
+        }
+    }
+}
+
+#[test]
+fn targets_that_are_scraped_with_jitter_cost_their_timestamps_once() {
+    let (fs, path) = (disk(), PathBuf::from("dir/s.seg"));
+    let ts = |target: u64| -> Vec<i64> {
+        (0..240u64).map(|i| (i * 15_000 + target * 71 + (i ^ target).wrapping_mul(0x9e37_79b9) % 5) as i64).collect()
+    };
+    let rows: Rows = (0..100u32)
+        .flat_map(|metric| (0..50u32).map(move |target| (SeriesId::new(metric, target), ts(u64::from(target)))))
+        .map(|(id, ts)| (id, ts, vec![1.0; 240]))
+        .collect();
+    let meta = write(&fs, &path, &rows);
+    let segment = Segment::open(&fs, &path, &meta).unwrap();
+    assert_eq!(segment.timelines(), 50);
+    assert!(segment.columns().ts < meta.rows / 100, "{:?} for {} rows", segment.columns(), meta.rows);
+    assert_eq!(read(&segment).unwrap(), flat(&rows));
+}
+
+#[test]
+fn a_scan_over_more_timelines_than_it_keeps_decodes_them_again() {
+    let (fs, path) = (disk(), PathBuf::from("dir/s.seg"));
+    let value = vec![1.0; 8000];
+    let ts = |k: u32| -> Vec<i64> { (0..8000).map(|i| i * 15_000 + i64::from(k) * 71 + (i * 7919) % 5).collect() };
+    // 300 timelines of 8,000 rows are more than a scan keeps; each is used by two series.
+    let rows: Rows = (0..2)
+        .flat_map(|m| (0..300).map(move |k| (m, k)))
+        .map(|(m, k)| (SeriesId::new(m, k), ts(k), value.clone()))
+        .collect();
+    let meta = write(&fs, &path, &rows);
+    let segment = Segment::open(&fs, &path, &meta).unwrap();
+    assert_eq!(segment.timelines(), 300);
+    assert_eq!(read(&segment).unwrap(), flat(&rows));
+}
+
 #[test]
 fn long_series_are_cut_into_blocks_and_short_ones_packed() {
     let (fs, path) = (disk(), PathBuf::from("dir/s.seg"));
@@ -124,7 +230,7 @@ fn zone_maps_leave_nan_out_and_bound_the_rest() {
     let meta = write(&fs, &path, &vec![(SeriesId(5), vec![-9, 0, 1, 2, 7], values)]);
     let segment = Segment::open(&fs, &path, &meta).unwrap();
     let zone = &segment.blocks()[0];
-    assert_eq!((zone.min_ts, zone.max_ts, zone.rows, zone.count), (-9, 7, 5, 3));
+    assert_eq!((zone.min_ts, zone.max_ts, zone.rows, zone.count, zone.stale), (-9, 7, 5, 3, 1));
     assert_eq!((zone.min, zone.max, zone.sum), (-3.0, 10.0, 9.0));
     assert_eq!((meta.min_lsn, meta.max_lsn, meta.partition, meta.level), (Lsn(3), Lsn(9), 86_400, 0));
 }

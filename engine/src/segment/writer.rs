@@ -9,7 +9,8 @@ use crate::types::{Lsn, SeriesId};
 
 use super::SegmentMeta;
 use super::block::BlockBuilder;
-use super::footer::{Footer, HEADER_BYTES, SeriesRuns, header};
+use super::footer::{Footer, HEADER_BYTES, Page, SeriesRuns, header};
+use super::timeline::TimelineTable;
 
 /// Encoded bytes are handed to the file in pieces of about this size.
 const WRITE_BYTES: usize = 256 << 10;
@@ -22,6 +23,7 @@ pub(crate) struct SegmentWriter {
     footer: Footer,
     packer: Packer,
     builder: BlockBuilder,
+    timelines: TimelineTable,
     pending: Vec<u8>,
     bytes: u64,
     rows: u64,
@@ -45,10 +47,13 @@ impl SegmentWriter {
                 level,
                 min_lsn: lsns.0,
                 max_lsn: lsns.1,
+                span_bytes: 0,
+                pages: Vec::new(),
                 blocks: Vec::new(),
                 series: SeriesRuns::default(),
             },
             builder: BlockBuilder::default(),
+            timelines: TimelineTable::default(),
             pending: header(partition, level).to_vec(),
             bytes: HEADER_BYTES as u64,
             rows: 0,
@@ -92,18 +97,37 @@ impl SegmentWriter {
 
     fn cut(&mut self) -> Result<()> {
         let start = self.pending.len();
-        let mut zone = self.builder.finish(&mut self.packer, &mut self.pending);
+        let encoded = self.builder.finish(&mut self.packer, &mut self.timelines, &mut self.pending);
+        let mut zone = encoded.zone;
         let block = &self.pending[start..];
         zone.offset = self.bytes;
         zone.len = block.len() as u32;
         zone.crc = crc32c(block);
         self.bytes += block.len() as u64;
+        self.footer.span_bytes += encoded.span_bytes;
         self.footer.blocks.push(zone);
+        self.append_pages();
         if self.pending.len() >= WRITE_BYTES {
             self.file.append(&self.pending)?;
             self.pending.clear();
         }
         Ok(())
+    }
+
+    /// Appends the pages that are full after the blocks so far.
+    fn append_pages(&mut self) {
+        for page in self.timelines.take_sealed() {
+            self.footer.pages.push(Page {
+                offset: self.bytes,
+                len: page.bytes.len() as u32,
+                crc: crc32c(&page.bytes),
+                first: self.footer.pages.last().map_or(0, |page| page.first + page.timelines),
+                timelines: page.timelines,
+                after: self.footer.blocks.len() as u32,
+            });
+            self.bytes += page.bytes.len() as u64;
+            self.pending.extend_from_slice(&page.bytes);
+        }
     }
 
     /// Writes what is left, footer and trailer.
@@ -120,6 +144,8 @@ impl SegmentWriter {
         if self.builder.rows() > 0 {
             self.cut()?;
         }
+        self.timelines.seal(&mut self.packer);
+        self.append_pages();
         let before = self.pending.len();
         self.footer.encode(&mut self.pending)?;
         self.bytes += (self.pending.len() - before) as u64;

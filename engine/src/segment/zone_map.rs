@@ -25,18 +25,26 @@ pub(crate) struct ZoneMap {
     pub(crate) min_ts: i64,
     /// Last sample, ns.
     pub(crate) max_ts: i64,
-    /// Values that are not NaN; the next three leave NaN out.
+    /// Values that are not NaN; the next three leave every NaN out. An aggregate for which a NaN counts can be answered
+    /// from here only if there is none: `count == rows`, or `count + stale == rows` where stale markers are no samples.
     pub(crate) count: u32,
-    /// Smallest value, +infinity if `count` is 0.
+    /// Stale markers, the NaN by which Prometheus says that a series has ended.
+    pub(crate) stale: u32,
+    /// Smallest value in IEEE 754's total order, where -0.0 is below 0.0; +infinity if `count` is 0.
     pub(crate) min: f64,
-    /// Largest value, -infinity if `count` is 0.
+    /// Largest value likewise; -infinity if `count` is 0.
     pub(crate) max: f64,
-    /// Sum of values, added in row order.
+    /// Sum of values, added to 0.0 in row order; NaN where infinities of both signs meet.
     pub(crate) sum: f64,
+    /// Exact bits of the values of the first and of the last row, if there is one series.
+    pub(crate) ends: Option<(f64, f64)>,
 }
 
 /// Bytes of the shortest encoded zone map.
-pub(super) const ENCODED_BYTES_MIN: usize = 1 + 4 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 24;
+pub(super) const ENCODED_BYTES_MIN: usize = 1 + 4 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 24;
+
+/// Prometheus's stale marker.
+const STALE: u64 = 0x7ff0_0000_0000_0002;
 
 impl ZoneMap {
     /// Describes rows in block order; where they are stored is filled in later.
@@ -46,11 +54,15 @@ impl ZoneMap {
             min_ts = min_ts.min(t);
             max_ts = max_ts.max(t);
         }
-        let (mut count, mut min, mut max, mut sum) = (0, f64::INFINITY, f64::NEG_INFINITY, 0.0);
-        for &value in values.iter().filter(|v| !v.is_nan()) {
+        let (mut count, mut stale, mut min, mut max, mut sum) = (0, 0, f64::INFINITY, f64::NEG_INFINITY, 0.0);
+        for &value in values {
+            if value.is_nan() {
+                stale += u32::from(value.to_bits() == STALE);
+                continue;
+            }
             count += 1;
-            min = f64::min(min, value);
-            max = f64::max(max, value);
+            min = if value.total_cmp(&min).is_lt() { value } else { min };
+            max = if value.total_cmp(&max).is_gt() { value } else { max };
             sum += value;
         }
         Self {
@@ -64,9 +76,11 @@ impl ZoneMap {
             min_ts,
             max_ts,
             count,
+            stale,
             min,
             max,
             sum,
+            ends: (series.len() == 1).then(|| (values[0], values[values.len() - 1])),
         }
     }
 
@@ -91,8 +105,10 @@ impl ZoneMap {
         put_zigzag(out, self.min_ts.wrapping_sub(before.map_or(0, |b| b.min_ts)));
         put_varint(out, self.max_ts.wrapping_sub(self.min_ts) as u64);
         put_varint(out, u64::from(self.count));
-        for bound in [self.min, self.max, self.sum] {
-            out.extend_from_slice(&bound.to_bits().to_le_bytes());
+        put_varint(out, u64::from(self.stale));
+        let ends = self.ends.map(|(first, last)| [first, last]);
+        for value in [self.min, self.max, self.sum].into_iter().chain(ends.into_iter().flatten()) {
+            out.extend_from_slice(&value.to_bits().to_le_bytes());
         }
     }
 
@@ -107,16 +123,23 @@ impl ZoneMap {
         let last = first.zip(Some(input.varint()?)).and_then(|(first, span)| first.checked_add(span));
         let min_ts = before.map_or(0, |b| b.min_ts).wrapping_add(input.zigzag()?);
         let max_ts = min_ts.wrapping_add(input.varint()? as i64);
-        let count = input.varint()?;
+        let (count, stale) = (input.varint()?, input.varint()?);
         let (Ok(len), Some(first), Some(last)) = (u32::try_from(len), first, last) else {
             return Err(start.corrupt("a zone map", "numbers out of bounds"));
         };
-        if rows == 0 || rows > ROWS_MAX as u64 || series == 0 || series > rows || count > rows || max_ts < min_ts {
+        if rows == 0
+            || rows > ROWS_MAX as u64
+            || series == 0
+            || series > rows
+            || max_ts < min_ts
+            || count.saturating_add(stale) > rows
+        {
             return Err(start.corrupt(
                 format!("a zone map of 1 to {ROWS_MAX} rows"),
-                format!("{rows} rows, {series} series, {count} values from {min_ts} to {max_ts}"),
+                format!("{rows} rows, {series} series, {count} values, {stale} stale, from {min_ts} to {max_ts}"),
             ));
         }
+        let value = |input: &mut Reader<'_>| input.u64().map(f64::from_bits);
         Ok(Self {
             offset,
             len,
@@ -128,9 +151,11 @@ impl ZoneMap {
             min_ts,
             max_ts,
             count: count as u32,
-            min: f64::from_bits(input.u64()?),
-            max: f64::from_bits(input.u64()?),
-            sum: f64::from_bits(input.u64()?),
+            stale: stale as u32,
+            min: value(input)?,
+            max: value(input)?,
+            sum: value(input)?,
+            ends: if series == 1 { Some((value(input)?, value(input)?)) } else { None },
         })
     }
 }
