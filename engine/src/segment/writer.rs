@@ -75,6 +75,12 @@ impl SegmentWriter {
                 series.0
             )));
         }
+        // The values of another metric are of another kind: together they would compress less, and a query for one metric
+        // would decode both. So small metrics share a block, and one that fills half of it does not.
+        let same_metric = self.last.is_none_or(|(last, _)| last.metric() == series.metric());
+        if !same_metric && self.builder.rows() >= ROWS_MAX / 2 {
+            self.cut()?;
+        }
         self.last = Some((series, last_ts));
         self.rows += ts.len() as u64;
         self.footer.series.push(series);
