@@ -18,7 +18,7 @@
 //!           | 1 varint(len) pco
 //! ```
 //! Arithmetic wraps, so every i64 is representable. Numbers of sequences and their lengths are the caller's to know.
-use super::stream::{Packer, Unpacker, divisor_of, unpack_pco, width_of};
+use super::stream::{Effort, Packer, Unpacker, divisor_of, unpack_pco, width_of};
 use crate::error::Result;
 use crate::format::{Reader, put_varint, unzigzag, zigzag};
 
@@ -132,7 +132,10 @@ impl SequencesEncoder {
         for plane in &self.planes {
             packer.pack_bytes(plane, out);
         }
-        if let Some(len) = packer.try_pco(&self.residuals, out.len() - start) {
+        // Against ingest, pco's few per cent are not worth three times the time.
+        if packer.effort() == Effort::Thorough
+            && let Some(len) = packer.try_pco(&self.residuals, out.len() - start)
+        {
             out.truncate(start);
             out.push(PCO);
             put_varint(out, len as u64);

@@ -75,6 +75,11 @@ impl Packer {
         })
     }
 
+    /// How hard it tries.
+    pub(super) fn effort(&self) -> Effort {
+        self.effort
+    }
+
     /// Appends `bytes`.
     pub(crate) fn pack_bytes(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let Some(&first) = bytes.first() else { return };
