@@ -230,15 +230,16 @@ impl Panel {
     }
 
     fn ready(&self, ts: i64) -> bool {
-        self.outlooks(ts).iter().any(Option::is_some)
+        self.outlooks(self.tracker.bucket(ts)).iter().any(Option::is_some)
     }
 
-    fn outlooks(&self, ts: i64) -> [Option<Outlook>; CANDIDATES] {
-        [self.mad.outlook(), self.slow.outlook(), self.fast.outlook(), self.tracker.outlook(ts)]
+    fn outlooks(&self, bucket: usize) -> [Option<Outlook>; CANDIDATES] {
+        [self.mad.outlook(), self.slow.outlook(), self.fast.outlook(), self.tracker.outlook(bucket)]
     }
 
     fn update(&mut self, ts: i64, value: f64) -> Verdict {
-        let outlooks = self.outlooks(ts);
+        let bucket = self.tracker.bucket(ts);
+        let outlooks = self.outlooks(bucket);
         let z = outlooks.map(|outlook| outlook.map(|o| o.z(value)));
         let voice = usize::from(self.chosen);
         // the seasonal candidate may be silent at this time of its season
@@ -255,7 +256,7 @@ impl Panel {
         self.mad.learn(value, z[0]);
         self.slow.learn(value, z[1]);
         self.fast.learn(value, z[2]);
-        self.tracker.learn(ts, value, z[3]);
+        self.tracker.learn(bucket, ts, value, z[3]);
         self.choose();
         verdict
     }

@@ -23,6 +23,12 @@ pub(super) const ALARM_CLIP: f64 = 0.5;
 /// Values in a row beyond the boundary after which the clip opens.
 const RUN_PATIENCE: u32 = 8;
 
+/// How many times as wide the clip is after `run` values in a row beyond the boundary.
+pub(super) fn opening(run: u32) -> f64 {
+    // a power of two up to 2^60: exact
+    (1u64 << run.saturating_sub(RUN_PATIENCE).min(60)) as f64
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Ewma {
     weight: f64,
@@ -58,7 +64,7 @@ impl Ewma {
             }
             self.tail.learn(z);
             let alarm = self.tail.run() > 0;
-            let opened = f64::from(self.tail.run().saturating_sub(RUN_PATIENCE).min(60)).exp2();
+            let opened = opening(self.tail.run());
             let clip = self.tail.limit() * self.variance.sqrt() * opened * if alarm { ALARM_CLIP } else { 1.0 };
             deviation = deviation.clamp(-clip, clip);
         }

@@ -266,17 +266,19 @@ impl SeasonalMethod {
                 let (first_ts, first) = self.start.rows()[0];
                 let mut tracker = Tracker::new(season_ns, self.start.step(), first_ts, first);
                 for &(ts, value) in self.start.rows() {
-                    let z = tracker.outlook(ts).map(|o| o.z(value));
-                    tracker.learn(ts, value, z);
+                    let bucket = tracker.bucket(ts);
+                    let z = tracker.outlook(bucket).map(|o| o.z(value));
+                    tracker.learn(bucket, ts, value, z);
                 }
                 self.tracker = Some(tracker);
                 self.start = Start::default();
             }
             return if season_ns.is_none() { outlook } else { Verdict::NONE };
         };
-        let outlook = tracker.outlook(ts);
+        let bucket = tracker.bucket(ts);
+        let outlook = tracker.outlook(bucket);
         let z = outlook.map(|o| o.z(value));
-        tracker.learn(ts, value, z);
+        tracker.learn(bucket, ts, value, z);
         match outlook.zip(z) {
             _ if season_ns.is_none() && outlook.is_none() => self.mad.update(value),
             Some((outlook, z)) => {

@@ -4,7 +4,7 @@
 //! (the robust update of [`super::ewma`]), a slow drift follows the level of the whole series, and the spread of a
 //! bucket is shrunk towards that of the series. Works on any timestamps: the bucket is a function of time, not of the
 //! row number. Scores start in the third season.
-use super::ewma::ALARM_CLIP;
+use super::ewma::{ALARM_CLIP, opening};
 use super::outlook::Outlook;
 use super::state::{Put, Reader, malformed};
 use super::tail::Tail;
@@ -21,7 +21,6 @@ const SPREAD_WEIGHT: f64 = 1.0 / 256.0;
 /// The series' spread weighs as much as this many visits to a bucket.
 const SHRINKAGE: f64 = 4.0;
 const FIRST_DEVIATION: f64 = 1.0 / 256.0;
-const RUN_PATIENCE: u32 = 8;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Bucket {
@@ -56,16 +55,28 @@ impl Seasonal {
         }
     }
 
-    /// Rows at the origin plus whole steps fall in the middle of their bucket, so jitter does not move them.
-    fn bucket(&self, ts: i64) -> usize {
-        let season = i128::from(self.season);
-        let phase = (i128::from(ts) - i128::from(self.origin)).rem_euclid(season);
-        let n = self.buckets.len() as i128;
-        ((phase * n + season / 2) / season % n) as usize
+    /// The bucket of `ts`. Rows at the origin plus whole steps fall in the middle of theirs, so jitter does not move
+    /// them.
+    pub(super) fn bucket(&self, ts: i64) -> usize {
+        let n = self.buckets.len();
+        let bucket = match (ts.checked_sub(self.origin), self.season.checked_mul(n as i64 + 1)) {
+            (Some(since), Some(_)) => {
+                let phase = since.rem_euclid(self.season) as u64;
+                ((phase * n as u64 + self.season as u64 / 2) / self.season as u64) as usize
+            }
+            // beyond what 64 bits hold
+            _ => {
+                let season = i128::from(self.season);
+                let phase = (i128::from(ts) - i128::from(self.origin)).rem_euclid(season);
+                ((phase * n as i128 + season / 2) / season) as usize
+            }
+        };
+        if bucket == n { 0 } else { bucket }
     }
 
-    pub(super) fn outlook(&self, ts: i64) -> Option<Outlook> {
-        let bucket = &self.buckets[self.bucket(ts)];
+    /// What is expected in a bucket.
+    pub(super) fn outlook(&self, bucket: usize) -> Option<Outlook> {
+        let bucket = &self.buckets[bucket];
         if bucket.visits < VISITS_MIN {
             return None;
         }
@@ -76,8 +87,8 @@ impl Seasonal {
         Some(Outlook { centre: bucket.mean + self.drift, spread: (variance * few).sqrt(), limit: self.tail.limit() })
     }
 
-    pub(super) fn learn(&mut self, ts: i64, value: f64, z: Option<f64>) {
-        let index = self.bucket(ts);
+    /// Learns a value that fell into the bucket `index`, `z` spreads off its outlook.
+    pub(super) fn learn(&mut self, index: usize, value: f64, z: Option<f64>) {
         let mut deviation = value - self.drift - self.buckets[index].mean;
         let visits = self.buckets[index].visits.saturating_add(1);
         self.buckets[index].visits = visits;
@@ -92,7 +103,7 @@ impl Seasonal {
                 return;
             }
             let alarm = self.tail.run() > 0;
-            let opened = f64::from(self.tail.run().saturating_sub(RUN_PATIENCE).min(60)).exp2();
+            let opened = opening(self.tail.run());
             let spread = self.variance.max(f64::from(self.buckets[index].variance)).sqrt();
             let clip = self.tail.limit() * spread * opened * if alarm { ALARM_CLIP } else { 1.0 };
             deviation = deviation.clamp(-clip, clip);

@@ -24,16 +24,24 @@ impl Tracker {
         }
     }
 
-    pub(super) fn outlook(&self, ts: i64) -> Option<Outlook> {
+    /// Where in the season `ts` lies: what [`Tracker::outlook`] and [`Tracker::learn`] want.
+    pub(super) fn bucket(&self, ts: i64) -> usize {
         match self {
-            Self::Found(seasonal) => seasonal.outlook(ts),
+            Self::Found(seasonal) => seasonal.bucket(ts),
+            Self::Seeking(_) | Self::GivenUp => 0,
+        }
+    }
+
+    pub(super) fn outlook(&self, bucket: usize) -> Option<Outlook> {
+        match self {
+            Self::Found(seasonal) => seasonal.outlook(bucket),
             Self::Seeking(_) | Self::GivenUp => None,
         }
     }
 
-    pub(super) fn learn(&mut self, ts: i64, value: f64, z: Option<f64>) {
+    pub(super) fn learn(&mut self, bucket: usize, ts: i64, value: f64, z: Option<f64>) {
         match self {
-            Self::Found(seasonal) => seasonal.learn(ts, value, z),
+            Self::Found(seasonal) => seasonal.learn(bucket, value, z),
             Self::Seeking(history) => match history.add(ts, value) {
                 Added::Kept => {}
                 Added::Search => {
@@ -77,8 +85,9 @@ fn seeded(season_ns: i64, history: &History) -> Seasonal {
     let (mut bins, mut values) = (0.0, 0.0);
     for (ts, value, count) in history.points() {
         let seasonal = seasonal.get_or_insert_with(|| Seasonal::new(season_ns, history.width(), ts));
-        let z = seasonal.outlook(ts).map(|outlook| outlook.z(value));
-        seasonal.learn(ts, value, z);
+        let bucket = seasonal.bucket(ts);
+        let z = seasonal.outlook(bucket).map(|outlook| outlook.z(value));
+        seasonal.learn(bucket, value, z);
         bins += 1.0;
         values += f64::from(count);
     }

@@ -14,6 +14,11 @@ pub(super) struct Window {
     next: u8,
 }
 
+/// Where `slot` stands in `order`, which holds each slot once: compared all at once.
+fn position(order: &[u8; CAPACITY], slot: u8) -> u8 {
+    order.iter().zip(0..).map(|(&s, i): (&u8, u8)| if s == slot { i } else { 0 }).fold(0, |found, i| found | i)
+}
+
 impl Default for Window {
     fn default() -> Self {
         Self { values: [0.0; CAPACITY], order: [0; CAPACITY], len: 0, next: 0 }
@@ -29,20 +34,28 @@ impl Window {
         self.values[usize::from(self.order[rank])]
     }
 
-    /// Adds a finite value; the oldest leaves a full window.
+    /// Adds a finite value; the oldest leaves a full window. Ranks are counted over the whole window rather than
+    /// searched for: no branch depends on the values.
     pub(super) fn push(&mut self, value: f64) {
         let slot = self.next;
-        let mut len = self.len();
-        if len == CAPACITY {
-            let old = self.order.iter().position(|&s| s == slot).unwrap_or(CAPACITY - 1);
-            self.order.copy_within(old + 1.., old);
-            len -= 1;
+        let len = self.len();
+        let below = |values: &[f64]| values.iter().map(|&v| u64::from(v <= value)).sum::<u64>() as usize;
+        if len < CAPACITY {
+            let rank = below(&self.values[..len]);
+            self.order.copy_within(rank..len, rank + 1);
+            self.order[rank] = slot;
+            self.len = (len + 1) as u8;
+        } else {
+            let oldest = self.values[usize::from(slot)];
+            let rank = below(&self.values) - usize::from(oldest <= value);
+            let gap = usize::from(position(&self.order, slot));
+            match rank < gap {
+                true => self.order.copy_within(rank..gap, rank + 1),
+                false => self.order.copy_within(gap + 1..=rank, gap),
+            }
+            self.order[rank] = slot;
         }
-        let rank = self.order[..len].partition_point(|&s| self.values[usize::from(s)] <= value);
         self.values[usize::from(slot)] = value;
-        self.order.copy_within(rank..len, rank + 1);
-        self.order[rank] = slot;
-        self.len = (len + 1) as u8;
         self.next = if usize::from(slot) + 1 == CAPACITY { 0 } else { slot + 1 };
     }
 
@@ -64,11 +77,9 @@ impl Window {
         let mut hi = (k + 1).min(split);
         while lo < hi {
             let i = (lo + hi) / 2;
-            if right(k - i) <= left(i) {
-                hi = i;
-            } else {
-                lo = i + 1;
-            }
+            let enough = right(k - i) <= left(i);
+            // two selections, not a branch that is wrong every other time
+            (lo, hi) = (if enough { lo } else { i + 1 }, if enough { i } else { hi });
         }
         let from_left = if lo > 0 { left(lo - 1) } else { 0.0 };
         let from_right = if lo <= k { right(k - lo) } else { 0.0 };
