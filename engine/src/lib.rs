@@ -87,6 +87,6 @@ pub mod write_batch;
 pub use config::EngineConfig;
 pub use engine::{Commit, CommitHandle, CompactionSummary, Engine, EngineStats, MemoryShare, ReplayProgress};
 pub use error::{Error, ErrorKind, Result};
-pub use snapshot::{MetricInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot};
+pub use snapshot::{MetricInfo, PartitionInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot, WalFileInfo};
 pub use types::{LabelSet, Lsn, MatchOp, Matcher, SeriesId, TimeRange};
 pub use write_batch::WriteBatch;
