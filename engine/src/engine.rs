@@ -1,9 +1,11 @@
 //! The engine: open, write, flush, compact, feed, close. Cheap to clone.
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
+use crate::backup;
 use crate::clock::{Clock, SystemClock};
 use crate::config::EngineConfig;
 use crate::core::{self, Core, Threads};
@@ -11,6 +13,7 @@ use crate::error::Result;
 use crate::fs::{Fs, LockGuard, OsFs};
 use crate::snapshot::Snapshot;
 use crate::types::{LabelSet, Lsn, SeriesId};
+use crate::verify::Progress;
 use crate::write_batch::WriteBatch;
 
 pub use crate::core::{CommitHandle, ReplayProgress};
@@ -219,6 +222,21 @@ impl Engine {
     /// `Io` or `Corruption` with the path.
     pub fn compact(&self) -> Result<CompactionSummary> {
         self.0.core.compact()
+    }
+
+    /// Adds a backup of everything acknowledged so far to `dest`, which is created if absent. Writes go on meanwhile. Of
+    /// the store itself a backup blocks only flushes, for as long as it takes to map its files.
+    ///
+    /// # Durability
+    /// When this returns, the backup is on stable storage.
+    ///
+    /// # Errors
+    /// `Unavailable` when another backup is being added to `dest` or the engine is poisoned, `Invalid` when `dest` lies
+    /// inside the store, `Io`.
+    pub fn backup(&self, dest: &Path, begun: &backup::Begun<'_>, progress: &Progress) -> Result<backup::Made> {
+        let core = &self.0.core;
+        backup::refuse_inside(&core.layout.root, dest)?;
+        backup::add(&*core.fs, dest, core.checkpoint()?, begun, progress)
     }
 
     /// Counters now.

@@ -28,6 +28,9 @@
 //! | `partition`, `layout` | arithmetic of time partitions; names of files |
 //! | `format` | varints, checksums, a reader that bounds every length |
 //! | [`fs`], [`clock`] | the only modules that touch files and read clocks |
+//! | [`verify`] | reading a closed store whole and saying what is wrong |
+//! | [`repair`] | making a damaged store whole again |
+//! | [`backup`] | consistent, incremental copies, and stores from them |
 //! | [`types`], [`config`], [`error`], [`write_batch`] | words, limits, failures, input |
 //!
 //! ```text
@@ -39,6 +42,7 @@
 //!   partitions/19675/0000000008.series   series that were new to the partition
 //!   state/0000000009.state               all keyed state at the last flush that changed it
 //!   catalogue/                           RocksDB; derived from the series files
+//!   damaged/                             what a repair has set aside
 //! ```
 //! Formats byte by byte: `docs/format/`.
 //!
@@ -53,6 +57,7 @@
 //!    write that found no room is undone and may be tried again.
 //! 7. Damage is an error with path and offset. Only the torn, never acknowledged end of the newest log file and of the
 //!    manifest is forgiven.
+pub mod backup;
 mod catalog;
 pub mod clock;
 mod codec;
@@ -68,11 +73,13 @@ mod layout;
 mod manifest;
 mod memtable;
 mod partition;
+pub mod repair;
 mod scan;
 mod segment;
 pub mod snapshot;
 mod state;
 pub mod types;
+pub mod verify;
 mod version;
 mod wal;
 pub mod write_batch;
@@ -80,6 +87,6 @@ pub mod write_batch;
 pub use config::EngineConfig;
 pub use engine::{Commit, CommitHandle, CompactionSummary, Engine, EngineStats, MemoryShare, ReplayProgress};
 pub use error::{Error, ErrorKind, Result};
-pub use snapshot::{MetricInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot};
+pub use snapshot::{MetricInfo, PartitionInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot, WalFileInfo};
 pub use types::{LabelSet, Lsn, MatchOp, Matcher, SeriesId, TimeRange};
 pub use write_batch::WriteBatch;

@@ -14,6 +14,7 @@ use crate::scan::{self, Source};
 use crate::state::StateMap;
 use crate::types::{CompiledMatcher, LabelSet, Lsn, METRIC_NAME, MatchOp, Matcher, SeriesId, TimeRange};
 use crate::version::Version;
+use crate::wal::WalFiles;
 
 /// A consistent view: sees every commit up to [`Snapshot::lsn`] and none after; nothing it reads is deleted under it.
 #[derive(Clone)]
@@ -28,6 +29,7 @@ struct Pinned {
     head: Arc<RwLock<Head>>,
     catalogue: Arc<Catalogue>,
     partitioning: Partitioning,
+    wal_files: WalFiles,
 }
 
 /// A metric that has ever had a series.
@@ -94,6 +96,36 @@ pub struct SegmentInfo {
     pub max_lsn: Lsn,
 }
 
+/// A time partition.
+#[derive(Clone, Debug)]
+pub struct PartitionInfo {
+    /// First and last instant that belong to it.
+    pub range: TimeRange,
+    /// Live segments.
+    pub segments: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Series that were ever flushed to it.
+    pub series: u64,
+    /// First and last sample in its segments, ns; `None` without a segment.
+    pub samples: Option<TimeRange>,
+}
+
+/// A file of the write-ahead log.
+#[derive(Clone, Debug)]
+pub struct WalFileInfo {
+    /// File name inside the store.
+    pub file: String,
+    /// Its first commit.
+    pub first_lsn: Lsn,
+    /// Its newest commit; the one before the first while it has none.
+    pub last_lsn: Lsn,
+    /// File size.
+    pub bytes: u64,
+}
+
 /// Columns of a scan, sorted by (series, ts), one row per (series, ts): of equal timestamps the newest commit wins.
 /// `runs[k] = (i, n)`: the next `n` rows belong to the `i`-th requested series. A series may continue in the next batch.
 #[derive(Clone, Debug, Default)]
@@ -135,6 +167,7 @@ impl Snapshot {
             head: Arc::clone(&core.head),
             catalogue: Arc::clone(&core.catalogue),
             partitioning: core.partitioning,
+            wal_files: core.wal_files.clone(),
         }))
     }
 
@@ -255,6 +288,29 @@ impl Snapshot {
             }
         };
         self.0.version.segments().map(info).collect()
+    }
+
+    /// Time partitions, oldest first.
+    pub fn partitions(&self) -> Vec<PartitionInfo> {
+        let info = |(&number, partition): (&i64, &crate::version::Partition)| {
+            let metas = || partition.segments.iter().map(|live| &live.meta);
+            let first = metas().map(|meta| meta.min_ts).min();
+            let last = metas().map(|meta| meta.max_ts).max();
+            PartitionInfo {
+                range: self.0.partitioning.range(number),
+                segments: partition.segments.len() as u64,
+                rows: metas().map(|meta| meta.rows).sum(),
+                bytes: metas().map(|meta| meta.bytes).sum(),
+                series: u64::from(partition.series),
+                samples: first.zip(last).map(|(start, end)| TimeRange { start, end }),
+            }
+        };
+        self.0.version.partitions.iter().map(info).collect()
+    }
+
+    /// Files of the write-ahead log as they are now, oldest first; the last one is being written.
+    pub fn wal(&self) -> Vec<WalFileInfo> {
+        self.0.wal_files.describe(self.0.lsn)
     }
 
     /// Keyed state as of this snapshot.

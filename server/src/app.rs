@@ -42,6 +42,8 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) workers: Arc<WorkerPool>,
     phase: RwLock<Phase>,
+    /// Held while a backup is made.
+    pub(crate) backup: Arc<tokio::sync::Mutex<()>>,
     in_flight: Arc<Semaphore>,
     requests_active: AtomicUsize,
 }
@@ -55,6 +57,7 @@ impl App {
             metrics: Metrics::new(),
             workers,
             phase: RwLock::new(Phase::Opening { since: Instant::now(), wal_bytes }),
+            backup: Arc::default(),
             in_flight,
             requests_active: AtomicUsize::new(0),
         })

@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::backup::{BackupArgs, RestoreArgs};
 use crate::config::{self, Flags};
+use crate::repair::RepairArgs;
+use crate::verify::VerifyArgs;
 use crate::{demo, serve, shell};
 
 /// Foretell: a datastore for metrics that looks ahead.
@@ -32,6 +35,14 @@ enum Command {
     Serve(ServeArgs),
     /// Ask a running server with SQL: a shell, or one statement with -c
     Sql(SqlArgs),
+    /// Copy a running or stopped store, incrementally
+    Backup(BackupArgs),
+    /// Make a new store from a backup
+    Restore(RestoreArgs),
+    /// Read a stopped store whole and report what is wrong with it
+    Verify(VerifyArgs),
+    /// Make a damaged, stopped store whole again with everything that can be read
+    Repair(RepairArgs),
     /// Watch a simulated shop with a fault, and the SQL that finds it
     Demo(demo::DemoArgs),
     /// Print completions for a shell
@@ -132,6 +143,10 @@ impl Cli {
         match self.command {
             Command::Serve(args) => args.run(),
             Command::Sql(args) => shell::run(&args),
+            Command::Backup(args) => Ok(args.run()),
+            Command::Restore(args) => Ok(args.run()),
+            Command::Verify(args) => Ok(args.run()),
+            Command::Repair(args) => Ok(args.run()),
             Command::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "foretell", &mut std::io::stdout());

@@ -15,17 +15,24 @@
 //! | [`remote_write`] | Prometheus remote write 1.0 |
 //! | `metrics` | the server's own metrics |
 //! | [`shell`] | `foretell sql` |
+//! | [`verify`], [`repair`], [`backup`] | the commands of these names, and `foretell restore` |
+//! | `progress` | progress bars |
 //! | [`demo`] | `foretell demo` |
 //!
 //! Architecture invariants: only this crate knows HTTP, JSON and protobuf; it stores nothing and computes nothing itself; every
 //! buffer that a sender can fill has a limit here.
 mod app;
+pub mod backup;
 pub mod command;
 pub mod config;
 pub mod demo;
 mod error;
 mod http;
 mod metrics;
+mod progress;
 pub mod remote_write;
+pub mod repair;
 pub mod serve;
 pub mod shell;
+mod timestamp;
+pub mod verify;

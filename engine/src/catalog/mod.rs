@@ -8,14 +8,16 @@
 //! log and is never the only copy of a fact: what it holds is a prefix, marked with a manifest edit number, of what the
 //! series files say, and is caught up or rebuilt from them at open. Formats: `docs/format/catalogue.md`,
 //! `docs/format/series-file.md`.
+mod check;
 mod head;
 mod key_cache;
 mod postings;
 mod series_file;
 mod store;
 
+pub(crate) use check::{ExpectedMetrics, expect};
 pub(crate) use head::{Head, Metric};
 pub(crate) use key_cache::KeyCache;
 pub(crate) use postings::evaluate;
 pub(crate) use series_file::{read_series_file, write_series_file};
-pub(crate) use store::{Catalogue, PartitionPostings};
+pub(crate) use store::{Catalogue, OFFLINE_BYTES_MAX, PartitionPostings};

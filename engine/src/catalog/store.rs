@@ -33,6 +33,9 @@ const WRITE_BYTES: usize = 4 << 20;
 const WRITE_BUFFER_BYTES_MIN: usize = 1 << 20;
 const WRITE_BUFFER_BYTES_MAX: usize = 32 << 20;
 
+/// Memory of the catalogue of a store that is not open, for a check, a repair or a restore.
+pub(crate) const OFFLINE_BYTES_MAX: usize = 128 << 20;
+
 /// What the catalogue knows of a metric.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StoredMetric {
@@ -73,6 +76,18 @@ fn options(local: bool, cache: &Cache, write_buffer_bytes: usize) -> Result<Opti
     Ok(options)
 }
 
+/// The edit up to which `db` is filled; `None` when it has another version or is ahead of edit `edit`.
+fn filled_up_to(db: &DB, edit: u64) -> Option<u64> {
+    match db.get(b"v") {
+        Ok(Some(value)) if value.len() == 12 && value[..4] == VERSION.to_le_bytes() => {
+            Some(value[4..].iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte)))
+                .filter(|&filled| filled <= edit)
+        }
+        Ok(None) if db.iterator(rocksdb::IteratorMode::Start).next().is_none() => Some(0),
+        _ => None,
+    }
+}
+
 impl Catalogue {
     /// Opens the store in `path`, or in memory. One that RocksDB cannot open, that has another version, or that is
     /// ahead of manifest edit `edit` (a restored manifest), is destroyed: it is rebuilt from the series files. Returns
@@ -90,15 +105,7 @@ impl Catalogue {
                 destroy().map_err(failed)?
             }
         };
-        let filled = match db.get(b"v") {
-            Ok(Some(value)) if value.len() == 12 && value[..4] == VERSION.to_le_bytes() => {
-                Some(value[4..].iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte)))
-                    .filter(|&filled| filled <= edit)
-            }
-            Ok(None) if db.iterator(rocksdb::IteratorMode::Start).next().is_none() => Some(0),
-            _ => None,
-        };
-        let (db, filled) = match filled {
+        let (db, filled) = match filled_up_to(&db, edit) {
             Some(filled) => (db, filled),
             None => {
                 tracing::warn!(path = %path.display(), "the catalogue does not fit the manifest: rebuilding it");
@@ -110,6 +117,30 @@ impl Catalogue {
         // What survives a crash must be a prefix of what was written; the series files have the rest.
         write.disable_wal(true);
         Ok((Self { path: path.to_owned(), db: RwLock::new(Some(db)), write, cache }, filled))
+    }
+
+    /// Opens the store in `path` as it is, to be read only, for a check. Returns the edit up to which it is filled;
+    /// `None` when it does not fit manifest edit `edit`.
+    ///
+    /// # Errors
+    /// `Catalogue` when RocksDB cannot open it.
+    pub(crate) fn open_read_only(path: &Path, edit: u64) -> Result<(Self, Option<u64>)> {
+        let cache = Cache::new_lru_cache(OFFLINE_BYTES_MAX / 2);
+        let mut options = options(true, &cache, WRITE_BUFFER_BYTES_MIN)?;
+        options.create_if_missing(false);
+        let db = DB::open_for_read_only(&options, path, false).map_err(failed)?;
+        let filled = filled_up_to(&db, edit);
+        let (db, write) = (RwLock::new(Some(db)), WriteOptions::default());
+        Ok((Self { path: path.to_owned(), db, write, cache }, filled))
+    }
+
+    /// Visits every term of a partition, a label, a zero byte and a value, with its bitmap of local ordinals.
+    pub(super) fn partition_terms(
+        &self,
+        partition: i64,
+        mut visit: impl FnMut(&[u8], Bitmap) -> Result<()>,
+    ) -> Result<()> {
+        self.scan(&partition_key(partition, b'l'), |term, bitmap| visit(term, self.bitmap(bitmap)?))
     }
 
     fn db(&self) -> Result<MappedRwLockReadGuard<'_, DB>> {
@@ -134,7 +165,7 @@ impl Catalogue {
         }
     }
 
-    fn corrupt(&self, expected: &str, got: impl Into<String>) -> Error {
+    pub(super) fn corrupt(&self, expected: &str, got: impl Into<String>) -> Error {
         Error::Corruption { path: self.path.clone(), offset: 0, expected: expected.into(), got: got.into() }
     }
 

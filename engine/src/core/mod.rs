@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::feed::{Commit, Ring};
 use crate::fs::Fs;
 use crate::layout::Layout;
-use crate::manifest::{Change, Manifest};
+use crate::manifest::{Change, Manifest, Stored};
 use crate::memtable::{CommittedBatch, Memtable, Tidy};
 use crate::partition::Partitioning;
 use crate::state::StateMap;
@@ -39,7 +39,7 @@ use crate::write_batch::WriteBatch;
 
 pub use crate::wal::CommitHandle;
 pub use recovery::ReplayProgress;
-pub(crate) use recovery::open;
+pub(crate) use recovery::{open, open_catalogue};
 pub(crate) use threads::{Threads, Wakeup};
 
 /// A memtable that takes no more commits, with the keyed state after its last one.
@@ -228,6 +228,24 @@ impl Core {
         if let Err(error) = self.edit(|_| vec![Change::Claims(self.claims.lock().clone())]) {
             tracing::error!(%error, consumer, "cannot store a claim on the log");
         }
+    }
+
+    /// Calls `listed` while every file that the manifest lists is there, then `logged` while no log file goes.
+    pub(crate) fn with_files<T>(
+        &self,
+        listed: impl FnOnce(&Stored) -> Result<T>,
+        logged: impl FnOnce(T, &Stored) -> Result<T>,
+    ) -> Result<T> {
+        let _no_flush = self.flushing.lock();
+        let (stored, taken) = {
+            // Files are removed only after the edit that takes them off the list.
+            let manifest = self.manifest.lock();
+            self.refuse_if_poisoned()?;
+            let stored = manifest.stored();
+            let taken = listed(&stored)?;
+            (stored, taken)
+        };
+        logged(taken, &stored)
     }
 
     /// Commits one manifest edit; a failure other than `DiskFull` is final.

@@ -119,10 +119,7 @@ fn find_left_overs(
     contents: &Contents,
     manifest_missing: bool,
 ) -> Result<(u64, Vec<PathBuf>)> {
-    let mut referenced: hashbrown::HashSet<PathBuf> =
-        contents.segments.values().map(|meta| layout.partition(meta.partition).join(&meta.file)).collect();
-    referenced.extend(contents.series_files.iter().map(|file| layout.series_file(file.partition, file.number)));
-    referenced.extend(contents.state_file.map(|number| layout.state_file(number)));
+    let referenced: hashbrown::HashSet<PathBuf> = contents.files(layout).into_iter().collect();
     let mut dirs = vec![layout.state()];
     for name in fs.list(&layout.partitions())? {
         if name.parse::<i64>().is_ok() {
@@ -187,7 +184,7 @@ fn load_state(fs: &dyn Fs, layout: &Layout, contents: &Contents) -> Result<State
 }
 
 /// Opens the catalogue, fills in what series files newer than it say, and loads the metrics.
-fn open_catalogue(
+pub(crate) fn open_catalogue(
     fs: &dyn Fs,
     layout: &Layout,
     contents: &Contents,

@@ -1,9 +1,10 @@
 //! What an edit can change, and the sum of all edits.
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::format::{self, Reader};
+use crate::layout::Layout;
 use crate::segment::SegmentMeta;
 use crate::types::{Lsn, SeriesId};
 
@@ -95,6 +96,14 @@ impl Contents {
         changes.extend(self.segments.values().cloned().map(Change::AddSegment));
         changes.extend(self.removed.iter().cloned().map(Change::Removed));
         changes
+    }
+
+    /// Every file that must be there, in the order of their kinds: whoever looks at all files of a store asks here.
+    pub(crate) fn files(&self, layout: &Layout) -> Vec<PathBuf> {
+        let segments = self.segments.values().map(|meta| layout.partition(meta.partition).join(&meta.file));
+        let series = self.series_files.iter().map(|file| layout.series_file(file.partition, file.number));
+        let state = self.state_file.map(|number| layout.state_file(number));
+        segments.chain(series).chain(state).collect()
     }
 
     /// Series in `partition`: the base of its next series file.

@@ -17,6 +17,16 @@ const EDIT_HEADER_LEN: usize = 16;
 /// The log is rewritten when it is this much longer than its first edit.
 const GROWTH_BYTES_MAX: u64 = 1 << 20;
 
+/// What a manifest file says.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    /// Width of a time partition.
+    pub(crate) width_ns: i64,
+    /// Number of the newest edit.
+    pub(crate) number: u64,
+    pub(crate) contents: Contents,
+}
+
 /// The open manifest.
 pub(crate) struct Manifest {
     fs: Arc<dyn Fs>,
@@ -38,7 +48,18 @@ impl Manifest {
     pub(crate) fn open(fs: Arc<dyn Fs>, path: &Path, partition_width_ns: i64) -> Result<Self> {
         let path = path.to_owned();
         let (number, contents) = match fs.exists(&path)? {
-            true => read(&*fs, &path, partition_width_ns)?,
+            true => {
+                let stored = read(&*fs, &path)?;
+                if stored.width_ns != partition_width_ns {
+                    return Err(Error::Invalid(format!(
+                        "the store was created with partitions of {} s and cannot be opened with {} s; \
+                         set the partition width back",
+                        stored.width_ns / 1_000_000_000,
+                        partition_width_ns / 1_000_000_000
+                    )));
+                }
+                (stored.number, stored.contents)
+            }
             false => (0, Contents::default()),
         };
         Ok(Self { fs, path, file: None, number, bytes: 0, bytes_rewritten: 0, partition_width_ns, contents })
@@ -48,6 +69,11 @@ impl Manifest {
     /// open has found nothing wrong with the store, so that a failed one leaves the evidence alone.
     pub(crate) fn settle(&mut self) -> Result<()> {
         if self.file.is_none() { self.rewrite() } else { Ok(()) }
+    }
+
+    /// What the file says.
+    pub(crate) fn stored(&self) -> Stored {
+        Stored { width_ns: self.partition_width_ns, number: self.number, contents: self.contents.clone() }
     }
 
     /// Number of the newest edit.
@@ -133,7 +159,8 @@ fn put_edit(out: &mut Vec<u8>, number: u64, changes: &[Change]) {
     out.extend_from_slice(&payload);
 }
 
-fn encode_file(partition_width_ns: i64, number: u64, contents: &Contents) -> Vec<u8> {
+/// The bytes of a manifest of one edit that says everything.
+pub(crate) fn encode_file(partition_width_ns: i64, number: u64, contents: &Contents) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&VERSION.to_le_bytes());
     out.extend_from_slice(&partition_width_ns.to_le_bytes());
@@ -143,32 +170,13 @@ fn encode_file(partition_width_ns: i64, number: u64, contents: &Contents) -> Vec
     out
 }
 
-fn read(fs: &dyn Fs, path: &Path, partition_width_ns: i64) -> Result<(u64, Contents)> {
+/// Reads the manifest `path` without changing it.
+///
+/// # Errors
+/// `Corruption` for damage other than a torn last edit.
+pub(crate) fn read(fs: &dyn Fs, path: &Path) -> Result<Stored> {
     let bytes = fs.map(path)?;
-    let mut reader = Reader::new(&bytes, path, 0);
-    let at = reader.clone();
-    let magic = reader.bytes(8)?;
-    if magic != MAGIC {
-        return Err(at.corrupt(format!("magic {MAGIC:02x?}"), format!("{magic:02x?}")));
-    }
-    let at = reader.clone();
-    let version = reader.u32()?;
-    if version != VERSION {
-        return Err(at.corrupt(format!("version {VERSION}"), version.to_string()));
-    }
-    let width = reader.i64()?;
-    let at = reader.clone();
-    let (expected, got) = (format::crc32c(&bytes[..20]), reader.u32()?);
-    if expected != got {
-        return Err(at.corrupt(format!("checksum {expected:08x}"), format!("{got:08x}")));
-    }
-    if width != partition_width_ns {
-        return Err(Error::Invalid(format!(
-            "the store was created with partitions of {} s and cannot be opened with {} s; set the partition width back",
-            width / 1_000_000_000,
-            partition_width_ns / 1_000_000_000
-        )));
-    }
+    let width = read_header(&bytes, path)?;
     let (mut offset, mut number, mut contents) = (FILE_HEADER_LEN, None, Contents::default());
     while offset < bytes.len() {
         match edit_at(&bytes, offset, path) {
@@ -196,9 +204,38 @@ fn read(fs: &dyn Fs, path: &Path, partition_width_ns: i64) -> Result<(u64, Conte
         }
     }
     match number {
-        Some(number) => Ok((number, contents)),
+        Some(number) => Ok(Stored { width_ns: width, number, contents }),
         None => Err(Reader::new(&[], path, offset as u64).corrupt("a first edit", "the end of the file")),
     }
+}
+
+/// The width of a time partition, ns, by the header alone.
+///
+/// # Errors
+/// `Io`, or `Corruption` of the header.
+pub(crate) fn read_width(fs: &dyn Fs, path: &Path) -> Result<i64> {
+    read_header(&fs.map(path)?, path)
+}
+
+fn read_header(bytes: &[u8], path: &Path) -> Result<i64> {
+    let mut reader = Reader::new(bytes, path, 0);
+    let at = reader.clone();
+    let magic = reader.bytes(8)?;
+    if magic != MAGIC {
+        return Err(at.corrupt(format!("magic {MAGIC:02x?}"), format!("{magic:02x?}")));
+    }
+    let at = reader.clone();
+    let version = reader.u32()?;
+    if version != VERSION {
+        return Err(at.corrupt(format!("version {VERSION}"), version.to_string()));
+    }
+    let width = reader.i64()?;
+    let at = reader.clone();
+    let (expected, got) = (format::crc32c(&bytes[..20]), reader.u32()?);
+    if expected != got {
+        return Err(at.corrupt(format!("checksum {expected:08x}"), format!("{got:08x}")));
+    }
+    Ok(width)
 }
 
 /// Number, payload and end of the edit at `offset`.

@@ -10,4 +10,4 @@ mod contents;
 mod log;
 
 pub(crate) use contents::{Change, Contents, SeriesFile};
-pub(crate) use log::Manifest;
+pub(crate) use log::{Manifest, Stored, encode_file, read, read_width};

@@ -264,13 +264,25 @@ impl Footer {
 
     /// Reads header, trailer and footer of a whole file.
     pub(super) fn decode(file: &[u8], path: &Path) -> Result<Self> {
+        let footer = Self::decode_tail(file, path)?;
+        let (partition, level) = Self::decode_header(&file[..HEADER_BYTES], path)?;
+        if (footer.partition, footer.level) != (partition, level) {
+            return Err(Reader::new(file, path, 0).corrupt(
+                format!("partition {} and level {}, as in the footer", footer.partition, footer.level),
+                format!("{partition} and {level}"),
+            ));
+        }
+        Ok(footer)
+    }
+
+    /// Reads trailer and footer of a whole file, whose header may be damaged.
+    pub(super) fn decode_tail(file: &[u8], path: &Path) -> Result<Self> {
         let whole = Reader::new(file, path, 0);
         if file.len() < HEADER_BYTES + TRAILER_BYTES {
             return Err(
                 whole.corrupt(format!("at least {} bytes", HEADER_BYTES + TRAILER_BYTES), file.len().to_string())
             );
         }
-        let (partition, level) = Self::decode_header(&file[..HEADER_BYTES], path)?;
         let trailer_at = file.len() - TRAILER_BYTES;
         let mut trailer = Reader::new(&file[trailer_at..], path, trailer_at as u64);
         let start = trailer.clone();
@@ -290,12 +302,6 @@ impl Footer {
             return Err(input.corrupt(format!("footer crc {crc:08x}"), format!("{got:08x}")));
         }
         let footer = Self::decode_body(&mut input, footer_at as u64)?;
-        if (footer.partition, footer.level) != (partition, level) {
-            return Err(input.corrupt(
-                format!("partition {partition} and level {level}, as in the header"),
-                format!("{} and {}", footer.partition, footer.level),
-            ));
-        }
         input.finish()?;
         Ok(footer)
     }

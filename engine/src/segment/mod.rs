@@ -12,6 +12,7 @@
 //! | [`footer`] | header, footer and trailer |
 //! | [`writer`] | building a file from rows in order |
 //! | [`reader`] | opening a file and checking each block before use |
+//! | [`check`] | reading a whole file and comparing all that it says twice |
 //!
 //! Invariants: a file is written once, synced, and never changed; (series, ts) is unique and increasing in a file; no
 //! byte is believed before a checksum that covers it was compared. Which files are live is the manifest's business, and
@@ -19,6 +20,7 @@
 use crate::types::{Lsn, SeriesId, TimeRange};
 
 mod block;
+mod check;
 mod footer;
 mod page_cache;
 mod reader;
@@ -29,6 +31,7 @@ mod writer;
 mod zone_map;
 
 pub(crate) use block::{Block, BlockDecoder};
+pub(crate) use check::Checker;
 pub(crate) use reader::Segment;
 pub(crate) use writer::SegmentWriter;
 pub(crate) use zone_map::ZoneMap;

@@ -60,6 +60,17 @@ impl Segment {
         })
     }
 
+    /// As [`Segment::open_unlisted`], whatever the header says: the footer says it again.
+    ///
+    /// # Errors
+    /// As [`Segment::open`].
+    pub(crate) fn open_by_footer(fs: &dyn Fs, path: &Path) -> Result<Self> {
+        let file = fs.map(path)?;
+        let footer = Footer::decode_tail(&file, path)?;
+        let meta = footer.meta(path, file.len() as u64);
+        Ok(Self { path: path.to_owned(), meta, file, blocks: footer.blocks, series: footer.series })
+    }
+
     /// What the manifest keeps of it.
     pub(crate) fn meta(&self) -> &SegmentMeta {
         &self.meta

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Fs;
 use crate::memtable::CommittedBatch;
+use crate::snapshot::WalFileInfo;
 use crate::types::Lsn;
 
 use super::batch::decode_batch;
@@ -54,6 +55,20 @@ impl WalFiles {
     /// Files.
     pub(crate) fn count(&self) -> usize {
         self.0.lock().len()
+    }
+
+    /// Every file, oldest first; the newest goes up to `newest`.
+    pub(crate) fn describe(&self, newest: Lsn) -> Vec<WalFileInfo> {
+        let files = self.0.lock();
+        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let last_of = |index: usize| files.get(index + 1).map_or(newest.0 + 1, |next: &WalFile| next.first_lsn) - 1;
+        let info = |(index, file): (usize, &WalFile)| WalFileInfo {
+            file: format!("wal/{}", name(&file.path)),
+            first_lsn: Lsn(file.first_lsn),
+            last_lsn: Lsn(last_of(index).max(file.first_lsn.saturating_sub(1))),
+            bytes: file.bytes,
+        };
+        files.iter().enumerate().map(info).collect()
     }
 
     /// Ends the newest file and starts one whose first batch will be `next_lsn`, unless the newest has no batch.

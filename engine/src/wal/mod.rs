@@ -11,8 +11,11 @@
 //! `SYNCED_BEFORE` was written only when everything before it was on stable storage.
 //! Format: `docs/format/wal.md`.
 mod batch;
+mod check;
 mod files;
+mod fill;
 mod group_commit;
+mod part;
 mod record;
 mod replay;
 #[cfg(test)]
@@ -20,8 +23,11 @@ mod tests;
 mod writer;
 
 pub(crate) use batch::encode_batch;
+pub(crate) use check::{Event, check, named_files};
 pub(crate) use files::WalFiles;
+pub(crate) use fill::{FilledLog, LogFile, Lost};
 pub use group_commit::CommitHandle;
 pub(crate) use group_commit::{CommitQueue, GroupCommit};
+pub(crate) use part::part;
 pub(crate) use replay::{Replayed, replay};
 pub(crate) use writer::Writer;

@@ -1,3 +1,4 @@
+use foretell_engine::fs::Fs;
 use foretell_engine::{Engine, EngineConfig, ErrorKind, SeriesId, TimeRange, WriteBatch};
 
 use crate::support::{HOUR, Store, batch, labels, put, rows, scan, series, write};
@@ -212,4 +213,25 @@ fn one_flush_of_rows_from_very_many_partitions_keeps_them_all() {
     assert_eq!((rows(&snapshot).len(), snapshot.segments().len()), (300, 100));
     let range = TimeRange { start: -11 * HOUR, end: 11 * HOUR };
     assert_eq!(scan(&snapshot, &ids, range).unwrap().len(), 9);
+}
+
+#[test]
+fn partitions_and_log_files_are_described_as_they_are() {
+    let mut store = Store::new();
+    store.config.wal_segment_bytes = 1;
+    let engine = store.open();
+    let id = series(&engine, 1);
+    for ts in [5, HOUR + 7, HOUR + 9] {
+        write(&engine, &[(id, ts, 1.0)]);
+    }
+    let wal = engine.snapshot().wal();
+    let lsns: Vec<_> = wal.iter().map(|file| (file.first_lsn.0, file.last_lsn.0)).collect();
+    assert_eq!(lsns, [(1, 1), (2, 2), (3, 3)]);
+    assert_eq!(wal[0].bytes, store.fs.len(std::path::Path::new("/store").join(&wal[0].file).as_path()).unwrap());
+    engine.flush().unwrap();
+    let partitions = engine.snapshot().partitions();
+    let described: Vec<_> = partitions.iter().map(|p| (p.range.start, p.segments, p.rows, p.series)).collect();
+    assert_eq!(described, [(0, 1, 1, 1), (HOUR, 1, 2, 1)]);
+    assert_eq!(partitions[1].samples.map(|samples| (samples.start, samples.end)), Some((HOUR + 7, HOUR + 9)));
+    assert_eq!(engine.snapshot().wal().len(), 1);
 }

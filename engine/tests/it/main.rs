@@ -6,6 +6,7 @@
     reason = "tests stop at the first surprise, and break files by hand"
 )]
 
+mod backup;
 mod basics;
 mod catalogue;
 mod concurrency;
@@ -17,5 +18,7 @@ mod feed;
 mod last_values;
 mod memory;
 mod model;
+mod repair;
 mod select;
 mod support;
+mod verify;

@@ -39,6 +39,8 @@ impl Default for SysTables {
         let tables = Self(RwLock::new(BTreeMap::new()));
         tables.register("series", Arc::new(SeriesList));
         tables.register("segments", Arc::new(SegmentList));
+        tables.register("partitions", Arc::new(PartitionList));
+        tables.register("wal", Arc::new(WalList));
         tables
     }
 }
@@ -156,6 +158,46 @@ impl SysTable for SegmentList {
             ("min_ts", time(|s| s.min_ts)),
             ("max_ts", time(|s| s.max_ts)),
             ("max_lsn", Arc::new(UInt64Array::from_iter_values(segments.iter().map(|s| s.max_lsn.0)))),
+        ])
+    }
+}
+
+/// `sys.partitions`
+struct PartitionList;
+
+impl SysTable for PartitionList {
+    fn rows(&self, snapshot: &Snapshot) -> Result<RecordBatch> {
+        let partitions = snapshot.partitions();
+        let number = |f: fn(&foretell_engine::PartitionInfo) -> u64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(partitions.iter().map(|p| f(p) as i64)))
+        };
+        let time = |f: fn(&foretell_engine::PartitionInfo) -> Option<i64>| -> ArrayRef {
+            Arc::new(partitions.iter().map(f).collect::<TimestampNanosecondArray>().with_timezone("UTC"))
+        };
+        batch(vec![
+            ("partition_start", time(|p| Some(p.range.start))),
+            ("partition_end", time(|p| Some(p.range.end))),
+            ("segments", number(|p| p.segments)),
+            ("rows", number(|p| p.rows)),
+            ("series", number(|p| p.series)),
+            ("bytes", number(|p| p.bytes)),
+            ("min_ts", time(|p| p.samples.map(|s| s.start))),
+            ("max_ts", time(|p| p.samples.map(|s| s.end))),
+        ])
+    }
+}
+
+/// `sys.wal`
+struct WalList;
+
+impl SysTable for WalList {
+    fn rows(&self, snapshot: &Snapshot) -> Result<RecordBatch> {
+        let files = snapshot.wal();
+        batch(vec![
+            ("file", Arc::new(StringArray::from_iter_values(files.iter().map(|f| &f.file)))),
+            ("first_lsn", Arc::new(UInt64Array::from_iter_values(files.iter().map(|f| f.first_lsn.0)))),
+            ("last_lsn", Arc::new(UInt64Array::from_iter_values(files.iter().map(|f| f.last_lsn.0)))),
+            ("bytes", Arc::new(Int64Array::from_iter_values(files.iter().map(|f| f.bytes as i64)))),
         ])
     }
 }

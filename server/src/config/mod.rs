@@ -119,6 +119,8 @@ pub struct Storage {
     pub memtable_total_bytes_max: ByteSize,
     /// Bytes of recent commits kept in memory for continuous queries.
     pub feed_bytes_max: ByteSize,
+    /// Backups of the running server go below this directory; without one it makes none.
+    pub backup_dir: Option<PathBuf>,
 }
 
 /// `[wal]`: durability.
@@ -192,6 +194,7 @@ impl Default for Config {
                 memtable_age_max: Span(engine.memtable_age_max),
                 memtable_total_bytes_max: ByteSize::from(engine.memtable_total_bytes_max),
                 feed_bytes_max: ByteSize::from(engine.feed_bytes_max),
+                backup_dir: None,
             },
             wal: Wal {
                 sync: WalSync::Commit,
@@ -229,6 +232,16 @@ impl Config {
             }
         }
         self.http_addr()?;
+        if let (Some(backups), Some(store)) = (&self.storage.backup_dir, &self.data_dir) {
+            let inside = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            if inside(backups).starts_with(inside(store)) {
+                return Err(ConfigError(format!(
+                    "storage.backup_dir {} lies inside the store {}; keep backups elsewhere, best on another disk",
+                    backups.display(),
+                    store.display()
+                )));
+            }
+        }
         let positive: [(&str, u64); 13] = [
             ("limits.wire_bytes_max", self.limits.wire_bytes_max.0),
             ("limits.decoded_bytes_max", self.limits.decoded_bytes_max.0),

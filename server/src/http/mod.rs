@@ -1,4 +1,5 @@
 //! The HTTP application: routes, what surrounds every request, and the listener.
+mod backup;
 mod body;
 pub(crate) mod guard;
 pub(crate) mod listener;
@@ -28,6 +29,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/write", post(write).fallback(post_only))
         .route("/api/v1/sql", post(sql::run).fallback(post_only))
         .route("/api/v1/sql/names", get(sql::names).fallback(get_only))
+        .route("/api/v1/admin/backup", post(backup::run).fallback(post_only))
         .route("/-/healthy", get(operations::healthy).fallback(get_only))
         .route("/-/ready", get(operations::ready).fallback(get_only))
         .route("/metrics", get(operations::metrics).fallback(get_only))

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use axum::http::{Method, StatusCode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -41,6 +42,10 @@ pub(crate) struct Metrics {
     decode_errors: Family<Labels<1>, Counter>,
     queries: Family<Labels<1>, Counter>,
     query_seconds: Histogram,
+    backups: Family<Labels<1>, Counter>,
+    backup_timestamp: Gauge,
+    backup_bytes: Gauge,
+    backup_copied_bytes: Gauge,
 }
 
 impl Metrics {
@@ -80,6 +85,18 @@ impl Metrics {
         root.register("queries", "SQL statements by outcome", queries.clone());
         let query_seconds = durations();
         root.register("query_duration_seconds", "Time from statement to its last row", query_seconds.clone());
+        let backups = Family::<Labels<1>, Counter>::default();
+        root.register("backups", "Backups of the running store by outcome", backups.clone());
+        let backup_timestamp = Gauge::default();
+        root.register(
+            "backup_last_success_timestamp_seconds",
+            "When the last backup that succeeded began, 0 for none since the start",
+            backup_timestamp.clone(),
+        );
+        let backup_bytes = Gauge::default();
+        root.register("backup_last_bytes", "Bytes of that backup", backup_bytes.clone());
+        let backup_copied_bytes = Gauge::default();
+        root.register("backup_last_copied_bytes", "Bytes it did not share", backup_copied_bytes.clone());
         Self {
             registry: root,
             http_requests,
@@ -95,6 +112,10 @@ impl Metrics {
             decode_errors,
             queries,
             query_seconds,
+            backups,
+            backup_timestamp,
+            backup_bytes,
+            backup_copied_bytes,
         }
     }
 
@@ -137,6 +158,17 @@ impl Metrics {
             DecodeError::Malformed(_) => "protobuf",
         };
         self.decode_errors.get_or_create(&[("cause", cause.to_owned())]).inc();
+    }
+
+    pub(crate) fn backup_made(&self, made: &foretell_engine::backup::Made) {
+        self.backups.get_or_create(&[("outcome", "ok".to_owned())]).inc();
+        self.backup_timestamp.set(made.backup.created_ns / 1_000_000_000);
+        self.backup_bytes.set(made.backup.bytes as i64);
+        self.backup_copied_bytes.set(made.bytes_copied as i64);
+    }
+
+    pub(crate) fn backup_failed(&self) {
+        self.backups.get_or_create(&[("outcome", "error".to_owned())]).inc();
     }
 
     /// Starts timing a statement.

@@ -2,8 +2,10 @@
 #![allow(
     clippy::unwrap_used,
     unreachable_pub,
-    reason = "a failed unwrap is a failed test; nothing here is an interface"
+    clippy::disallowed_methods,
+    reason = "a failed unwrap is a failed test; nothing here is an interface; tests break files by hand"
 )]
+mod backup;
 mod config;
 mod demo;
 mod http;
@@ -13,3 +15,4 @@ mod remote_write;
 mod shell;
 mod sql;
 mod support;
+mod verify;

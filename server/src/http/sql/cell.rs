@@ -12,8 +12,8 @@ use arrow::datatypes::{
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use super::timestamp::{write_date, write_rfc3339};
 use crate::error::ApiError;
+use crate::timestamp::{write_date, write_rfc3339};
 
 /// A column or a nested part of one.
 pub(super) struct Cells<'a> {

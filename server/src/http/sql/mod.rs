@@ -6,7 +6,6 @@
 mod cell;
 mod encode;
 mod request;
-mod timestamp;
 
 use std::sync::Arc;
 use std::time::Instant;

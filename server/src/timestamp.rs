@@ -1,10 +1,17 @@
 //! Instants as RFC 3339 text.
 
+/// `ns` since 1970 as `2026-11-22T18:13:49.123456789Z`.
+pub(crate) fn rfc3339(ns: i64) -> String {
+    let mut out = Vec::with_capacity(30);
+    write_rfc3339(ns.div_euclid(1_000_000_000), ns.rem_euclid(1_000_000_000) as u32, &mut out);
+    String::from_utf8(out).unwrap_or_default()
+}
+
 /// Days from 0000-03-01 to 1970-01-01.
 const EPOCH_DAYS: i64 = 719_468;
 
 /// Appends `seconds` and `nanos` since 1970 as `2026-11-22T18:13:49.123456789Z`.
-pub(super) fn write_rfc3339(seconds: i64, nanos: u32, out: &mut Vec<u8>) {
+pub(crate) fn write_rfc3339(seconds: i64, nanos: u32, out: &mut Vec<u8>) {
     write_date(seconds.div_euclid(86_400), out);
     let second_of_day = seconds.rem_euclid(86_400) as u64;
     out.push(b'T');
@@ -19,7 +26,7 @@ pub(super) fn write_rfc3339(seconds: i64, nanos: u32, out: &mut Vec<u8>) {
 }
 
 /// Appends a day counted from 1970-01-01 as `2026-11-22` (proleptic Gregorian calendar).
-pub(super) fn write_date(days: i64, out: &mut Vec<u8>) {
+pub(crate) fn write_date(days: i64, out: &mut Vec<u8>) {
     // Howard Hinnant, "chrono-compatible low-level date algorithms": eras of 400 years from 1 March.
     let z = days + EPOCH_DAYS;
     let era = z.div_euclid(146_097);
@@ -59,19 +66,13 @@ fn digits(mut value: u64, width: usize, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    fn text(ns: i64) -> String {
-        let mut out = Vec::new();
-        write_rfc3339(ns.div_euclid(1_000_000_000), ns.rem_euclid(1_000_000_000) as u32, &mut out);
-        String::from_utf8(out).unwrap()
-    }
-
     #[test]
     fn instants_print_as_rfc3339() {
-        assert_eq!(text(0), "1970-01-01T00:00:00.000000000Z");
-        assert_eq!(text(-1), "1969-12-31T23:59:59.999999999Z");
-        assert_eq!(text(951_827_696_123_456_789), "2000-02-29T12:34:56.123456789Z");
-        assert_eq!(text(i64::MAX), "2262-04-11T23:47:16.854775807Z");
-        assert_eq!(text(i64::MIN), "1677-09-21T00:12:43.145224192Z");
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(rfc3339(-1), "1969-12-31T23:59:59.999999999Z");
+        assert_eq!(rfc3339(951_827_696_123_456_789), "2000-02-29T12:34:56.123456789Z");
+        assert_eq!(rfc3339(i64::MAX), "2262-04-11T23:47:16.854775807Z");
+        assert_eq!(rfc3339(i64::MIN), "1677-09-21T00:12:43.145224192Z");
     }
 
     #[test]

@@ -1,0 +1,101 @@
+//! Reading a segment whole: every block against its checksum, the order of rows and its zone map.
+use crate::error::Result;
+use crate::format::Reader;
+use crate::types::{SeriesId, TimeRange};
+
+use super::footer::SeriesRuns;
+use super::{Block, BlockDecoder, Segment, ZoneMap};
+
+/// Reads the blocks of one segment in order.
+pub(crate) struct Checker<'a> {
+    segment: &'a Segment,
+    range: TimeRange,
+    decoder: BlockDecoder,
+    block: Block,
+    /// The last row of the blocks found good so far.
+    last: Option<(SeriesId, i64)>,
+    seen: SeriesRuns,
+}
+
+impl<'a> Checker<'a> {
+    /// For `segment`, whose rows must lie in `range`.
+    ///
+    /// # Errors
+    /// `Unavailable` without memory for a compression context.
+    pub(crate) fn new(segment: &'a Segment, range: TimeRange) -> Result<Self> {
+        let (decoder, block) = (BlockDecoder::new()?, Block::default());
+        Ok(Self { segment, range, decoder, block, last: None, seen: SeriesRuns::default() })
+    }
+
+    /// The rows of block `index`, which is not before the one read last: whole, in order and in the partition.
+    ///
+    /// # Errors
+    /// `Corruption` with path and offset; the block is then as good as lost.
+    pub(crate) fn read(&mut self, index: usize) -> Result<&Block> {
+        self.block.load(&mut self.decoder, self.segment, index)?;
+        self.block.load_values(&mut self.decoder, self.segment)?;
+        let zone = &self.segment.blocks()[index];
+        let at = || Reader::new(&[], self.segment.path(), zone.offset);
+        let mut last = self.last;
+        for (k, &series) in self.block.series().iter().enumerate() {
+            let ts = self.block.ts(k);
+            if ts.len() != self.block.values(k).len() {
+                let got = format!("{} for {} timestamps", self.block.values(k).len(), ts.len());
+                return Err(at().corrupt(format!("a value for each timestamp of series {}", series.0), got));
+            }
+            for &t in ts {
+                if last.is_some_and(|last| last >= (series, t)) {
+                    let got = format!("{t} of series {} after {last:?}", series.0);
+                    return Err(at().corrupt("rows in order of series and time", got));
+                }
+                if !self.range.contains(t) {
+                    let expected = format!("timestamps from {} to {}", self.range.start, self.range.end);
+                    return Err(at().corrupt(expected, format!("{t} of series {}", series.0)));
+                }
+                last = Some((series, t));
+            }
+        }
+        self.last = last;
+        self.block.series().iter().for_each(|&series| self.seen.push(series));
+        Ok(&self.block)
+    }
+
+    /// Compares the zone map of the block that was read last, block `index`, with its rows.
+    ///
+    /// # Errors
+    /// `Corruption`; the rows themselves are good.
+    pub(crate) fn compare_zone(&self, index: usize) -> Result<()> {
+        let (zone, block) = (&self.segment.blocks()[index], &self.block);
+        let (mut ts, mut values) = (Vec::new(), Vec::new());
+        for k in 0..block.series().len() {
+            ts.extend_from_slice(block.ts(k));
+            values.extend_from_slice(block.values(k));
+        }
+        let found = ZoneMap::of(block.series(), &ts, &values);
+        let found = ZoneMap { offset: zone.offset, len: zone.len, crc: zone.crc, ..found };
+        if same(zone, &found) {
+            return Ok(());
+        }
+        let at = Reader::new(&[], self.segment.path(), zone.offset);
+        Err(at.corrupt(format!("{zone:?}, as the footer says"), format!("{found:?}")))
+    }
+
+    /// Compares the footer's list of series with the series of the blocks, all of which were read.
+    ///
+    /// # Errors
+    /// `Corruption`; the rows themselves are good.
+    pub(crate) fn compare_series(&self) -> Result<()> {
+        if self.seen == *self.segment.series() {
+            return Ok(());
+        }
+        let at = Reader::new(&[], self.segment.path(), self.segment.meta().bytes);
+        let expected = format!("a footer that lists the {} series of the blocks", self.seen.count());
+        Err(at.corrupt(expected, format!("another list of {}", self.segment.series().count())))
+    }
+}
+
+/// Whether the two describe the same rows; a sum that is no number has no certain bits.
+fn same(a: &ZoneMap, b: &ZoneMap) -> bool {
+    let sums = a.sum == b.sum || (a.sum.is_nan() && b.sum.is_nan());
+    sums && ZoneMap { sum: 0.0, ..a.clone() } == ZoneMap { sum: 0.0, ..b.clone() }
+}
