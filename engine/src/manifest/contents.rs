@@ -1,10 +1,12 @@
 //! What an edit can change, and the sum of all edits.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::{self, Reader};
 use crate::segment::SegmentMeta;
+use crate::tombstone::{Deletion, Tombstone};
 use crate::types::{Lsn, SeriesId};
 
 /// A series file of a partition.
@@ -40,6 +42,10 @@ pub(crate) enum Change {
     Claims(BTreeMap<String, Lsn>),
     /// This file (path inside the store) is no longer part of it and may be deleted.
     Removed(String),
+    /// This deletion concerns segments.
+    AddTombstone(Tombstone),
+    /// It concerns none any more.
+    RemoveTombstone(Lsn, u32),
 }
 
 /// Everything a store consists of.
@@ -52,6 +58,8 @@ pub(crate) struct Contents {
     pub(crate) next_file: u64,
     pub(crate) claims: BTreeMap<String, Lsn>,
     pub(crate) removed: BTreeSet<String>,
+    /// By position and number.
+    pub(crate) tombstones: BTreeMap<(Lsn, u32), Tombstone>,
 }
 
 impl Contents {
@@ -74,6 +82,12 @@ impl Contents {
             Change::Removed(name) => {
                 self.removed.insert(name.clone());
             }
+            Change::AddTombstone(tombstone) => {
+                self.tombstones.insert(tombstone.key(), tombstone.clone());
+            }
+            Change::RemoveTombstone(lsn, number) => {
+                self.tombstones.remove(&(*lsn, *number));
+            }
         }
     }
 
@@ -94,6 +108,7 @@ impl Contents {
         changes.extend(self.series_files.iter().cloned().map(Change::AddSeriesFile));
         changes.extend(self.segments.values().cloned().map(Change::AddSegment));
         changes.extend(self.removed.iter().cloned().map(Change::Removed));
+        changes.extend(self.tombstones.values().cloned().map(Change::AddTombstone));
         changes
     }
 
@@ -147,6 +162,17 @@ impl Change {
                 out.push(8);
                 format::put_bytes(out, name.as_bytes());
             }
+            Self::AddTombstone(tombstone) => {
+                out.push(10);
+                format::put_varint(out, tombstone.lsn.0);
+                format::put_varint(out, tombstone.number.into());
+                tombstone.deletion.encode(out);
+            }
+            Self::RemoveTombstone(lsn, number) => {
+                out.push(11);
+                format::put_varint(out, lsn.0);
+                format::put_varint(out, (*number).into());
+            }
         }
     }
 
@@ -173,7 +199,13 @@ impl Change {
                 Self::Claims(claims)
             }
             8 => Self::Removed(reader.string()?.to_owned()),
-            other => return Err(at.corrupt("a change tag of 1 to 8", other.to_string())),
+            10 => Self::AddTombstone(Tombstone {
+                lsn: Lsn(reader.varint()?),
+                number: narrow(reader)?,
+                deletion: Arc::new(Deletion::decode(reader)?),
+            }),
+            11 => Self::RemoveTombstone(Lsn(reader.varint()?), narrow(reader)?),
+            other => return Err(at.corrupt("a change tag of 1 to 8, 10 or 11", other.to_string())),
         })
     }
 }
@@ -194,7 +226,7 @@ fn encode_segment(out: &mut Vec<u8>, meta: &SegmentMeta) {
     for ts in [meta.min_ts, meta.max_ts] {
         format::put_zigzag(out, ts);
     }
-    for number in [meta.min_series.0, meta.max_series.0, meta.min_lsn.0, meta.max_lsn.0] {
+    for number in [meta.min_series.0, meta.max_series.0, meta.min_lsn.0, meta.max_lsn.0, meta.applied.0] {
         format::put_varint(out, number);
     }
 }
@@ -214,5 +246,6 @@ fn decode_segment(reader: &mut Reader<'_>) -> Result<SegmentMeta> {
         max_series: SeriesId(reader.varint()?),
         min_lsn: Lsn(reader.varint()?),
         max_lsn: Lsn(reader.varint()?),
+        applied: Lsn(reader.varint()?),
     })
 }
