@@ -109,6 +109,12 @@ pub struct EngineStats {
     pub disk_free_bytes: u64,
     /// Writes are refused when fewer are free (gauge).
     pub disk_reserve_bytes: u64,
+    /// Bytes of the segments that compactions read since open.
+    pub compaction_bytes_read: u64,
+    /// Bytes of the segments they wrote.
+    pub compaction_bytes_written: u64,
+    /// Time they took, pauses included.
+    pub compaction_ns: u64,
     /// Deletes committed since open.
     pub deletes: u64,
     /// Deletes that hide rows still on disk or in memory, coalesced (gauge).
@@ -275,6 +281,9 @@ impl Engine {
             compactions: core.counters.compactions.load(Ordering::Relaxed),
             disk_free_bytes,
             disk_reserve_bytes,
+            compaction_bytes_read: core.counters.merge_bytes_read.load(Ordering::Relaxed),
+            compaction_bytes_written: core.counters.merge_bytes_written.load(Ordering::Relaxed),
+            compaction_ns: core.counters.merge_ns.load(Ordering::Relaxed),
             deletes: core.counters.deletes.load(Ordering::Relaxed),
             tombstones,
             rows_deleted: core.counters.rows_deleted.load(Ordering::Relaxed),

@@ -1,7 +1,6 @@
 //! Merging segments into one new file.
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Result;
 use crate::fs::Fs;
@@ -11,7 +10,8 @@ use crate::snapshot::ScanBatch;
 use crate::tombstone::Hidden;
 use crate::types::{Lsn, SeriesId, TimeRange};
 
-/// Rows in memory at a time, besides one decoded block of each input.
+/// Rows of a step. With one decoded block of each input (at most 32 of 8,192 rows), the output's open block and 256 KiB of
+/// encoded bytes this bounds the memory of a merge to about 16 MiB, besides ids and zone maps.
 const ROWS_AT_ONCE: usize = 64 << 10;
 
 /// A segment to merge, and which of its rows were deleted since.
@@ -29,8 +29,8 @@ pub(crate) struct Merged {
     pub(crate) rows_deleted: u64,
 }
 
-/// Merges `inputs` (of one partition, oldest commits first) into the new file `path` of `level`. `None`, with the file
-/// removed, once `cancel` is set.
+/// Merges `inputs` (of one partition, oldest commits first) into the new file `path` of `level`. Asks `go_on` before each
+/// step; `None`, with the file removed, once it answers no.
 ///
 /// # Durability
 /// The file's bytes are synced; its name is the caller's to sync, and to publish.
@@ -42,9 +42,9 @@ pub(crate) fn execute(
     inputs: &[Input],
     path: &Path,
     level: u8,
-    cancel: &AtomicBool,
+    go_on: &mut dyn FnMut() -> bool,
 ) -> Result<Option<Merged>> {
-    let merged = merge(fs, inputs, path, level, cancel);
+    let merged = merge(fs, inputs, path, level, go_on);
     if !matches!(merged, Ok(Some(Merged { segment: Some(_), .. }))) {
         // What went wrong first is what the caller needs to hear; an orphan is removed at the next open.
         let _ = fs.remove(path);
@@ -52,7 +52,13 @@ pub(crate) fn execute(
     merged
 }
 
-fn merge(fs: &dyn Fs, inputs: &[Input], path: &Path, level: u8, cancel: &AtomicBool) -> Result<Option<Merged>> {
+fn merge(
+    fs: &dyn Fs,
+    inputs: &[Input],
+    path: &Path,
+    level: u8,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Option<Merged>> {
     let metas = || inputs.iter().map(|input| input.segment.meta());
     let lsns =
         (metas().map(|m| m.min_lsn).min().unwrap_or_default(), metas().map(|m| m.max_lsn).max().unwrap_or(Lsn(0)));
@@ -65,7 +71,7 @@ fn merge(fs: &dyn Fs, inputs: &[Input], path: &Path, level: u8, cancel: &AtomicB
     let mut writer: Option<SegmentWriter> = None;
     let mut batch = ScanBatch::default();
     while scan.next_batch(&mut batch)? {
-        if cancel.load(Ordering::Relaxed) {
+        if !go_on() {
             return Ok(None);
         }
         let writer = match &mut writer {

@@ -1,8 +1,9 @@
 //! Compaction: carrying out what the plan says.
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use crate::compaction::{Candidate, Input, Job, Merged, execute, plan};
+use crate::compaction::{Candidate, Input, Job, Load, Merged, execute, pause, plan};
 use crate::engine::CompactionSummary;
 use crate::error::{Error, Result};
 use crate::manifest::Change;
@@ -92,11 +93,27 @@ impl Core {
         }
     }
 
+    /// Between two steps of a merge: leaves time to others; whether to go on.
+    fn pace(&self, before: &mut (i64, u64)) -> bool {
+        let samples = self.counters.samples.load(Ordering::Relaxed);
+        let busy_ns = self.clock.now_ns().saturating_sub(before.0).max(0);
+        let load = Load {
+            samples: samples.saturating_sub(before.1),
+            flush_is_behind: self.memtable_bytes() >= self.config.memtable_bytes_max,
+        };
+        let go_on = self.compactor.pause(pause(load, Duration::from_nanos(busy_ns as u64)));
+        *before = (self.clock.now_ns(), self.counters.samples.load(Ordering::Relaxed));
+        go_on
+    }
+
     /// Returns the rows written and the deleted rows left out.
     fn merge(&self, job: &Job, inputs: &[Input], flushed: Lsn) -> Result<(u64, u64)> {
         let number = self.new_file_number();
         let path = self.layout.segment_file(job.partition, number);
-        let merged = execute(&*self.fs, inputs, &path, job.level, self.compactor.stopped()).and_then(|merged| {
+        let started_ns = self.clock.now_ns();
+        let mut before = (started_ns, self.counters.samples.load(Ordering::Relaxed));
+        let mut go_on = || self.pace(&mut before);
+        let merged = execute(&*self.fs, inputs, &path, job.level, &mut go_on).and_then(|merged| {
             let Merged { segment, rows_deleted } =
                 merged.ok_or_else(|| Error::Unavailable("compaction ends because the store is closing".into()))?;
             let Some(mut meta) = segment else { return Ok((None, rows_deleted)) };
@@ -122,6 +139,13 @@ impl Core {
         }
         edited?;
         let rows = merged.as_ref().map_or(0, |segment| segment.meta.rows);
+        let counters = &self.counters;
+        let bytes_read = inputs.iter().map(|input| input.segment.meta().bytes).sum();
+        counters.merge_bytes_read.fetch_add(bytes_read, Ordering::Relaxed);
+        let bytes_written = merged.as_ref().map_or(0, |segment| segment.meta.bytes);
+        counters.merge_bytes_written.fetch_add(bytes_written, Ordering::Relaxed);
+        let took_ns = self.clock.now_ns().saturating_sub(started_ns).max(0);
+        counters.merge_ns.fetch_add(took_ns as u64, Ordering::Relaxed);
         let mut live = self.live.lock();
         let mut version = (*live.version).clone();
         let replaced = version.remove(job.partition, &job.inputs);

@@ -88,6 +88,9 @@ pub(crate) struct Counters {
     pub(crate) batches: AtomicU64,
     pub(crate) flushes: AtomicU64,
     pub(crate) compactions: AtomicU64,
+    pub(crate) merge_bytes_read: AtomicU64,
+    pub(crate) merge_bytes_written: AtomicU64,
+    pub(crate) merge_ns: AtomicU64,
     pub(crate) deletes: AtomicU64,
     pub(crate) rows_deleted: AtomicU64,
 }

@@ -44,14 +44,10 @@ impl Wakeup {
         !self.stopped.load(Ordering::Acquire)
     }
     /// Sleeps for `time` whoever calls; `false` when the thread must end.
-    fn pause(&self, time: Duration) -> bool {
+    pub(super) fn pause(&self, time: Duration) -> bool {
         let stopped = || self.stopped.load(Ordering::Acquire);
         self.changed.wait_while_for(&mut self.woken.lock(), |_| !stopped(), time);
         !stopped()
-    }
-    /// Whether the thread must end.
-    pub(super) fn stopped(&self) -> &AtomicBool {
-        &self.stopped
     }
 }
 

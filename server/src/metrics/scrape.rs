@@ -65,6 +65,12 @@ impl Reading {
             counter("engine_wal_bytes_written", "Bytes appended to the write-ahead log", engine.wal_bytes_written);
             counter("engine_flushes", "Memtables flushed to segments", engine.flushes);
             counter("engine_compactions", "Compactions", engine.compactions);
+            counter("engine_compaction_read_bytes", "Segment bytes read by compactions", engine.compaction_bytes_read);
+            counter(
+                "engine_compaction_written_bytes",
+                "Segment bytes written by them",
+                engine.compaction_bytes_written,
+            );
             counter("engine_deletes", "Deletes committed", engine.deletes);
             counter("engine_rows_deleted", "Deleted rows left out by flushes and merges", engine.rows_deleted);
         }
