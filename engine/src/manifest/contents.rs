@@ -1,11 +1,13 @@
 //! What an edit can change, and the sum of all edits.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::{self, Reader};
 use crate::layout::Layout;
 use crate::segment::SegmentMeta;
+use crate::tombstone::{Deletion, Tombstone};
 use crate::types::{Lsn, SeriesId};
 
 /// A series file of a partition.
@@ -41,6 +43,10 @@ pub(crate) enum Change {
     Claims(BTreeMap<String, Lsn>),
     /// This file (path inside the store) is no longer part of it and may be deleted.
     Removed(String),
+    /// This deletion concerns segments.
+    AddTombstone(Tombstone),
+    /// It concerns none any more.
+    RemoveTombstone(Lsn, u32),
 }
 
 /// Everything a store consists of.
@@ -53,6 +59,8 @@ pub(crate) struct Contents {
     pub(crate) next_file: u64,
     pub(crate) claims: BTreeMap<String, Lsn>,
     pub(crate) removed: BTreeSet<String>,
+    /// By position and number.
+    pub(crate) tombstones: BTreeMap<(Lsn, u32), Tombstone>,
 }
 
 impl Contents {
@@ -75,6 +83,12 @@ impl Contents {
             Change::Removed(name) => {
                 self.removed.insert(name.clone());
             }
+            Change::AddTombstone(tombstone) => {
+                self.tombstones.insert(tombstone.key(), tombstone.clone());
+            }
+            Change::RemoveTombstone(lsn, number) => {
+                self.tombstones.remove(&(*lsn, *number));
+            }
         }
     }
 
@@ -95,6 +109,7 @@ impl Contents {
         changes.extend(self.series_files.iter().cloned().map(Change::AddSeriesFile));
         changes.extend(self.segments.values().cloned().map(Change::AddSegment));
         changes.extend(self.removed.iter().cloned().map(Change::Removed));
+        changes.extend(self.tombstones.values().cloned().map(Change::AddTombstone));
         changes
     }
 
@@ -156,6 +171,17 @@ impl Change {
                 out.push(8);
                 format::put_bytes(out, name.as_bytes());
             }
+            Self::AddTombstone(tombstone) => {
+                out.push(10);
+                format::put_varint(out, tombstone.lsn.0);
+                format::put_varint(out, tombstone.number.into());
+                tombstone.deletion.encode(out);
+            }
+            Self::RemoveTombstone(lsn, number) => {
+                out.push(11);
+                format::put_varint(out, lsn.0);
+                format::put_varint(out, (*number).into());
+            }
         }
     }
 
@@ -182,7 +208,13 @@ impl Change {
                 Self::Claims(claims)
             }
             8 => Self::Removed(reader.string()?.to_owned()),
-            other => return Err(at.corrupt("a change tag of 1 to 8", other.to_string())),
+            10 => Self::AddTombstone(Tombstone {
+                lsn: Lsn(reader.varint()?),
+                number: narrow(reader)?,
+                deletion: Arc::new(Deletion::decode(reader)?),
+            }),
+            11 => Self::RemoveTombstone(Lsn(reader.varint()?), narrow(reader)?),
+            other => return Err(at.corrupt("a change tag of 1 to 8, 10 or 11", other.to_string())),
         })
     }
 }
@@ -203,7 +235,7 @@ fn encode_segment(out: &mut Vec<u8>, meta: &SegmentMeta) {
     for ts in [meta.min_ts, meta.max_ts] {
         format::put_zigzag(out, ts);
     }
-    for number in [meta.min_series.0, meta.max_series.0, meta.min_lsn.0, meta.max_lsn.0] {
+    for number in [meta.min_series.0, meta.max_series.0, meta.min_lsn.0, meta.max_lsn.0, meta.applied.0] {
         format::put_varint(out, number);
     }
 }
@@ -223,5 +255,6 @@ fn decode_segment(reader: &mut Reader<'_>) -> Result<SegmentMeta> {
         max_series: SeriesId(reader.varint()?),
         min_lsn: Lsn(reader.varint()?),
         max_lsn: Lsn(reader.varint()?),
+        applied: Lsn(reader.varint()?),
     })
 }

@@ -89,8 +89,8 @@ fn rewrite(
     let path = layout.segment_file(meta.partition, number);
     let mut writer = None;
     for index in (0..segment.blocks().len()).filter(|index| !kept.bad.contains(index)) {
-        let block = checker.read(index)?;
-        for (k, &series) in block.series().iter().enumerate() {
+        checker.read(index)?;
+        for (series, ts, values) in checker.rows() {
             if kept.nameless.is_some_and(|ids| ids.contains(&series)) {
                 continue;
             }
@@ -101,7 +101,7 @@ fn rewrite(
                     writer.insert(SegmentWriter::create(fs, &path, meta.partition, meta.level, lsns)?)
                 }
             };
-            writer.append(series, block.ts(k), block.values(k))?;
+            writer.append(series, ts, values)?;
         }
     }
     let Some(writer) = writer else { return Ok(None) };

@@ -12,6 +12,9 @@ pub(crate) struct Checker<'a> {
     range: TimeRange,
     decoder: BlockDecoder,
     block: Block,
+    /// Timestamps of the block read last, and where each series of it ends.
+    ts: Vec<i64>,
+    ends: Vec<usize>,
     /// The last row of the blocks found good so far.
     last: Option<(SeriesId, i64)>,
     seen: SeriesRuns,
@@ -24,21 +27,25 @@ impl<'a> Checker<'a> {
     /// `Unavailable` without memory for a compression context.
     pub(crate) fn new(segment: &'a Segment, range: TimeRange) -> Result<Self> {
         let (decoder, block) = (BlockDecoder::new()?, Block::default());
-        Ok(Self { segment, range, decoder, block, last: None, seen: SeriesRuns::default() })
+        let (ts, ends) = (Vec::new(), Vec::new());
+        Ok(Self { segment, range, decoder, block, ts, ends, last: None, seen: SeriesRuns::default() })
     }
 
     /// The rows of block `index`, which is not before the one read last: whole, in order and in the partition.
     ///
     /// # Errors
     /// `Corruption` with path and offset; the block is then as good as lost.
-    pub(crate) fn read(&mut self, index: usize) -> Result<&Block> {
+    pub(crate) fn read(&mut self, index: usize) -> Result<()> {
         self.block.load(&mut self.decoder, self.segment, index)?;
         self.block.load_values(&mut self.decoder, self.segment)?;
         let zone = &self.segment.blocks()[index];
         let at = || Reader::new(&[], self.segment.path(), zone.offset);
         let mut last = self.last;
-        for (k, &series) in self.block.series().iter().enumerate() {
-            let ts = self.block.ts(k);
+        self.ts.clear();
+        self.ends.clear();
+        for k in 0..self.block.series().len() {
+            self.block.select(&mut self.decoder, self.segment, k)?;
+            let (series, ts) = (self.block.series()[k], self.block.ts());
             if ts.len() != self.block.values(k).len() {
                 let got = format!("{} for {} timestamps", self.block.values(k).len(), ts.len());
                 return Err(at().corrupt(format!("a value for each timestamp of series {}", series.0), got));
@@ -54,10 +61,19 @@ impl<'a> Checker<'a> {
                 }
                 last = Some((series, t));
             }
+            self.ts.extend_from_slice(ts);
+            self.ends.push(self.ts.len());
         }
         self.last = last;
         self.block.series().iter().for_each(|&series| self.seen.push(series));
-        Ok(&self.block)
+        Ok(())
+    }
+
+    /// The series of the block read last, each with its rows.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (SeriesId, &[i64], &[f64])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let rows = starts.zip(&self.ends).map(|(start, &end)| &self.ts[start..end]);
+        self.block.series().iter().zip(rows).enumerate().map(|(k, (&series, ts))| (series, ts, self.block.values(k)))
     }
 
     /// Compares the zone map of the block that was read last, block `index`, with its rows.
@@ -66,12 +82,8 @@ impl<'a> Checker<'a> {
     /// `Corruption`; the rows themselves are good.
     pub(crate) fn compare_zone(&self, index: usize) -> Result<()> {
         let (zone, block) = (&self.segment.blocks()[index], &self.block);
-        let (mut ts, mut values) = (Vec::new(), Vec::new());
-        for k in 0..block.series().len() {
-            ts.extend_from_slice(block.ts(k));
-            values.extend_from_slice(block.values(k));
-        }
-        let found = ZoneMap::of(block.series(), &ts, &values);
+        let values: Vec<f64> = self.rows().flat_map(|(_, _, values)| values.iter().copied()).collect();
+        let found = ZoneMap::of(block.series(), &self.ts, &values);
         let found = ZoneMap { offset: zone.offset, len: zone.len, crc: zone.crc, ..found };
         if same(zone, &found) {
             return Ok(());

@@ -31,12 +31,13 @@ impl Segment {
     /// # Errors
     /// `Io`; `Corruption` with path and offset when header, footer or trailer are damaged or are another segment's.
     pub(crate) fn open(fs: &dyn Fs, path: &Path, meta: &SegmentMeta) -> Result<Self> {
-        let this = Self::open_unlisted(fs, path)?;
-        let found = SegmentMeta { file: meta.file.clone(), ..this.meta.clone() };
+        let mut this = Self::open_unlisted(fs, path)?;
+        let found = SegmentMeta { file: meta.file.clone(), applied: meta.applied, ..this.meta.clone() };
         if found != *meta {
             let at = Reader::new(&this.file, path, 0);
             return Err(at.corrupt(format!("{meta:?}, as the manifest says"), format!("{found:?}")));
         }
+        this.meta = found;
         Ok(this)
     }
 
@@ -45,8 +46,20 @@ impl Segment {
     /// # Errors
     /// As [`Segment::open`].
     pub(crate) fn open_unlisted(fs: &dyn Fs, path: &Path) -> Result<Self> {
+        Self::open_with(fs, path, Footer::decode)
+    }
+
+    /// As [`Segment::open_unlisted`], whatever the header says: the footer says it again.
+    ///
+    /// # Errors
+    /// As [`Segment::open`].
+    pub(crate) fn open_by_footer(fs: &dyn Fs, path: &Path) -> Result<Self> {
+        Self::open_with(fs, path, Footer::decode_tail)
+    }
+
+    fn open_with(fs: &dyn Fs, path: &Path, decode: fn(&[u8], &Path) -> Result<Footer>) -> Result<Self> {
         let file = fs.map(path)?;
-        let footer = Footer::decode(&file, path)?;
+        let footer = decode(&file, path)?;
         let meta = footer.meta(path, file.len() as u64);
         Ok(Self {
             path: path.to_owned(),
@@ -58,17 +71,6 @@ impl Segment {
             blocks: footer.blocks,
             series: footer.series,
         })
-    }
-
-    /// As [`Segment::open_unlisted`], whatever the header says: the footer says it again.
-    ///
-    /// # Errors
-    /// As [`Segment::open`].
-    pub(crate) fn open_by_footer(fs: &dyn Fs, path: &Path) -> Result<Self> {
-        let file = fs.map(path)?;
-        let footer = Footer::decode_tail(&file, path)?;
-        let meta = footer.meta(path, file.len() as u64);
-        Ok(Self { path: path.to_owned(), meta, file, blocks: footer.blocks, series: footer.series })
     }
 
     /// What the manifest keeps of it.

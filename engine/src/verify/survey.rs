@@ -236,7 +236,8 @@ impl Surveyor<'_> {
                 self.find(error, &path);
                 // The footer says all that a damaged header does; another segment's is no use.
                 let footer = Segment::open_by_footer(self.fs, &path).ok();
-                (footer.filter(|segment| segment.meta() == meta), true)
+                let same = |found: &SegmentMeta| SegmentMeta { applied: meta.applied, ..found.clone() } == *meta;
+                (footer.filter(|segment| same(segment.meta())), true)
             }
         };
         let Some(segment) = segment else {
@@ -269,7 +270,7 @@ impl Surveyor<'_> {
         let (mut checker, mut bad) = (Checker::new(segment, range)?, Vec::new());
         let mut done = 0;
         for (index, zone) in segment.blocks().iter().enumerate() {
-            let read = checker.read(index).map(drop);
+            let read = checker.read(index);
             let checked = if read.is_ok() { checker.compare_zone(index) } else { Ok(()) };
             if read.is_err() {
                 bad.push(index);

@@ -12,6 +12,7 @@ mod catalogue;
 mod concurrency;
 mod crash;
 mod damage;
+mod deletes;
 mod disk;
 mod durability;
 mod feed;
