@@ -10,12 +10,16 @@
 //! `docs/format/series-file.md`.
 mod head;
 mod key_cache;
+mod partition;
 mod postings;
 mod series_file;
+mod series_set;
 mod store;
 
 pub(crate) use head::{Head, Metric};
 pub(crate) use key_cache::KeyCache;
+pub(crate) use partition::{PartitionIndex, PartitionPostings};
 pub(crate) use postings::evaluate;
 pub(crate) use series_file::{read_series_file, write_series_file};
-pub(crate) use store::{Catalogue, PartitionPostings};
+pub(crate) use series_set::SeriesSet;
+pub(crate) use store::Catalogue;

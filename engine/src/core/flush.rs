@@ -7,13 +7,13 @@ use std::sync::atomic::Ordering;
 
 use hashbrown::HashSet;
 
-use crate::catalog::write_series_file;
+use crate::catalog::{PartitionIndex, SeriesSet, write_series_file};
 use crate::error::Result;
 use crate::manifest::{Change, SeriesFile};
 use crate::memtable::{Memtable, SeriesRows, SortedRun, merge_rows};
 use crate::segment::SegmentWriter;
 use crate::types::{LabelSet, Lsn, SeriesId};
-use crate::version::LiveSegment;
+use crate::version::{LiveSegment, Version};
 
 use super::{Core, Live, Sealed};
 
@@ -24,21 +24,22 @@ const MEMBERS_KEPT: usize = 4;
 
 /// Which series each recently flushed partition already has.
 #[derive(Default)]
-pub(crate) struct Members(BTreeMap<i64, HashSet<SeriesId>>);
+pub(crate) struct Members(pub(super) BTreeMap<i64, SeriesSet>);
 
 /// What a flush has written and not yet told the manifest.
 #[derive(Default)]
-struct Written {
-    paths: Vec<PathBuf>,
-    numbers: Vec<u64>,
-    changes: Vec<Change>,
+pub(super) struct Written {
+    pub(super) paths: Vec<PathBuf>,
+    pub(super) numbers: Vec<u64>,
+    pub(super) changes: Vec<Change>,
     segments: Vec<Arc<LiveSegment>>,
-    series: Vec<NewSeries>,
+    pub(super) series: Vec<NewSeries>,
 }
 
 /// The series of a new series file.
-struct NewSeries {
+pub(super) struct NewSeries {
     partition: i64,
+    index: u64,
     base: u32,
     series: Vec<(SeriesId, LabelSet)>,
 }
@@ -86,6 +87,7 @@ impl Core {
             self.counters.flushes.fetch_add(1, Ordering::Relaxed);
             self.forget_idle_series();
         }
+        self.catalogue.sweep()?;
         self.truncate_wal()
     }
 
@@ -212,30 +214,45 @@ impl Core {
         for (&partition, ids) in &*series {
             let known = match members.0.entry(partition) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => {
-                    unknown.insert(self.catalogue.partition_ids(partition)?.into_iter().collect())
-                }
+                Entry::Vacant(unknown) => unknown.insert(match self.manifest.lock().contents().index_of(partition) {
+                    Some(index) => self.catalogue.members(index)?,
+                    None => SeriesSet::default(),
+                }),
             };
-            let new: Vec<SeriesId> = ids.iter().copied().filter(|id| !known.contains(id)).collect();
+            let new: Vec<SeriesId> = ids.iter().copied().filter(|&id| !known.contains(id)).collect();
             if new.is_empty() {
                 continue;
             }
-            let mut new = self.labels_of(&new)?;
-            let base = self.manifest.lock().contents().series_in(partition);
-            self.ensure_partition_dir(partition)?;
-            let number = self.new_file_number();
-            written.numbers.push(number);
-            let path = self.layout.series_file(partition, number);
-            written.paths.push(path.clone());
-            write_series_file(&*self.fs, &path, &mut new)?;
-            let file = SeriesFile { partition, number, base, series: new.len() as u32, edit: 0 };
-            written.changes.push(Change::AddSeriesFile(file));
-            known.extend(new.iter().map(|pair| pair.0));
-            written.series.push(NewSeries { partition, base, series: new });
+            let new = self.labels_of(&new)?;
+            new.iter().for_each(|pair| known.insert(pair.0));
+            self.write_series_file(partition, new, written)?;
         }
         while members.0.len() > MEMBERS_KEPT {
             members.0.pop_first();
         }
+        Ok(())
+    }
+
+    /// Writes a series file. `flushing` must be held: it decides the local ordinals.
+    pub(super) fn write_series_file(
+        &self,
+        partition: i64,
+        mut series: Vec<(SeriesId, LabelSet)>,
+        written: &mut Written,
+    ) -> Result<()> {
+        self.ensure_partition_dir(partition)?;
+        let number = self.new_file_number();
+        written.numbers.push(number);
+        let path = self.layout.series_file(partition, number);
+        written.paths.push(path.clone());
+        write_series_file(&*self.fs, &path, &mut series)?;
+        let (base, index) = {
+            let manifest = self.manifest.lock();
+            (manifest.contents().series_in(partition), manifest.contents().index_of(partition).unwrap_or(number))
+        };
+        let file = SeriesFile { partition, number, base, series: series.len() as u32, edit: 0 };
+        written.changes.push(Change::AddSeriesFile(file));
+        written.series.push(NewSeries { partition, index, base, series });
         Ok(())
     }
 
@@ -262,9 +279,7 @@ impl Core {
         {
             let mut live = self.live.lock();
             let mut version = (*live.version).clone();
-            for new in &written.series {
-                version.partitions.entry(new.partition).or_default().series = new.base + new.series.len() as u32;
-            }
+            self.add_indexes(&mut version, &written.series);
             written.segments.drain(..).for_each(|segment| version.add(segment));
             live.version = Arc::new(version);
             live.sealed.retain(|memtable| !sealed.iter().any(|flushed| Arc::ptr_eq(flushed, memtable)));
@@ -281,11 +296,20 @@ impl Core {
         indexed.inspect_err(|error| self.queue.set_poison(error))
     }
 
-    fn index(&self, edit: u64, files: &[NewSeries]) -> Result<()> {
+    pub(super) fn index(&self, edit: u64, files: &[NewSeries]) -> Result<()> {
         for new in files {
-            self.catalogue.add_series(new.partition, new.base, &new.series)?;
+            self.catalogue.add_series(new.index, new.base, &new.series)?;
         }
         self.catalogue.set_filled(edit)
+    }
+
+    /// Lets `version` see the series of new files, which must be indexed.
+    pub(super) fn add_indexes(&self, version: &mut Version, files: &[NewSeries]) {
+        for new in files {
+            let partition = version.partitions.entry(new.partition).or_default();
+            partition.series = new.base + new.series.len() as u32;
+            partition.index.get_or_insert_with(|| PartitionIndex::new(&self.catalogue, new.index));
+        }
     }
 
     /// Deletes the files of an interrupted flush or compaction.
@@ -300,7 +324,7 @@ impl Core {
         self.finish_files(numbers);
     }
 
-    fn abandon(&self, written: &Written) {
+    pub(super) fn abandon(&self, written: &Written) {
         self.give_up(&written.paths, &written.numbers);
     }
 

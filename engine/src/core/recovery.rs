@@ -3,10 +3,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
+use hashbrown::HashSet;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use crate::catalog::{Catalogue, Head, KeyCache, read_series_file};
+use crate::catalog::{Catalogue, Head, KeyCache, PartitionIndex, read_series_file};
 use crate::clock::Clock;
 use crate::config::EngineConfig;
 use crate::error::{Error, Result};
@@ -58,6 +59,10 @@ pub(crate) fn open(
     let version = load_version(&fs, &layout, &contents)?;
     let state = load_state(&*fs, &layout, &contents)?;
     let (catalogue, head) = open_catalogue(&*fs, &layout, &contents, manifest.number())?;
+    let (catalogue, mut version) = (Arc::new(catalogue), version);
+    for (&number, partition) in &mut version.partitions {
+        partition.index = contents.index_of(number).map(|index| PartitionIndex::new(&catalogue, index));
+    }
     let now_ns = clock.now_ns();
     let core = Arc::new(Core {
         live: Mutex::new(Live {
@@ -71,7 +76,7 @@ pub(crate) fn open(
         queue: Arc::new(CommitQueue::new(config.commit_queue_bytes_max)),
         head: Arc::new(RwLock::new(head)),
         keys: KeyCache::new(),
-        catalogue: Arc::new(catalogue),
+        catalogue,
         wal_files: WalFiles::default(),
         newest: watch::Sender::new(contents.flushed),
         counters: Counters::default(),
@@ -119,7 +124,7 @@ fn find_left_overs(
     contents: &Contents,
     manifest_missing: bool,
 ) -> Result<(u64, Vec<PathBuf>)> {
-    let mut referenced: hashbrown::HashSet<PathBuf> =
+    let mut referenced: HashSet<PathBuf> =
         contents.segments.values().map(|meta| layout.partition(meta.partition).join(&meta.file)).collect();
     referenced.extend(contents.series_files.iter().map(|file| layout.series_file(file.partition, file.number)));
     referenced.extend(contents.state_file.map(|number| layout.state_file(number)));
@@ -189,6 +194,12 @@ fn load_state(fs: &dyn Fs, layout: &Layout, contents: &Contents) -> Result<State
 /// Opens the catalogue, fills in what series files newer than it say, and loads the metrics.
 fn open_catalogue(fs: &dyn Fs, layout: &Layout, contents: &Contents, edit: u64) -> Result<(Catalogue, Head)> {
     let (catalogue, filled) = Catalogue::open(&layout.catalogue(), fs.is_local(), edit)?;
+    // Partitions that were dropped when the catalogue could not follow.
+    let live: HashSet<u64> =
+        contents.series_files.iter().filter_map(|file| contents.index_of(file.partition)).collect();
+    for stale in catalogue.indexes()?.into_iter().filter(|index| !live.contains(index)) {
+        catalogue.drop_index(stale)?;
+    }
     let mut files: Vec<_> = contents.series_files.iter().filter(|file| file.edit > filled).collect();
     files.sort_unstable_by_key(|file| (file.edit, file.partition, file.base));
     for file in files {
@@ -198,7 +209,8 @@ fn open_catalogue(fs: &dyn Fs, layout: &Layout, contents: &Contents, edit: u64) 
             let (expected, got) = (format!("{} series, as the manifest says", file.series), series.len().to_string());
             return Err(Error::Corruption { path, offset: 0, expected, got });
         }
-        catalogue.add_series(file.partition, file.base, &series)?;
+        let index = contents.index_of(file.partition).unwrap_or(file.number);
+        catalogue.add_series(index, file.base, &series)?;
     }
     catalogue.set_filled(edit)?;
     let mut head = Head::default();

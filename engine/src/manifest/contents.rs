@@ -40,6 +40,8 @@ pub(crate) enum Change {
     Claims(BTreeMap<String, Lsn>),
     /// This file (path inside the store) is no longer part of it and may be deleted.
     Removed(String),
+    /// The series files of this partition are no longer part of the store.
+    DropSeries(i64),
 }
 
 /// Everything a store consists of.
@@ -74,6 +76,7 @@ impl Contents {
             Change::Removed(name) => {
                 self.removed.insert(name.clone());
             }
+            Change::DropSeries(partition) => self.series_files.retain(|file| file.partition != *partition),
         }
     }
 
@@ -101,6 +104,11 @@ impl Contents {
     pub(crate) fn series_in(&self, partition: i64) -> u32 {
         let files = self.series_files.iter().filter(|file| file.partition == partition);
         files.map(|file| file.base + file.series).max().unwrap_or(0)
+    }
+
+    /// Number of `partition`'s index in the catalogue: that of its first series file.
+    pub(crate) fn index_of(&self, partition: i64) -> Option<u64> {
+        self.series_files.iter().filter(|file| file.partition == partition).map(|file| file.number).min()
     }
 }
 
@@ -147,6 +155,10 @@ impl Change {
                 out.push(8);
                 format::put_bytes(out, name.as_bytes());
             }
+            Self::DropSeries(partition) => {
+                out.push(9);
+                format::put_zigzag(out, *partition);
+            }
         }
     }
 
@@ -173,7 +185,8 @@ impl Change {
                 Self::Claims(claims)
             }
             8 => Self::Removed(reader.string()?.to_owned()),
-            other => return Err(at.corrupt("a change tag of 1 to 8", other.to_string())),
+            9 => Self::DropSeries(reader.zigzag()?),
+            other => return Err(at.corrupt("a change tag of 1 to 9", other.to_string())),
         })
     }
 }
