@@ -10,7 +10,7 @@ FOR ?= 120s
 # how long the demo goes on after its answer; `make demo DEMO=` stays until Ctrl-C
 DEMO ?= --for 60s
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short bench deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short bench churn deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -46,6 +46,9 @@ e2e-prometheus-short:
 
 bench: build ## every benchmark; figures go to benches/results/
 	$(BIN)/bench all
+
+churn: build ## a day in which a tenth of the series is replaced every ten minutes: memory and index stay bounded
+	$(BIN)/bench churn
 
 deny: ## licences and sources of the dependency tree
 	@command -v cargo-deny >/dev/null || { echo "deny: installing cargo-deny from the package registry"; $(CARGO) install --locked cargo-deny; }

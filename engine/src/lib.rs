@@ -79,6 +79,8 @@ pub mod write_batch;
 pub use config::EngineConfig;
 pub use engine::{Commit, CommitHandle, CompactionSummary, Engine, EngineStats, ReplayProgress};
 pub use error::{Error, ErrorKind, Result};
-pub use snapshot::{MetricInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot};
+pub use snapshot::{
+    Cardinality, LabelCardinality, MetricInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot,
+};
 pub use types::{LabelSet, Lsn, MatchOp, Matcher, SeriesId, TimeRange};
 pub use write_batch::WriteBatch;

@@ -1,4 +1,5 @@
 //! The benchmarks. Each takes its parameters, prints a table and writes one JSON file.
+pub mod churn;
 pub mod decode;
 pub mod ingest;
 pub mod scan;
@@ -82,7 +83,10 @@ fn filled_engine(dir: &Path, mut fleet: Fleet, rounds: u64) -> Result<(Engine, u
 }
 
 fn resolve(engine: &Engine, labels: &[u8]) -> Result<SeriesId> {
+    Ok(engine.resolve(&label_set(labels)?)?)
+}
+
+fn label_set(labels: &[u8]) -> Result<LabelSet> {
     let pairs = decode_labels(labels)?;
-    let labels = LabelSet::from_pairs(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())))?;
-    Ok(engine.resolve(&labels)?)
+    Ok(LabelSet::from_pairs(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())))?)
 }

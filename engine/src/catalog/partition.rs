@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::format;
 use crate::types::{LabelSet, SeriesId};
 
-use super::postings::{self, Postings};
+use super::postings::{self, Postings, Visit};
 use super::series_set::SeriesSet;
 use super::store::{Catalogue, WRITE_BYTES, failed, id_key, labels_key};
 
@@ -89,6 +89,25 @@ impl PartitionPostings<'_> {
     }
 }
 
+impl PartitionPostings<'_> {
+    /// Its series.
+    pub(crate) fn members(&self) -> Result<SeriesSet> {
+        self.catalogue.members(self.index)
+    }
+
+    /// The local ordinals of `ids`.
+    pub(crate) fn ordinals_of(&self, ids: &SeriesSet) -> Result<Bitmap> {
+        let db = self.catalogue.db()?;
+        let prefix = table_key(self.index, ORDINALS);
+        let mut ordinals = Bitmap::new();
+        for number in 0..self.series.div_ceil(CHUNK) {
+            let chunk = self.catalogue.chunk(&db, &prefix, number)?;
+            ordinals.extend((number * CHUNK..).zip(chunk).filter(|pair| ids.contains(pair.1)).map(|pair| pair.0));
+        }
+        Ok(ordinals)
+    }
+}
+
 impl Postings for PartitionPostings<'_> {
     fn all(&self) -> Result<Bitmap> {
         Ok(Bitmap::from_range(0..self.series))
@@ -99,16 +118,48 @@ impl Postings for PartitionPostings<'_> {
             None => Ok(Bitmap::new()),
         }
     }
-    fn any(&self, label: &str, want: &dyn Fn(&str) -> bool) -> Result<Bitmap> {
+    fn present(&self, label: &str) -> Result<Bitmap> {
+        match self.catalogue.db()?.get_pinned(name_key(self.index, label)).map_err(failed)? {
+            Some(bytes) => self.catalogue.posting(&bytes),
+            None => Ok(Bitmap::new()),
+        }
+    }
+    fn any(&self, label: &str, prefix: &str, want: &dyn Fn(&str) -> bool) -> Result<Bitmap> {
         let mut out = Bitmap::new();
-        self.catalogue.scan(&value_key(self.index, label, ""), |value, posting| {
-            let value = std::str::from_utf8(value).map_err(|e| self.catalogue.corrupt("UTF-8", e.to_string()))?;
-            if want(value) {
+        let key = value_key(self.index, label, prefix);
+        let at = key.len() - prefix.len();
+        self.catalogue.scan(&key, at, |value, posting| {
+            if want(self.text(value)?) {
                 out.or_inplace(&self.catalogue.posting(posting)?);
             }
-            Ok(())
+            Ok(true)
         })?;
         Ok(out)
+    }
+    fn values(&self, label: &str, among: Option<&Bitmap>, visit: Visit<'_>) -> Result<()> {
+        let key = value_key(self.index, label, "");
+        self.visit_among(&key, among, visit)
+    }
+    fn names(&self, among: Option<&Bitmap>, visit: Visit<'_>) -> Result<()> {
+        self.visit_among(&name_key(self.index, ""), among, visit)
+    }
+}
+
+impl PartitionPostings<'_> {
+    /// Visits what follows `prefix` in the keys whose posting list has one of `among`.
+    fn visit_among(&self, prefix: &[u8], among: Option<&Bitmap>, visit: Visit<'_>) -> Result<()> {
+        self.catalogue.scan(prefix, prefix.len(), |text, posting| {
+            if let Some(among) = among
+                && !self.catalogue.posting(posting)?.intersect(among)
+            {
+                return Ok(true);
+            }
+            visit(self.text(text)?)
+        })
+    }
+
+    fn text<'a>(&self, bytes: &'a [u8]) -> Result<&'a str> {
+        std::str::from_utf8(bytes).map_err(|e| self.catalogue.corrupt("UTF-8", e.to_string()))
     }
 }
 
@@ -139,8 +190,7 @@ impl Catalogue {
         }
         self.put_ordinals(db, batch, (index, base), series)?;
         let values = added.values.iter().map(|((name, value), ordinals)| (value_key(index, name, value), ordinals));
-        let names =
-            added.names.iter().map(|(name, ordinals)| ([&table_key(index, NAMES), name.as_bytes()].concat(), ordinals));
+        let names = added.names.iter().map(|(name, ordinals)| (name_key(index, name), ordinals));
         for (key, ordinals) in values.chain(names) {
             let mut bitmap = Bitmap::of(ordinals);
             if base > 0
@@ -213,10 +263,11 @@ impl Catalogue {
     /// The series of index `index`.
     pub(crate) fn members(&self, index: u64) -> Result<SeriesSet> {
         let mut set = SeriesSet::default();
-        self.scan(&table_key(index, MEMBERS), |metric, numbers| {
+        let prefix = table_key(index, MEMBERS);
+        self.scan(&prefix, prefix.len(), |metric, numbers| {
             let metric = metric.iter().fold(0u32, |n, &byte| n << 8 | u32::from(byte));
             set.add(metric, &self.posting(numbers)?);
-            Ok(())
+            Ok(true)
         })?;
         Ok(set)
     }
@@ -327,6 +378,10 @@ fn table_key(index: u64, table: u8) -> Vec<u8> {
 
 fn value_key(index: u64, label: &str, value: &str) -> Vec<u8> {
     [index_key(index).as_slice(), &[VALUES], label.as_bytes(), b"\0", value.as_bytes()].concat()
+}
+
+fn name_key(index: u64, label: &str) -> Vec<u8> {
+    [index_key(index).as_slice(), &[NAMES], label.as_bytes()].concat()
 }
 
 fn member_key(index: u64, metric: u32) -> Vec<u8> {

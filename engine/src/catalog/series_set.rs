@@ -24,7 +24,7 @@ impl SeriesSet {
         self.0.iter().flat_map(|(&metric, numbers)| numbers.iter().map(move |number| SeriesId::new(metric, number)))
     }
     /// The numbers of each metric, in order.
-    pub(super) fn metrics(&self) -> impl Iterator<Item = (u32, &Bitmap)> {
+    pub(crate) fn metrics(&self) -> impl Iterator<Item = (u32, &Bitmap)> {
         self.0.iter().map(|(&metric, numbers)| (metric, numbers))
     }
     /// Adds the series of a metric.

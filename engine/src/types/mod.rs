@@ -3,7 +3,7 @@ mod label_set;
 mod matcher;
 
 pub use label_set::{LabelSet, METRIC_NAME};
-pub(crate) use matcher::CompiledMatcher;
+pub(crate) use matcher::{CompiledMatcher, Test};
 pub use matcher::{MatchOp, Matcher};
 
 /// Identifies a series for the life of a store: the metric's ordinal in the high 32 bits, the series' number inside

@@ -8,12 +8,14 @@
 
 mod basics;
 mod catalogue;
+mod churn;
 mod concurrency;
 mod crash;
 mod damage;
 mod drop;
 mod durability;
 mod feed;
+mod footprint;
 mod model;
 mod select;
 mod support;
