@@ -9,7 +9,7 @@ use crate::config::EngineConfig;
 use crate::core::{self, Core, Threads};
 use crate::error::Result;
 use crate::fs::{Fs, LockGuard, OsFs};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Selector, Snapshot};
 use crate::types::{LabelSet, Lsn, SeriesId};
 use crate::write_batch::WriteBatch;
 
@@ -61,6 +61,17 @@ pub struct CompactionSummary {
     pub segments_out: usize,
     /// Rows written.
     pub rows: u64,
+    /// Rows dropped because they were deleted.
+    pub rows_deleted: u64,
+}
+
+/// What a delete did.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteSummary {
+    /// Its commit; `None` when no series matched and there was nothing to commit.
+    pub lsn: Option<Lsn>,
+    /// Series that matched, whether or not they have rows in the range.
+    pub series: u64,
 }
 
 /// Counters and gauges for `/metrics` and `sys.*`; all monotonic unless said otherwise.
@@ -94,6 +105,12 @@ pub struct EngineStats {
     pub flushes: u64,
     /// Compactions since open.
     pub compactions: u64,
+    /// Deletes committed since open.
+    pub deletes: u64,
+    /// Deletes that hide rows still on disk or in memory, coalesced (gauge).
+    pub tombstones: u64,
+    /// Deleted rows left out by flushes and merges since open.
+    pub rows_deleted: u64,
     /// Whether a failed fsync or other final fault refuses writes.
     pub poisoned: bool,
 }
@@ -163,6 +180,20 @@ impl Engine {
         self.0.core.write(batch)
     }
 
+    /// Deletes the rows of every series that `selector` matches, inactive ones included, in its range. Readers no longer see
+    /// them from the commit on; flushes and merges drop them from disk. Rows committed later stay, of these series too, and
+    /// series created later are not concerned. Blocks until the delete is durable: call it off the async threads.
+    ///
+    /// # Durability
+    /// On stable storage when this returns, as a batch is.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad regular expression, an empty range, or a selector that names neither metric nor label; `Limit`
+    /// when too many deletes are not carried out yet; else as [`Engine::write`].
+    pub fn delete(&self, selector: &Selector) -> Result<DeleteSummary> {
+        self.0.core.delete(selector)
+    }
+
     /// A consistent, pinned view of all commits up to [`Snapshot::lsn`].
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::of(&self.0.core)
@@ -222,9 +253,9 @@ impl Engine {
     /// Counters now.
     pub fn stats(&self) -> EngineStats {
         let core = &self.0.core;
-        let (lsn, version) = {
+        let (lsn, version, tombstones) = {
             let live = core.live.lock();
-            (live.lsn, Arc::clone(&live.version))
+            (live.lsn, Arc::clone(&live.version), live.tombstones.len() as u64)
         };
         let (series, active_series) = core.series_counts();
         let mut stats = EngineStats {
@@ -239,6 +270,9 @@ impl Engine {
             memtable_bytes: core.memtable_bytes() as u64,
             flushes: core.counters.flushes.load(Ordering::Relaxed),
             compactions: core.counters.compactions.load(Ordering::Relaxed),
+            deletes: core.counters.deletes.load(Ordering::Relaxed),
+            tombstones,
+            rows_deleted: core.counters.rows_deleted.load(Ordering::Relaxed),
             poisoned: core.queue.poison().is_some(),
             ..EngineStats::default()
         };

@@ -24,6 +24,7 @@
 //! | `segment`, `codec` | immutable column files |
 //! | `scan` | merging sources into sorted, deduplicated batches |
 //! | `compaction` | which segments to merge, and merging them |
+//! | `tombstone` | deletes: which rows of the past no reader sees any more |
 //! | `feed`, `state` | recent commits; keyed state |
 //! | `partition`, `layout` | arithmetic of time partitions; names of files |
 //! | `format` | varints, checksums, a reader that bounds every length |
@@ -49,8 +50,9 @@
 //! 3. A file is part of the store if and only if the manifest says so; an edit is durable before anything acts on it.
 //! 4. A snapshot holds pointers to everything it reads; nothing it reads changes or is deleted.
 //! 5. Of equal (series, ts) the newest commit wins. Sources are always ordered by age: segments by commit, runs, tail.
-//! 6. A failed write or sync of log or manifest is final: writes are refused until the next open, reads go on.
-//! 7. Damage is an error with path and offset. Only the torn, never acknowledged end of the newest log file and of the
+//! 6. A deletion hides rows committed before it and none after: each source lies wholly before or after it.
+//! 7. A failed write or sync of log or manifest is final: writes are refused until the next open, reads go on.
+//! 8. Damage is an error with path and offset. Only the torn, never acknowledged end of the newest log file and of the
 //!    manifest is forgiven.
 mod catalog;
 pub mod clock;
@@ -71,14 +73,16 @@ mod scan;
 mod segment;
 pub mod snapshot;
 mod state;
+mod tombstone;
 pub mod types;
 mod version;
 mod wal;
 pub mod write_batch;
 
 pub use config::EngineConfig;
-pub use engine::{Commit, CommitHandle, CompactionSummary, Engine, EngineStats, ReplayProgress};
+pub use engine::{Commit, CommitHandle, CompactionSummary, DeleteSummary, Engine, EngineStats, ReplayProgress};
 pub use error::{Error, ErrorKind, Result};
 pub use snapshot::{MetricInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot};
+pub use tombstone::{Deletion, SeriesSet};
 pub use types::{LabelSet, Lsn, MatchOp, Matcher, SeriesId, TimeRange};
 pub use write_batch::WriteBatch;

@@ -8,8 +8,9 @@ use crate::core::{Core, Sealed};
 use crate::error::{Error, Result};
 use crate::memtable::Memtable;
 use crate::partition::Partitioning;
-use crate::scan::{self, Source};
+use crate::scan::{self, Source, Visible};
 use crate::state::StateMap;
+use crate::tombstone::Tombstones;
 use crate::types::{CompiledMatcher, LabelSet, Lsn, METRIC_NAME, MatchOp, Matcher, SeriesId, TimeRange};
 use crate::version::Version;
 
@@ -23,6 +24,7 @@ struct Pinned {
     active: Memtable,
     state: StateMap,
     version: Arc<Version>,
+    tombstones: Tombstones,
     head: Arc<RwLock<Head>>,
     catalogue: Arc<Catalogue>,
     partitioning: Partitioning,
@@ -122,6 +124,7 @@ impl Snapshot {
             active: live.active.clone(),
             state: live.state.clone(),
             version: Arc::clone(&live.version),
+            tombstones: live.tombstones.clone(),
             head: Arc::clone(&core.head),
             catalogue: Arc::clone(&core.catalogue),
             partitioning: core.partitioning,
@@ -152,6 +155,11 @@ impl Snapshot {
     /// # Errors
     /// `Invalid` for a bad regular expression.
     pub fn select(&self, selector: &Selector) -> Result<Vec<Series>> {
+        self.labels(self.select_ids(selector)?)
+    }
+
+    /// Ids of matching series, increasing.
+    pub(crate) fn select_ids(&self, selector: &Selector) -> Result<Vec<SeriesId>> {
         let mut matchers: Vec<CompiledMatcher> = Vec::with_capacity(selector.matchers.len() + 1);
         if let Some(metric) = &selector.metric {
             let matcher = Matcher { name: METRIC_NAME.into(), op: MatchOp::Equal, value: metric.clone() };
@@ -174,7 +182,7 @@ impl Snapshot {
         }
         ids.sort_unstable();
         ids.dedup();
-        self.labels(ids)
+        Ok(ids)
     }
 
     fn labels(&self, ids: Vec<SeriesId>) -> Result<Vec<Series>> {
@@ -209,14 +217,23 @@ impl Snapshot {
         if !range.is_empty() {
             let partitions = pinned.partitioning.of(range.start)..=pinned.partitioning.of(range.end);
             for (_, partition) in pinned.version.partitions.range(partitions) {
-                sources.extend(partition.segments.iter().map(|live| Source::Segment(Arc::clone(&live.segment))));
+                sources.extend(partition.segments.iter().map(|live| Visible {
+                    source: Source::Segment(Arc::clone(&live.segment)),
+                    hidden: pinned.tombstones.after(live.meta.applied, range),
+                }));
             }
             let memtables = pinned.sealed.iter().map(|sealed| &sealed.memtable).chain([&pinned.active]);
             for memtable in memtables {
-                sources.extend(memtable.runs.iter().map(|run| Source::Run(Arc::clone(run))));
+                let hidden = pinned.tombstones.after(memtable.lsn, range);
+                sources.extend(
+                    memtable
+                        .runs
+                        .iter()
+                        .map(|run| Visible { source: Source::Run(Arc::clone(run)), hidden: hidden.clone() }),
+                );
                 let tail: Vec<_> = memtable.tail.iter().map(|commit| Arc::clone(&commit.batch)).collect();
                 if !tail.is_empty() {
-                    sources.push(Source::Tail(tail));
+                    sources.push(Visible { source: Source::Tail(tail), hidden });
                 }
             }
         }

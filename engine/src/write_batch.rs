@@ -1,4 +1,5 @@
 //! A columnar batch of samples and keyed state, committed as one.
+use crate::tombstone::Deletion;
 use crate::types::SeriesId;
 
 /// Rows to commit atomically: either all of a batch is durable and visible, or none of it.
@@ -13,6 +14,8 @@ pub struct WriteBatch {
     pub values: Vec<f64>,
     /// Keyed state: key -> new value, or `None` to delete. Applied in order.
     pub state: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Rows to delete, of commits before this one: the samples of the batch itself stay. [`crate::Engine::delete`] makes them.
+    pub deletes: Vec<Deletion>,
 }
 
 impl WriteBatch {
@@ -26,8 +29,8 @@ impl WriteBatch {
     pub fn len(&self) -> usize {
         self.series.len()
     }
-    /// Whether the batch has neither samples nor state.
+    /// Whether the batch changes nothing.
     pub fn is_empty(&self) -> bool {
-        self.series.is_empty() && self.state.is_empty()
+        self.series.is_empty() && self.state.is_empty() && self.deletes.is_empty()
     }
 }

@@ -5,13 +5,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Result;
 use crate::fs::Fs;
-use crate::scan::{Scan, Source};
+use crate::scan::{Scan, Source, Visible};
 use crate::segment::{Segment, SegmentMeta, SegmentWriter};
 use crate::snapshot::ScanBatch;
+use crate::tombstone::Hidden;
 use crate::types::{Lsn, SeriesId, TimeRange};
 
 /// Rows in memory at a time, besides one decoded block of each input.
 const ROWS_AT_ONCE: usize = 64 << 10;
+
+/// A segment to merge, and which of its rows were deleted since.
+pub(crate) struct Input {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) hidden: Hidden,
+}
+
+/// What a merge made.
+#[derive(Debug)]
+pub(crate) struct Merged {
+    /// The new file; `None`, without a file, when every row was deleted.
+    pub(crate) segment: Option<SegmentMeta>,
+    /// Rows left out because they are deleted.
+    pub(crate) rows_deleted: u64,
+}
 
 /// Merges `inputs` (of one partition, oldest commits first) into the new file `path` of `level`. `None`, with the file
 /// removed, once `cancel` is set.
@@ -23,39 +39,39 @@ const ROWS_AT_ONCE: usize = 64 << 10;
 /// `Io`, or `Corruption` of an input; the unfinished file is removed.
 pub(crate) fn execute(
     fs: &dyn Fs,
-    inputs: &[Arc<Segment>],
+    inputs: &[Input],
     path: &Path,
     level: u8,
     cancel: &AtomicBool,
-) -> Result<Option<SegmentMeta>> {
+) -> Result<Option<Merged>> {
     let merged = merge(fs, inputs, path, level, cancel);
-    if !matches!(merged, Ok(Some(_))) {
+    if !matches!(merged, Ok(Some(Merged { segment: Some(_), .. }))) {
         // What went wrong first is what the caller needs to hear; an orphan is removed at the next open.
         let _ = fs.remove(path);
     }
     merged
 }
 
-fn merge(
-    fs: &dyn Fs,
-    inputs: &[Arc<Segment>],
-    path: &Path,
-    level: u8,
-    cancel: &AtomicBool,
-) -> Result<Option<SegmentMeta>> {
-    let metas = || inputs.iter().map(|s| s.meta());
+fn merge(fs: &dyn Fs, inputs: &[Input], path: &Path, level: u8, cancel: &AtomicBool) -> Result<Option<Merged>> {
+    let metas = || inputs.iter().map(|input| input.segment.meta());
     let lsns =
         (metas().map(|m| m.min_lsn).min().unwrap_or_default(), metas().map(|m| m.max_lsn).max().unwrap_or(Lsn(0)));
     let partition = metas().map(|m| m.partition).min().unwrap_or(0);
     let ids = series_of(inputs);
-    let sources = inputs.iter().map(|s| Source::Segment(Arc::clone(s)));
+    let sources = inputs
+        .iter()
+        .map(|input| Visible { source: Source::Segment(Arc::clone(&input.segment)), hidden: input.hidden.clone() });
     let mut scan = Scan::new(sources, ids.clone(), TimeRange::ALL, true, ROWS_AT_ONCE)?;
-    let mut writer = SegmentWriter::create(fs, path, partition, level, lsns)?;
+    let mut writer: Option<SegmentWriter> = None;
     let mut batch = ScanBatch::default();
     while scan.next_batch(&mut batch)? {
         if cancel.load(Ordering::Relaxed) {
             return Ok(None);
         }
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            None => writer.insert(SegmentWriter::create(fs, path, partition, level, lsns)?),
+        };
         let mut at = 0;
         for &(index, rows) in &batch.runs {
             let end = at + rows as usize;
@@ -63,12 +79,13 @@ fn merge(
             at = end;
         }
     }
-    writer.finish().map(Some)
+    let segment = writer.map(SegmentWriter::finish).transpose()?;
+    Ok(Some(Merged { segment, rows_deleted: scan.hidden_rows() }))
 }
 
 /// Every series of `inputs`, increasing.
-fn series_of(inputs: &[Arc<Segment>]) -> Vec<SeriesId> {
-    let mut ids: Vec<SeriesId> = inputs.iter().flat_map(|s| s.series().iter()).collect();
+fn series_of(inputs: &[Input]) -> Vec<SeriesId> {
+    let mut ids: Vec<SeriesId> = inputs.iter().flat_map(|input| input.segment.series().iter()).collect();
     ids.sort_unstable();
     ids.dedup();
     ids

@@ -10,5 +10,5 @@
 mod execute;
 mod plan;
 
-pub(crate) use execute::execute;
-pub(crate) use plan::{Job, plan};
+pub(crate) use execute::{Input, Merged, execute};
+pub(crate) use plan::{Candidate, Job, plan};

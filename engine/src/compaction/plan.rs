@@ -5,6 +5,8 @@
 //! together). Rows are therefore rewritten a logarithmic number of times. A cold partition, one older than the newest,
 //! will not grow by much: there two in a row are enough, which ends with one file, or with a large one and the late rows
 //! that are not yet worth a rewrite of it.
+//!
+//! A segment with deleted rows is rewritten alone when no merge is due; before all merges when many deletes wait.
 use std::collections::BTreeMap;
 
 use crate::segment::SegmentMeta;
@@ -33,12 +35,34 @@ pub(crate) struct Job {
     pub(crate) level: u8,
 }
 
+/// A live segment as the plan sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) meta: SegmentMeta,
+    /// Whether deletes concern it that were not carried out on it.
+    pub(crate) deleted: bool,
+}
+
 /// The most useful merge of `segments` (in any order), if one is due: the one that removes most files, of equals that of
-/// the newest partition.
-pub(crate) fn plan(segments: &[SegmentMeta]) -> Option<Job> {
+/// the newest partition. If none is, or `deletes_press`, the rewrite of the smallest segment with deleted rows.
+pub(crate) fn plan(segments: &[Candidate], deletes_press: bool) -> Option<Job> {
+    if deletes_press {
+        rewrite(segments).or_else(|| merge(segments))
+    } else {
+        merge(segments).or_else(|| rewrite(segments))
+    }
+}
+
+fn rewrite(segments: &[Candidate]) -> Option<Job> {
+    let smallest =
+        segments.iter().filter(|s| s.deleted).map(|s| &s.meta).min_by_key(|meta| (meta.bytes, &meta.file))?;
+    Some(Job { partition: smallest.partition, inputs: vec![smallest.file.clone()], level: smallest.level })
+}
+
+fn merge(segments: &[Candidate]) -> Option<Job> {
     let mut partitions: BTreeMap<i64, Vec<&SegmentMeta>> = BTreeMap::new();
     for segment in segments {
-        partitions.entry(segment.partition).or_default().push(segment);
+        partitions.entry(segment.meta.partition).or_default().push(&segment.meta);
     }
     let newest = *partitions.keys().next_back()?;
     let row_of = |(partition, mut row): (i64, Vec<&SegmentMeta>)| {
@@ -95,11 +119,35 @@ mod tests {
             max_series: SeriesId(0),
             min_lsn: Lsn(lsn),
             max_lsn: Lsn(lsn),
+            applied: Lsn(lsn),
         }
+    }
+
+    fn plan(segments: &[SegmentMeta]) -> Option<Job> {
+        super::plan(&candidates(segments, &[]), false)
+    }
+
+    fn candidates(segments: &[SegmentMeta], deleted: &[&str]) -> Vec<Candidate> {
+        let candidate = |meta: &SegmentMeta| Candidate { meta: meta.clone(), deleted: deleted.contains(&&*meta.file) };
+        segments.iter().map(candidate).collect()
     }
 
     fn inputs(segments: &[SegmentMeta]) -> Option<(Vec<String>, u8)> {
         plan(segments).map(|job| (job.inputs, job.level))
+    }
+
+    #[test]
+    fn deleted_rows_are_rewritten_when_no_merge_is_due_or_when_they_press() {
+        let mut row: Vec<_> = (1..5).map(|lsn| segment(0, lsn, 0, 100)).collect();
+        row.push(segment(0, 5, 3, 100_000));
+        let all = candidates(&row, &["p0-3", "p0-5"]);
+        let files = |job: Option<Job>| job.unwrap().inputs;
+        assert_eq!(files(super::plan(&all, false)).len(), 4);
+        assert_eq!(files(super::plan(&all, true)), ["p0-3"]);
+        let left = &all[4..];
+        let job = super::plan(left, false).unwrap();
+        assert_eq!((job.inputs, job.level), (vec!["p0-5".to_string()], 3), "its level stays");
+        assert_eq!(super::plan(&candidates(&row[4..], &[]), true), None);
     }
 
     #[test]

@@ -2,14 +2,58 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::compaction::{Job, execute, plan};
+use crate::compaction::{Candidate, Input, Job, Merged, execute, plan};
 use crate::engine::CompactionSummary;
 use crate::error::{Error, Result};
 use crate::manifest::Change;
-use crate::segment::{Segment, SegmentMeta};
-use crate::version::LiveSegment;
+use crate::tombstone::{Tombstone, Tombstones};
+use crate::types::{Lsn, TimeRange};
+use crate::version::{LiveSegment, Version};
 
 use super::Core;
+
+/// What a merge works with: segments, and the deletions in the manifest at the same moment.
+struct Base {
+    version: Arc<Version>,
+    tombstones: Tombstones,
+    /// Deletions up to here are among `tombstones` if they concern a segment.
+    flushed: Lsn,
+    deletes_press: bool,
+}
+
+impl Base {
+    /// The next merge, if one is due.
+    fn plan(&self) -> Option<Job> {
+        let concerned =
+            |live: &LiveSegment| self.tombstones.iter().any(|t| t.concerns(&live.segment, live.meta.applied));
+        let candidates: Vec<Candidate> = self
+            .version
+            .segments()
+            .map(|live| Candidate { meta: live.meta.clone(), deleted: concerned(live) })
+            .collect();
+        plan(&candidates, self.deletes_press)
+    }
+
+    fn inputs(&self, job: &Job) -> Vec<Input> {
+        let inputs = self
+            .version
+            .segments()
+            .filter(|live| live.meta.partition == job.partition && job.inputs.contains(&live.meta.file));
+        inputs
+            .map(|live| Input {
+                segment: Arc::clone(&live.segment),
+                hidden: self.tombstones.after(live.meta.applied, TimeRange::ALL),
+            })
+            .collect()
+    }
+
+    /// Tombstones that concern no segment any more. Later flushes cannot change that: their segments are newer.
+    fn spent(&self) -> Vec<(Lsn, u32)> {
+        let concerns =
+            |t: &&Tombstone| self.version.segments().any(|live| t.concerns(&live.segment, live.meta.applied));
+        self.tombstones.iter().filter(|t| !concerns(t)).map(Tombstone::key).collect()
+    }
+}
 
 impl Core {
     /// See [`crate::Engine::compact`].
@@ -17,33 +61,50 @@ impl Core {
         let _one = self.compacting.lock();
         let mut summary = CompactionSummary::default();
         loop {
-            let version = Arc::clone(&self.live.lock().version);
-            let metas: Vec<SegmentMeta> = version.segments().map(|segment| segment.meta.clone()).collect();
-            let Some(job) = plan(&metas) else { return Ok(summary) };
-            let inputs: Vec<Arc<Segment>> = version
-                .segments()
-                .filter(|live| live.meta.partition == job.partition && job.inputs.contains(&live.meta.file))
-                .map(|live| Arc::clone(&live.segment))
-                .collect();
-            drop(version);
-            summary.rows += self.merge(&job, &inputs)?;
-            summary.segments_in += inputs.len();
-            summary.segments_out += 1;
+            let base = self.base();
+            let Some(job) = base.plan() else {
+                self.forget_tombstones(&base.spent())?;
+                return Ok(summary);
+            };
+            let inputs = base.inputs(&job);
+            let (flushed, count) = (base.flushed, inputs.len());
+            drop(base);
+            let (rows, rows_deleted) = self.merge(&job, &inputs, flushed)?;
+            summary.rows += rows;
+            summary.rows_deleted += rows_deleted;
+            summary.segments_in += count;
+            summary.segments_out += usize::from(rows > 0);
             self.counters.compactions.fetch_add(1, Ordering::Relaxed);
+            self.counters.rows_deleted.fetch_add(rows_deleted, Ordering::Relaxed);
         }
     }
 
-    fn merge(&self, job: &Job, inputs: &[Arc<Segment>]) -> Result<u64> {
+    fn base(&self) -> Base {
+        let live = self.live.lock();
+        Base {
+            version: Arc::clone(&live.version),
+            tombstones: live.tombstones.up_to(live.flushed),
+            flushed: live.flushed,
+            deletes_press: live.deletes_press(),
+        }
+    }
+
+    /// Returns the rows written and the deleted rows left out.
+    fn merge(&self, job: &Job, inputs: &[Input], flushed: Lsn) -> Result<(u64, u64)> {
         let number = self.new_file_number();
         let path = self.layout.segment_file(job.partition, number);
-        let merged = execute(&*self.fs, inputs, &path, job.level, self.compactor.stopped()).and_then(|meta| {
-            let meta = meta.ok_or_else(|| Error::Unavailable("compaction ends because the store is closing".into()))?;
+        let merged = execute(&*self.fs, inputs, &path, job.level, self.compactor.stopped()).and_then(|merged| {
+            let Merged { segment, rows_deleted } =
+                merged.ok_or_else(|| Error::Unavailable("compaction ends because the store is closing".into()))?;
+            let Some(mut meta) = segment else { return Ok((None, rows_deleted)) };
+            meta.applied = meta.max_lsn.max(flushed);
             self.fs.sync_dir(&self.layout.partition(job.partition))?;
-            LiveSegment::open(&self.fs, path.clone(), &meta)
+            Ok((Some(LiveSegment::open(&self.fs, path.clone(), &meta)?), rows_deleted))
         });
-        let merged = merged.inspect_err(|_| self.give_up(std::slice::from_ref(&path), &[number]))?;
+        let (merged, rows_deleted) = merged.inspect_err(|_| self.give_up(std::slice::from_ref(&path), &[number]))?;
         self.edit(|_| {
-            let mut changes = vec![Change::AddSegment(merged.meta.clone())];
+            let mut changes: Vec<Change> =
+                merged.iter().map(|segment| Change::AddSegment(segment.meta.clone())).collect();
             for file in &job.inputs {
                 changes.push(Change::RemoveSegment { partition: job.partition, file: file.clone() });
                 let path = self.layout.partition(job.partition).join(file);
@@ -52,15 +113,25 @@ impl Core {
             changes.push(Change::NextFile(self.finish_files(&[number])));
             changes
         })?;
-        let rows = merged.meta.rows;
+        let rows = merged.as_ref().map_or(0, |segment| segment.meta.rows);
         let mut live = self.live.lock();
         let mut version = (*live.version).clone();
         let replaced = version.remove(job.partition, &job.inputs);
-        version.add(merged);
+        merged.into_iter().for_each(|segment| version.add(segment));
         live.version = Arc::new(version);
         drop(live);
         // Their files go when the last snapshot that reads them does.
         replaced.iter().for_each(|segment| segment.retire());
-        Ok(rows)
+        Ok((rows, rows_deleted))
+    }
+
+    fn forget_tombstones(&self, spent: &[(Lsn, u32)]) -> Result<()> {
+        if spent.is_empty() {
+            return Ok(());
+        }
+        self.edit(|_| spent.iter().map(|&(lsn, number)| Change::RemoveTombstone(lsn, number)).collect())?;
+        let mut live = self.live.lock();
+        live.tombstones = live.tombstones.iter().filter(|t| !spent.contains(&t.key())).cloned().collect();
+        Ok(())
     }
 }

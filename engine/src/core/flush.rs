@@ -12,7 +12,8 @@ use crate::error::Result;
 use crate::manifest::{Change, SeriesFile};
 use crate::memtable::{Memtable, SeriesRows, SortedRun, merge_rows};
 use crate::segment::SegmentWriter;
-use crate::types::{LabelSet, Lsn, SeriesId};
+use crate::tombstone::Tombstone;
+use crate::types::{LabelSet, Lsn, SeriesId, TimeRange};
 use crate::version::{LiveSegment, Version};
 
 use super::{Core, Live, Sealed};
@@ -34,6 +35,10 @@ pub(super) struct Written {
     pub(super) changes: Vec<Change>,
     segments: Vec<Arc<LiveSegment>>,
     pub(super) series: Vec<NewSeries>,
+    /// Deletions that concern segments from now on.
+    tombstones: Vec<Tombstone>,
+    /// Rows left out because they are deleted.
+    rows_deleted: u64,
 }
 
 /// The series of a new series file.
@@ -53,7 +58,7 @@ struct PartitionWriter {
 
 impl Live {
     /// Starts a new active memtable if the present one has commits.
-    fn seal(&mut self, now_ns: i64) {
+    pub(super) fn seal(&mut self, now_ns: i64) {
         if self.active.is_empty() {
             return;
         }
@@ -99,12 +104,8 @@ impl Core {
         members: &mut Members,
         written: &mut Written,
     ) -> Result<()> {
-        let mut runs: Vec<Arc<SortedRun>> = Vec::new();
-        for sealed in sealed {
-            runs.extend(sealed.memtable.runs.iter().map(Arc::clone));
-            runs.push(Arc::new(SortedRun::from_batches(&sealed.memtable.tail)));
-        }
         let flushed = newest.memtable.lsn;
+        let runs = self.visible_runs(sealed, flushed, written);
         let first = Lsn(self.manifest.lock().contents().flushed.0 + 1);
         let mut series = self.write_segments(&runs, (first, flushed), written)?;
         drop(runs);
@@ -118,6 +119,31 @@ impl Core {
             written.changes.push(Change::StateFile(number));
         }
         self.commit_flush(flushed, sealed, written)
+    }
+
+    /// The runs of `sealed`, oldest first, without what later commits up to `flushed` delete; and the deletions that
+    /// concern segments.
+    fn visible_runs(&self, sealed: &[Arc<Sealed>], flushed: Lsn, written: &mut Written) -> Vec<Arc<SortedRun>> {
+        let (version, before, tombstones) = {
+            let live = self.live.lock();
+            (Arc::clone(&live.version), live.flushed, live.tombstones.up_to(flushed))
+        };
+        let concerns =
+            |tombstone: &Tombstone| version.segments().any(|live| tombstone.concerns(&live.segment, live.meta.applied));
+        written.tombstones = tombstones.flushed(before, flushed);
+        written.tombstones.retain(concerns);
+        written.changes.extend(written.tombstones.iter().cloned().map(Change::AddTombstone));
+        let mut runs = Vec::new();
+        for Sealed { memtable, .. } in sealed.iter().map(|sealed| &**sealed) {
+            let hidden = tombstones.after(memtable.lsn, TimeRange::ALL);
+            let tail = Arc::new(SortedRun::from_batches(&memtable.tail));
+            for run in memtable.runs.iter().chain([&tail]) {
+                let (run, gone) = run.visible(&hidden);
+                runs.push(run);
+                written.rows_deleted += gone;
+            }
+        }
+        runs
     }
 
     /// Writes a segment for each partition and returns the series of each.
@@ -167,7 +193,7 @@ impl Core {
         let mut partitions = std::collections::BTreeSet::new();
         let mut within = None;
         for &ts in runs.iter().flat_map(|run| &run.ts) {
-            if within.is_none_or(|range: crate::types::TimeRange| !range.contains(ts)) {
+            if within.is_none_or(|range: TimeRange| !range.contains(ts)) {
                 let partition = self.partitioning.of(ts);
                 partitions.insert(partition);
                 within = Some(self.partitioning.range(partition));
@@ -282,8 +308,13 @@ impl Core {
             self.add_indexes(&mut version, &written.series);
             written.segments.drain(..).for_each(|segment| version.add(segment));
             live.version = Arc::new(version);
+            let before = live.flushed;
+            let others = live.tombstones.iter().filter(|other| other.lsn <= before || other.lsn > flushed).cloned();
+            live.tombstones = others.chain(written.tombstones.drain(..)).collect();
+            live.flushed = flushed;
             live.sealed.retain(|memtable| !sealed.iter().any(|flushed| Arc::ptr_eq(flushed, memtable)));
         }
+        self.counters.rows_deleted.fetch_add(written.rows_deleted, Ordering::Relaxed);
         let bytes = sealed.iter().map(|sealed| sealed.memtable.bytes).sum();
         self.memtable_bytes.fetch_sub(bytes, Ordering::Relaxed);
         if let Some(path) = old_state

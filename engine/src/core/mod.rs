@@ -8,6 +8,7 @@
 //! `numbers`, `pending`, `unplaced`, which but for `head` are held alone and never during I/O. `creating` is held while
 //! RocksDB is asked for a series, `manifest` while its edit is synced.
 mod compact;
+mod delete;
 mod drop;
 mod flush;
 mod recovery;
@@ -32,6 +33,7 @@ use crate::manifest::{Change, Manifest};
 use crate::memtable::{CommittedBatch, Memtable, Tidy};
 use crate::partition::Partitioning;
 use crate::state::StateMap;
+use crate::tombstone::Tombstones;
 use crate::types::{LabelSet, Lsn, SeriesId};
 use crate::version::Version;
 use crate::wal::{CommitQueue, WalFiles, encode_batch};
@@ -58,6 +60,10 @@ pub(crate) struct Live {
     pub(crate) sealed: Vec<Arc<Sealed>>,
     pub(crate) state: StateMap,
     pub(crate) version: Arc<Version>,
+    /// Newest commit in segments.
+    pub(crate) flushed: Lsn,
+    /// Those up to `flushed` are in the manifest and concern segments, later ones are in the log and concern memtables too.
+    pub(crate) tombstones: Tombstones,
     ring: Ring,
 }
 
@@ -75,6 +81,8 @@ pub(crate) struct Counters {
     pub(crate) batches: AtomicU64,
     pub(crate) flushes: AtomicU64,
     pub(crate) compactions: AtomicU64,
+    pub(crate) deletes: AtomicU64,
+    pub(crate) rows_deleted: AtomicU64,
 }
 
 /// See the module.
@@ -160,6 +168,10 @@ impl Core {
 
     fn add(&self, live: &mut Live, commit: CommittedBatch, now_ns: i64) {
         let commit = Arc::new(commit);
+        if !commit.batch.deletes.is_empty() {
+            live.bury(&commit, now_ns);
+            self.counters.deletes.fetch_add(1, Ordering::Relaxed);
+        }
         live.state.apply(&commit.batch.state);
         live.lsn = commit.lsn;
         live.ring.push(Arc::clone(&commit));

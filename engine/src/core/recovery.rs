@@ -22,6 +22,7 @@ use crate::types::{LabelSet, Lsn, SeriesId};
 use crate::version::{LiveSegment, Version};
 use crate::wal::{CommitQueue, Replayed, WalFiles, Writer, replay};
 
+use super::delete::SEALED_MAX;
 use super::flush::Members;
 use super::{Core, Counters, FileNumbers, Live, Threads, Wakeup};
 
@@ -71,6 +72,8 @@ pub(crate) fn open(
             sealed: Vec::new(),
             state,
             version: Arc::new(version),
+            flushed: contents.flushed,
+            tombstones: contents.tombstones.values().cloned().collect(),
             ring: Ring::new(config.feed_bytes_max),
         }),
         queue: Arc::new(CommitQueue::new(config.commit_queue_bytes_max)),
@@ -236,13 +239,14 @@ impl Core {
                         got: error.to_string(),
                     })?;
                     let commit = CommittedBatch { lsn, batch: Arc::new(batch) };
-                    {
+                    let sealed = {
                         let mut live = self.live.lock();
                         self.add(&mut live, commit, self.clock.now_ns());
-                    }
+                        live.sealed.len()
+                    };
                     self.tidy();
                     // Recovery needs no more memory than running does.
-                    if self.memtable_bytes() >= self.config.memtable_bytes_max {
+                    if self.memtable_bytes() >= self.config.memtable_bytes_max || sealed >= SEALED_MAX {
                         self.flush()?;
                     }
                 }

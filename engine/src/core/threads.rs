@@ -11,6 +11,7 @@ use crate::types::Lsn;
 use crate::wal::{GroupCommit, Writer};
 
 use super::Core;
+use super::delete::SEALED_MAX;
 
 /// How often ages are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -146,7 +147,10 @@ impl Core {
         }
         let age_max = i64::try_from(self.config.memtable_age_max.as_nanos()).unwrap_or(i64::MAX);
         let live = self.live.lock();
-        let old = !live.active.is_empty() && self.clock.now_ns().saturating_sub(live.active.since_ns) >= age_max;
-        old || !live.sealed.is_empty() || live.active.bytes >= self.config.memtable_bytes_max
+        let oldest = live.sealed.first().map_or(&live.active, |sealed| &sealed.memtable);
+        let old = !oldest.is_empty() && self.clock.now_ns().saturating_sub(oldest.since_ns) >= age_max;
+        old || live.sealed.len() >= SEALED_MAX
+            || (live.deletes_press() && live.tombstones.newest() > Some(live.flushed))
+            || self.memtable_bytes() >= self.config.memtable_bytes_max
     }
 }

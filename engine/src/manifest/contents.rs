@@ -1,10 +1,12 @@
 //! What an edit can change, and the sum of all edits.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::{self, Reader};
 use crate::segment::SegmentMeta;
+use crate::tombstone::{Deletion, Tombstone};
 use crate::types::{Lsn, SeriesId};
 
 /// A series file of a partition.
@@ -42,6 +44,10 @@ pub(crate) enum Change {
     Removed(String),
     /// The series files of this partition are no longer part of the store.
     DropSeries(i64),
+    /// This deletion concerns segments.
+    AddTombstone(Tombstone),
+    /// It concerns none any more.
+    RemoveTombstone(Lsn, u32),
 }
 
 /// Everything a store consists of.
@@ -54,6 +60,8 @@ pub(crate) struct Contents {
     pub(crate) next_file: u64,
     pub(crate) claims: BTreeMap<String, Lsn>,
     pub(crate) removed: BTreeSet<String>,
+    /// By position and number.
+    pub(crate) tombstones: BTreeMap<(Lsn, u32), Tombstone>,
 }
 
 impl Contents {
@@ -77,6 +85,12 @@ impl Contents {
                 self.removed.insert(name.clone());
             }
             Change::DropSeries(partition) => self.series_files.retain(|file| file.partition != *partition),
+            Change::AddTombstone(tombstone) => {
+                self.tombstones.insert(tombstone.key(), tombstone.clone());
+            }
+            Change::RemoveTombstone(lsn, number) => {
+                self.tombstones.remove(&(*lsn, *number));
+            }
         }
     }
 
@@ -97,6 +111,7 @@ impl Contents {
         changes.extend(self.series_files.iter().cloned().map(Change::AddSeriesFile));
         changes.extend(self.segments.values().cloned().map(Change::AddSegment));
         changes.extend(self.removed.iter().cloned().map(Change::Removed));
+        changes.extend(self.tombstones.values().cloned().map(Change::AddTombstone));
         changes
     }
 
@@ -159,6 +174,17 @@ impl Change {
                 out.push(9);
                 format::put_zigzag(out, *partition);
             }
+            Self::AddTombstone(tombstone) => {
+                out.push(10);
+                format::put_varint(out, tombstone.lsn.0);
+                format::put_varint(out, tombstone.number.into());
+                tombstone.deletion.encode(out);
+            }
+            Self::RemoveTombstone(lsn, number) => {
+                out.push(11);
+                format::put_varint(out, lsn.0);
+                format::put_varint(out, (*number).into());
+            }
         }
     }
 
@@ -186,7 +212,13 @@ impl Change {
             }
             8 => Self::Removed(reader.string()?.to_owned()),
             9 => Self::DropSeries(reader.zigzag()?),
-            other => return Err(at.corrupt("a change tag of 1 to 9", other.to_string())),
+            10 => Self::AddTombstone(Tombstone {
+                lsn: Lsn(reader.varint()?),
+                number: narrow(reader)?,
+                deletion: Arc::new(Deletion::decode(reader)?),
+            }),
+            11 => Self::RemoveTombstone(Lsn(reader.varint()?), narrow(reader)?),
+            other => return Err(at.corrupt("a change tag of 1 to 11", other.to_string())),
         })
     }
 }
@@ -207,7 +239,7 @@ fn encode_segment(out: &mut Vec<u8>, meta: &SegmentMeta) {
     for ts in [meta.min_ts, meta.max_ts] {
         format::put_zigzag(out, ts);
     }
-    for number in [meta.min_series.0, meta.max_series.0, meta.min_lsn.0, meta.max_lsn.0] {
+    for number in [meta.min_series.0, meta.max_series.0, meta.min_lsn.0, meta.max_lsn.0, meta.applied.0] {
         format::put_varint(out, number);
     }
 }
@@ -227,5 +259,6 @@ fn decode_segment(reader: &mut Reader<'_>) -> Result<SegmentMeta> {
         max_series: SeriesId(reader.varint()?),
         min_lsn: Lsn(reader.varint()?),
         max_lsn: Lsn(reader.varint()?),
+        applied: Lsn(reader.varint()?),
     })
 }

@@ -75,6 +75,11 @@ impl Memtable {
         self.bytes == 0
     }
 
+    /// Whether a commit had samples.
+    pub(crate) fn has_rows(&self) -> bool {
+        self.tail_rows > 0 || !self.runs.is_empty()
+    }
+
     /// Adds a commit and returns the bytes it holds.
     pub(crate) fn push(&mut self, commit: Arc<CommittedBatch>, now_ns: i64) -> usize {
         if self.is_empty() {

@@ -1,6 +1,7 @@
 //! The two forms a memtable keeps rows in: batches as they came, and sorted runs of many batches.
 use std::sync::Arc;
 
+use crate::tombstone::{Hidden, next_visible};
 use crate::types::{Lsn, SeriesId};
 use crate::write_batch::WriteBatch;
 
@@ -19,7 +20,8 @@ impl CommittedBatch {
     /// Memory it holds, about.
     pub(crate) fn bytes(&self) -> usize {
         let state = self.batch.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len) + 64);
-        128 + self.batch.len() * 24 + state.sum::<usize>()
+        let deletes: usize = self.batch.deletes.iter().map(crate::tombstone::Deletion::bytes).sum();
+        128 + self.batch.len() * 24 + state.sum::<usize>() + deletes
     }
 }
 
@@ -75,6 +77,25 @@ impl SortedRun {
             Ok(())
         });
         merged.finish()
+    }
+
+    /// Without the rows that are `hidden`, and how many those are.
+    pub(crate) fn visible(self: &Arc<Self>, hidden: &Hidden) -> (Arc<Self>, u64) {
+        if hidden.is_empty() {
+            return (Arc::clone(self), 0);
+        }
+        let (mut run, mut holes) = (Self::with_capacity(self.ts.len()), Vec::new());
+        for (index, &series) in self.series.iter().enumerate() {
+            hidden.holes(series, &mut holes);
+            let ((ts, values), mut hole, mut at) = (self.rows(index), 0, 0);
+            while let Some(piece) = next_visible(ts, at, &holes, &mut hole) {
+                at = piece.end;
+                run.push(series, &ts[piece.clone()], &values[piece]);
+            }
+        }
+        let run = run.finish();
+        let gone = (self.ts.len() - run.ts.len()) as u64;
+        (Arc::new(run), gone)
     }
 
     /// Adds rows after all others.

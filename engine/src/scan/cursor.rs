@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::memtable::SortedRun;
 use crate::segment::{Block, BlockDecoder, Segment};
+use crate::tombstone::{Hidden, next_visible};
 use crate::types::{SeriesId, TimeRange};
 
 /// What a scan wants.
@@ -22,6 +23,13 @@ pub(super) struct Cursor {
     wanted: usize,
     /// The rest of the current slice, rows inside its series.
     rows: Range<usize>,
+    /// Rows of the same series that follow, some of which may be hidden.
+    ahead: Range<usize>,
+    hidden: Hidden,
+    /// Where rows of the current series are hidden, and how many of these stretches are passed.
+    holes: Vec<TimeRange>,
+    hole: usize,
+    hidden_rows: u64,
 }
 
 enum Place {
@@ -45,12 +53,27 @@ impl Cursor {
     /// Before the first slice of `segment`.
     pub(super) fn segment(segment: Arc<Segment>) -> Self {
         let source = Place::Segment { segment, at: 0, loaded: false, block: Box::default(), next: 0 };
-        Self { source, wanted: 0, rows: 0..0 }
+        Self::at(source)
     }
 
     /// Before the first slice of `run`.
     pub(super) fn run(run: Arc<SortedRun>) -> Self {
-        Self { source: Place::Run { run, next: 0 }, wanted: 0, rows: 0..0 }
+        Self::at(Place::Run { run, next: 0 })
+    }
+
+    fn at(source: Place) -> Self {
+        let (rows, ahead, hidden, holes) = (0..0, 0..0, Hidden::default(), Vec::new());
+        Self { source, wanted: 0, rows, ahead, hidden, holes, hole: 0, hidden_rows: 0 }
+    }
+
+    /// Leaves out what is `hidden`.
+    pub(super) fn hide(&mut self, hidden: Hidden) {
+        self.hidden = hidden;
+    }
+
+    /// Rows that were passed because they are hidden.
+    pub(super) fn hidden_rows(&self) -> u64 {
+        self.hidden_rows
     }
 
     /// Which wanted series the slice is of.
@@ -60,11 +83,7 @@ impl Cursor {
 
     /// Timestamps of the slice.
     pub(super) fn ts(&self) -> &[i64] {
-        match &self.source {
-            _ if self.rows.is_empty() => &[],
-            Place::Segment { block, next, .. } => &block.ts(next - 1)[self.rows.clone()],
-            Place::Run { run, .. } => &run.ts[self.rows.clone()],
-        }
+        if self.rows.is_empty() { &[] } else { self.source.ts(&self.rows) }
     }
 
     /// Values of the slice; empty when values are not wanted.
@@ -80,42 +99,80 @@ impl Cursor {
         self.rows.start += n;
     }
 
-    /// Goes to the next slice; `false` when there is none.
+    /// Goes to the next slice that shows; `false` when there is none.
     pub(super) fn advance(&mut self, want: &Want, decoder: &mut BlockDecoder) -> Result<bool> {
-        match &mut self.source {
-            Place::Run { run, next } => {
-                while let Some(k) = next_common(&run.series, *next, want, &mut self.wanted) {
-                    *next = k + 1;
-                    let own = run.offsets[k] as usize..run.offsets[k + 1] as usize;
-                    let inside = clip(&run.ts[own.clone()], want.range);
-                    self.rows = own.start + inside.start..own.start + inside.end;
-                    if !self.rows.is_empty() {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
+        loop {
+            if self.ahead.is_empty() && !self.next_series(want, decoder)? {
+                return Ok(false);
             }
+            let (from, rows) = (self.ahead.start, self.ahead.len());
+            let visible = next_visible(self.source.ts(&self.ahead), 0, &self.holes, &mut self.hole);
+            let piece = visible.unwrap_or(rows..rows);
+            self.hidden_rows += piece.start as u64;
+            self.rows = from + piece.start..from + piece.end;
+            self.ahead.start = self.rows.end;
+            if !self.rows.is_empty() {
+                if want.values {
+                    self.source.load_values(decoder)?;
+                }
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Goes to the next wanted series with rows in the wanted range; `false` when there is none.
+    fn next_series(&mut self, want: &Want, decoder: &mut BlockDecoder) -> Result<bool> {
+        self.ahead = match &mut self.source {
+            Place::Run { run, next } => loop {
+                let Some(k) = next_common(&run.series, *next, want, &mut self.wanted) else { return Ok(false) };
+                *next = k + 1;
+                let own = run.offsets[k] as usize..run.offsets[k + 1] as usize;
+                let inside = clip(&run.ts[own.clone()], want.range);
+                if !inside.is_empty() {
+                    break own.start + inside.start..own.start + inside.end;
+                }
+            },
             Place::Segment { segment, at, loaded, block, next } => loop {
                 if !*loaded {
                     let Some(index) = next_block(segment, *at, want, &mut self.wanted) else { return Ok(false) };
                     block.load(decoder, segment, index)?;
                     (*at, *loaded, *next) = (index, true, 0);
                 }
-                let inside = segment.blocks()[*at].inside(want.range);
-                while let Some(k) = next_common(block.series(), *next, want, &mut self.wanted) {
-                    *next = k + 1;
-                    let ts = block.ts(k);
-                    self.rows = if inside { 0..ts.len() } else { clip(ts, want.range) };
-                    if !self.rows.is_empty() {
-                        if want.values {
-                            block.load_values(decoder, segment)?;
-                        }
-                        return Ok(true);
-                    }
+                let Some(k) = next_common(block.series(), *next, want, &mut self.wanted) else {
+                    *loaded = false;
+                    *at += 1;
+                    continue;
+                };
+                *next = k + 1;
+                let ts = block.ts(k);
+                let inside = if segment.blocks()[*at].inside(want.range) { 0..ts.len() } else { clip(ts, want.range) };
+                if !inside.is_empty() {
+                    break inside;
                 }
-                *loaded = false;
-                *at += 1;
             },
+        };
+        self.hole = 0;
+        if !self.hidden.is_empty() {
+            self.hidden.holes(want.ids[self.wanted], &mut self.holes);
+        }
+        Ok(true)
+    }
+}
+
+impl Place {
+    /// Timestamps of some rows of the current series.
+    fn ts(&self, rows: &Range<usize>) -> &[i64] {
+        match self {
+            Self::Segment { block, next, .. } => &block.ts(next - 1)[rows.clone()],
+            Self::Run { run, .. } => &run.ts[rows.clone()],
+        }
+    }
+
+    /// Makes the values of the current block readable.
+    fn load_values(&mut self, decoder: &mut BlockDecoder) -> Result<()> {
+        match self {
+            Self::Segment { segment, block, .. } => block.load_values(decoder, segment),
+            Self::Run { .. } => Ok(()),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::memtable::SortedRun;
 use crate::segment::{BlockDecoder, Segment};
 use crate::snapshot::ScanBatch;
+use crate::tombstone::Hidden;
 use crate::types::{SeriesId, TimeRange};
 use crate::write_batch::WriteBatch;
 
@@ -41,6 +42,18 @@ pub(crate) enum Source {
     Tail(Vec<Arc<WriteBatch>>),
 }
 
+/// A source, and which of its rows were deleted since.
+pub(crate) struct Visible {
+    pub(crate) source: Source,
+    pub(crate) hidden: Hidden,
+}
+
+impl From<Source> for Visible {
+    fn from(source: Source) -> Self {
+        Self { source, hidden: Hidden::default() }
+    }
+}
+
 /// A running scan.
 pub(crate) struct Scan {
     want: Want,
@@ -48,6 +61,7 @@ pub(crate) struct Scan {
     /// Sources that have a slice left, oldest first.
     cursors: Vec<Cursor>,
     decoder: BlockDecoder,
+    hidden_rows: u64,
 }
 
 impl Scan {
@@ -57,7 +71,7 @@ impl Scan {
     /// # Errors
     /// `Io` or `Corruption` of the first blocks.
     pub(crate) fn new(
-        sources: impl IntoIterator<Item = Source>,
+        sources: impl IntoIterator<Item = impl Into<Visible>>,
         ids: Vec<SeriesId>,
         range: TimeRange,
         want_values: bool,
@@ -66,19 +80,28 @@ impl Scan {
         debug_assert!(ids.is_sorted_by(|a, b| a < b));
         let want = Want { ids, range, values: want_values };
         let mut decoder = BlockDecoder::new()?;
-        let mut cursors = Vec::new();
-        for source in sources {
+        let (mut cursors, mut hidden_rows) = (Vec::new(), 0);
+        for visible in sources {
+            let Visible { source, hidden } = visible.into();
             let mut cursor = match source {
                 Source::Segment(segment) if segment.meta().may_hold(&want.ids, range) => Cursor::segment(segment),
                 Source::Segment(_) => continue,
                 Source::Run(run) => Cursor::run(run),
                 Source::Tail(batches) => Cursor::run(Arc::new(tail::sort(&batches, &want))),
             };
+            cursor.hide(hidden);
             if cursor.advance(&want, &mut decoder)? {
                 cursors.push(cursor);
+            } else {
+                hidden_rows += cursor.hidden_rows();
             }
         }
-        Ok(Self { want, rows_target: rows_target.max(1), cursors, decoder })
+        Ok(Self { want, rows_target: rows_target.max(1), cursors, decoder, hidden_rows })
+    }
+
+    /// After the last batch: how many rows were passed because they are deleted.
+    pub(crate) fn hidden_rows(&self) -> u64 {
+        self.hidden_rows
     }
 
     /// Replaces `batch` with the next rows, at most `rows_target` of them; `false` when there are no more. After an error
@@ -129,7 +152,7 @@ impl Scan {
     fn consume(&mut self, at: usize, rows: usize) -> Result<()> {
         self.cursors[at].consume(rows);
         if self.cursors[at].ts().is_empty() && !self.cursors[at].advance(&self.want, &mut self.decoder)? {
-            self.cursors.remove(at);
+            self.hidden_rows += self.cursors.remove(at).hidden_rows();
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use proptest::prelude::*;
 
 use super::*;
-use crate::compaction::execute;
+use crate::compaction::{Input, execute};
 use crate::fs::{FaultFs, Fs};
 use crate::segment::SegmentWriter;
 use crate::types::Lsn;
@@ -53,6 +53,10 @@ fn segment_of(fs: &FaultFs, name: &str, rows: &Rows) -> Arc<Segment> {
     }
     let meta = writer.finish().unwrap();
     Arc::new(Segment::open(fs, &path, &meta).unwrap())
+}
+
+fn input(segment: Arc<Segment>) -> Input {
+    Input { segment, hidden: Hidden::default() }
 }
 
 fn run_of(rows: &Rows) -> SortedRun {
@@ -147,9 +151,10 @@ proptest! {
     fn a_merge_changes_no_answer(parts in prop::collection::vec(rows().prop_filter("rows", |r| !r.is_empty()), 1..5)) {
         let fs = disk();
         let name = |at| format!("{at}.seg");
-        let inputs: Vec<_> = parts.iter().enumerate().map(|(at, rows)| segment_of(&fs, &name(at), rows)).collect();
+        let segment = |(at, rows)| input(segment_of(&fs, &name(at), rows));
+        let inputs: Vec<_> = parts.iter().enumerate().map(segment).collect();
         let path = Path::new("dir/out.seg");
-        let meta = execute(&fs, &inputs, path, 1, &AtomicBool::new(false)).unwrap().unwrap();
+        let meta = execute(&fs, &inputs, path, 1, &AtomicBool::new(false)).unwrap().unwrap().segment.unwrap();
         let merged = Arc::new(Segment::open(&fs, path, &meta).unwrap());
         let (model, ids) = (model_of(&parts), merged.series().iter().collect::<Vec<_>>());
         let scan = Scan::new([Source::Segment(merged)], ids.clone(), TimeRange::ALL, true, 1000).unwrap();
@@ -224,8 +229,9 @@ fn a_damaged_block_ends_the_scan_with_an_error() {
 #[test]
 fn a_cancelled_merge_leaves_no_file() {
     let fs = disk();
-    let inputs = [segment_of(&fs, "a.seg", &grid(1, 10, 0, 1)), segment_of(&fs, "b.seg", &grid(1, 10, 5, 1))];
+    let part = |name, from| input(segment_of(&fs, name, &grid(1, 10, from, 1)));
+    let inputs = [part("a.seg", 0), part("b.seg", 5)];
     let path = Path::new("dir/out.seg");
-    assert_eq!(execute(&fs, &inputs, path, 1, &AtomicBool::new(true)).unwrap(), None);
+    assert!(execute(&fs, &inputs, path, 1, &AtomicBool::new(true)).unwrap().is_none());
     assert!(!fs.exists(path).unwrap());
 }

@@ -64,6 +64,11 @@ impl SeriesRuns {
         at
     }
 
+    /// First and last id of each run of consecutive ids, increasing.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (SeriesId, SeriesId)> {
+        self.firsts.iter().zip(&self.lens).map(|(&first, &len)| (SeriesId(first), SeriesId(first + u64::from(len) - 1)))
+    }
+
     /// All ids, increasing.
     pub(crate) fn iter(&self) -> impl Iterator<Item = SeriesId> {
         self.firsts
@@ -144,6 +149,7 @@ impl Footer {
             max_series: blocks.last().map_or(SeriesId(0), |b| b.last),
             min_lsn: self.min_lsn,
             max_lsn: self.max_lsn,
+            applied: self.max_lsn,
         }
     }
 

@@ -58,6 +58,8 @@ pub(crate) struct SegmentMeta {
     pub(crate) min_lsn: Lsn,
     /// Newest commit whose rows it holds.
     pub(crate) max_lsn: Lsn,
+    /// Deletions up to this commit were carried out on its rows; at least `max_lsn`. Only the manifest knows it.
+    pub(crate) applied: Lsn,
 }
 
 impl SegmentMeta {

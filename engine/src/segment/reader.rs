@@ -23,12 +23,13 @@ impl Segment {
     /// # Errors
     /// `Io`; `Corruption` with path and offset when header, footer or trailer are damaged or are another segment's.
     pub(crate) fn open(fs: &dyn Fs, path: &Path, meta: &SegmentMeta) -> Result<Self> {
-        let this = Self::open_unlisted(fs, path)?;
-        let found = SegmentMeta { file: meta.file.clone(), ..this.meta.clone() };
+        let mut this = Self::open_unlisted(fs, path)?;
+        let found = SegmentMeta { file: meta.file.clone(), applied: meta.applied, ..this.meta.clone() };
         if found != *meta {
             let at = Reader::new(&this.file, path, 0);
             return Err(at.corrupt(format!("{meta:?}, as the manifest says"), format!("{found:?}")));
         }
+        this.meta = found;
         Ok(this)
     }
 

@@ -3,6 +3,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::format::{self, Reader};
+use crate::tombstone::Deletion;
 use crate::types::SeriesId;
 use crate::write_batch::WriteBatch;
 
@@ -61,6 +62,8 @@ pub(crate) fn encode_batch(batch: &WriteBatch) -> Result<Encoded> {
             format::put_bytes(&mut out, value);
         }
     }
+    format::put_varint(&mut out, batch.deletes.len() as u64);
+    batch.deletes.iter().for_each(|deletion| deletion.encode(&mut out));
     if out.len() > PAYLOAD_LEN_MAX {
         return too_large();
     }
@@ -113,6 +116,9 @@ pub(crate) fn decode_batch(payload: &[u8], path: &Path, offset: u64) -> Result<W
         };
         batch.state.push((key, value));
     }
+    for _ in 0..reader.count(3)? {
+        batch.deletes.push(Deletion::decode(&mut reader)?);
+    }
     reader.finish()?;
     Ok(batch)
 }
@@ -142,6 +148,7 @@ mod tests {
         let encoded = encode_batch(batch).unwrap();
         let back = decode_batch(&encoded.payload, Path::new("w"), 0).unwrap();
         assert_eq!((&back.series, &back.ts, &back.state), (&batch.series, &batch.ts, &batch.state));
+        assert_eq!(back.deletes, batch.deletes);
         let bits = |b: &WriteBatch| b.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&back), bits(batch));
         for cut in 0..encoded.payload.len() {
@@ -158,6 +165,10 @@ mod tests {
         batch.push(SeriesId(0), i64::MAX, -0.0);
         batch.push(SeriesId(7), 0, f64::INFINITY);
         batch.state = vec![(b"k".to_vec(), Some(vec![])), (vec![], None)];
+        check(&batch);
+        let series = [0, 1, 2, 9, u64::from(u32::MAX), 1 << 32, (1 << 32) + 1, u64::MAX].map(SeriesId);
+        let ranges = [(i64::MIN, i64::MAX), (-5, 5)].map(|(start, end)| crate::types::TimeRange { start, end });
+        batch.deletes = ranges.map(|range| Deletion { series: series.into_iter().collect(), range }).to_vec();
         check(&batch);
     }
 

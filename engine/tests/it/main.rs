@@ -11,6 +11,7 @@ mod catalogue;
 mod concurrency;
 mod crash;
 mod damage;
+mod deletes;
 mod drop;
 mod durability;
 mod feed;

@@ -2,12 +2,15 @@
 use foretell_engine::{SeriesId, Snapshot, TimeRange};
 use proptest::prelude::*;
 
+use crate::deletes::one_of;
 use crate::support::{HOUR, Rows, Store, batch, rows, scan, series};
 
 #[derive(Clone, Debug)]
 enum Op {
     /// (series, slot of time, value)
     Write(Vec<(u32, i64, u16)>),
+    /// (series as bits, slots of time)
+    Delete(u8, i64, i64),
     Flush,
     Compact,
     /// Close and open.
@@ -21,8 +24,9 @@ fn op() -> impl Strategy<Value = Op> {
     let row = (0u32..7, -20i64..60, any::<u16>());
     prop_oneof![
         8 => prop::collection::vec(row, 1..60).prop_map(Op::Write),
+        3 => (any::<u8>(), -20i64..60, 0i64..40).prop_map(|(which, from, len)| Op::Delete(which, from, from + len)),
         3 => Just(Op::Flush),
-        1 => Just(Op::Compact),
+        2 => Just(Op::Compact),
         1 => Just(Op::Restart),
         1 => Just(Op::Kill),
         2 => Just(Op::Hold),
@@ -47,6 +51,13 @@ proptest! {
                         new.iter().map(|&(n, at, value)| (ids[n as usize], at * slot, f64::from(value))).collect();
                     model.extend(new.iter().map(|&(id, ts, value)| ((id, ts), value.to_bits())));
                     engine.write(batch(&new)).unwrap().wait().unwrap();
+                }
+                Op::Delete(which, from, to) => {
+                    let numbers: Vec<u32> = (0..7).filter(|n| which >> n & 1 == 1).collect();
+                    let range = TimeRange { start: from * slot, end: to * slot };
+                    engine.delete(&one_of(&numbers, range.start, range.end)).unwrap();
+                    let deleted = |id: &SeriesId| numbers.iter().any(|&n| ids[n as usize] == *id);
+                    model.retain(|(id, ts), _| !(deleted(id) && range.contains(*ts)));
                 }
                 Op::Flush => engine.flush().unwrap(),
                 Op::Compact => drop(engine.compact().unwrap()),
@@ -74,6 +85,10 @@ proptest! {
             let expected: Rows = model.iter().filter(|((id, ts), _)| some.contains(id) && range.contains(*ts)).map(|(k, v)| (*k, *v)).collect();
             prop_assert_eq!(scan(&snapshot, &some, range).unwrap(), expected);
         }
+        engine.flush().unwrap();
+        engine.compact().unwrap();
+        prop_assert_eq!(&rows(&engine.snapshot()), &model, "after the last merge");
+        prop_assert_eq!(engine.stats().tombstones, 0);
         let mut sorted = ids.clone();
         sorted.sort_unstable();
         for (snapshot, expected) in &held {

@@ -38,6 +38,7 @@ impl Reading {
             gauge("engine_memtable_bytes", "Bytes in memtables", engine.memtable_bytes);
             gauge("engine_segments", "Live segments", engine.segments);
             gauge("engine_segment_bytes", "Bytes of live segments", engine.segment_bytes);
+            gauge("engine_tombstones", "Deletes that hide rows still on disk or in memory", engine.tombstones);
             gauge("engine_segment_rows", "Rows in live segments", engine.segment_rows);
             gauge(
                 "engine_poisoned",
@@ -64,6 +65,8 @@ impl Reading {
             counter("engine_wal_bytes_written", "Bytes appended to the write-ahead log", engine.wal_bytes_written);
             counter("engine_flushes", "Memtables flushed to segments", engine.flushes);
             counter("engine_compactions", "Compactions", engine.compactions);
+            counter("engine_deletes", "Deletes committed", engine.deletes);
+            counter("engine_rows_deleted", "Deleted rows left out by flushes and merges", engine.rows_deleted);
         }
         let process = root.sub_registry_with_prefix("process");
         process.register(
