@@ -16,5 +16,6 @@ mod drop;
 mod durability;
 mod feed;
 mod model;
+mod retention;
 mod select;
 mod support;
