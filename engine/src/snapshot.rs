@@ -8,10 +8,15 @@ use crate::core::{Core, Sealed};
 use crate::error::{Error, Result};
 use crate::memtable::Memtable;
 use crate::partition::Partitioning;
+use crate::records::{self, Filter, Memory, Merge, RecordScan, RecordTableInfo, Records, Tables};
 use crate::scan::{self, Source};
+use crate::segment::SegmentMeta;
 use crate::state::StateMap;
 use crate::types::{CompiledMatcher, LabelSet, Lsn, METRIC_NAME, MatchOp, Matcher, SeriesId, TimeRange};
 use crate::version::Version;
+
+/// Rows of a batch of records.
+const SCAN_ROWS: usize = 8192;
 
 /// A consistent view: sees every commit up to [`Snapshot::lsn`] and none after; nothing it reads is deleted under it.
 #[derive(Clone)]
@@ -22,6 +27,7 @@ struct Pinned {
     sealed: Vec<Arc<Sealed>>,
     active: Memtable,
     state: StateMap,
+    tables: Tables,
     version: Arc<Version>,
     head: Arc<RwLock<Head>>,
     catalogue: Arc<Catalogue>,
@@ -121,6 +127,7 @@ impl Snapshot {
             sealed: live.sealed.clone(),
             active: live.active.clone(),
             state: live.state.clone(),
+            tables: live.tables.clone(),
             version: Arc::clone(&live.version),
             head: Arc::clone(&core.head),
             catalogue: Arc::clone(&core.catalogue),
@@ -223,24 +230,63 @@ impl Snapshot {
         Ok(Scan { scan, _version: Arc::clone(&pinned.version) })
     }
 
-    /// Live segments.
-    pub fn segments(&self) -> Vec<SegmentInfo> {
-        let info = |live: &Arc<crate::version::LiveSegment>| {
-            let meta = &live.meta;
-            SegmentInfo {
-                file: format!("partitions/{}/{}", meta.partition, meta.file),
-                partition_start: self.0.partitioning.range(meta.partition).start,
-                level: meta.level,
-                rows: meta.rows,
-                series: meta.series,
-                blocks: meta.blocks,
-                bytes: meta.bytes,
-                min_ts: meta.min_ts,
-                max_ts: meta.max_ts,
-                max_lsn: meta.max_lsn,
+    /// Every table of records, by name.
+    pub fn record_tables(&self) -> Vec<RecordTableInfo> {
+        self.0.tables.iter().map(RecordTableInfo::from).collect()
+    }
+
+    /// One table of records, if a row was ever committed to it.
+    pub fn record_table(&self, name: &str) -> Option<RecordTableInfo> {
+        self.0.tables.get(name).map(RecordTableInfo::from)
+    }
+
+    /// Scans the records of `table` of `series` (sorted ids) over `range`: the columns `series` and `ts`, then those named
+    /// in `columns`, in that order, or all of the table's by name. Decodes no other column.
+    ///
+    /// # Errors
+    /// `Invalid` for a table or column that does not exist (see [`Snapshot::record_table`]), or when the ids are not
+    /// sorted or not unique; `Io` or `Corruption`.
+    pub fn scan_records(
+        &self,
+        table: &str,
+        series: &[SeriesId],
+        range: TimeRange,
+        columns: Option<&[&str]>,
+    ) -> Result<RecordScan> {
+        if !series.is_sorted_by(|a, b| a < b) {
+            return Err(Error::Invalid("series of a scan must be sorted and unique".into()));
+        }
+        let pinned = &*self.0;
+        let known = pinned.tables.get(table);
+        let known = known.ok_or_else(|| Error::Invalid(format!("there is no table of records called {table:?}")))?;
+        let wanted = known.columns_called(columns)?;
+        let filter = Filter { series: Some(series.to_vec()), range };
+        let mut sources = Vec::new();
+        if !range.is_empty() && !series.is_empty() {
+            let partitions = pinned.partitioning.of(range.start)..=pinned.partitioning.of(range.end);
+            for (_, partition) in pinned.version.partitions.range(partitions) {
+                let segments = partition.records.iter().filter(|live| live.meta().table == known.table);
+                sources.extend(segments.map(|live| records::Source::Segment(Arc::clone(live))));
             }
+            let memtables = pinned.sealed.iter().map(|sealed| &sealed.memtable).chain([&pinned.active]);
+            let batches = memtables.flat_map(|memtable| memtable.records.iter());
+            let batches: Vec<Arc<Records>> = batches.filter(|r| r.table == known.table).map(Arc::clone).collect();
+            sources.push(records::Source::Memory(Memory::new(&batches, &filter)?));
+        }
+        Ok(RecordScan(Merge::new(sources, filter, wanted, known.table.unique(), SCAN_ROWS)?))
+    }
+
+    /// Live segments of records, each with the name of its table.
+    pub fn record_segments(&self) -> Vec<(Arc<str>, SegmentInfo)> {
+        let info = |live: &Arc<records::LiveRecords>| {
+            (Arc::clone(live.meta().table.name()), segment_info(&live.meta().segment, self.0.partitioning))
         };
-        self.0.version.segments().map(info).collect()
+        self.0.version.record_segments().map(info).collect()
+    }
+
+    /// Live segments of samples.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        self.0.version.segments().map(|live| segment_info(&live.meta, self.0.partitioning)).collect()
     }
 
     /// Keyed state as of this snapshot.
@@ -251,6 +297,21 @@ impl Snapshot {
     /// Keyed state whose key starts with `prefix`, in key order.
     pub fn state_prefix(&self, prefix: &[u8]) -> Vec<(Vec<u8>, Arc<[u8]>)> {
         self.0.state.prefix(prefix)
+    }
+}
+
+fn segment_info(meta: &SegmentMeta, partitioning: Partitioning) -> SegmentInfo {
+    SegmentInfo {
+        file: format!("partitions/{}/{}", meta.partition, meta.file),
+        partition_start: partitioning.range(meta.partition).start,
+        level: meta.level,
+        rows: meta.rows,
+        series: meta.series,
+        blocks: meta.blocks,
+        bytes: meta.bytes,
+        min_ts: meta.min_ts,
+        max_ts: meta.max_ts,
+        max_lsn: meta.max_lsn,
     }
 }
 

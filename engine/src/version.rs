@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Result;
 use crate::fs::Fs;
+use crate::records::LiveRecords;
 use crate::segment::{Segment, SegmentMeta};
 
 /// A segment that some version refers to. Its file goes with the last version once the manifest has removed it.
@@ -46,6 +47,8 @@ impl Drop for LiveSegment {
 pub(crate) struct Partition {
     /// Oldest commits first.
     pub(crate) segments: Vec<Arc<LiveSegment>>,
+    /// Of all tables, oldest commits first.
+    pub(crate) records: Vec<Arc<LiveRecords>>,
     /// Series in its series files.
     pub(crate) series: u32,
 }
@@ -71,6 +74,25 @@ impl Version {
             std::mem::take(&mut partition.segments).into_iter().partition(|s| files.contains(&s.meta.file));
         partition.segments = left;
         gone
+    }
+
+    /// With `records` added.
+    pub(crate) fn add_records(&mut self, records: Arc<LiveRecords>) {
+        let segment = &records.meta().segment;
+        let all = &mut self.partitions.entry(segment.partition).or_default().records;
+        let at = all.partition_point(|other| other.meta().segment.max_lsn < segment.max_lsn);
+        all.insert(at, records);
+    }
+
+    /// Without the record segments of `partition` named `files`, which are returned.
+    pub(crate) fn remove_records(&mut self, partition: i64, files: &[String]) -> Vec<Arc<LiveRecords>> {
+        let Some(partition) = self.partitions.get_mut(&partition) else { return Vec::new() };
+        partition.records.extract_if(.., |records| files.contains(&records.meta().segment.file)).collect()
+    }
+
+    /// Every record segment, by partition.
+    pub(crate) fn record_segments(&self) -> impl Iterator<Item = &Arc<LiveRecords>> {
+        self.partitions.values().flat_map(|partition| &partition.records)
     }
 
     /// Every segment, by partition.

@@ -19,7 +19,7 @@ impl Core {
         loop {
             let version = Arc::clone(&self.live.lock().version);
             let metas: Vec<SegmentMeta> = version.segments().map(|segment| segment.meta.clone()).collect();
-            let Some(job) = plan(&metas) else { return Ok(summary) };
+            let Some(job) = plan(&metas) else { break };
             let inputs: Vec<Arc<Segment>> = version
                 .segments()
                 .filter(|live| live.meta.partition == job.partition && job.inputs.contains(&live.meta.file))
@@ -31,6 +31,8 @@ impl Core {
             summary.segments_out += 1;
             self.counters.compactions.fetch_add(1, Ordering::Relaxed);
         }
+        self.compact_records(&mut summary)?;
+        Ok(summary)
     }
 
     fn merge(&self, job: &Job, inputs: &[Arc<Segment>]) -> Result<u64> {

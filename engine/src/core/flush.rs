@@ -11,6 +11,7 @@ use crate::catalog::write_series_file;
 use crate::error::Result;
 use crate::manifest::{Change, SeriesFile};
 use crate::memtable::{Memtable, SeriesRows, SortedRun, merge_rows};
+use crate::records::LiveRecords;
 use crate::segment::SegmentWriter;
 use crate::types::{LabelSet, Lsn, SeriesId};
 use crate::version::LiveSegment;
@@ -28,11 +29,12 @@ pub(crate) struct Members(BTreeMap<i64, HashSet<SeriesId>>);
 
 /// What a flush has written and not yet told the manifest.
 #[derive(Default)]
-struct Written {
-    paths: Vec<PathBuf>,
-    numbers: Vec<u64>,
-    changes: Vec<Change>,
+pub(super) struct Written {
+    pub(super) paths: Vec<PathBuf>,
+    pub(super) numbers: Vec<u64>,
+    pub(super) changes: Vec<Change>,
     segments: Vec<Arc<LiveSegment>>,
+    pub(super) records: Vec<Arc<LiveRecords>>,
     series: Vec<NewSeries>,
 }
 
@@ -106,6 +108,7 @@ impl Core {
         let first = Lsn(self.manifest.lock().contents().flushed.0 + 1);
         let mut series = self.write_segments(&runs, (first, flushed), written)?;
         drop(runs);
+        self.write_records(sealed, (first, flushed), &mut series, written)?;
         self.write_series_files(&mut series, unplaced, members, written)?;
         if sealed.iter().any(|sealed| sealed.memtable.state_changed) {
             let number = self.new_file_number();
@@ -151,7 +154,7 @@ impl Core {
     }
 
     /// Creates a partition's directory, durably, unless it is there.
-    fn ensure_partition_dir(&self, partition: i64) -> Result<()> {
+    pub(super) fn ensure_partition_dir(&self, partition: i64) -> Result<()> {
         let dir = self.layout.partition(partition);
         if !self.fs.exists(&dir)? {
             self.fs.create_dir(&dir)?;
@@ -266,6 +269,7 @@ impl Core {
                 version.partitions.entry(new.partition).or_default().series = new.base + new.series.len() as u32;
             }
             written.segments.drain(..).for_each(|segment| version.add(segment));
+            written.records.drain(..).for_each(|records| version.add_records(records));
             live.version = Arc::new(version);
             live.sealed.retain(|memtable| !sealed.iter().any(|flushed| Arc::ptr_eq(flushed, memtable)));
         }

@@ -16,6 +16,7 @@ use crate::layout::{Layout, file_number};
 use crate::manifest::{Contents, Manifest};
 use crate::memtable::{CommittedBatch, Memtable};
 use crate::partition::Partitioning;
+use crate::records::{LiveRecords, Tables};
 use crate::state::StateMap;
 use crate::types::{LabelSet, Lsn, SeriesId};
 use crate::version::{LiveSegment, Version};
@@ -56,6 +57,7 @@ pub(crate) fn open(
     let contents = manifest.contents().clone();
     let (next_file, left_overs) = find_left_overs(&*fs, &layout, &contents, manifest_missing)?;
     let version = load_version(&fs, &layout, &contents)?;
+    let tables = load_tables(&version)?;
     let state = load_state(&*fs, &layout, &contents)?;
     let (catalogue, head) = open_catalogue(&*fs, &layout, &contents, manifest.number())?;
     let now_ns = clock.now_ns();
@@ -65,6 +67,7 @@ pub(crate) fn open(
             active: Memtable::new(0, contents.flushed, now_ns),
             sealed: Vec::new(),
             state,
+            tables: tables.clone(),
             version: Arc::new(version),
             ring: Ring::new(config.feed_bytes_max),
         }),
@@ -86,6 +89,7 @@ pub(crate) fn open(
         creating: Mutex::new(()),
         flushing: Mutex::new(Members::default()),
         compacting: Mutex::new(()),
+        declared: Mutex::new(tables),
         claims: Mutex::new(contents.claims),
         evicted_ns: AtomicI64::new(now_ns),
         partitioning: Partitioning { width_ns },
@@ -121,6 +125,8 @@ fn find_left_overs(
 ) -> Result<(u64, Vec<PathBuf>)> {
     let mut referenced: hashbrown::HashSet<PathBuf> =
         contents.segments.values().map(|meta| layout.partition(meta.partition).join(&meta.file)).collect();
+    let records = contents.records.values().map(|meta| &meta.segment);
+    referenced.extend(records.map(|meta| layout.partition(meta.partition).join(&meta.file)));
     referenced.extend(contents.series_files.iter().map(|file| layout.series_file(file.partition, file.number)));
     referenced.extend(contents.state_file.map(|number| layout.state_file(number)));
     let mut dirs = vec![layout.state()];
@@ -169,10 +175,28 @@ fn load_version(fs: &Arc<dyn Fs>, layout: &Layout, contents: &Contents) -> Resul
         let path = layout.partition(meta.partition).join(&meta.file);
         version.add(LiveSegment::open(fs, path, meta)?);
     }
+    for meta in contents.records.values() {
+        let path = layout.partition(meta.segment.partition).join(&meta.segment.file);
+        version.add_records(LiveRecords::open(fs, path, meta)?);
+    }
     for file in &contents.series_files {
         version.partitions.entry(file.partition).or_default().series = contents.series_in(file.partition);
     }
     Ok(version)
+}
+
+/// Tables and columns that record segments have.
+fn load_tables(version: &Version) -> Result<Tables> {
+    let mut tables = Tables::default();
+    for live in version.record_segments() {
+        tables.admit(&live.meta().table, live.segment.columns()).map_err(|error| Error::Corruption {
+            path: live.segment.path().to_owned(),
+            offset: 0,
+            expected: "columns of the types that other files have".into(),
+            got: error.to_string(),
+        })?;
+    }
+    Ok(tables)
 }
 
 fn load_state(fs: &dyn Fs, layout: &Layout, contents: &Contents) -> Result<StateMap> {
@@ -217,10 +241,10 @@ impl Core {
             match replayed {
                 Replayed::Definitions(series) => self.restore_series(series, &dir)?,
                 Replayed::Batch(lsn, batch) => {
-                    self.touch(&batch.series).map_err(|error| Error::Corruption {
+                    self.touch_all(&batch).and_then(|()| self.declare(&batch)).map_err(|error| Error::Corruption {
                         path: dir.clone(),
                         offset: 0,
-                        expected: format!("definitions of all series of commit {}", lsn.0),
+                        expected: format!("definitions of all series and columns of commit {}", lsn.0),
                         got: error.to_string(),
                     })?;
                     let commit = CommittedBatch { lsn, batch: Arc::new(batch) };

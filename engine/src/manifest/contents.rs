@@ -4,8 +4,12 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::format::{self, Reader};
+use crate::records::{RecordMeta, put_table, take_table};
 use crate::segment::SegmentMeta;
 use crate::types::{Lsn, SeriesId};
+
+const ADD_RECORDS: u8 = 20;
+const REMOVE_RECORDS: u8 = 21;
 
 /// A series file of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +33,11 @@ pub(crate) enum Change {
         partition: i64,
         file: String,
     },
+    AddRecords(RecordMeta),
+    RemoveRecords {
+        partition: i64,
+        file: String,
+    },
     AddSeriesFile(SeriesFile),
     /// All commits up to here are in segments and the state file.
     Flushed(Lsn),
@@ -46,6 +55,7 @@ pub(crate) enum Change {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Contents {
     pub(crate) segments: BTreeMap<(i64, String), SegmentMeta>,
+    pub(crate) records: BTreeMap<(i64, String), RecordMeta>,
     pub(crate) series_files: Vec<SeriesFile>,
     pub(crate) flushed: Lsn,
     pub(crate) state_file: Option<u64>,
@@ -62,6 +72,12 @@ impl Contents {
             }
             Change::RemoveSegment { partition, file } => {
                 self.segments.remove(&(*partition, file.clone()));
+            }
+            Change::AddRecords(meta) => {
+                self.records.insert((meta.segment.partition, meta.segment.file.clone()), meta.clone());
+            }
+            Change::RemoveRecords { partition, file } => {
+                self.records.remove(&(*partition, file.clone()));
             }
             Change::AddSeriesFile(file) => {
                 let edit = if file.edit == 0 { edit } else { file.edit };
@@ -93,6 +109,7 @@ impl Contents {
         changes.push(Change::Claims(self.claims.clone()));
         changes.extend(self.series_files.iter().cloned().map(Change::AddSeriesFile));
         changes.extend(self.segments.values().cloned().map(Change::AddSegment));
+        changes.extend(self.records.values().cloned().map(Change::AddRecords));
         changes.extend(self.removed.iter().cloned().map(Change::Removed));
         changes
     }
@@ -113,6 +130,16 @@ impl Change {
             }
             Self::RemoveSegment { partition, file } => {
                 out.push(2);
+                format::put_zigzag(out, *partition);
+                format::put_bytes(out, file.as_bytes());
+            }
+            Self::AddRecords(meta) => {
+                out.push(ADD_RECORDS);
+                put_table(out, &meta.table);
+                encode_segment(out, &meta.segment);
+            }
+            Self::RemoveRecords { partition, file } => {
+                out.push(REMOVE_RECORDS);
                 format::put_zigzag(out, *partition);
                 format::put_bytes(out, file.as_bytes());
             }
@@ -173,7 +200,12 @@ impl Change {
                 Self::Claims(claims)
             }
             8 => Self::Removed(reader.string()?.to_owned()),
-            other => return Err(at.corrupt("a change tag of 1 to 8", other.to_string())),
+            ADD_RECORDS => {
+                let table = take_table(reader)?;
+                Self::AddRecords(RecordMeta { table, segment: decode_segment(reader)? })
+            }
+            REMOVE_RECORDS => Self::RemoveRecords { partition: reader.zigzag()?, file: reader.string()?.to_owned() },
+            other => return Err(at.corrupt("a known change tag", other.to_string())),
         })
     }
 }

@@ -19,7 +19,8 @@ impl CommittedBatch {
     /// Memory it holds, about.
     pub(crate) fn bytes(&self) -> usize {
         let state = self.batch.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len) + 64);
-        128 + self.batch.len() * 24 + state.sum::<usize>()
+        let records = self.batch.records.iter().map(|records| records.bytes());
+        128 + self.batch.len() * 24 + state.sum::<usize>() + records.sum::<usize>()
     }
 }
 

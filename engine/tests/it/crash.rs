@@ -29,6 +29,9 @@ fn work(store: &Store, told: &mut Told) -> foretell_engine::Result<()> {
         for &(n, ts, value) in &new {
             batch.push(resolve(&engine, n)?, ts, value);
         }
+        let samples = batch.series.iter().zip(&batch.ts).zip(&batch.values);
+        let samples: Vec<_> = samples.map(|((&id, &ts), &value)| (id, ts, value)).collect();
+        batch.records.push(crate::records::mirror(&samples));
         engine.write(batch)?.wait()?;
         told.acknowledged.push(new);
         told.in_flight = None;
@@ -58,6 +61,7 @@ fn check(store: &Store, told: &Told, what: &str) {
     let without = model(&mut told.acknowledged.iter());
     let with = model(&mut told.acknowledged.iter().chain(&told.in_flight));
     assert!(found == without || found == with, "{what}: {found:?} is neither {without:?} nor {with:?}");
+    assert_eq!(crate::records::mirrored(&engine.snapshot()).unwrap(), found, "{what}: records and samples are one");
     let steps = told.acknowledged.len() + usize::from(found == with && found != without);
     let state = engine.snapshot().state(b"step").map(|value| String::from_utf8(value.to_vec()).unwrap());
     assert_eq!(state, steps.checked_sub(1).map(|step| step.to_string()), "{what}: state and samples are one");

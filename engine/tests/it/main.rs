@@ -14,5 +14,6 @@ mod damage;
 mod durability;
 mod feed;
 mod model;
+mod records;
 mod select;
 mod support;
