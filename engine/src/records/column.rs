@@ -1,7 +1,7 @@
 //! One Arrow array to bytes and back. The number of rows and the type are the caller's to know.
 //!
 //! ```text
-//! array    = 0 present{rows}  |  1 bytes{mask, bit i: row i is not NULL} present{rows that are not NULL}
+//! array    = 0 present{rows}  |  1 bytes{mask, bit i: row i is not NULL} present{rows that are not NULL, if any}
 //! present  = boolean             bytes{bits}
 //!          | integer, time       a sequence of i64 (UInt64 by its bits; Float32 by its bits)
 //!          | Float64             values, 8,192 at a time
@@ -78,6 +78,9 @@ impl ColumnEncoder {
         };
         out.push(SOME_PRESENT);
         self.bits(nulls.inner(), out);
+        if nulls.null_count() == array.len() {
+            return Ok(());
+        }
         let present = filter(array, &BooleanArray::new(nulls.inner().clone(), None)).map_err(refused)?;
         self.encode_present(&present, out)
     }

@@ -178,14 +178,14 @@ impl Memory {
         }
         // Block and row last: of equal keys the older stands first.
         rows.sort_unstable_by_key(|row| (partition_of(row.ts), row.series, row.ts, row.block, row.row));
-        let blocks: Arc<[Arc<Block>]> =
-            batches.iter().map(|records| Block::new(Origin::Memory(Arc::clone(records)))).collect();
         let unique = batches.first().map_or(Unique::WholeRow, |records| records.table.unique());
         let (mut split, mut decoder) = (Vec::new(), ColumnDecoder::new()?);
         for rows in rows.chunk_by(|a, b| partition_of(a.ts) == partition_of(b.ts)) {
             let partition = partition_of(rows[0].ts);
-            let rows = without_duplicates(rows, &blocks, unique, &mut decoder)?;
-            split.push((partition, Self { rows, blocks: Arc::clone(&blocks) }));
+            // Blocks of its own: another partition may want other columns of the same batch.
+            let (rows, blocks) = with_own_blocks(rows, batches);
+            let rows = without_duplicates(&rows, &blocks, unique, &mut decoder)?;
+            split.push((partition, Self { rows, blocks }));
         }
         Ok(split)
     }
@@ -197,12 +197,10 @@ impl Memory {
         ids
     }
 
-    /// Every column of its blocks that has a row here, by name.
+    /// Every column of the batches that have a row here, by name.
     pub(crate) fn columns(&self) -> Vec<FieldRef> {
-        let mut used = vec![false; self.blocks.len()];
-        self.rows.iter().for_each(|row| used[row.block as usize] = true);
         let mut fields: Vec<FieldRef> = Vec::new();
-        for (block, _) in self.blocks.iter().zip(used).filter(|pair| pair.1) {
+        for block in self.blocks.iter() {
             if let Origin::Memory(records) = &block.origin {
                 for field in records.columns.schema_ref().fields() {
                     let at = fields.binary_search_by(|known| known.name().cmp(field.name()));
@@ -214,6 +212,20 @@ impl Memory {
         }
         fields
     }
+}
+
+/// `rows`, whose blocks are numbers of `batches`, with the blocks that they need.
+fn with_own_blocks(rows: &[Row], batches: &[Arc<Records>]) -> (Vec<Row>, Arc<[Arc<Block>]>) {
+    let (mut numbers, mut blocks) = (vec![None; batches.len()], Vec::new());
+    let renumber = |row: &Row| {
+        let batch = row.block as usize;
+        let block = *numbers[batch].get_or_insert_with(|| {
+            blocks.push(Block::new(Origin::Memory(Arc::clone(&batches[batch]))));
+            blocks.len() as u32 - 1
+        });
+        Row { block, ..*row }
+    };
+    (rows.iter().map(renumber).collect(), blocks.into())
 }
 
 /// Of each instant the newest row, or of equal rows the first. Ties are rare: only they are compared.
