@@ -15,6 +15,7 @@ use super::columns::label_maps;
 use super::derived::FIELD_LABEL;
 use super::{METRICS, PUBLIC, SAMPLES, SYS};
 use crate::error::Error;
+use crate::metadata::MetricMetadata;
 
 /// The list of tables, which this module makes itself.
 const TABLES: &str = "tables";
@@ -39,6 +40,7 @@ impl Default for SysTables {
         let tables = Self(RwLock::new(BTreeMap::new()));
         tables.register("series", Arc::new(SeriesList));
         tables.register("segments", Arc::new(SegmentList));
+        tables.register("metadata", Arc::new(MetadataList));
         tables
     }
 }
@@ -152,6 +154,24 @@ impl SysTable for SegmentList {
             ("min_ts", time(|s| s.min_ts)),
             ("max_ts", time(|s| s.max_ts)),
             ("max_lsn", Arc::new(UInt64Array::from_iter_values(segments.iter().map(|s| s.max_lsn.0)))),
+        ])
+    }
+}
+
+/// `sys.metadata`
+struct MetadataList;
+
+impl SysTable for MetadataList {
+    fn rows(&self, snapshot: &Snapshot) -> Result<RecordBatch> {
+        let all = MetricMetadata::all(snapshot)?;
+        let text = |f: fn(&(String, MetricMetadata)) -> &str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(all.iter().map(f)))
+        };
+        batch(vec![
+            ("metric", text(|m| &m.0)),
+            ("type", text(|m| m.1.kind.name())),
+            ("help", text(|m| &m.1.help)),
+            ("unit", text(|m| &m.1.unit)),
         ])
     }
 }
