@@ -20,6 +20,7 @@
 //! | `execute` | running a plan on the queries' own threads |
 //! | `continuous` | continuous queries |
 //! | [`metadata`] | type, help and unit of metric families, as stored |
+//! | [`native`] | native histograms and exemplars, as stored |
 //! | [`duration`] | durations as people write them |
 //!
 //! Architecture invariants: opens no file and no socket; every query has a deadline, a memory budget and can be cancelled.
@@ -28,6 +29,7 @@ pub mod duration;
 pub mod error;
 pub mod limits;
 pub mod metadata;
+pub mod native;
 
 mod admit;
 mod continuous;

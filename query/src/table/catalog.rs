@@ -10,6 +10,7 @@ use foretell_engine::{MetricInfo, Snapshot};
 
 use super::derived::{self, DerivedTable};
 use super::metric::MetricTable;
+use super::records::{Kind, RecordsTable};
 use super::samples::SamplesTable;
 use super::sys::SysTables;
 use super::{CATALOG, METRICS, PUBLIC, SAMPLES, SYS};
@@ -37,6 +38,11 @@ impl Tables {
         Arc::new(SamplesTable::new(self.snapshot.clone()))
     }
 
+    fn records(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name)?;
+        Some(Arc::new(RecordsTable::new(self.snapshot.clone(), kind)))
+    }
+
     fn sys(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         self.sys.table(name, &self.snapshot)
     }
@@ -46,6 +52,9 @@ impl Tables {
         let mut found = Vec::new();
         if name == SAMPLES {
             found.push((PUBLIC, self.samples()));
+        }
+        if let Some(table) = self.records(name) {
+            found.push((PUBLIC, table));
         }
         if let Some(table) = self.metric(name)? {
             found.push((METRICS, table));
@@ -121,7 +130,7 @@ impl SchemaProvider for Schema {
         match self.name {
             METRICS => self.tables.snapshot.metrics().iter().map(|m| m.name.to_string()).collect(),
             SYS => self.tables.sys.names(),
-            _ => vec![SAMPLES.to_owned()],
+            _ => std::iter::once(SAMPLES).chain(Kind::ALL.map(Kind::name)).map(str::to_owned).collect(),
         }
     }
 
@@ -143,7 +152,7 @@ impl SchemaProvider for Schema {
         match self.name {
             METRICS => metric(),
             SYS => sys(),
-            _ => name == SAMPLES || metric() || sys(),
+            _ => name == SAMPLES || self.tables.records(name).is_some() || metric() || sys(),
         }
     }
 }

@@ -13,6 +13,7 @@ use parking_lot::RwLock;
 
 use super::columns::label_maps;
 use super::derived::FIELD_LABEL;
+use super::records::Kind;
 use super::{METRICS, PUBLIC, SAMPLES, SYS};
 use crate::error::Error;
 use crate::metadata::MetricMetadata;
@@ -90,6 +91,13 @@ impl SysTable for TableList {
         let mut kinds = vec!["samples"];
         let mut series = vec![Some(metrics.iter().map(|m| m.series as i64).sum::<i64>())];
         let mut labels = vec![None];
+        for kind in Kind::ALL {
+            names.push(kind.name().to_owned());
+            schemas.push(PUBLIC);
+            kinds.push("records");
+            series.push(None);
+            labels.push(None);
+        }
         for metric in &metrics {
             let derived = metric.label_names.iter().any(|l| &**l == FIELD_LABEL);
             let list: Vec<&str> = metric.label_names.iter().map(|l| &**l).filter(|l| *l != FIELD_LABEL).collect();
