@@ -4,8 +4,11 @@
     unreachable_pub,
     reason = "a failed unwrap is a failed test; nothing here is an interface"
 )]
+mod budget;
 mod config;
+mod connections;
 mod demo;
+mod disk_full;
 mod http;
 mod lifecycle;
 mod metrics;
