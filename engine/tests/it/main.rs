@@ -7,12 +7,15 @@
 )]
 
 mod basics;
+mod bitrot;
 mod catalogue;
 mod concurrency;
 mod crash;
 mod damage;
 mod durability;
+mod faults;
 mod feed;
 mod model;
 mod select;
+mod sim;
 mod support;
