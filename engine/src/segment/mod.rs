@@ -25,6 +25,8 @@ mod writer;
 mod zone_map;
 
 pub(crate) use block::{Block, BlockDecoder};
+#[cfg(test)]
+pub(crate) use footer::TRAILER_BYTES;
 pub(crate) use reader::Segment;
 pub(crate) use writer::SegmentWriter;
 pub(crate) use zone_map::ZoneMap;

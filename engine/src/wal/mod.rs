@@ -12,6 +12,8 @@
 //! Format: `docs/format/wal.md`.
 mod batch;
 mod files;
+#[cfg(test)]
+pub(crate) mod fuzzed;
 mod group_commit;
 mod record;
 mod replay;
