@@ -10,7 +10,13 @@ FOR ?= 120s
 # how long the demo goes on after its answer; `make demo DEMO=` stays until Ctrl-C
 DEMO ?= --for 60s
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short bench deny clean
+# how much of each harness: kills, seeds, flips, and where to start
+KILLS ?= 1000
+SEED ?= 1
+SEEDS ?= 10000
+FLIPS ?= 10000
+
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short crash crash-short crashfs sim bitrot bench deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -24,7 +30,7 @@ build: setup ## build the foretell binary
 demo: build ## a simulated shop with a fault, sent to a real server; prints the SQL that finds it
 	$(BIN)/foretell demo $(DEMO)
 
-test: setup check unit e2e-prometheus-short ## all that CI runs
+test: setup check unit crash-short e2e-prometheus-short ## all that CI runs
 
 check: setup fmt lint ## formatting and lints
 
@@ -43,6 +49,21 @@ e2e-prometheus: build ## real Prometheus and node_exporter against foretell, wit
 
 e2e-prometheus-short:
 	@$(MAKE) --no-print-directory e2e-prometheus FOR=40s
+
+crash: build ## kill -9 of the real server under load, a fifth of the times in recovery (KILLS=1000 SEED=1)
+	$(BIN)/bench crash --cycles $(KILLS) --seed $(SEED)
+
+crash-short:
+	@$(MAKE) --no-print-directory crash KILLS=30
+
+crashfs: setup ## power cuts and failing calls at every call to the file system, all draws
+	FORETELL_CRASH_STRIDE=1 FORETELL_CRASH_SEEDS=8 $(CARGO) test $(FLAGS) --test engine -- --nocapture crash:: faults::
+
+sim: setup ## seeded simulation of a store against a model (SEEDS=10000)
+	FORETELL_SIM_SEEDS=$(SEEDS) $(CARGO) test $(FLAGS) --test engine -- --nocapture sim::
+
+bitrot: setup ## one flipped bit at a time in every file of a store (FLIPS=10000)
+	FORETELL_BITROT_FLIPS=$(FLIPS) $(CARGO) test $(FLAGS) --test engine -- --nocapture bitrot::
 
 bench: build ## every benchmark; figures go to benches/results/
 	$(BIN)/bench all

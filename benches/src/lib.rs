@@ -9,11 +9,13 @@
 //! | [`peer`] | how to start each server that is measured |
 //! | [`report`] | tables and JSON results |
 //! | [`run`] | the benchmarks |
+//! | [`crash`] | the real server killed again and again, and what must be left of what it acknowledged |
 //! | [`e2e`] | a real Prometheus writes to Foretell, and both are compared sample by sample |
 //!
 //! Architecture invariants: nothing timed is asserted in a test; only loopback is used; only processes that this crate
 //! started are signalled, by their id.
 #![allow(clippy::disallowed_methods, reason = "a harness outside the product: it owns its files, threads and clocks")]
+pub mod crash;
 pub mod e2e;
 pub mod http;
 pub mod peer;

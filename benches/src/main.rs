@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use foretell_benches::peer::Binaries;
 use foretell_benches::report::print;
 use foretell_benches::workload::learn::learn;
-use foretell_benches::{e2e, process, run};
+use foretell_benches::{crash, e2e, process, run};
 
 /// Measures Foretell, alone and beside real peers.
 #[derive(Parser)]
@@ -42,6 +42,8 @@ enum Task {
     All,
     /// A real Prometheus writes to foretell; both are compared sample by sample
     E2ePrometheus(e2e::Options),
+    /// The server is killed again and again under load; nothing acknowledged may be lost
+    Crash(crash::Options),
     /// Makes the node workload's page from successive scrapes of a real exporter
     LearnPage {
         /// Text files of the scrapes, oldest first
@@ -89,6 +91,7 @@ fn try_main() -> Result<()> {
             Ok(())
         }
         Task::E2ePrometheus(options) => e2e::run(&options, &binaries, results),
+        Task::Crash(options) => crash::run(&options, &binaries, results),
         Task::LearnPage { scrapes } => learn_page(&scrapes),
     }
 }

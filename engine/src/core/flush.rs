@@ -128,6 +128,10 @@ impl Core {
             newest.state.write_file(&*self.fs, &path, flushed)?;
             written.changes.push(Change::StateFile(number));
         }
+        if !self.config.sync_every_commit {
+            // The manifest must not know of commits that a power cut can still take from the log.
+            self.wal_files.sync(&*self.fs).inspect_err(|error| self.queue.set_poison(error))?;
+        }
         self.commit_flush(flushed, sealed, members, written)
     }
 
@@ -188,14 +192,11 @@ impl Core {
         Ok(series)
     }
 
-    /// Creates a partition's directory, durably, unless it is there.
+    /// Creates a partition's directory, durably. One that exists may have been made just before a crash or a failed
+    /// sync, so its entry is synced again.
     fn ensure_partition_dir(&self, partition: i64) -> Result<()> {
-        let dir = self.layout.partition(partition);
-        if !self.fs.exists(&dir)? {
-            self.fs.create_dir(&dir)?;
-            self.fs.sync_dir(&self.layout.partitions())?;
-        }
-        Ok(())
+        self.fs.create_dir(&self.layout.partition(partition))?;
+        self.fs.sync_dir(&self.layout.partitions())
     }
 
     /// The partitions that rows of `runs` lie in, in order.

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::EngineConfig;
 use crate::error::{Error, Result};
 use crate::feed::Ring;
-use crate::fs::{Fs, LockGuard};
+use crate::fs::{Fs, LockGuard, sync_path};
 use crate::layout::{Layout, file_number};
 use crate::manifest::{Contents, Manifest};
 use crate::memtable::{CommittedBatch, Memtable};
@@ -53,6 +53,10 @@ pub(crate) fn open(
     }
     fs.sync_dir(&layout.root)?;
     let manifest_missing = !fs.exists(&layout.manifest())?;
+    if manifest_missing {
+        // Before there is a manifest, so that a store with one needs no such care.
+        sync_path(&*fs, &layout.root)?;
+    }
     let manifest = Manifest::open(Arc::clone(&fs), &layout.manifest(), width_ns)?;
     let contents = manifest.contents().clone();
     let (next_file, left_overs) = find_left_overs(&*fs, &layout, &contents, manifest_missing)?;

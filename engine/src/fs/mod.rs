@@ -12,7 +12,7 @@ mod fault;
 mod os;
 mod small;
 
-pub use fault::{FaultFs, FaultPlan};
+pub use fault::{Failure, FaultFs, FaultPlan, SECTOR_BYTES, Survival};
 pub use os::OsFs;
 pub use small::SmallFs;
 
@@ -86,6 +86,9 @@ pub trait Fs: Send + Sync + 'static {
     fn map(&self, path: &Path) -> Result<Mapped>;
     /// Size of a file in bytes.
     fn len(&self, path: &Path) -> Result<u64>;
+    /// Writes the bytes from `from` to the end over themselves and syncs them. After a failed sync the page cache may hold
+    /// what the disk does not, and a further sync alone would not write it.
+    fn rewrite(&self, path: &Path, from: u64) -> Result<()>;
     /// Cuts a file to `len` bytes and syncs it.
     fn truncate(&self, path: &Path, len: u64) -> Result<()>;
     /// Whether a file or directory exists.
@@ -113,6 +116,21 @@ pub trait Fs: Send + Sync + 'static {
 
 pub(crate) fn io_error(path: &Path, source: std::io::Error) -> Error {
     Error::Io { path: PathBuf::from(path), source }
+}
+
+/// Makes the entry of `dir` durable, and those of the directories above it.
+pub(crate) fn sync_path(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    use std::io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    for parent in dir.ancestors().filter_map(Path::parent) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match fs.sync_dir(parent) {
+            // A directory that we may not touch is not one that we made.
+            Err(Error::Io { source, .. })
+                if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported) => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// Writes a whole small file so that after a crash either all of it stands at `path` or nothing new does.

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the one module that may touch files")]
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::{File, Fs, LockGuard, Mapped, Space, io_error};
@@ -48,6 +49,21 @@ impl Fs for OsFs {
     }
     fn len(&self, path: &Path) -> Result<u64> {
         Ok(fs::metadata(path).map_err(|e| io_error(path, e))?.len())
+    }
+    fn rewrite(&self, path: &Path, from: u64) -> Result<()> {
+        let rewrite = || -> std::io::Result<()> {
+            let file = OpenOptions::new().read(true).write(true).open(path)?;
+            let (mut buffer, mut at) = (vec![0; 1 << 20], from);
+            loop {
+                let n = file.read_at(&mut buffer, at)?;
+                if n == 0 {
+                    return file.sync_data();
+                }
+                file.write_all_at(&buffer[..n], at)?;
+                at += n as u64;
+            }
+        };
+        rewrite().map_err(|e| io_error(path, e))
     }
     fn truncate(&self, path: &Path, len: u64) -> Result<()> {
         let file = OpenOptions::new().write(true).open(path).map_err(|e| io_error(path, e))?;

@@ -71,6 +71,12 @@ impl WalFiles {
         files.iter().enumerate().map(info).collect()
     }
 
+    /// Returns when everything appended is on stable storage. Files before the newest were synced when it was started.
+    pub(crate) fn sync(&self, fs: &dyn Fs) -> Result<()> {
+        let newest = self.with(|files| files.last().map(|file| file.path.clone()));
+        newest.map_or(Ok(()), |path| fs.open_append(&path)?.sync())
+    }
+
     /// Ends the newest file and starts one whose first batch will be `next_lsn`, unless the newest has no batch.
     pub(crate) fn start_file(&self, fs: &dyn Fs, dir: &Path, next_lsn: u64) -> Result<()> {
         let has_batches = self.with(|files| files.last().is_some_and(|file| file.first_lsn < next_lsn));
@@ -101,11 +107,12 @@ impl WalFiles {
             }
             files.drain(..count).map(|file| file.path).collect()
         };
-        // Without the lock, because commits need it; oldest first, so that a crash leaves no gap.
+        // Without the lock, because commits need it; oldest first and each for good, so that a crash leaves no gap.
         for path in &removed {
             fs.remove(path)?;
+            fs.sync_dir(dir)?;
         }
-        if removed.is_empty() { Ok(()) } else { fs.sync_dir(dir) }
+        Ok(())
     }
 
     /// Commits in `(after, through]`, stopping once `rows_max` rows are gathered; at least one if there is one.

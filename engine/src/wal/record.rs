@@ -161,6 +161,18 @@ pub(crate) fn record_at(bytes: &[u8], offset: usize) -> Result<Option<Record<'_>
     Ok(Some(Record { kind, lsn: u64::from_le_bytes(lsn), payload, offset, synced_before }))
 }
 
+/// How many of a file's first bytes its records say to have been synced; no checksum is looked at.
+pub(crate) fn proven_len(bytes: &[u8]) -> usize {
+    let (mut proven, mut at) = (0, FILE_HEADER_LEN);
+    while let Some(header) = bytes.get(at..at + RECORD_HEADER_LEN) {
+        if header[8] & SYNCED_BEFORE != 0 {
+            proven = at;
+        }
+        at += RECORD_HEADER_LEN + u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+    }
+    proven
+}
+
 /// Whether some record after the damage at `offset` proves that the damaged bytes had been on stable storage: then they
 /// are lost data, not the torn end of a write that nobody was told about.
 pub(crate) fn was_synced(bytes: &[u8], offset: usize, last_lsn: u64) -> bool {

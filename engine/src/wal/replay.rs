@@ -42,6 +42,12 @@ pub(crate) fn replay(
         let expected = format!("a log file that goes on after commit {}", flushed.0);
         return Err(Error::Corruption { path: dir.to_owned(), offset: 0, expected, got: "none".into() });
     }
+    if let Some(newest) = paths.last() {
+        // A killed process, or one that gave up after a failed sync, may have left bytes and entries that only the page
+        // cache holds. What is replayed from them is read, flushed and built upon, so it must be on stable storage first.
+        fs.rewrite(newest, record::proven_len(&fs.map(newest)?) as u64)?;
+        fs.sync_dir(dir)?;
+    }
     let mut total = 0;
     for path in &paths {
         total += fs.len(path)?;

@@ -1,182 +1,158 @@
-//! Power cuts at every call of a scripted workload, and again during the recovery.
-use foretell_engine::fs::FaultPlan;
-use foretell_engine::{Engine, SeriesId, WriteBatch};
+//! Power cuts at every call of a scripted life, in every way of losing what was not synced, and again during the recovery.
+//! `FORETELL_CRASH_STRIDE=1 FORETELL_CRASH_SEEDS=8` is the full form (`make crashfs`).
+use foretell_engine::Error;
+use foretell_engine::fs::{FaultPlan, Survival};
 
-use crate::deletes::one_of;
-use crate::support::{HOUR, Rows, Store, put, rows, series};
+use crate::script::{Told, append, calls_of_a_whole_run, check, models, positions, store, work};
+use crate::support::{Replay, Store, number, rows};
 
-/// A commit of the workload.
-#[derive(Clone, Debug)]
-enum Act {
-    Write(Vec<(u32, i64, f64)>),
-    /// Series, first and last instant.
-    Delete(u32, i64, i64),
-}
-
-/// What a run acknowledged, and the one commit that was in flight when it died.
-#[derive(Default)]
-struct Told {
-    acknowledged: Vec<Act>,
-    in_flight: Option<Act>,
-}
-
-impl Told {
-    fn begin(&mut self, act: Act) {
-        self.in_flight = Some(act);
+/// Every way of losing what was not synced, with other draws at each position. The short form takes two of them, other ones
+/// at each position.
+fn survivals(position: u64) -> Vec<Survival> {
+    let mut all = vec![Survival::Nothing, Survival::Prefix(13), Survival::Entries, Survival::All];
+    let seeds = number("FORETELL_CRASH_SEEDS", 0);
+    for seed in 0..seeds.max(1) {
+        let seed = seed * 1_000_003 + position;
+        all.extend([Survival::Reordered(seed), Survival::Torn(seed)]);
     }
-    fn end(&mut self) {
-        self.acknowledged.extend(self.in_flight.take());
-    }
+    if seeds > 0 { all } else { vec![all[position as usize % 6], all[(position as usize + 3) % 6]] }
 }
 
-fn store() -> Store {
-    let mut store = Store::new();
-    store.config.wal_segment_bytes = 200;
-    store.config.memtable_run_rows = 5;
-    store
+fn replay(die_at: u64, rest: String) -> Replay {
+    let seeds = number("FORETELL_CRASH_SEEDS", 0).max(1);
+    let variables = format!("FORETELL_CRASH_SEEDS={seeds} FORETELL_CRASH_ONLY");
+    Replay::of(&variables, die_at, &format!("crash:: # died at call {die_at}, {rest}"))
 }
 
-/// Writes, deletes, flushes and compacts until the end or the first error.
-fn work(store: &Store, told: &mut Told) -> foretell_engine::Result<()> {
-    let engine = store.try_open()?;
-    for step in 0..14u32 {
-        let new: Vec<(u32, i64, f64)> =
-            (0..3).map(|k| ((step + k) % 5, i64::from(step % 4) * HOUR, f64::from(step * 10 + k))).collect();
-        told.begin(Act::Write(new.clone()));
-        let mut batch = WriteBatch { state: vec![put("step", &step.to_string())], ..WriteBatch::default() };
-        for &(n, ts, value) in &new {
-            batch.push(resolve(&engine, n)?, ts, value);
-        }
-        engine.write(batch)?.wait()?;
-        told.end();
-        if step % 3 == 2 {
-            engine.flush()?;
-        }
-        // Between two flushes, right after one, and of rows that are only in memory.
-        if step % 4 == 1 {
-            let (n, end) = (step % 5, i64::from(step % 3) * HOUR);
-            told.begin(Act::Delete(n, 0, end));
-            engine.delete(&one_of(&[n], 0, end))?;
-            told.end();
-        }
-        if step == 7 {
-            engine.compact()?;
-        }
-        if step == 12 {
-            engine.compact()?;
-        }
-    }
-    engine.close()
-}
-
-fn resolve(engine: &Engine, n: u32) -> foretell_engine::Result<SeriesId> {
-    let number = n.to_string();
-    engine.resolve(&crate::support::labels(&[("__name__", "m"), ("n", &number)]))
-}
-
-/// Everything acknowledged is there; the batch in flight is there wholly or not at all.
-fn check(store: &Store, told: &Told, what: &str) {
-    let engine = store.try_open().unwrap_or_else(|error| panic!("{what}: {error}"));
-    let found = rows(&engine.snapshot());
-    let model = |acts: &mut dyn Iterator<Item = &Act>| -> Rows {
-        let mut model = Rows::new();
-        for act in acts {
-            match act {
-                Act::Write(rows) => model
-                    .extend(rows.iter().map(|&(n, ts, value)| ((resolve(&engine, n).unwrap(), ts), value.to_bits()))),
-                &Act::Delete(n, from, to) => {
-                    let deleted = resolve(&engine, n).unwrap();
-                    model.retain(|&(id, ts), _| id != deleted || ts < from || ts > to);
-                }
-            }
-        }
-        model
-    };
-    let without = model(&mut told.acknowledged.iter());
-    let with = model(&mut told.acknowledged.iter().chain(&told.in_flight));
-    assert!(found == without || found == with, "{what}: {found:?} is neither {without:?} nor {with:?}");
-    let writes = told.acknowledged.iter().filter(|act| matches!(act, Act::Write(_))).count();
-    let one_more = matches!(told.in_flight, Some(Act::Write(_))) && found == with && found != without;
-    let steps = writes + usize::from(one_more);
-    let state = engine.snapshot().state(b"step").map(|value| String::from_utf8(value.to_vec()).unwrap());
-    assert_eq!(state, steps.checked_sub(1).map(|step| step.to_string()), "{what}: state and samples are one");
-    // The store goes on working.
-    let id = series(&engine, 99);
-    engine.write(crate::support::batch(&[(id, 0, 1.0)])).unwrap().wait().unwrap();
-    engine.flush().unwrap();
-    engine.compact().unwrap();
-    let mut now = rows(&engine.snapshot());
-    assert!(now.remove(&(id, 0)).is_some() && now == found, "{what}: after a flush and a merge");
-    assert_eq!(engine.stats().tombstones, 0, "{what}");
-}
-
-fn calls_of_a_whole_run() -> u64 {
-    let store = store();
-    let mut told = Told::default();
-    work(&store, &mut told).unwrap();
-    assert_eq!(told.acknowledged.len(), 14 + 4);
-    store.fs.calls()
+/// A store whose machine died at a call of the script.
+fn died(die_at: u64, survival: Survival) -> (Store, Told) {
+    let (store, mut told) = (store(), Told::default());
+    store.fs.plan(FaultPlan::death(die_at, survival));
+    let _died: Result<(), Error> = work(&store, &mut told);
+    (store, told)
 }
 
 #[test]
 fn a_power_cut_at_any_call_loses_nothing_acknowledged() {
     let calls = calls_of_a_whole_run();
-    for keep_unsynced_bytes in [0, 13, usize::MAX / 2] {
-        for die_at in 0..calls {
-            let store = store();
-            let mut told = Told::default();
-            store.fs.plan(FaultPlan { die_at: Some(die_at), keep_unsynced_bytes, ..FaultPlan::default() });
-            let _died = work(&store, &mut told);
+    let mut cases = 0;
+    for die_at in positions(calls, 1) {
+        for survival in survivals(die_at) {
+            let _replay = replay(die_at, format!("{survival:?}"));
+            let (store, told) = died(die_at, survival);
             store.fs.power_cut();
-            check(
-                &store,
-                &told,
-                &format!("cut at call {die_at} of {calls}, {keep_unsynced_bytes} unsynced bytes kept"),
-            );
+            check(&store, &told);
+            cases += 1;
         }
     }
+    println!("{cases} power cuts over {calls} calls");
 }
 
 #[test]
 fn a_second_power_cut_during_recovery_loses_nothing_either() {
     let calls = calls_of_a_whole_run();
-    for die_at in (0..calls).step_by(5) {
-        for again in 0..12 {
-            let store = store();
-            let mut told = Told::default();
-            store.fs.plan(FaultPlan { die_at: Some(die_at), keep_unsynced_bytes: 5, ..FaultPlan::default() });
-            let _died = work(&store, &mut told);
-            store.fs.power_cut();
-            let at = store.fs.calls() + again;
-            store.fs.plan(FaultPlan { die_at: Some(at), keep_unsynced_bytes: 1, ..FaultPlan::default() });
-            drop(store.try_open());
-            store.fs.power_cut();
-            check(&store, &told, &format!("cuts at call {die_at} and {again} calls into recovery"));
+    let mut cases = 0;
+    for die_at in positions(calls, 17) {
+        for (k, first) in survivals(die_at).into_iter().enumerate() {
+            for again in 0.. {
+                // The second cut forgets in another way than the first.
+                let others = survivals(die_at + again);
+                let second = others[(k + again as usize) % others.len()];
+                let _replay = replay(die_at, format!("{first:?}, then {again} calls into recovery, {second:?}"));
+                let (store, told) = died(die_at, first);
+                store.fs.power_cut();
+                store.fs.plan(FaultPlan::death(store.fs.calls() + again, second));
+                let recovered = store.try_open().is_ok();
+                store.fs.power_cut();
+                check(&store, &told);
+                cases += 1;
+                if recovered {
+                    break;
+                }
+            }
         }
     }
+    println!("{cases} pairs of power cuts over {calls} calls");
 }
 
 #[test]
-fn one_failed_call_never_makes_a_wrong_answer() {
+fn a_power_cut_after_a_kill_loses_nothing_that_the_kill_had_left() {
+    // A killed process leaves bytes and entries that only the page cache holds; the next one builds upon them.
     let calls = calls_of_a_whole_run();
-    for fail_at in 0..calls {
-        let store = store();
-        let mut told = Told::default();
-        store.fs.plan(FaultPlan { fail_at: Some(fail_at), ..FaultPlan::default() });
-        let _failed = work(&store, &mut told);
-        check(&store, &told, &format!("call {fail_at} of {calls} failed"));
+    let mut cases = 0;
+    for die_at in positions(calls, 19) {
+        for again in (0..).step_by(3) {
+            for survival in survivals(die_at + again) {
+                let _replay = replay(die_at, format!("killed, then a cut {again} calls later, {survival:?}"));
+                let (store, mut told) = died(die_at, Survival::All);
+                store.fs.kill();
+                store.fs.plan(FaultPlan::death(store.fs.calls() + again, survival));
+                let on = go_on(&store, &mut told);
+                store.fs.power_cut();
+                check(&store, &told);
+                cases += 1;
+                if on.is_ok() {
+                    assert!(again > 10, "a run of {again} calls proves little");
+                }
+            }
+            if again > 40 {
+                break;
+            }
+        }
+    }
+    println!("{cases} power cuts after kills over {calls} calls");
+}
+
+/// Opens after a kill, finds what is there, writes and flushes.
+fn go_on(store: &Store, told: &mut Told) -> foretell_engine::Result<()> {
+    let engine = store.try_open()?;
+    let (_, with) = models(&engine, told);
+    // What a reader has seen since the kill must not go again.
+    if rows(&engine.snapshot()) == with {
+        told.end();
+    } else {
+        told.in_flight = None;
+    }
+    append(&engine, told, told.writes())?;
+    engine.flush()
+}
+
+#[test]
+fn with_syncs_at_intervals_a_power_cut_leaves_a_prefix_and_the_store_opens() {
+    let calls = {
+        let (mut store, mut told) = (store(), Told::default());
+        store.config.sync_every_commit = false;
+        work(&store, &mut told).unwrap();
+        store.fs.calls()
+    };
+    for die_at in positions(calls, 3) {
+        for survival in survivals(die_at) {
+            let _replay = replay(die_at, format!("syncs at intervals, {survival:?}"));
+            let (mut store, mut told) = (store(), Told::default());
+            store.config.sync_every_commit = false;
+            store.fs.plan(FaultPlan::death(die_at, survival));
+            let _died = work(&store, &mut told);
+            store.fs.power_cut();
+            let engine = store.try_open().unwrap_or_else(|error| panic!("the store does not open: {error}"));
+            let found = rows(&engine.snapshot());
+            told.end();
+            let prefixes = (0..=told.acknowledged.len()).map(|n| {
+                let acknowledged = told.acknowledged[..n].to_vec();
+                models(&engine, &Told { acknowledged, in_flight: None }).0
+            });
+            assert!(prefixes.into_iter().any(|prefix| prefix == found), "{found:?} is no prefix of what was written");
+        }
     }
 }
 
 #[test]
 fn the_harness_catches_a_log_that_is_not_synced() {
     // The canary: with acknowledgements before the sync, some cut must lose an acknowledged batch.
-    let mut store = store();
+    let (mut store, mut told) = (store(), Told::default());
     store.config.sync_every_commit = false;
-    let mut told = Told::default();
-    store.fs.plan(FaultPlan { die_at: Some(40), ..FaultPlan::default() });
+    store.fs.plan(FaultPlan::death(60, Survival::Nothing));
     let _died = work(&store, &mut told);
     store.fs.power_cut();
-    let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&store, &told, "canary")));
+    let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&store, &told)));
     assert!(lost.is_err());
 }

@@ -8,6 +8,7 @@
 
 mod backup;
 mod basics;
+mod bitrot;
 mod catalogue;
 mod concurrency;
 mod crash;
@@ -15,11 +16,14 @@ mod damage;
 mod deletes;
 mod disk;
 mod durability;
+mod faults;
 mod feed;
 mod last_values;
 mod memory;
 mod model;
 mod repair;
+mod script;
 mod select;
+mod sim;
 mod support;
 mod verify;

@@ -103,3 +103,30 @@ pub(crate) fn rows(snapshot: &Snapshot) -> Rows {
 pub(crate) fn names(snapshot: &Snapshot) -> Vec<(SeriesId, String)> {
     snapshot.select(&all()).unwrap().into_iter().map(|series| (series.id, format!("{:?}", series.labels))).collect()
 }
+
+/// A number from the environment.
+pub(crate) fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
+}
+
+/// 0 up to a number from the environment.
+pub(crate) fn numbers_from(variable: &str, default: u64) -> std::ops::Range<u64> {
+    0..number(variable, default)
+}
+
+/// Says how to repeat a case, if the test fails while it is alive.
+pub(crate) struct Replay(String);
+
+impl Replay {
+    pub(crate) fn of(variable: &str, value: u64, what: &str) -> Self {
+        Self(format!("replay: {variable}={value} cargo test --release --workspace --test engine {what}"))
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0);
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //! in the rows once.
 use std::sync::Arc;
 
-use foretell_engine::fs::{FaultFs, FaultPlan};
+use foretell_engine::fs::{FaultFs, FaultPlan, Survival};
 
 use crate::continuous_fixture::{Lives, SECOND, START, Sample, difference};
 
@@ -59,7 +59,7 @@ fn a_power_cut_at_any_call_loses_and_doubles_nothing() {
         prepare(&lives);
         fs.plan(FaultPlan {
             die_at: Some(fs.calls() + die_after),
-            keep_unsynced_bytes: (die_after % 40) as usize,
+            survival: Survival::Prefix((die_after % 40) as usize),
             ..FaultPlan::default()
         });
         let next = work(&lives, 1, 12);

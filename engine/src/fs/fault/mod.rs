@@ -1,9 +1,11 @@
-//! A file system in memory for tests: counts syncs, fails the Nth call, and forgets at a "power cut" what was not synced.
+//! A file system in memory for tests: counts syncs, fails chosen calls, and forgets at a "power cut" what was not synced.
 //!
-//! What survives [`FaultFs::power_cut`] is the worst that POSIX allows and our publishing protocol must bear: of each
-//! file the bytes at its last [`File::sync`]; of each directory the entries at its last [`Fs::sync_dir`].
+//! What is left after [`FaultFs::power_cut`] is chosen by [`Survival`], within what POSIX allows and our publishing protocol
+//! must bear: of each file at least the bytes at its last [`File::sync`]; of each name the entry at the last
+//! [`Fs::sync_dir`] of its directory or a later one. A directory whose own entry was never synced is lost with all in it.
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,23 +14,31 @@ use parking_lot::Mutex;
 use super::{File, Fs, LockGuard, Mapped, Space, io_error};
 use crate::error::{Error, Result};
 
-/// Which calls fail.
-#[derive(Clone, Debug, Default)]
-pub struct FaultPlan {
-    /// The call with this number (counting every mutating call from 0) and all later ones fail: a machine that died.
-    pub die_at: Option<u64>,
-    /// This one mutating call fails with an I/O error; later ones work.
-    pub fail_at: Option<u64>,
-    /// Every sync of a file whose path contains this text fails.
-    pub fail_sync_of: Option<String>,
-    /// At the power cut, keep this many of the unsynced bytes of each file (a torn write).
-    pub keep_unsynced_bytes: usize,
-}
+mod plan;
+
+pub use plan::{Failure, FaultPlan, SECTOR_BYTES, Survival};
 
 #[derive(Debug, Default)]
 struct Inode {
     bytes: Vec<u8>,
     synced: usize,
+    /// Bytes that a failed sync gave up: read back until the power cut, never on the disk.
+    forgotten: Vec<Range<usize>>,
+}
+
+impl Inode {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self { synced: bytes.len(), bytes, forgotten: Vec::new() }
+    }
+    /// What the disk holds.
+    fn after_cut(&self, path: &Path, survival: Survival) -> Self {
+        let mut bytes = survival.bytes_of(path, &self.bytes, self.synced);
+        for range in &self.forgotten {
+            let to = range.end.min(bytes.len());
+            bytes[range.start.min(to)..to].fill(0xdb);
+        }
+        Self::new(bytes)
+    }
 }
 
 type Shared = Arc<Mutex<Inode>>;
@@ -40,11 +50,28 @@ struct State {
     /// Names as the disk has them.
     durable: BTreeMap<PathBuf, Shared>,
     dirs: BTreeSet<PathBuf>,
+    /// Directories whose own entry is synced.
+    durable_dirs: BTreeSet<PathBuf>,
     locks: BTreeSet<PathBuf>,
     plan: FaultPlan,
     calls: u64,
+    struck: Option<String>,
     syncs: BTreeMap<PathBuf, u64>,
     boot: u64,
+}
+
+impl State {
+    /// The error of a failing call.
+    fn strike(&mut self, what: &str, path: &Path) -> Error {
+        self.struck.get_or_insert_with(|| format!("{what} of {}", path.display()));
+        io_error(path, self.plan.failure.error(what))
+    }
+    fn reboot(&mut self) {
+        self.plan = FaultPlan::default();
+        self.struck = None;
+        self.locks.clear();
+        self.boot += 1;
+    }
 }
 
 /// See the module.
@@ -64,7 +91,9 @@ impl FaultFs {
     }
     /// Replaces the plan.
     pub fn plan(&self, plan: FaultPlan) {
-        self.0.lock().plan = plan;
+        let mut state = self.0.lock();
+        state.plan = plan;
+        state.struck = None;
     }
     /// Mutating calls so far.
     pub fn calls(&self) -> u64 {
@@ -74,35 +103,49 @@ impl FaultFs {
     pub fn syncs_of(&self, text: &str) -> u64 {
         self.0.lock().syncs.iter().filter(|(path, _)| path.to_string_lossy().contains(text)).map(|(_, n)| n).sum()
     }
-    /// Forgets everything that was not synced, clears the plan and releases all locks, as after a power cut and reboot.
-    /// Files still open from before can no longer be written.
+    /// The first call that failed since the plan was made: what it was, and of which file.
+    pub fn struck(&self) -> Option<String> {
+        self.0.lock().struck.clone()
+    }
+    /// Forgets what was not synced, as far as the plan's [`Survival`] says, clears the plan and releases all locks, as
+    /// after a power cut and reboot. Files still open from before can no longer be written.
     pub fn power_cut(&self) {
         let mut state = self.0.lock();
-        let keep = state.plan.keep_unsynced_bytes;
-        state.live = state
-            .durable
-            .iter()
+        let survival = state.plan.survival;
+        let durable_dirs = std::mem::take(&mut state.durable_dirs);
+        let lives = |dir: &Path| {
+            let kept = |dir: &Path| durable_dirs.contains(dir) || survival.keeps_entry(dir);
+            dir.ancestors().all(|dir| dir.parent().is_none() || kept(dir))
+        };
+        let dirs: BTreeSet<PathBuf> = state.dirs.iter().filter(|dir| lives(dir)).cloned().collect();
+        state.live = plan::entries(survival, &state.live, &state.durable)
+            .into_iter()
+            .filter(|(path, _)| path.parent().is_some_and(|dir| dirs.contains(dir)))
             .map(|(path, inode)| {
-                let old = inode.lock();
-                let len = old.bytes.len().min(old.synced + keep);
-                (path.clone(), Arc::new(Mutex::new(Inode { bytes: old.bytes[..len].to_vec(), synced: len })))
+                let left = inode.lock().after_cut(&path, survival);
+                (path, Arc::new(Mutex::new(left)))
             })
             .collect();
         state.durable = state.live.clone();
-        state.plan = FaultPlan::default();
-        state.locks.clear();
-        state.boot += 1;
+        state.durable_dirs = dirs.clone();
+        state.dirs = dirs;
+        state.reboot();
+    }
+    /// Clears the plan and releases all locks, as when the process was killed: what was not synced is still there, and
+    /// still not synced.
+    pub fn kill(&self) {
+        self.0.lock().reboot();
     }
     /// A copy of the files as they are now, without faults and locks.
     pub fn fork(&self) -> Self {
         let state = self.0.lock();
         let copy = |(path, inode): (&PathBuf, &Shared)| {
             let bytes = inode.lock().bytes.clone();
-            (path.clone(), Arc::new(Mutex::new(Inode { synced: bytes.len(), bytes })))
+            (path.clone(), Arc::new(Mutex::new(Inode::new(bytes))))
         };
         let live: BTreeMap<PathBuf, Shared> = state.live.iter().map(copy).collect();
-        let (durable, dirs) = (live.clone(), state.dirs.clone());
-        Self(Arc::new(Mutex::new(State { live, durable, dirs, ..State::default() })))
+        let (durable, dirs, durable_dirs) = (live.clone(), state.dirs.clone(), state.dirs.clone());
+        Self(Arc::new(Mutex::new(State { live, durable, dirs, durable_dirs, ..State::default() })))
     }
     /// Changes one byte of a file, as a failing disk would.
     ///
@@ -112,16 +155,32 @@ impl FaultFs {
         let state = self.0.lock();
         state.live[path].lock().bytes[offset] ^= 0x55;
     }
+    /// Changes one bit of a file.
+    ///
+    /// # Panics
+    /// If there is no such bit.
+    pub fn flip_bit(&self, path: &Path, bit: usize) {
+        let state = self.0.lock();
+        state.live[path].lock().bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+    /// All files, sorted.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.0.lock().live.keys().cloned().collect()
+    }
 
-    fn call(&self, path: &Path) -> Result<parking_lot::MutexGuard<'_, State>> {
+    /// Counts a call that changes something. With the error that it must answer, if it is one that fails.
+    fn count(&self, what: &str, path: &Path) -> (parking_lot::MutexGuard<'_, State>, Option<Error>) {
         let mut state = self.0.lock();
         let number = state.calls;
         state.calls += 1;
-        let dead = state.plan.die_at.is_some_and(|n| number >= n);
-        if dead || state.plan.fail_at == Some(number) {
-            return Err(io_error(path, io::Error::other(format!("injected fault at call {number}"))));
+        let error = state.plan.fails(number).then(|| state.strike(&format!("call {number}, {what}"), path));
+        (state, error)
+    }
+    fn call(&self, what: &str, path: &Path) -> Result<parking_lot::MutexGuard<'_, State>> {
+        match self.count(what, path) {
+            (state, None) => Ok(state),
+            (_, Some(error)) => Err(error),
         }
-        Ok(state)
     }
     fn find(&self, path: &Path) -> Result<Shared> {
         let state = self.0.lock();
@@ -148,20 +207,34 @@ impl FaultFile {
 
 impl File for FaultFile {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        let state = self.fs.call(&self.path)?;
+        let (state, error) = self.fs.count("append", &self.path);
         self.check(&state)?;
-        self.inode.lock().bytes.extend_from_slice(bytes);
-        Ok(())
+        let short = state.plan.failure == Failure::ShortWrite && !state.plan.is_dead(state.calls - 1);
+        let written = match &error {
+            None => bytes.len(),
+            Some(_) if short => bytes.len() / 2,
+            Some(_) => 0,
+        };
+        self.inode.lock().bytes.extend_from_slice(&bytes[..written]);
+        error.map_or(Ok(()), Err)
     }
     fn sync(&mut self) -> Result<()> {
-        let mut state = self.fs.call(&self.path)?;
+        let (mut state, mut error) = self.fs.count("sync", &self.path);
         self.check(&state)?;
-        if state.plan.fail_sync_of.as_ref().is_some_and(|text| self.path.to_string_lossy().contains(text.as_str())) {
-            return Err(io_error(&self.path, io::Error::other("injected fault: sync failed")));
+        let chosen = state.plan.fail_sync_of.as_ref();
+        if chosen.is_some_and(|text| self.path.to_string_lossy().contains(text.as_str())) {
+            error = Some(state.strike("sync", &self.path));
+        }
+        let mut inode = self.inode.lock();
+        let unsynced = inode.synced..inode.bytes.len();
+        if let Some(error) = error {
+            if !unsynced.is_empty() {
+                inode.forgotten.push(unsynced);
+            }
+            return Err(error);
         }
         *state.syncs.entry(self.path.clone()).or_default() += 1;
-        let mut inode = self.inode.lock();
-        inode.synced = inode.bytes.len();
+        inode.synced = unsynced.end;
         Ok(())
     }
 }
@@ -179,7 +252,7 @@ impl Drop for Unlock {
 
 impl Fs for FaultFs {
     fn create(&self, path: &Path) -> Result<Box<dyn File>> {
-        let mut state = self.call(path)?;
+        let mut state = self.call("create", path)?;
         if state.live.contains_key(path) {
             return Err(io_error(path, io::ErrorKind::AlreadyExists.into()));
         }
@@ -201,8 +274,17 @@ impl Fs for FaultFs {
     fn len(&self, path: &Path) -> Result<u64> {
         Ok(self.find(path)?.lock().bytes.len() as u64)
     }
+    fn rewrite(&self, path: &Path, from: u64) -> Result<()> {
+        drop(self.call("rewrite", path)?);
+        let inode = self.find(path)?;
+        let mut inode = inode.lock();
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        inode.forgotten.iter_mut().for_each(|range| range.end = range.end.min(from));
+        inode.synced = inode.bytes.len();
+        Ok(())
+    }
     fn truncate(&self, path: &Path, len: u64) -> Result<()> {
-        drop(self.call(path)?);
+        drop(self.call("truncate", path)?);
         let inode = self.find(path)?;
         let mut inode = inode.lock();
         inode.bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
@@ -214,17 +296,17 @@ impl Fs for FaultFs {
         Ok(state.live.contains_key(path) || state.dirs.contains(path))
     }
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        let mut state = self.call(from)?;
+        let mut state = self.call("rename", from)?;
         let inode = state.live.remove(from).ok_or_else(|| io_error(from, io::ErrorKind::NotFound.into()))?;
         state.live.insert(to.to_owned(), inode);
         Ok(())
     }
     fn remove(&self, path: &Path) -> Result<()> {
-        let mut state = self.call(path)?;
+        let mut state = self.call("remove", path)?;
         state.live.remove(path).map(drop).ok_or_else(|| io_error(path, io::ErrorKind::NotFound.into()))
     }
     fn remove_dir(&self, path: &Path) -> Result<()> {
-        let mut state = self.call(path)?;
+        let mut state = self.call("remove_dir", path)?;
         if state.live.keys().any(|file| file.parent() == Some(path)) {
             return Err(io_error(path, io::ErrorKind::DirectoryNotEmpty.into()));
         }
@@ -242,13 +324,16 @@ impl Fs for FaultFs {
         Ok(names)
     }
     fn create_dir(&self, dir: &Path) -> Result<()> {
-        let mut state = self.call(dir)?;
+        let mut state = self.call("create_dir", dir)?;
         state.dirs.extend(dir.ancestors().map(Path::to_owned));
         Ok(())
     }
     fn sync_dir(&self, dir: &Path) -> Result<()> {
-        let mut state = self.call(dir)?;
+        let mut state = self.call("sync_dir", dir)?;
         let state = &mut *state;
+        let below = |path: &PathBuf| path.parent() == Some(dir);
+        state.durable_dirs.retain(|path| !below(path));
+        state.durable_dirs.extend(state.dirs.iter().filter(|path| below(path)).cloned());
         state.durable.retain(|path, _| path.parent() != Some(dir));
         let entries = state.live.iter().filter(|(path, _)| path.parent() == Some(dir));
         state.durable.extend(entries.map(|(path, inode)| (path.clone(), Arc::clone(inode))));
