@@ -32,6 +32,8 @@ enum Task {
     Decode(run::decode::Options),
     /// A real server under load over HTTP, durable; with --peer also beside real peers
     Ingest(run::ingest::Options),
+    /// A killed server with a log of a given size: time to ready, memory, first query
+    Recovery(run::recovery::Options),
     /// Stored values to memory and through SQL
     Scan(run::scan::Options),
     /// Nanoseconds for each point of an anomaly detector
@@ -73,6 +75,7 @@ fn try_main() -> Result<()> {
     match cli.command {
         Task::Decode(options) => run::decode::run(&options, results),
         Task::Ingest(options) => run::ingest::run(&options, &binaries, results),
+        Task::Recovery(options) => run::recovery::run(&options, &binaries, results),
         Task::Scan(options) => run::scan::run(&options, results),
         Task::Score(options) => run::score::run(&options, results),
         Task::Size(options) => run::size::run(&options, results),

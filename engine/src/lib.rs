@@ -71,6 +71,9 @@ pub mod error;
 mod feed;
 mod format;
 pub mod fs;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod fuzz;
 mod layout;
 mod manifest;
 mod memtable;

@@ -1,6 +1,7 @@
 //! The benchmarks. Each takes its parameters, prints a table and writes one JSON file.
 pub mod decode;
 pub mod ingest;
+pub mod recovery;
 pub mod scan;
 pub mod score;
 pub mod size;

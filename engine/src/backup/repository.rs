@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::fs::{Fs, OsFs, publish};
+use crate::fs::{Fs, OsFs, publish, sync_path};
 use crate::verify::Progress;
 
 use super::checkpoint::{Checkpoint, Pinned};
@@ -56,6 +56,7 @@ pub(crate) fn add(
     for dir in [files_dir(dest), dest.to_owned()] {
         fs.sync_dir(&dir)?;
     }
+    sync_path(fs, dest)?;
     let name = format!("{}-{:020}", begun.label, list.lsn.0);
     publish(fs, &lists_dir(dest).join(format!("{name}{BACKUP}")), &list.encode()?)?;
     Ok(Made { backup: list.describe(&name), files_copied, bytes_copied })

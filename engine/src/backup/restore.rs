@@ -7,7 +7,7 @@ use crate::catalog::OFFLINE_BYTES_MAX;
 use crate::core::open_catalogue;
 use crate::error::{Error, Result};
 use crate::format::Reader;
-use crate::fs::{Fs, Mapped, OsFs, publish};
+use crate::fs::{Fs, Mapped, OsFs, publish, sync_path};
 use crate::layout::Layout;
 use crate::manifest;
 use crate::verify::Progress;
@@ -126,10 +126,7 @@ impl Target<'_> {
         let path = self.data_dir.join(MANIFEST);
         self.written.push(path.clone());
         publish(self.fs, &path, &manifest)?;
-        match self.data_dir.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => self.fs.sync_dir(parent),
-            _ => Ok(()),
-        }
+        sync_path(self.fs, self.data_dir)
     }
 
     /// The bytes of a file of the backup, compared with their checksum.

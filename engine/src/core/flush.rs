@@ -370,6 +370,7 @@ impl Core {
     /// For a clean stop, when nothing writes any more: an empty file takes the place of the one that was written last,
     /// so that the log of a stopped store holds only what is not flushed or what a consumer has yet to read.
     pub(crate) fn empty_wal(&self) -> Result<()> {
+        let _no_flush = self.flushing.lock();
         let flushed = self.manifest.lock().contents().flushed;
         if self.live.lock().lsn == flushed {
             self.wal_files.start_file(&*self.fs, &self.layout.wal(), flushed.0 + 1)?;
@@ -377,7 +378,7 @@ impl Core {
         self.truncate_wal()
     }
 
-    /// Deletes log files that nothing needs.
+    /// Deletes log files that nothing needs. One caller at a time: whoever holds `flushing`.
     fn truncate_wal(&self) -> Result<()> {
         let flushed = self.manifest.lock().contents().flushed;
         let claimed = self.claims.lock().values().copied().min().unwrap_or(Lsn(u64::MAX));

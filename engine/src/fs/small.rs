@@ -109,6 +109,9 @@ impl Fs for SmallFs {
     fn len(&self, path: &Path) -> Result<u64> {
         self.inner.len(path)
     }
+    fn rewrite(&self, path: &Path, from: u64) -> Result<()> {
+        self.inner.rewrite(path, from)
+    }
     fn truncate(&self, path: &Path, len: u64) -> Result<()> {
         let before = self.size_of(path);
         self.inner.truncate(path, len)?;

@@ -158,10 +158,13 @@ fn place_aside(fs: &dyn Fs, layout: &Layout, path: &Path) -> Result<PathBuf> {
 fn set_aside(fs: &dyn Fs, layout: &Layout, path: &Path) -> Result<()> {
     let place = place_aside(fs, layout, path)?;
     fs.rename(path, &place)?;
-    for dir in [place.parent(), path.parent()].into_iter().flatten() {
-        fs.sync_dir(dir)?;
-    }
-    Ok(())
+    sync_above(fs, layout, &place)?;
+    path.parent().map_or(Ok(()), |dir| fs.sync_dir(dir))
+}
+
+/// Makes the entry of `place` durable, and those of the directories above it in the store, which may be new.
+fn sync_above(fs: &dyn Fs, layout: &Layout, place: &Path) -> Result<()> {
+    place.ancestors().skip(1).take_while(|dir| dir.starts_with(&layout.root)).try_for_each(|dir| fs.sync_dir(dir))
 }
 
 /// Copies a file to the damaged ones before another takes its name; fine if there is none.
@@ -174,5 +177,5 @@ fn keep_copy(fs: &dyn Fs, layout: &Layout, path: &Path) -> Result<()> {
     copy.append(&fs.map(path)?)?;
     copy.sync()?;
     drop(copy);
-    place.parent().map_or(Ok(()), |dir| fs.sync_dir(dir))
+    sync_above(fs, layout, &place)
 }

@@ -16,7 +16,7 @@ const VERSION: u16 = 2;
 /// `magic[8] version:u16 level:u8 0:u8 partition:i64 crc:u32`
 pub(super) const HEADER_BYTES: usize = 24;
 /// `footer length:u32 crc:u32 version:u16 0:u16 magic[8]`
-pub(super) const TRAILER_BYTES: usize = 20;
+pub(crate) const TRAILER_BYTES: usize = 20;
 
 /// The distinct series of a segment, as runs of consecutive ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -32,6 +32,8 @@ mod zone_map;
 
 pub(crate) use block::{Block, BlockDecoder};
 pub(crate) use check::Checker;
+#[cfg(test)]
+pub(crate) use footer::TRAILER_BYTES;
 pub(crate) use reader::Segment;
 pub(crate) use writer::SegmentWriter;
 pub(crate) use zone_map::ZoneMap;

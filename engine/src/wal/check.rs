@@ -128,9 +128,9 @@ pub(crate) fn check(
                 continue;
             }
         };
-        if file.first_lsn != last + 1 {
+        if file.first_lsn != last.saturating_add(1) {
             let got = format!("a file that begins with {}", file.first_lsn);
-            visit(Event::Damage(damaged(&file.path, 12, format!("commit {}", last + 1), got)))?;
+            visit(Event::Damage(damaged(&file.path, 12, format!("commit {}", last.saturating_add(1)), got)))?;
             last = last.max(file.first_lsn.saturating_sub(1));
         }
         last = check_file(file, &bytes, i + 1 == files.len(), last, &mut visit)?;
@@ -182,12 +182,13 @@ fn check_file(
                 Err(error) => visit(Event::Damage(error))?,
             },
             Kind::Batch if record.lsn <= last => {
-                let expected = format!("commit {}", last + 1);
+                let expected = format!("commit {}", last.saturating_add(1));
                 visit(Event::Damage(damaged(path, offset, expected, format!("commit {}", record.lsn))))?;
             }
             Kind::Batch => {
-                if record.lsn != last + 1 && !explained {
-                    let (expected, got) = (format!("commit {}", last + 1), format!("commit {}", record.lsn));
+                if record.lsn != last.saturating_add(1) && !explained {
+                    let (expected, got) =
+                        (format!("commit {}", last.saturating_add(1)), format!("commit {}", record.lsn));
                     visit(Event::Damage(damaged(path, offset, expected, got)))?;
                 }
                 (last, explained) = (record.lsn, false);

@@ -94,7 +94,7 @@ impl WalFiles {
         retained_bytes_max: u64,
     ) -> Result<()> {
         let removed: Vec<PathBuf> = {
-            let mut files = self.0.lock();
+            let files = self.0.lock();
             let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
             let mut count = 0;
             while let Some(next) = files.get(count + 1) {
@@ -105,12 +105,16 @@ impl WalFiles {
                 bytes -= files[count].bytes;
                 count += 1;
             }
-            files.drain(..count).map(|file| file.path).collect()
+            files[..count].iter().map(|file| file.path.clone()).collect()
         };
         // Without the lock, because commits need it; oldest first and each for good, so that a crash leaves no gap.
+        // One that could not be removed is tried again before any younger one.
         for path in &removed {
-            fs.remove(path)?;
+            if fs.exists(path)? {
+                fs.remove(path)?;
+            }
             fs.sync_dir(dir)?;
+            self.with(|files| files.retain(|file| file.path != *path));
         }
         Ok(())
     }

@@ -14,6 +14,8 @@ mod batch;
 mod check;
 mod files;
 mod fill;
+#[cfg(test)]
+pub(crate) mod fuzzed;
 mod group_commit;
 mod part;
 mod record;

@@ -105,6 +105,9 @@ pub(crate) fn check_file_header(bytes: &[u8], path: &Path) -> Result<u64> {
     if expected != got {
         return Err(at.corrupt(format!("checksum {expected:08x}"), format!("{got:08x}")));
     }
+    if first_lsn == 0 {
+        return Err(at.corrupt("a first commit of 1 or more", "0"));
+    }
     Ok(first_lsn)
 }
 

@@ -45,7 +45,8 @@ pub(crate) fn replay(
     if let Some(newest) = paths.last() {
         // A killed process, or one that gave up after a failed sync, may have left bytes and entries that only the page
         // cache holds. What is replayed from them is read, flushed and built upon, so it must be on stable storage first.
-        fs.rewrite(newest, record::proven_len(&fs.map(newest)?) as u64)?;
+        let proven = record::proven_len(&fs.map(newest)?);
+        fs.rewrite(newest, proven as u64)?;
         fs.sync_dir(dir)?;
     }
     let mut total = 0;

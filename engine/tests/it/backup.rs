@@ -244,3 +244,19 @@ fn a_backup_that_is_interrupted_anywhere_is_none_and_the_next_one_is_whole() {
         }
     }
 }
+
+#[test]
+fn a_backup_and_a_restored_store_survive_a_power_cut_once_they_are_done() {
+    // The directories above them are new, too.
+    let store = Store::new();
+    let engine = filled(&store);
+    let (expected, dest, target) = (rows(&engine.snapshot()), Path::new("/new/disk/dest"), Path::new("/a/new/place"));
+    engine.backup(dest, &begun(0), &Progress::default()).unwrap();
+    drop(engine);
+    store.fs.power_cut();
+    restore_with(dest, &dynamic(&store.fs), None, target, &Progress::default()).unwrap();
+    store.fs.power_cut();
+    let mut restored = Store { fs: store.fs.clone(), ..Store::new() };
+    restored.config.data_dir = target.to_owned();
+    assert_eq!(rows(&restored.open().snapshot()), expected);
+}

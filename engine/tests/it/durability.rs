@@ -1,4 +1,4 @@
-use foretell_engine::fs::FaultPlan;
+use foretell_engine::fs::{Failure, FaultPlan, Survival};
 use foretell_engine::{ErrorKind, WriteBatch};
 
 use crate::support::{Store, batch, put, rows, series, write};
@@ -156,4 +156,103 @@ fn a_store_of_state_alone_comes_back() {
     let engine = store.open();
     assert_eq!(engine.snapshot().state(b"k").as_deref(), Some(b"2".as_slice()));
     assert_eq!(engine.snapshot().lsn().0, 3);
+}
+
+/// A store with a log file for each of `commits` commits, one row each.
+fn with_a_log_file_each(commits: i64) -> Store {
+    let mut store = Store::new();
+    store.config.wal_segment_bytes = 1;
+    let engine = store.open();
+    let id = series(&engine, 1);
+    for ts in 0..commits {
+        write(&engine, &[(id, ts, 1.0)]);
+    }
+    drop(engine);
+    assert_eq!(store.wal().len() as i64, commits);
+    store
+}
+
+#[test]
+fn a_log_file_that_could_not_be_removed_goes_before_any_younger_one() {
+    let mut kinds = std::collections::BTreeSet::new();
+    for n in 0.. {
+        let store = with_a_log_file_each(5);
+        let engine = store.open();
+        store.fs.plan(FaultPlan::fault(store.fs.calls() + n, Failure::Io));
+        let flushed = engine.flush();
+        let Some(struck) = store.fs.struck() else { break };
+        kinds.insert(struck.split(" of ").next().and_then(|call| call.split(", ").last()).map(str::to_owned));
+        assert!(flushed.is_err() || struck.contains("remove"), "{struck}");
+        store.fs.plan(FaultPlan::default());
+        let poisoned = engine.stats().poisoned;
+        if !poisoned {
+            write(&engine, &[(series(&engine, 1), 100, 1.0)]);
+            engine.flush().unwrap();
+        }
+        drop(engine);
+        let engine = store.try_open().unwrap_or_else(|error| panic!("{struck} had failed: {error}"));
+        assert_eq!(rows(&engine.snapshot()).len(), 5 + usize::from(!poisoned), "{struck}");
+    }
+    assert!(kinds.contains(&Some("remove".to_owned())), "{kinds:?}");
+}
+
+#[test]
+fn log_files_that_go_together_leave_no_gap_whatever_entries_a_power_cut_keeps() {
+    for n in 0.. {
+        let mut ended = false;
+        for seed in 0..12 {
+            let store = with_a_log_file_each(7);
+            let engine = store.open();
+            store.fs.plan(FaultPlan::death(store.fs.calls() + n, Survival::Reordered(seed)));
+            ended = engine.flush().is_ok();
+            store.fs.power_cut();
+            drop(engine);
+            let engine = store.try_open().unwrap_or_else(|error| panic!("died {n} calls later, seed {seed}: {error}"));
+            assert_eq!(rows(&engine.snapshot()).len(), 7, "died {n} calls later, seed {seed}");
+        }
+        if ended {
+            assert!(n > 12, "{n} calls");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_partition_directory_that_a_kill_has_left_is_made_durable_before_anything_in_it_counts() {
+    for n in 0.. {
+        let store = with_a_log_file_each(1);
+        let engine = store.open();
+        store.fs.plan(FaultPlan::death(store.fs.calls() + n, Survival::All));
+        let ended = engine.flush().is_ok();
+        drop(engine);
+        // What the dead process did is still there, in the page cache.
+        store.fs.kill();
+        let engine = store.open();
+        engine.flush().unwrap();
+        drop(engine);
+        store.fs.power_cut();
+        let engine = store.try_open().unwrap_or_else(|error| panic!("killed {n} calls later: {error}"));
+        assert_eq!(rows(&engine.snapshot()).len(), 1, "killed {n} calls later");
+        if ended {
+            assert!(n > 5, "{n} calls");
+            break;
+        }
+    }
+}
+
+#[test]
+fn with_syncs_at_intervals_the_manifest_knows_only_commits_that_are_on_the_disk() {
+    let mut store = Store::new();
+    store.config.sync_every_commit = false;
+    for round in 0..3i64 {
+        let engine = store.open();
+        let id = series(&engine, 1);
+        for ts in round * 20..round * 20 + 20 {
+            write(&engine, &[(id, ts, 1.0)]);
+        }
+        engine.flush().unwrap();
+        store.fs.power_cut();
+        drop(engine);
+        assert_eq!(rows(&store.open().snapshot()).len() as i64, round * 20 + 20);
+    }
 }

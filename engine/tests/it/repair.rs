@@ -269,3 +269,14 @@ fn a_removed_or_foreign_catalogue_is_rebuilt_without_loss() {
         engine.close().unwrap();
     }
 }
+
+#[test]
+fn what_a_repair_sets_aside_survives_a_power_cut() {
+    let (store, _) = whole();
+    let dir = Path::new("/store/partitions/1");
+    let name = store.fs.list(dir).unwrap().into_iter().find(|name| name.ends_with(".segment")).unwrap();
+    store.fs.flip(&dir.join(&name), 30);
+    assert!(mend(&store.fs, options(true, false)).is_whole());
+    store.fs.power_cut();
+    assert!(store.fs.exists(&Path::new("/store/damaged/partitions/1").join(name)).unwrap());
+}
