@@ -10,13 +10,15 @@ FOR ?= 120s
 # how long the demo goes on after its answer; `make demo DEMO=` stays until Ctrl-C
 DEMO ?= --for 60s
 
-# how much of each harness: kills, seeds, flips, and where to start
+# how much of each harness: kills, seeds, flips, seconds a decoder, MiB of log; and where to start
 KILLS ?= 1000
 SEED ?= 1
 SEEDS ?= 10000
 FLIPS ?= 10000
+FUZZ ?= 60
+WAL_MIB ?= 1024
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short crash crash-short crashfs sim bitrot bench deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short crash crash-short crashfs sim bitrot fuzz recovery bench deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -64,6 +66,12 @@ sim: setup ## seeded simulation of a store against a model (SEEDS=10000)
 
 bitrot: setup ## one flipped bit at a time in every file of a store (FLIPS=10000)
 	FORETELL_BITROT_FLIPS=$(FLIPS) $(CARGO) test $(FLAGS) --test engine -- --nocapture bitrot::
+
+fuzz: setup ## decoders of everything stored against mutated bytes (FUZZ=60 seconds each)
+	FUZZ_SECONDS=$(FUZZ) $(CARGO) test $(FLAGS) --lib -- --nocapture --test-threads 2 fuzz::
+
+recovery: build ## a killed server with a log of WAL_MIB=1024: time to ready, memory, first query
+	$(BIN)/bench recovery --wal-mib $(WAL_MIB)
 
 bench: build ## every benchmark; figures go to benches/results/
 	$(BIN)/bench all

@@ -130,6 +130,18 @@ impl Process {
         format!("last output:\n{}", lines[lines.len().saturating_sub(15)..].join("\n"))
     }
 
+    /// Fails when it has ended, before `what`.
+    ///
+    /// # Errors
+    /// With its last output.
+    pub fn refuse_ended(&mut self, what: &str) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            self.forget();
+            bail!("{} ended with {status} before {what}; {}", self.name, self.tail());
+        }
+        Ok(())
+    }
+
     /// Waits until `ready` answers `true`, asking every few milliseconds.
     ///
     /// # Errors
@@ -137,10 +149,7 @@ impl Process {
     pub fn wait_until(&mut self, what: &str, within: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
         let deadline = Instant::now() + within;
         while !ready() {
-            if let Some(status) = self.child.try_wait()? {
-                self.forget();
-                bail!("{} ended with {status} before {what}; {}", self.name, self.tail());
-            }
+            self.refuse_ended(what)?;
             ensure!(Instant::now() < deadline, "{}: no {what} within {within:?}; {}", self.name, self.tail());
             thread::sleep(Duration::from_millis(10));
         }

@@ -1,7 +1,7 @@
 //! The server under test: started with small sizes that change from start to start, killed, asked, and read when dead.
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -16,11 +16,12 @@ use super::judge::{Answer, Stored};
 use super::lane::{Key, Lane, metric};
 use crate::http::Client;
 use crate::peer::{Binaries, Peer};
-use crate::process::{Process, free_port};
+use crate::process::Process;
 
+const POLL: Duration = Duration::from_micros(500);
 const START_WITHIN: Duration = Duration::from_secs(60);
 /// The server's line when it listens, and when the store is open.
-const LISTENING: &str = "http listening on";
+const LISTENING: &str = "http listening on http://";
 const READY: &str = "ready";
 /// Small, so that a few hours of samples are many partitions.
 const PARTITION_WIDTH: Duration = Duration::from_secs(20 * 60);
@@ -65,13 +66,14 @@ impl Store {
             foretell: binaries.path(Peer::Foretell)?,
             data: dir.join("data"),
             log: dir.join("foretell.log"),
-            address: ([127, 0, 0, 1], free_port()?).into(),
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
             client: Client::default(),
             process: None,
             opened_in: Duration::from_millis(20),
         })
     }
 
+    /// Where the running server listens: at a free port, another one after each start.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -81,7 +83,8 @@ impl Store {
         // one log for each process: the last one is what a failure is explained by
         File::create(&self.log)?;
         let mut command = Command::new(&self.foretell);
-        command.arg("serve").arg("--data-dir").arg(&self.data).arg("--listen-http").arg(self.address.to_string());
+        command.arg("serve").arg("--data-dir").arg(&self.data).args(["--listen-http", "127.0.0.1:0"]);
+        command.args(["--listen-grpc", "none", "--listen-pg", "none", "--listen-otlp-http", "none"]);
         let (memtable, total) = (sizes.memtable_bytes.to_string(), (sizes.memtable_bytes * 8).to_string());
         for (name, value) in [
             ("STORAGE_PARTITION_WIDTH", format!("{}s", PARTITION_WIDTH.as_secs()).as_str()),
@@ -101,11 +104,14 @@ impl Store {
     pub(super) fn start(&mut self, sizes: &Sizes) -> Result<Duration> {
         let begun = Instant::now();
         self.spawn(sizes)?;
-        self.wait_for(LISTENING)?;
+        self.listening()?;
         let listening = Instant::now();
-        let (client, url) = (self.client.clone(), format!("http://{}/-/ready", self.address));
-        let process = self.process.as_mut().context("just started")?;
-        process.wait_until("readiness", START_WITHIN, || client.is_ok(&url))?;
+        let url = format!("http://{}/-/ready", self.address);
+        while !self.client.is_ok(&url) {
+            ensure!(listening.elapsed() < START_WITHIN, "not ready within {START_WITHIN:?}: {}", self.tail());
+            self.process.as_mut().context("just started")?.refuse_ended("readiness")?;
+            thread::sleep(POLL);
+        }
         self.opened_in = listening.elapsed();
         Ok(begun.elapsed())
     }
@@ -113,20 +119,27 @@ impl Store {
     /// Starts it and kills it after `share` of the time the last open took; whether the open had really not ended.
     pub(super) fn kill_while_opening(&mut self, sizes: &Sizes, share: f64) -> Result<bool> {
         self.spawn(sizes)?;
-        self.wait_for(LISTENING)?;
+        self.listening()?;
         thread::sleep(self.opened_in.mul_f64(share));
         self.kill()?;
         Ok(!self.log_has_line(READY))
     }
 
-    /// Waits for a line in the log of the process, without the pace of polling a port.
-    fn wait_for(&mut self, what: &str) -> Result<()> {
-        let deadline = Instant::now() + START_WITHIN;
-        while !fs::read_to_string(&self.log).unwrap_or_default().contains(what) {
-            ensure!(Instant::now() < deadline, "no {what:?} within {START_WITHIN:?}: {}", self.tail());
-            thread::sleep(Duration::from_micros(500));
+    /// Waits until the process says where it listens, without the pace of polling a port.
+    fn listening(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let text = fs::read_to_string(&self.log).unwrap_or_default();
+            if let Some((_, rest)) = text.split_once(LISTENING)
+                && let Some((address, _)) = rest.split_once('\n')
+            {
+                self.address = address.trim().parse().with_context(|| format!("address {address:?}"))?;
+                return Ok(());
+            }
+            ensure!(begun.elapsed() < START_WITHIN, "not listening within {START_WITHIN:?}: {}", self.tail());
+            self.process.as_mut().context("just started")?.refuse_ended("listening")?;
+            thread::sleep(POLL);
         }
-        Ok(())
     }
 
     fn log_has_line(&self, what: &str) -> bool {

@@ -110,12 +110,27 @@ pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()>
     report.figure("memory_ratio", ratio, "peak of recovery to steady; at most 1.2 wanted");
     report.figure("first_query_seconds", first_query.as_secs_f64(), "count and max over one metric; at most 1 wanted");
     report.finish(results)?;
-    if options.strict && wal_bytes >= 1 << 28 {
-        ensure!(seconds_per_gib <= SECONDS_PER_GIB_MAX, "{seconds_per_gib:.1} s per GiB of log");
-        ensure!(ratio <= MEMORY_RATIO_MAX, "recovery takes {ratio:.2} times the steady memory");
-    }
-    ensure!(!options.strict || first_query <= FIRST_QUERY_MAX, "the first query took {first_query:?}");
+    let missed = missed(wal_bytes, seconds_per_gib, ratio, first_query);
+    ensure!(!options.strict || missed.is_empty(), "{}", missed.join("; "));
+    missed.iter().for_each(|missed| print(missed));
     Ok(())
+}
+
+/// The bounds that are not kept. Of a short log the start of the process says more than the replay.
+fn missed(wal_bytes: u64, seconds_per_gib: f64, memory_ratio: f64, first_query: Duration) -> Vec<String> {
+    let mut missed = Vec::new();
+    if wal_bytes >= 1 << 28 {
+        if seconds_per_gib > SECONDS_PER_GIB_MAX {
+            missed.push(format!("{seconds_per_gib:.1} s for a GiB of log, more than {SECONDS_PER_GIB_MAX}"));
+        }
+        if memory_ratio > MEMORY_RATIO_MAX {
+            missed.push(format!("recovery takes {memory_ratio:.2} times the steady memory, not {MEMORY_RATIO_MAX}"));
+        }
+    }
+    if first_query > FIRST_QUERY_MAX {
+        missed.push(format!("the first query took {first_query:?}, more than {FIRST_QUERY_MAX:?}"));
+    }
+    missed
 }
 
 struct Filled {
@@ -170,4 +185,19 @@ fn post(sender: &mut Sender, body: &mut BodyEncoder) -> Result<()> {
 fn wal_bytes(data: &Path) -> Result<u64> {
     let entries = disk_usage(data)?;
     entries.iter().find(|(name, _)| name == "wal").map(|(_, bytes)| *bytes).context("no log")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_harness_catches_a_slow_or_hungry_recovery() {
+        let fast = Duration::from_millis(10);
+        assert_eq!(missed(1 << 30, 9.9, 1.19, fast), Vec::<String>::new());
+        assert_eq!(missed(1 << 20, 99.0, 9.0, fast), Vec::<String>::new(), "too short a log to tell");
+        for (seconds, ratio, query) in [(10.1, 1.0, fast), (1.0, 1.21, fast), (1.0, 1.0, Duration::from_secs(2))] {
+            assert_eq!(missed(1 << 30, seconds, ratio, query).len(), 1);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Decoders against bytes that no encoder wrote: each must answer with an error or a value, never panic, never take long and
 //! never allocate on the word of a length. Seeds are what the encoders write; inputs are those, mutated, behind the
-//! checksum that would catch them on disk. `FUZZ_SECONDS=3600 make fuzz` is the full form.
+//! checksum that would catch them on disk. `make fuzz FUZZ=3600` is the full form.
 mod mutate;
 
 use std::path::Path;
@@ -102,8 +102,8 @@ fn deletion(n: u64) -> Deletion {
 }
 
 fn batches() -> Vec<WriteBatch> {
-    let mut batches = vec![WriteBatch::default()];
-    batches.push(WriteBatch { deletes: vec![deletion(1), deletion(9)], ..WriteBatch::default() });
+    let deletes = WriteBatch { deletes: vec![deletion(1), deletion(9)], ..WriteBatch::default() };
+    let mut batches = vec![WriteBatch::default(), deletes];
     for n in 1..6u64 {
         let mut batch = WriteBatch::default();
         (0..n * n).for_each(|k| batch.push(SeriesId(k / 2), 1_000 * (k as i64 % n as i64), k as f64 * 0.37));
@@ -323,7 +323,7 @@ fn wrapped_files() {
 fn logs() {
     // A whole file, its checksums right: what a check and what an open make of it.
     let seed = |n: u64| {
-        let mut file = wal::fuzzed::header(1);
+        let mut file = fuzzed::header(1);
         (1..)
             .zip(batches().into_iter().take(n as usize))
             .for_each(|(lsn, batch)| file.extend(fuzzed::record(lsn, &batch)));

@@ -198,6 +198,8 @@ fn rocksdbs(original: &Original, path: &Path, bit: usize) -> Result<Answers> {
 fn any_flipped_bit_is_found_or_harmless() {
     let original = Original::new();
     let template = original.in_memory();
+    let sound = verify_with(Path::new("/store"), &(Arc::new(template.fork()) as Arc<dyn Fs>), &Progress::default());
+    assert!(sound.unwrap().is_clean());
     let files: Vec<&PathBuf> = original.files.iter().filter(|file| !file.1.is_empty()).map(|file| file.0).collect();
     for kind in ["MANIFEST", "segment", "series", "state", "wal", "sst"] {
         assert!(files.iter().any(|path| path.to_string_lossy().ends_with(kind)), "no {kind}: {files:?}");
