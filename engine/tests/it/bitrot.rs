@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::deletes::one_of;
-use crate::support::{HOUR, Replay, Rows, all, number, numbers_from, put, scan, series, write};
+use crate::support::{HOUR, Replay, Rows, all, number, put, scan, seeds, series, write};
 
 /// What a store answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -207,9 +207,8 @@ fn any_flipped_bit_is_found_or_harmless() {
     let (ours_of, theirs): (Vec<&PathBuf>, Vec<&PathBuf>) =
         files.iter().copied().partition(|path| !path.starts_with("catalogue"));
     let mut counts: BTreeMap<String, [u64; 3]> = BTreeMap::new();
-    let only = std::env::var("FORETELL_BITROT_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
-    for seed in numbers_from("FORETELL_BITROT_FLIPS", 400).filter(|seed| only.is_none_or(|only| *seed == only)) {
-        let _replay = Replay::of("FORETELL_BITROT_SEED", seed, "bitrot # with FORETELL_BITROT_FLIPS above it");
+    for seed in seeds("FORETELL_BITROT_SEED", "FORETELL_BITROT_FLIPS", 400) {
+        let _replay = Replay::of("FORETELL_BITROT_SEED", seed, "bitrot::any_flipped");
         let mut rng = StdRng::seed_from_u64(seed);
         // a real directory for each flip costs more: one flip in eight is in RocksDB's files
         let of = if seed % 8 == 7 { &theirs } else { &ours_of };

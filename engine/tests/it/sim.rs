@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::deletes::one_of;
-use crate::support::{HOUR, Replay, Store, all, labels, numbers_from, scan};
+use crate::support::{HOUR, Replay, Store, all, labels, scan, seeds};
 
 const OPERATIONS: u32 = 70;
 const SERIES: u32 = 23;
@@ -328,11 +328,10 @@ impl Simulation {
 
 #[test]
 fn random_lives_of_a_store_read_as_the_model() {
-    let only = std::env::var("FORETELL_SIM_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
-    let seeds = numbers_from("FORETELL_SIM_SEEDS", 200);
-    let count = seeds.end;
-    for seed in seeds.map(|seed| only.unwrap_or(seed)).take(if only.is_some() { 1 } else { usize::MAX }) {
-        let _replay = Replay::of("FORETELL_SIM_SEED", seed, "sim");
+    let seeds = seeds("FORETELL_SIM_SEED", "FORETELL_SIM_SEEDS", 200);
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
+        let _replay = Replay::of("FORETELL_SIM_SEED", seed, "sim::random_lives");
         Simulation::new(seed).run(OPERATIONS);
     }
     println!("{count} seeds of {OPERATIONS} operations");

@@ -109,9 +109,12 @@ pub(crate) fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
 }
 
-/// 0 up to a number from the environment.
-pub(crate) fn numbers_from(variable: &str, default: u64) -> std::ops::Range<u64> {
-    0..number(variable, default)
+/// The one seed that the variable `only` names, or 0 up to the number in `count`.
+pub(crate) fn seeds(only: &str, count: &str, default: u64) -> std::ops::Range<u64> {
+    match std::env::var(only) {
+        Ok(_) => number(only, 0)..number(only, 0) + 1,
+        Err(_) => 0..number(count, default),
+    }
 }
 
 /// Says how to repeat a case, if the test fails while it is alive.
@@ -119,7 +122,7 @@ pub(crate) struct Replay(String);
 
 impl Replay {
     pub(crate) fn of(variable: &str, value: u64, what: &str) -> Self {
-        Self(format!("replay: {variable}={value} cargo test --release --workspace --test engine {what}"))
+        Self(format!("replay: {variable}={value} cargo test --release --locked --workspace --test engine {what}"))
     }
 }
 
