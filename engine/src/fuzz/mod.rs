@@ -97,7 +97,7 @@ fn labels(n: u64) -> LabelSet {
 }
 
 fn deletion(n: u64) -> Deletion {
-    let series: SeriesSet = (0..n * n).map(|k| SeriesId((k % 3) << 32 | k / 2)).collect();
+    let series: SeriesSet = (0..n * n).map(|k| SeriesId(((k % 3) << 32) | (k / 2))).collect();
     Deletion { series, range: TimeRange { start: -5, end: n as i64 } }
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn definitions(series: &[(SeriesId, LabelSet)]) -> Vec<u8> {
 /// A whole record.
 pub(crate) fn record(lsn: u64, batch: &WriteBatch) -> Vec<u8> {
     let (mut out, encoded) = (Vec::new(), encode_batch(batch).unwrap());
-    record::put_record(&mut out, Kind::Batch, lsn % 2 == 0, lsn, &encoded.payload, encoded.crc);
+    record::put_record(&mut out, Kind::Batch, lsn.is_multiple_of(2), lsn, &encoded.payload, encoded.crc);
     out
 }
 

@@ -39,6 +39,9 @@ fn persist(store: &Store, told: &mut Told) -> (Option<Engine>, Vec<Error>) {
         }
         if step == 7 {
             errors.extend(engine.compact().err());
+            if engine.stats().poisoned {
+                return (Some(engine), errors);
+            }
             drop(engine);
             engine = match store.try_open() {
                 Ok(engine) => engine,
@@ -90,7 +93,7 @@ fn examine(fail_at: u64, failure: Failure, fail_more: u64) -> Option<String> {
         }
     }
     // The process ends with the engine. What was in the page cache stays, or goes with a power cut.
-    if fail_at % 2 == 0 {
+    if fail_at.is_multiple_of(2) {
         store.fs.power_cut();
     } else {
         store.fs.kill();

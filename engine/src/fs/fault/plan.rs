@@ -62,7 +62,7 @@ impl Survival {
         match self {
             Self::Nothing | Self::Prefix(_) => false,
             Self::Entries | Self::All => true,
-            Self::Reordered(seed) | Self::Torn(seed) => draw(seed, path, u64::MAX) % 2 == 0,
+            Self::Reordered(seed) | Self::Torn(seed) => draw(seed, path, u64::MAX).is_multiple_of(2),
         }
     }
 
@@ -81,7 +81,7 @@ impl Survival {
             },
             Self::Torn(seed) => {
                 let len = (draw(seed, path, 1) % (unsynced as u64 + 1)) as usize;
-                let mut out = kept(if draw(seed, path, 0) % 3 == 0 { len } else { unsynced });
+                let mut out = kept(if draw(seed, path, 0).is_multiple_of(3) { len } else { unsynced });
                 for sector in synced / SECTOR_BYTES..out.len().div_ceil(SECTOR_BYTES) {
                     let from = (sector * SECTOR_BYTES).max(synced);
                     let to = ((sector + 1) * SECTOR_BYTES).min(out.len());
