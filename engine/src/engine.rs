@@ -276,6 +276,19 @@ impl Engine {
         backup::add(&*core.fs, dest, core.checkpoint()?, begun, progress)
     }
 
+    /// Drops every partition that ends before `before_ns`: its rows, and the series that are nowhere else. Returns how
+    /// many partitions went. Rows that are still in memory stay, and so do the series that are active. Snapshots taken
+    /// before see what they saw.
+    ///
+    /// # Durability
+    /// Dropped for good when this returns.
+    ///
+    /// # Errors
+    /// `Io` with the path; `Catalogue` when the index cannot be read.
+    pub fn drop_before(&self, before_ns: i64) -> Result<usize> {
+        self.0.core.drop_before(before_ns)
+    }
+
     /// Counters now.
     pub fn stats(&self) -> EngineStats {
         let core = &self.0.core;

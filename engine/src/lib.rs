@@ -96,6 +96,6 @@ pub use engine::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use snapshot::{MetricInfo, PartitionInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot, WalFileInfo};
-pub use tombstone::{Deletion, SeriesSet};
-pub use types::{LabelSet, Lsn, MatchOp, Matcher, SeriesId, TimeRange};
+pub use tombstone::Deletion;
+pub use types::{LabelSet, Lsn, MatchOp, Matcher, SeriesId, SeriesSet, TimeRange};
 pub use write_batch::WriteBatch;

@@ -217,9 +217,10 @@ impl Snapshot {
         let pinned = &*self.0;
         let mut ids = pinned.head.read().select(&matchers)?;
         let partitions = pinned.partitioning.of(selector.range.start)..=pinned.partitioning.of(selector.range.end);
-        for (&number, partition) in pinned.version.partitions.range(partitions) {
+        for partition in pinned.version.partitions.range(partitions).map(|pair| pair.1) {
+            let Some(index) = &partition.index else { continue };
             let postings =
-                PartitionPostings { catalogue: &pinned.catalogue, partition: number, series: partition.series };
+                PartitionPostings { catalogue: &index.catalogue, index: index.number, series: partition.series };
             ids.extend(postings.ids(&evaluate(&postings, &matchers)?)?);
         }
         ids.sort_unstable();

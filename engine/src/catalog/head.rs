@@ -178,6 +178,11 @@ impl Head {
         self.metrics.get(id.metric() as usize)?.series.get(&id.number())
     }
 
+    /// Whether a series had this id at some time.
+    pub(crate) fn has_existed(&self, id: SeriesId) -> bool {
+        self.metrics.get(id.metric() as usize).is_some_and(|metric| id.number() < metric.series_count)
+    }
+
     /// The id the next new series of this name gets; `None` when numbers run out.
     pub(crate) fn next_id(&self, labels: &LabelSet) -> Option<SeriesId> {
         match self.by_name.get(labels.metric_name()) {

@@ -11,6 +11,7 @@
 mod check;
 mod head;
 mod key_cache;
+mod partition;
 mod postings;
 mod series_file;
 mod store;
@@ -18,6 +19,7 @@ mod store;
 pub(crate) use check::{ExpectedMetrics, expect};
 pub(crate) use head::{Head, Metric};
 pub(crate) use key_cache::KeyCache;
+pub(crate) use partition::{PartitionIndex, PartitionPostings};
 pub(crate) use postings::evaluate;
 pub(crate) use series_file::{read_series_file, write_series_file};
-pub(crate) use store::{Catalogue, OFFLINE_BYTES_MAX, PartitionPostings};
+pub(crate) use store::{Catalogue, OFFLINE_BYTES_MAX};

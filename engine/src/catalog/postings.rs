@@ -1,7 +1,8 @@
 //! Evaluating matchers over postings: (label, value) -> bitmap of series.
-use croaring::Bitmap;
+use croaring::{Bitmap, Portable};
 
 use crate::error::Result;
+use crate::format;
 use crate::types::CompiledMatcher;
 
 /// A set of series numbers, indexed by label and value.
@@ -56,4 +57,42 @@ fn exact(postings: &impl Postings, label: &str, values: &[String]) -> Result<Bit
         union.or_inplace(&postings.exact(label, value)?);
     }
     Ok(union)
+}
+
+/// Lists up to this long are stored as steps, longer ones as a roaring bitmap.
+const STEPS_MAX: u64 = 16;
+const STEPS: u8 = 0;
+const ROARING: u8 = 1;
+
+/// A posting list as bytes. Most lists are short: those are steps, a byte or two each.
+pub(super) fn encode(numbers: &mut Bitmap) -> Vec<u8> {
+    if numbers.cardinality() > STEPS_MAX {
+        numbers.run_optimize();
+        let mut out = vec![ROARING];
+        out.extend_from_slice(&numbers.serialize::<Portable>());
+        return out;
+    }
+    let (mut out, mut next) = (vec![STEPS], 0u64);
+    for number in numbers.iter() {
+        format::put_varint(&mut out, u64::from(number) - next);
+        next = u64::from(number) + 1;
+    }
+    out
+}
+
+/// Inverse of [`encode`]; `None` when the bytes are not a posting list.
+pub(super) fn decode(bytes: &[u8]) -> Option<Bitmap> {
+    match bytes.split_first()? {
+        (&ROARING, rest) => Bitmap::try_deserialize::<Portable>(rest),
+        (&STEPS, rest) => {
+            let (mut numbers, mut at, mut next) = (Bitmap::new(), 0, 0u64);
+            while at < rest.len() {
+                let number = next.checked_add(format::take_varint(rest, &mut at)?)?;
+                numbers.add(u32::try_from(number).ok()?);
+                next = number + 1;
+            }
+            Some(numbers)
+        }
+        _ => None,
+    }
 }

@@ -4,12 +4,13 @@
 //!  writers --> CommitQueue --> commit thread --> Live { memtables, state, feed, version, position }
 //!                                                 ^ snapshot copies it      ^ flush, compaction replace parts
 //! ```
-//! Lock order, outermost first: `flushing` or `compacting`, `creating`, `manifest`, then `head`, `live`, `claims`,
+//! Lock order, outermost first: `compacting`, `flushing`, `creating`, `manifest`, then `head`, `live`, `claims`,
 //! `numbers`, `pending`, `unplaced`, which but for `head` are held alone and never during I/O. `creating` is held while
 //! RocksDB is asked for a series, `manifest` while its edit is synced.
 mod compact;
 mod delete;
 mod disk;
+mod drop;
 mod flush;
 mod recovery;
 mod series;

@@ -75,14 +75,19 @@ impl Core {
         }
         missing.sort_unstable();
         missing.dedup();
+        let _creating = self.creating.lock();
         let labels = self.catalogue.labels_of(&missing)?;
         let mut head = self.head.write();
         for (id, labels) in missing.into_iter().zip(labels) {
             match labels {
-                Some(labels) => head.activate(id, labels),
-                None => {
-                    return Err(Error::Invalid(format!("series {} does not exist; resolve its labels first", id.0)));
+                Some(labels) if !self.catalogue.is_dead(id) => head.activate(id, labels),
+                // Another writer may just have activated it.
+                _ if head.labels_of(id).is_some() => {}
+                _ if head.has_existed(id) => {
+                    let message = format!("series {} went with its last partition; resolve its labels again", id.0);
+                    return Err(Error::Unavailable(message));
                 }
+                _ => return Err(Error::Invalid(format!("series {} does not exist; resolve its labels first", id.0))),
             }
         }
         Ok(())

@@ -43,6 +43,8 @@ pub(crate) enum Change {
     Claims(BTreeMap<String, Lsn>),
     /// This file (path inside the store) is no longer part of it and may be deleted.
     Removed(String),
+    /// The series files of this partition are no longer part of the store.
+    DropSeries(i64),
     /// This deletion concerns segments.
     AddTombstone(Tombstone),
     /// It concerns none any more.
@@ -83,6 +85,7 @@ impl Contents {
             Change::Removed(name) => {
                 self.removed.insert(name.clone());
             }
+            Change::DropSeries(partition) => self.series_files.retain(|file| file.partition != *partition),
             Change::AddTombstone(tombstone) => {
                 self.tombstones.insert(tombstone.key(), tombstone.clone());
             }
@@ -125,6 +128,21 @@ impl Contents {
     pub(crate) fn series_in(&self, partition: i64) -> u32 {
         let files = self.series_files.iter().filter(|file| file.partition == partition);
         files.map(|file| file.base + file.series).max().unwrap_or(0)
+    }
+
+    /// Number of `partition`'s index in the catalogue: that of its first series file.
+    pub(crate) fn index_of(&self, partition: i64) -> Option<u64> {
+        self.series_files.iter().filter(|file| file.partition == partition).map(|file| file.number).min()
+    }
+
+    /// The index of each partition that has one.
+    pub(crate) fn indexes(&self) -> BTreeMap<i64, u64> {
+        let mut indexes = BTreeMap::new();
+        for file in &self.series_files {
+            let index = indexes.entry(file.partition).or_insert(file.number);
+            *index = file.number.min(*index);
+        }
+        indexes
     }
 }
 
@@ -171,6 +189,10 @@ impl Change {
                 out.push(8);
                 format::put_bytes(out, name.as_bytes());
             }
+            Self::DropSeries(partition) => {
+                out.push(9);
+                format::put_zigzag(out, *partition);
+            }
             Self::AddTombstone(tombstone) => {
                 out.push(10);
                 format::put_varint(out, tombstone.lsn.0);
@@ -208,13 +230,14 @@ impl Change {
                 Self::Claims(claims)
             }
             8 => Self::Removed(reader.string()?.to_owned()),
+            9 => Self::DropSeries(reader.zigzag()?),
             10 => Self::AddTombstone(Tombstone {
                 lsn: Lsn(reader.varint()?),
                 number: narrow(reader)?,
                 deletion: Arc::new(Deletion::decode(reader)?),
             }),
             11 => Self::RemoveTombstone(Lsn(reader.varint()?), narrow(reader)?),
-            other => return Err(at.corrupt("a change tag of 1 to 8, 10 or 11", other.to_string())),
+            other => return Err(at.corrupt("a change tag of 1 to 11", other.to_string())),
         })
     }
 }

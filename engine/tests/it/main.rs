@@ -15,6 +15,7 @@ mod crash;
 mod damage;
 mod deletes;
 mod disk;
+mod drop;
 mod durability;
 mod faults;
 mod feed;
