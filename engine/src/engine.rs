@@ -96,6 +96,8 @@ pub struct EngineStats {
     pub active_series: u64,
     /// Series ever known (gauge).
     pub series: u64,
+    /// Memory of the index of active series, about (gauge).
+    pub index_bytes: u64,
     /// Bytes in memtables (gauge).
     pub memtable_bytes: u64,
     /// Live segments (gauge).
@@ -307,6 +309,7 @@ impl Engine {
             wal_bytes: core.wal_files.bytes(),
             active_series,
             series,
+            index_bytes: core.head.read().bytes() as u64,
             memtable_bytes: core.memtable_bytes() as u64,
             flushes: core.counters.flushes.load(Ordering::Relaxed),
             compactions: core.counters.compactions.load(Ordering::Relaxed),

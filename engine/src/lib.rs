@@ -95,7 +95,10 @@ pub use engine::{
     Commit, CommitHandle, CompactionSummary, DeleteSummary, Engine, EngineStats, MemoryShare, ReplayProgress,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use snapshot::{MetricInfo, PartitionInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot, WalFileInfo};
+pub use snapshot::{
+    Cardinality, LabelCardinality, MetricInfo, PartitionInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot,
+    WalFileInfo,
+};
 pub use tombstone::Deletion;
 pub use types::{LabelSet, Lsn, MatchOp, Matcher, SeriesId, SeriesSet, TimeRange};
 pub use write_batch::WriteBatch;

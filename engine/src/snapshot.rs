@@ -1,11 +1,9 @@
 //! A pinned view of the store and the scans over it.
-mod last;
-
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::catalog::{Catalogue, Head, PartitionPostings, evaluate};
+use crate::catalog::{Catalogue, Head};
 use crate::core::{Core, Sealed};
 use crate::error::{Error, Result};
 use crate::memtable::Memtable;
@@ -13,9 +11,15 @@ use crate::partition::Partitioning;
 use crate::scan::{self, Source, Visible};
 use crate::state::StateMap;
 use crate::tombstone::Tombstones;
-use crate::types::{CompiledMatcher, LabelSet, Lsn, METRIC_NAME, MatchOp, Matcher, SeriesId, TimeRange};
+use crate::types::{LabelSet, Lsn, Matcher, SeriesId, TimeRange};
 use crate::version::Version;
 use crate::wal::WalFiles;
+
+mod cardinality;
+mod last;
+mod select;
+
+pub use cardinality::{Cardinality, LabelCardinality};
 
 /// A consistent view: sees every commit up to [`Snapshot::lsn`] and none after; nothing it reads is deleted under it.
 #[derive(Clone)]
@@ -191,60 +195,6 @@ impl Snapshot {
     /// One metric.
     pub fn metric(&self, name: &str) -> Option<MetricInfo> {
         self.0.head.read().metric(name).map(metric_info)
-    }
-
-    /// Matching series, sorted by id.
-    ///
-    /// # Errors
-    /// `Invalid` for a bad regular expression.
-    pub fn select(&self, selector: &Selector) -> Result<Vec<Series>> {
-        self.labels(self.select_ids(selector)?)
-    }
-
-    /// Ids of matching series, increasing.
-    pub(crate) fn select_ids(&self, selector: &Selector) -> Result<Vec<SeriesId>> {
-        let mut matchers: Vec<CompiledMatcher> = Vec::with_capacity(selector.matchers.len() + 1);
-        if let Some(metric) = &selector.metric {
-            let matcher = Matcher { name: METRIC_NAME.into(), op: MatchOp::Equal, value: metric.clone() };
-            matchers.push(matcher.compile()?);
-        }
-        for matcher in &selector.matchers {
-            matchers.push(matcher.compile()?);
-        }
-        if selector.range.is_empty() {
-            return Ok(Vec::new());
-        }
-        let pinned = &*self.0;
-        let mut ids = pinned.head.read().select(&matchers)?;
-        let partitions = pinned.partitioning.of(selector.range.start)..=pinned.partitioning.of(selector.range.end);
-        for partition in pinned.version.partitions.range(partitions).map(|pair| pair.1) {
-            let Some(index) = &partition.index else { continue };
-            let postings =
-                PartitionPostings { catalogue: &index.catalogue, index: index.number, series: partition.series };
-            ids.extend(postings.ids(&evaluate(&postings, &matchers)?)?);
-        }
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(ids)
-    }
-
-    fn labels(&self, ids: Vec<SeriesId>) -> Result<Vec<Series>> {
-        let mut found: Vec<(SeriesId, Option<LabelSet>)> = {
-            let head = self.0.head.read();
-            ids.into_iter().map(|id| (id, head.labels_of(id).cloned())).collect()
-        };
-        let missing: Vec<SeriesId> = found.iter().filter(|pair| pair.1.is_none()).map(|pair| pair.0).collect();
-        if !missing.is_empty() {
-            let mut labels = self.0.catalogue.labels_of(&missing)?.into_iter();
-            for pair in found.iter_mut().filter(|pair| pair.1.is_none()) {
-                pair.1 = labels.next().flatten();
-            }
-        }
-        let series = found.into_iter().map(|(id, labels)| {
-            let labels = labels.ok_or_else(|| Error::Catalogue(format!("no labels for series {}", id.0)))?;
-            Ok(Series { id, labels })
-        });
-        series.collect()
     }
 
     /// Scans `series` (sorted ids) over `range`, decoding values only if `want_values`.

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::format;
 use crate::types::{LabelSet, SeriesId, SeriesSet};
 
-use super::postings::{self, Postings};
+use super::postings::{self, Postings, Visit};
 use super::store::{Catalogue, WRITE_BYTES, failed, id_key, labels_key};
 
 /// Local ordinals per key of the ordinal -> id table.
@@ -22,14 +22,19 @@ const CHUNK: u32 = 512;
 /// Series that are looked up at once.
 const SERIES_AT_ONCE: usize = 4096;
 
-/// (label, value) -> ordinals.
-const VALUES: u8 = b'l';
-/// label -> ordinals that have it.
-const NAMES: u8 = b'n';
-/// chunk -> ids of local ordinals.
-const ORDINALS: u8 = b'o';
-/// metric -> numbers of its series here.
-const MEMBERS: u8 = b's';
+/// A table of an index.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(super) enum Table {
+    /// (label, value) -> ordinals.
+    Values = b'l',
+    /// label -> ordinals that have it.
+    Names = b'n',
+    /// chunk -> ids of local ordinals.
+    Ordinals = b'o',
+    /// metric -> numbers of its series here.
+    Members = b's',
+}
 
 /// A live partition's hold on its index. Once the manifest has removed the partition, the index goes after the last
 /// version that holds this: [`Catalogue::sweep`] finds it.
@@ -69,7 +74,7 @@ impl PartitionPostings<'_> {
     /// The ids of local ordinals.
     pub(crate) fn ids(&self, ordinals: &Bitmap) -> Result<Vec<SeriesId>> {
         let db = self.catalogue.db()?;
-        let prefix = table_key(self.index, ORDINALS);
+        let prefix = table_key(self.index, Table::Ordinals);
         let mut ids = Vec::with_capacity(ordinals.cardinality() as usize);
         let mut loaded: Option<(u32, Vec<SeriesId>)> = None;
         for ordinal in ordinals.iter() {
@@ -88,6 +93,25 @@ impl PartitionPostings<'_> {
     }
 }
 
+impl PartitionPostings<'_> {
+    /// Its series.
+    pub(crate) fn members(&self) -> Result<SeriesSet> {
+        self.catalogue.members(self.index)
+    }
+
+    /// The local ordinals of `ids`.
+    pub(crate) fn ordinals_of(&self, ids: &SeriesSet) -> Result<Bitmap> {
+        let db = self.catalogue.db()?;
+        let prefix = table_key(self.index, Table::Ordinals);
+        let mut ordinals = Bitmap::new();
+        for number in 0..self.series.div_ceil(CHUNK) {
+            let chunk = self.catalogue.chunk(&db, &prefix, number)?;
+            ordinals.extend((number * CHUNK..).zip(chunk).filter(|pair| ids.contains(pair.1)).map(|pair| pair.0));
+        }
+        Ok(ordinals)
+    }
+}
+
 impl Postings for PartitionPostings<'_> {
     fn all(&self) -> Result<Bitmap> {
         Ok(Bitmap::from_range(0..self.series))
@@ -98,16 +122,48 @@ impl Postings for PartitionPostings<'_> {
             None => Ok(Bitmap::new()),
         }
     }
-    fn any(&self, label: &str, want: &dyn Fn(&str) -> bool) -> Result<Bitmap> {
+    fn present(&self, label: &str) -> Result<Bitmap> {
+        match self.catalogue.db()?.get_pinned(name_key(self.index, label)).map_err(failed)? {
+            Some(bytes) => self.catalogue.posting(&bytes),
+            None => Ok(Bitmap::new()),
+        }
+    }
+    fn any(&self, label: &str, prefix: &str, want: &dyn Fn(&str) -> bool) -> Result<Bitmap> {
         let mut out = Bitmap::new();
-        self.catalogue.scan(&value_key(self.index, label, ""), |value, posting| {
-            let value = std::str::from_utf8(value).map_err(|e| self.catalogue.corrupt("UTF-8", e.to_string()))?;
-            if want(value) {
+        let key = value_key(self.index, label, prefix);
+        let at = key.len() - prefix.len();
+        self.catalogue.scan(&key, at, |value, posting| {
+            if want(self.text(value)?) {
                 out.or_inplace(&self.catalogue.posting(posting)?);
             }
-            Ok(())
+            Ok(true)
         })?;
         Ok(out)
+    }
+    fn values(&self, label: &str, among: Option<&Bitmap>, visit: Visit<'_>) -> Result<()> {
+        let key = value_key(self.index, label, "");
+        self.visit_among(&key, among, visit)
+    }
+    fn names(&self, among: Option<&Bitmap>, visit: Visit<'_>) -> Result<()> {
+        self.visit_among(&name_key(self.index, ""), among, visit)
+    }
+}
+
+impl PartitionPostings<'_> {
+    /// Visits what follows `prefix` in the keys whose posting list has one of `among`.
+    fn visit_among(&self, prefix: &[u8], among: Option<&Bitmap>, visit: Visit<'_>) -> Result<()> {
+        self.catalogue.scan(prefix, prefix.len(), |text, posting| {
+            if let Some(among) = among
+                && !self.catalogue.posting(posting)?.intersect(among)
+            {
+                return Ok(true);
+            }
+            visit(self.text(text)?)
+        })
+    }
+
+    fn text<'a>(&self, bytes: &'a [u8]) -> Result<&'a str> {
+        std::str::from_utf8(bytes).map_err(|e| self.catalogue.corrupt("UTF-8", e.to_string()))
     }
 }
 
@@ -138,8 +194,7 @@ impl Catalogue {
         }
         self.put_ordinals(db, batch, (index, base), series)?;
         let values = added.values.iter().map(|((name, value), ordinals)| (value_key(index, name, value), ordinals));
-        let names =
-            added.names.iter().map(|(name, ordinals)| ([&table_key(index, NAMES), name.as_bytes()].concat(), ordinals));
+        let names = added.names.iter().map(|(name, ordinals)| (name_key(index, name), ordinals));
         for (key, ordinals) in values.chain(names) {
             let mut bitmap = Bitmap::of(ordinals);
             if base > 0
@@ -170,7 +225,7 @@ impl Catalogue {
         (index, base): (u64, u32),
         series: &[(SeriesId, LabelSet)],
     ) -> Result<()> {
-        let prefix = table_key(index, ORDINALS);
+        let prefix = table_key(index, Table::Ordinals);
         let mut chunks: BTreeMap<u32, Vec<SeriesId>> = BTreeMap::new();
         for (ordinal, (id, _)) in (base..).zip(series) {
             let chunk = match chunks.entry(ordinal / CHUNK) {
@@ -199,9 +254,15 @@ impl Catalogue {
 
     /// The ids of a chunk; none if it is not there.
     fn chunk(&self, db: &DB, prefix: &[u8], number: u32) -> Result<Vec<SeriesId>> {
-        let value = db.get_pinned([prefix, number.to_be_bytes().as_slice()].concat()).map_err(failed)?;
+        match db.get_pinned([prefix, number.to_be_bytes().as_slice()].concat()).map_err(failed)? {
+            Some(bytes) => self.decode_chunk(&bytes),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn decode_chunk(&self, bytes: &[u8]) -> Result<Vec<SeriesId>> {
         let (mut ids, mut at, mut previous) = (Vec::new(), 0, 0u64);
-        while let Some(bytes) = value.as_deref().filter(|bytes| at < bytes.len()) {
+        while at < bytes.len() {
             let step = format::take_varint(bytes, &mut at).ok_or_else(|| self.corrupt("a varint", "its beginning"))?;
             previous = previous.wrapping_add(format::unzigzag(step) as u64);
             ids.push(SeriesId(previous));
@@ -209,13 +270,35 @@ impl Catalogue {
         Ok(ids)
     }
 
+    /// The ids of the index `index` by local ordinal.
+    pub(super) fn ordinals(&self, index: u64) -> Result<Vec<SeriesId>> {
+        let (mut ids, prefix) = (Vec::new(), table_key(index, Table::Ordinals));
+        self.scan(&prefix, prefix.len(), |_, chunk| {
+            ids.extend(self.decode_chunk(chunk)?);
+            Ok(true)
+        })?;
+        Ok(ids)
+    }
+
+    /// Visits the posting lists of a table of the index `index`, with their keys in it.
+    pub(super) fn posting_lists(
+        &self,
+        index: u64,
+        table: Table,
+        mut visit: impl FnMut(&[u8], Bitmap) -> Result<()>,
+    ) -> Result<()> {
+        let prefix = table_key(index, table);
+        self.scan(&prefix, prefix.len(), |key, list| visit(key, self.posting(list)?).map(|()| true))
+    }
+
     /// The series of index `index`.
     pub(crate) fn members(&self, index: u64) -> Result<SeriesSet> {
         let mut set = SeriesSet::default();
-        self.scan(&table_key(index, MEMBERS), |metric, numbers| {
+        let prefix = table_key(index, Table::Members);
+        self.scan(&prefix, prefix.len(), |metric, numbers| {
             let metric = metric.iter().fold(0u32, |n, &byte| n << 8 | u32::from(byte));
             set.add(metric, &self.posting(numbers)?);
-            Ok(())
+            Ok(true)
         })?;
         Ok(set)
     }
@@ -320,14 +403,18 @@ fn index_key(index: u64) -> [u8; 9] {
     key
 }
 
-fn table_key(index: u64, table: u8) -> Vec<u8> {
-    [index_key(index).as_slice(), &[table]].concat()
+fn table_key(index: u64, table: Table) -> Vec<u8> {
+    [index_key(index).as_slice(), &[table as u8]].concat()
 }
 
 fn value_key(index: u64, label: &str, value: &str) -> Vec<u8> {
-    [index_key(index).as_slice(), &[VALUES], label.as_bytes(), b"\0", value.as_bytes()].concat()
+    [index_key(index).as_slice(), &[Table::Values as u8], label.as_bytes(), b"\0", value.as_bytes()].concat()
+}
+
+fn name_key(index: u64, label: &str) -> Vec<u8> {
+    [index_key(index).as_slice(), &[Table::Names as u8], label.as_bytes()].concat()
 }
 
 fn member_key(index: u64, metric: u32) -> Vec<u8> {
-    [index_key(index).as_slice(), &[MEMBERS], &metric.to_be_bytes()].concat()
+    [index_key(index).as_slice(), &[Table::Members as u8], &metric.to_be_bytes()].concat()
 }

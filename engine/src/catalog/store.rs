@@ -202,23 +202,30 @@ impl Catalogue {
     /// Every metric by ordinal.
     pub(crate) fn metrics(&self) -> Result<Vec<(u32, StoredMetric)>> {
         let mut metrics = Vec::new();
-        self.scan(b"m", |key, value| {
+        self.scan(b"m", 1, |key, value| {
             let ordinal = Reader::new(key, &self.path, 0).bytes(4)?.iter().fold(0, |n, &byte| n << 8 | u32::from(byte));
             metrics.push((ordinal, decode_metric(value, &self.path)?));
-            Ok(())
+            Ok(true)
         })?;
         Ok(metrics)
     }
 
-    /// Visits the keys that start with `prefix`, without it.
-    pub(super) fn scan(&self, prefix: &[u8], mut visit: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    /// Visits the keys that start with `prefix`, from byte `at` of each, until `visit` has enough.
+    pub(super) fn scan(
+        &self,
+        prefix: &[u8],
+        at: usize,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
         let db = self.db()?;
         let mut options = ReadOptions::default();
         options.set_iterate_range(rocksdb::PrefixRange(prefix));
         let mut cursor = db.raw_iterator_opt(options);
         cursor.seek(prefix);
         while let Some((key, value)) = cursor.item() {
-            visit(&key[prefix.len()..], value)?;
+            if !visit(&key[at..], value)? {
+                return Ok(());
+            }
             cursor.next();
         }
         cursor.status().map_err(failed)

@@ -51,11 +51,13 @@ impl Core {
             self.write_series_file(home, active, &mut written).inspect_err(|_| self.abandon(&written))?;
             members.known.remove(&home);
         }
-        let edit = self.edit(|manifest| self.drop_changes(manifest, partitions, &mut written)).inspect_err(|error| {
-            if matches!(error, Error::DiskFull { .. }) {
-                self.abandon(&written);
-            }
-        })?;
+        written.changes.extend(self.numbers_given(&buried));
+        let edit =
+            self.edit(|manifest| self.drop_changes(manifest, partitions, &mut written)).inspect_err(|error| {
+                if matches!(error, Error::DiskFull { .. }) {
+                    self.abandon(&written);
+                }
+            })?;
         self.catalogue.bury(&buried);
         drop(creating);
         partitions.iter().for_each(|partition| drop(members.known.remove(partition)));
@@ -67,6 +69,14 @@ impl Core {
         self.forget_partitions(partitions);
         self.sweep(&members);
         Ok(())
+    }
+
+    /// A catalogue that is rebuilt does not see the buried series any more, and must not give their ids to others: the log
+    /// and the state of consumers may still speak of them.
+    fn numbers_given(&self, buried: &SeriesSet) -> Vec<Change> {
+        let head = self.head.read();
+        let metrics = buried.metrics().filter_map(|(metric, _)| Some((metric, head.metrics().get(metric as usize)?)));
+        metrics.map(|(metric, known)| Change::Numbered { metric, next: known.series_count }).collect()
     }
 
     /// What takes `partitions` out of the store, and what `written` adds to it.

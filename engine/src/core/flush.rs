@@ -255,7 +255,8 @@ impl Core {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(unknown) => {
                     let index = self.manifest.lock().contents().index_of(partition);
-                    unknown.insert(index.map_or_else(|| Ok(SeriesSet::default()), |index| self.catalogue.members(index))?)
+                    unknown
+                        .insert(index.map_or_else(|| Ok(SeriesSet::default()), |index| self.catalogue.members(index))?)
                 }
             };
             let new: Vec<SeriesId> = ids.iter().copied().filter(|&id| !known.contains(id)).collect();

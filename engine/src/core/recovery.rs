@@ -169,12 +169,7 @@ fn find_left_overs(
     Ok((next_file, left_overs))
 }
 
-fn load_version(
-    fs: &Arc<dyn Fs>,
-    layout: &Layout,
-    contents: &Contents,
-    catalogue: &Arc<Catalogue>,
-) -> Result<Version> {
+fn load_version(fs: &Arc<dyn Fs>, layout: &Layout, contents: &Contents, catalogue: &Arc<Catalogue>) -> Result<Version> {
     let mut version = Version::default();
     for meta in contents.segments.values() {
         let path = layout.partition(meta.partition).join(&meta.file);
@@ -231,6 +226,7 @@ pub(crate) fn open_catalogue(
         let names = metric.label_names.iter().map(String::as_str);
         head.restore_metric(ordinal, &metric.name, metric.series_count, names);
     }
+    contents.numbered.iter().for_each(|(&metric, &next)| head.keep_numbers(metric, next));
     Ok((catalogue, head))
 }
 

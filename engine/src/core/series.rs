@@ -48,9 +48,10 @@ impl Core {
             )));
         }
         let id = head.next_id(labels).ok_or_else(|| Error::Limit("no more series numbers for this metric".into()))?;
-        // Pending before the id can be seen: whoever commits a batch with it also commits its definition.
-        self.pending.lock().push((id, labels.clone()));
+        // Pending before the id can be seen: whoever commits a batch with it also commits its definition. Unplaced before
+        // that: the flush of a commit places every series whose definition was logged before, for replay passes these over.
         self.unplaced.lock().push((id, labels.clone()));
+        self.pending.lock().push((id, labels.clone()));
         head.activate(id, labels.clone());
         Ok(id)
     }

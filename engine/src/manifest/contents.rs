@@ -49,6 +49,11 @@ pub(crate) enum Change {
     AddTombstone(Tombstone),
     /// It concerns none any more.
     RemoveTombstone(Lsn, u32),
+    /// Numbers below this one were given to series of this metric, some of which are dropped.
+    Numbered {
+        metric: u32,
+        next: u32,
+    },
 }
 
 /// Everything a store consists of.
@@ -63,6 +68,8 @@ pub(crate) struct Contents {
     pub(crate) removed: BTreeSet<String>,
     /// By position and number.
     pub(crate) tombstones: BTreeMap<(Lsn, u32), Tombstone>,
+    /// The lowest number that a new series of a metric may have, where some of its series are dropped.
+    pub(crate) numbered: BTreeMap<u32, u32>,
 }
 
 impl Contents {
@@ -92,6 +99,7 @@ impl Contents {
             Change::RemoveTombstone(lsn, number) => {
                 self.tombstones.remove(&(*lsn, *number));
             }
+            Change::Numbered { metric, next } => drop(self.numbered.insert(*metric, *next)),
         }
     }
 
@@ -113,6 +121,7 @@ impl Contents {
         changes.extend(self.segments.values().cloned().map(Change::AddSegment));
         changes.extend(self.removed.iter().cloned().map(Change::Removed));
         changes.extend(self.tombstones.values().cloned().map(Change::AddTombstone));
+        changes.extend(self.numbered.iter().map(|(&metric, &next)| Change::Numbered { metric, next }));
         changes
     }
 
@@ -204,6 +213,11 @@ impl Change {
                 format::put_varint(out, lsn.0);
                 format::put_varint(out, (*number).into());
             }
+            Self::Numbered { metric, next } => {
+                out.push(12);
+                format::put_varint(out, (*metric).into());
+                format::put_varint(out, (*next).into());
+            }
         }
     }
 
@@ -237,7 +251,8 @@ impl Change {
                 deletion: Arc::new(Deletion::decode(reader)?),
             }),
             11 => Self::RemoveTombstone(Lsn(reader.varint()?), narrow(reader)?),
-            other => return Err(at.corrupt("a change tag of 1 to 11", other.to_string())),
+            12 => Self::Numbered { metric: narrow(reader)?, next: narrow(reader)? },
+            other => return Err(at.corrupt("a change tag of 1 to 12", other.to_string())),
         })
     }
 }

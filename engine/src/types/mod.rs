@@ -4,7 +4,7 @@ mod matcher;
 mod series_set;
 
 pub use label_set::{LabelSet, METRIC_NAME};
-pub(crate) use matcher::CompiledMatcher;
+pub(crate) use matcher::{CompiledMatcher, Test};
 pub use matcher::{MatchOp, Matcher};
 pub use series_set::SeriesSet;
 
