@@ -24,6 +24,7 @@
 //! | `segment`, `codec` | immutable column files |
 //! | `scan` | merging sources into sorted, deduplicated batches |
 //! | `compaction` | which segments to merge, and merging them |
+//! | `retention` | which partitions have lived long enough |
 //! | `tombstone` | deletes: which rows of the past no reader sees any more |
 //! | `feed`, `state` | recent commits; keyed state |
 //! | `partition`, `layout` | arithmetic of time partitions; names of files |
@@ -79,6 +80,7 @@ mod manifest;
 mod memtable;
 mod partition;
 pub mod repair;
+mod retention;
 mod scan;
 mod segment;
 pub mod snapshot;

@@ -13,6 +13,7 @@ mod disk;
 mod drop;
 mod flush;
 mod recovery;
+mod retain;
 mod series;
 mod threads;
 
@@ -94,6 +95,7 @@ pub(crate) struct Counters {
     pub(crate) merge_ns: AtomicU64,
     pub(crate) deletes: AtomicU64,
     pub(crate) rows_deleted: AtomicU64,
+    pub(crate) partitions_dropped: AtomicU64,
 }
 
 /// See the module.
@@ -128,6 +130,8 @@ pub(crate) struct Core {
     flushing: Mutex<flush::Members>,
     compacting: Mutex<()>,
     claims: Mutex<BTreeMap<String, Lsn>>,
+    /// Partitions that end before it were dropped since the open.
+    retained_from_ns: AtomicI64,
     /// When idle series were last looked for.
     evicted_ns: AtomicI64,
 }

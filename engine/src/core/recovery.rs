@@ -96,6 +96,7 @@ pub(crate) fn open(
         flushing: Mutex::new(Members::default()),
         compacting: Mutex::new(()),
         claims: Mutex::new(contents.claims),
+        retained_from_ns: AtomicI64::new(i64::MIN),
         evicted_ns: AtomicI64::new(now_ns),
         partitioning: Partitioning { width_ns },
         config,

@@ -25,6 +25,7 @@ mod last_values;
 mod memory;
 mod model;
 mod repair;
+mod retention;
 mod script;
 mod select;
 mod sim;
