@@ -14,10 +14,23 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
+    fn age_ns(&self) -> Option<i64> {
+        self.age.map(|age| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    /// Whether anything can be dropped.
+    pub(crate) fn is_set(&self) -> bool {
+        self.age.is_some() || self.bytes_max.is_some()
+    }
+
     /// Everything before this instant is older than the age.
     pub(crate) fn oldest_kept(&self, now_ns: i64) -> i64 {
-        let Some(age) = self.age else { return i64::MIN };
-        now_ns.saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX))
+        self.age_ns().map_or(i64::MIN, |age_ns| now_ns.saturating_sub(age_ns))
+    }
+
+    /// The first instant at which all of `range` is older than the age.
+    pub(crate) fn expiry(&self, range: TimeRange) -> Option<i64> {
+        self.age_ns().map(|age_ns| range.end.saturating_add(age_ns).saturating_add(1))
     }
 
     /// Partitions that end before this instant are to be dropped. `partitions` are the ranges and segment bytes of all,
@@ -58,6 +71,7 @@ mod tests {
         let keep = Retention { age: Some(Duration::from_nanos(20)), bytes_max: None };
         assert_eq!(left(keep, &partitions, 29), [0, 1, 2, 3]);
         assert_eq!(left(keep, &partitions, 30), [1, 2, 3]);
+        assert_eq!((keep.expiry(day(0)), Retention::default().expiry(day(0))), (Some(30), None));
         assert_eq!(left(keep, &partitions, 1_000), Vec::<i64>::new());
         assert_eq!(left(Retention::default(), &partitions, i64::MAX), [0, 1, 2, 3], "for ever unless set");
         assert_eq!(Retention { age: Some(Duration::MAX), ..keep }.oldest_kept(-5), i64::MIN);

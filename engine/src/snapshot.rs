@@ -8,6 +8,7 @@ use crate::core::{Core, Sealed};
 use crate::error::{Error, Result};
 use crate::memtable::Memtable;
 use crate::partition::Partitioning;
+use crate::retention::Retention;
 use crate::scan::{self, Source, Visible};
 use crate::state::StateMap;
 use crate::tombstone::Tombstones;
@@ -35,6 +36,7 @@ struct Pinned {
     head: Arc<RwLock<Head>>,
     catalogue: Arc<Catalogue>,
     partitioning: Partitioning,
+    retention: Retention,
     wal_files: WalFiles,
 }
 
@@ -43,6 +45,8 @@ struct Pinned {
 pub struct MetricInfo {
     /// Name ("" for series without `__name__`).
     pub name: Arc<str>,
+    /// The high half of the ids of its series.
+    pub ordinal: u32,
     /// Number of series ever seen.
     pub series: u64,
     /// Every label name its series carry, sorted, without `__name__`.
@@ -117,6 +121,8 @@ pub struct PartitionInfo {
     pub series: u64,
     /// First and last sample in its segments, ns; `None` without a segment.
     pub samples: Option<TimeRange>,
+    /// When its age passes the retention, ns; `None` when it is kept for ever, whatever its age.
+    pub expires_ns: Option<i64>,
 }
 
 /// A file of the write-ahead log.
@@ -174,6 +180,7 @@ impl Snapshot {
             head: Arc::clone(&core.head),
             catalogue: Arc::clone(&core.catalogue),
             partitioning: core.partitioning,
+            retention: core.retention(),
             wal_files: core.wal_files.clone(),
         }))
     }
@@ -186,15 +193,16 @@ impl Snapshot {
     /// Every metric, by name.
     pub fn metrics(&self) -> Vec<MetricInfo> {
         let head = self.0.head.read();
-        let known = head.metrics().iter().filter(|metric| metric.series_count > 0);
-        let mut metrics: Vec<MetricInfo> = known.map(metric_info).collect();
+        let known = (0..).zip(head.metrics()).filter(|(_, metric)| metric.series_count > 0);
+        let mut metrics: Vec<MetricInfo> = known.map(|(ordinal, metric)| metric_info(ordinal, metric)).collect();
         metrics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         metrics
     }
 
     /// One metric.
     pub fn metric(&self, name: &str) -> Option<MetricInfo> {
-        self.0.head.read().metric(name).map(metric_info)
+        let head = self.0.head.read();
+        head.ordinal_of(name).map(|ordinal| metric_info(ordinal, &head.metrics()[ordinal as usize]))
     }
 
     /// Scans `series` (sorted ids) over `range`, decoding values only if `want_values`.
@@ -264,13 +272,15 @@ impl Snapshot {
             let metas = || partition.segments.iter().map(|live| &live.meta);
             let first = metas().map(|meta| meta.min_ts).min();
             let last = metas().map(|meta| meta.max_ts).max();
+            let range = self.0.partitioning.range(number);
             PartitionInfo {
-                range: self.0.partitioning.range(number),
+                range,
                 segments: partition.segments.len() as u64,
                 rows: metas().map(|meta| meta.rows).sum(),
                 bytes: metas().map(|meta| meta.bytes).sum(),
                 series: u64::from(partition.series),
                 samples: first.zip(last).map(|(start, end)| TimeRange { start, end }),
+                expires_ns: self.0.retention.expiry(range),
             }
         };
         self.0.version.partitions.iter().map(info).collect()
@@ -292,9 +302,10 @@ impl Snapshot {
     }
 }
 
-fn metric_info(metric: &crate::catalog::Metric) -> MetricInfo {
+fn metric_info(ordinal: u32, metric: &crate::catalog::Metric) -> MetricInfo {
     MetricInfo {
         name: Arc::clone(&metric.name),
+        ordinal,
         series: metric.series_count.into(),
         label_names: metric.label_names.iter().map(Arc::clone).collect(),
     }

@@ -104,8 +104,9 @@ impl Head {
     pub(crate) fn metrics(&self) -> &[Metric] {
         &self.metrics
     }
-    pub(crate) fn metric(&self, name: &str) -> Option<&Metric> {
-        self.by_name.get(name).map(|&ordinal| &self.metrics[ordinal as usize])
+    /// Place of the metric `name` among [`Head::metrics`].
+    pub(crate) fn ordinal_of(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
     }
     pub(crate) fn id_of(&self, labels: &LabelSet) -> Option<SeriesId> {
         let hash = self.hasher.hash_one(labels);

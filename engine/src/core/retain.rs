@@ -8,7 +8,8 @@ use crate::retention::Retention;
 use super::Core;
 
 impl Core {
-    fn retention(&self) -> Retention {
+    /// What is kept.
+    pub(crate) fn retention(&self) -> Retention {
         Retention { age: self.config.retention_age, bytes_max: self.config.retention_bytes }
     }
 
@@ -19,7 +20,7 @@ impl Core {
 
     /// Drops what the retention no longer keeps; returns how many partitions went.
     pub(super) fn apply_retention(&self) -> Result<usize> {
-        if self.config.retention_age.is_none() && self.config.retention_bytes.is_none() {
+        if !self.retention().is_set() {
             return Ok(0);
         }
         let version = Arc::clone(&self.live.lock().version);

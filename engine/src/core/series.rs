@@ -29,7 +29,7 @@ impl Core {
             if let Some(id) = head.id_of(labels) {
                 return Ok(id);
             }
-            head.metric(labels.metric_name()).is_some()
+            head.ordinal_of(labels.metric_name()).is_some()
         };
         // Every metric is in memory, so a series of a new one cannot be on disk.
         if known_metric && let Some(id) = self.catalogue.id_of(labels)? {

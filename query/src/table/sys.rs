@@ -206,6 +206,7 @@ impl SysTable for PartitionList {
             ("bytes", number(|p| p.bytes)),
             ("min_ts", time(|p| p.samples.map(|s| s.start))),
             ("max_ts", time(|p| p.samples.map(|s| s.end))),
+            ("expires_at", time(|p| p.expires_ns)),
         ])
     }
 }
