@@ -91,9 +91,7 @@ impl PartitionPostings<'_> {
         }
         Ok(ids)
     }
-}
 
-impl PartitionPostings<'_> {
     /// Its series.
     pub(crate) fn members(&self) -> Result<SeriesSet> {
         self.catalogue.members(self.index)
