@@ -6,9 +6,9 @@ use croaring::Bitmap;
 use hashbrown::HashSet;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::catalog::{HeadPostings, Postings, SeriesSet};
+use crate::catalog::{HeadPostings, Postings};
 use crate::error::Result;
-use crate::types::TimeRange;
+use crate::types::{SeriesSet, TimeRange};
 
 use super::Snapshot;
 

@@ -148,7 +148,7 @@ proptest! {
                 Step::Flush => engine.flush().unwrap(),
                 Step::Forget => {
                     clock.advance(2 * HOUR);
-                    engine.write(foretell_engine::WriteBatch::default()).unwrap().wait().unwrap();
+                    engine.write(WriteBatch::default()).unwrap().wait().unwrap();
                     engine.flush().unwrap();
                 }
                 Step::DropBefore(hour) => {

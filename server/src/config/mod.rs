@@ -255,7 +255,7 @@ impl Config {
                 )));
             }
         }
-        let positive: [(&str, u64); 13] = [
+        let positive: [(&str, u64); 15] = [
             ("limits.wire_bytes_max", self.limits.wire_bytes_max.0),
             ("limits.decoded_bytes_max", self.limits.decoded_bytes_max.0),
             ("limits.ratio_max", self.limits.ratio_max as u64),
