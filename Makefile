@@ -18,7 +18,7 @@ FLIPS ?= 10000
 FUZZ ?= 60
 WAL_MIB ?= 1024
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short crash crash-short crashfs sim bitrot fuzz recovery bench deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short crash crash-short crashfs sim bitrot fuzz recovery bench churn deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -75,6 +75,9 @@ recovery: build ## a killed server with a log of WAL_MIB=1024: time to ready, me
 
 bench: build ## every benchmark; figures go to benches/results/
 	$(BIN)/bench all
+
+churn: build ## a day in which a tenth of the series is replaced every ten minutes: memory and index stay bounded
+	$(BIN)/bench churn
 
 deny: ## licences and sources of the dependency tree
 	@command -v cargo-deny >/dev/null || { echo "deny: installing cargo-deny from the package registry"; $(CARGO) install --locked cargo-deny; }

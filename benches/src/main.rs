@@ -28,6 +28,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// A tenth of the series replaced every ten minutes for a day: memory and size of the index
+    Churn(run::churn::Options),
     /// Remote write bodies to columns, samples a second on one core
     Decode(run::decode::Options),
     /// A real server under load over HTTP, durable; with --peer also beside real peers
@@ -73,6 +75,7 @@ fn try_main() -> Result<()> {
     };
     let (binaries, results) = (Binaries { foretell, peers: cli.peers }, &cli.results);
     match cli.command {
+        Task::Churn(options) => run::churn::run(&options, results),
         Task::Decode(options) => run::decode::run(&options, results),
         Task::Ingest(options) => run::ingest::run(&options, &binaries, results),
         Task::Recovery(options) => run::recovery::run(&options, &binaries, results),

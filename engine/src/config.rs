@@ -40,6 +40,10 @@ pub struct EngineConfig {
     pub memtable_run_rows: usize,
     /// Memory of batches that wait for the commit thread; writers beyond are refused (`Unavailable`).
     pub commit_queue_bytes_max: usize,
+    /// Data older than this is no longer accepted, and dropped with its partition; `None` keeps it for ever.
+    pub retention_age: Option<Duration>,
+    /// When the segments of all partitions exceed this, the oldest partitions are dropped; `None` keeps them all.
+    pub retention_bytes: Option<u64>,
     /// Whether background flush and compaction threads run (tests switch them off to step by hand).
     pub background: bool,
 }
@@ -65,6 +69,8 @@ impl EngineConfig {
             disk_reserve_bytes: None,
             memtable_run_rows: 256 << 10,
             commit_queue_bytes_max: 128 << 20,
+            retention_age: None,
+            retention_bytes: None,
             background: true,
         }
     }

@@ -66,6 +66,8 @@ pub struct CompactionSummary {
     pub rows: u64,
     /// Rows dropped because they were deleted.
     pub rows_deleted: u64,
+    /// Partitions dropped by the retention before.
+    pub partitions_dropped: usize,
 }
 
 /// What a delete did.
@@ -96,6 +98,8 @@ pub struct EngineStats {
     pub active_series: u64,
     /// Series ever known (gauge).
     pub series: u64,
+    /// Memory of the index of active series, about (gauge).
+    pub index_bytes: u64,
     /// Bytes in memtables (gauge).
     pub memtable_bytes: u64,
     /// Live segments (gauge).
@@ -124,6 +128,10 @@ pub struct EngineStats {
     pub tombstones: u64,
     /// Deleted rows left out by flushes and merges since open.
     pub rows_deleted: u64,
+    /// Partitions dropped by the retention since open.
+    pub partitions_dropped: u64,
+    /// Partitions with segments or series (gauge).
+    pub partitions: u64,
     /// Whether a failed fsync or other final fault refuses writes.
     pub poisoned: bool,
 }
@@ -253,7 +261,7 @@ impl Engine {
         self.0.core.flush()
     }
 
-    /// Runs compaction until the plan is empty.
+    /// Drops what the retention no longer keeps, then runs compaction until the plan is empty.
     ///
     /// # Errors
     /// `Io` or `Corruption` with the path.
@@ -276,6 +284,25 @@ impl Engine {
         backup::add(&*core.fs, dest, core.checkpoint()?, begun, progress)
     }
 
+    /// Drops every partition that ends before `before_ns`: its rows, and the series that are nowhere else. Returns how
+    /// many partitions went. Rows that are still in memory stay, and so do the series that are active. Snapshots taken
+    /// before see what they saw.
+    ///
+    /// # Durability
+    /// Dropped for good when this returns.
+    ///
+    /// # Errors
+    /// `Io` with the path; `Catalogue` when the index cannot be read.
+    pub fn drop_before(&self, before_ns: i64) -> Result<usize> {
+        self.0.core.drop_before(before_ns)
+    }
+
+    /// Rows before this instant are past the retention: protocols refuse them, so that nothing is acknowledged that is not
+    /// kept. `i64::MIN` without a retention. Of rows committed all the same, none is lost before their partition goes.
+    pub fn oldest_accepted_ns(&self) -> i64 {
+        self.0.core.oldest_accepted_ns()
+    }
+
     /// Counters now.
     pub fn stats(&self) -> EngineStats {
         let core = &self.0.core;
@@ -294,6 +321,7 @@ impl Engine {
             wal_bytes: core.wal_files.bytes(),
             active_series,
             series,
+            index_bytes: core.head.read().bytes() as u64,
             memtable_bytes: core.memtable_bytes() as u64,
             flushes: core.counters.flushes.load(Ordering::Relaxed),
             compactions: core.counters.compactions.load(Ordering::Relaxed),
@@ -305,6 +333,8 @@ impl Engine {
             deletes: core.counters.deletes.load(Ordering::Relaxed),
             tombstones,
             rows_deleted: core.counters.rows_deleted.load(Ordering::Relaxed),
+            partitions_dropped: core.counters.partitions_dropped.load(Ordering::Relaxed),
+            partitions: version.partitions.len() as u64,
             poisoned: core.queue.poison().is_some(),
             ..EngineStats::default()
         };

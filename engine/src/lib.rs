@@ -24,6 +24,7 @@
 //! | `segment`, `codec` | immutable column files |
 //! | `scan` | merging sources into sorted, deduplicated batches |
 //! | `compaction` | which segments to merge, and merging them |
+//! | `retention` | which partitions have lived long enough |
 //! | `tombstone` | deletes: which rows of the past no reader sees any more |
 //! | `feed`, `state` | recent commits; keyed state |
 //! | `partition`, `layout` | arithmetic of time partitions; names of files |
@@ -79,6 +80,7 @@ mod manifest;
 mod memtable;
 mod partition;
 pub mod repair;
+mod retention;
 mod scan;
 mod segment;
 pub mod snapshot;
@@ -95,7 +97,10 @@ pub use engine::{
     Commit, CommitHandle, CompactionSummary, DeleteSummary, Engine, EngineStats, MemoryShare, ReplayProgress,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use snapshot::{MetricInfo, PartitionInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot, WalFileInfo};
-pub use tombstone::{Deletion, SeriesSet};
-pub use types::{LabelSet, Lsn, MatchOp, Matcher, SeriesId, TimeRange};
+pub use snapshot::{
+    Cardinality, LabelCardinality, MetricInfo, PartitionInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot,
+    WalFileInfo,
+};
+pub use tombstone::Deletion;
+pub use types::{LabelSet, Lsn, MatchOp, Matcher, SeriesId, SeriesSet, TimeRange};
 pub use write_batch::WriteBatch;

@@ -1,21 +1,26 @@
 //! A pinned view of the store and the scans over it.
-mod last;
-
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::catalog::{Catalogue, Head, PartitionPostings, evaluate};
+use crate::catalog::{Catalogue, Head};
 use crate::core::{Core, Sealed};
 use crate::error::{Error, Result};
 use crate::memtable::Memtable;
 use crate::partition::Partitioning;
+use crate::retention::Retention;
 use crate::scan::{self, Source, Visible};
 use crate::state::StateMap;
 use crate::tombstone::Tombstones;
-use crate::types::{CompiledMatcher, LabelSet, Lsn, METRIC_NAME, MatchOp, Matcher, SeriesId, TimeRange};
+use crate::types::{LabelSet, Lsn, Matcher, SeriesId, TimeRange};
 use crate::version::Version;
 use crate::wal::WalFiles;
+
+mod cardinality;
+mod last;
+mod select;
+
+pub use cardinality::{Cardinality, LabelCardinality};
 
 /// A consistent view: sees every commit up to [`Snapshot::lsn`] and none after; nothing it reads is deleted under it.
 #[derive(Clone)]
@@ -31,6 +36,7 @@ struct Pinned {
     head: Arc<RwLock<Head>>,
     catalogue: Arc<Catalogue>,
     partitioning: Partitioning,
+    retention: Retention,
     wal_files: WalFiles,
 }
 
@@ -39,6 +45,8 @@ struct Pinned {
 pub struct MetricInfo {
     /// Name ("" for series without `__name__`).
     pub name: Arc<str>,
+    /// The high half of the ids of its series.
+    pub ordinal: u32,
     /// Number of series ever seen.
     pub series: u64,
     /// Every label name its series carry, sorted, without `__name__`.
@@ -113,6 +121,8 @@ pub struct PartitionInfo {
     pub series: u64,
     /// First and last sample in its segments, ns; `None` without a segment.
     pub samples: Option<TimeRange>,
+    /// When its age passes the retention, ns; `None` when it is kept for ever, whatever its age.
+    pub expires_ns: Option<i64>,
 }
 
 /// A file of the write-ahead log.
@@ -170,6 +180,7 @@ impl Snapshot {
             head: Arc::clone(&core.head),
             catalogue: Arc::clone(&core.catalogue),
             partitioning: core.partitioning,
+            retention: core.retention(),
             wal_files: core.wal_files.clone(),
         }))
     }
@@ -182,68 +193,16 @@ impl Snapshot {
     /// Every metric, by name.
     pub fn metrics(&self) -> Vec<MetricInfo> {
         let head = self.0.head.read();
-        let known = head.metrics().iter().filter(|metric| metric.series_count > 0);
-        let mut metrics: Vec<MetricInfo> = known.map(metric_info).collect();
+        let known = (0..).zip(head.metrics()).filter(|(_, metric)| metric.series_count > 0);
+        let mut metrics: Vec<MetricInfo> = known.map(|(ordinal, metric)| metric_info(ordinal, metric)).collect();
         metrics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         metrics
     }
 
     /// One metric.
     pub fn metric(&self, name: &str) -> Option<MetricInfo> {
-        self.0.head.read().metric(name).map(metric_info)
-    }
-
-    /// Matching series, sorted by id.
-    ///
-    /// # Errors
-    /// `Invalid` for a bad regular expression.
-    pub fn select(&self, selector: &Selector) -> Result<Vec<Series>> {
-        self.labels(self.select_ids(selector)?)
-    }
-
-    /// Ids of matching series, increasing.
-    pub(crate) fn select_ids(&self, selector: &Selector) -> Result<Vec<SeriesId>> {
-        let mut matchers: Vec<CompiledMatcher> = Vec::with_capacity(selector.matchers.len() + 1);
-        if let Some(metric) = &selector.metric {
-            let matcher = Matcher { name: METRIC_NAME.into(), op: MatchOp::Equal, value: metric.clone() };
-            matchers.push(matcher.compile()?);
-        }
-        for matcher in &selector.matchers {
-            matchers.push(matcher.compile()?);
-        }
-        if selector.range.is_empty() {
-            return Ok(Vec::new());
-        }
-        let pinned = &*self.0;
-        let mut ids = pinned.head.read().select(&matchers)?;
-        let partitions = pinned.partitioning.of(selector.range.start)..=pinned.partitioning.of(selector.range.end);
-        for (&number, partition) in pinned.version.partitions.range(partitions) {
-            let postings =
-                PartitionPostings { catalogue: &pinned.catalogue, partition: number, series: partition.series };
-            ids.extend(postings.ids(&evaluate(&postings, &matchers)?)?);
-        }
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(ids)
-    }
-
-    fn labels(&self, ids: Vec<SeriesId>) -> Result<Vec<Series>> {
-        let mut found: Vec<(SeriesId, Option<LabelSet>)> = {
-            let head = self.0.head.read();
-            ids.into_iter().map(|id| (id, head.labels_of(id).cloned())).collect()
-        };
-        let missing: Vec<SeriesId> = found.iter().filter(|pair| pair.1.is_none()).map(|pair| pair.0).collect();
-        if !missing.is_empty() {
-            let mut labels = self.0.catalogue.labels_of(&missing)?.into_iter();
-            for pair in found.iter_mut().filter(|pair| pair.1.is_none()) {
-                pair.1 = labels.next().flatten();
-            }
-        }
-        let series = found.into_iter().map(|(id, labels)| {
-            let labels = labels.ok_or_else(|| Error::Catalogue(format!("no labels for series {}", id.0)))?;
-            Ok(Series { id, labels })
-        });
-        series.collect()
+        let head = self.0.head.read();
+        head.ordinal_of(name).map(|ordinal| metric_info(ordinal, &head.metrics()[ordinal as usize]))
     }
 
     /// Scans `series` (sorted ids) over `range`, decoding values only if `want_values`.
@@ -313,13 +272,15 @@ impl Snapshot {
             let metas = || partition.segments.iter().map(|live| &live.meta);
             let first = metas().map(|meta| meta.min_ts).min();
             let last = metas().map(|meta| meta.max_ts).max();
+            let range = self.0.partitioning.range(number);
             PartitionInfo {
-                range: self.0.partitioning.range(number),
+                range,
                 segments: partition.segments.len() as u64,
                 rows: metas().map(|meta| meta.rows).sum(),
                 bytes: metas().map(|meta| meta.bytes).sum(),
                 series: u64::from(partition.series),
                 samples: first.zip(last).map(|(start, end)| TimeRange { start, end }),
+                expires_ns: self.0.retention.expiry(range),
             }
         };
         self.0.version.partitions.iter().map(info).collect()
@@ -341,9 +302,10 @@ impl Snapshot {
     }
 }
 
-fn metric_info(metric: &crate::catalog::Metric) -> MetricInfo {
+fn metric_info(ordinal: u32, metric: &crate::catalog::Metric) -> MetricInfo {
     MetricInfo {
         name: Arc::clone(&metric.name),
+        ordinal,
         series: metric.series_count.into(),
         label_names: metric.label_names.iter().map(Arc::clone).collect(),
     }

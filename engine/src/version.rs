@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::catalog::PartitionIndex;
 use crate::error::Result;
 use crate::fs::Fs;
 use crate::segment::{Segment, SegmentMeta};
@@ -48,6 +49,8 @@ pub(crate) struct Partition {
     pub(crate) segments: Vec<Arc<LiveSegment>>,
     /// Series in its series files.
     pub(crate) series: u32,
+    /// Their postings; none before its first series file.
+    pub(crate) index: Option<Arc<PartitionIndex>>,
 }
 
 /// The live segments by partition.

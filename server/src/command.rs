@@ -72,6 +72,12 @@ pub struct ServeArgs {
     /// Directory of the store; created if absent
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// How long data is kept, for example 90d [default: for ever]
+    #[arg(long, value_name = "AGE")]
+    retention_age: Option<String>,
+    /// How large all segments together may become before the oldest go, for example 500GiB [default: no bound]
+    #[arg(long, value_name = "SIZE")]
+    retention_bytes: Option<String>,
     /// HTTP address: HOST:PORT (port 0 picks a free one) or none [default: 127.0.0.1:8484]
     #[arg(long, value_name = "ADDR")]
     listen_http: Option<String>,
@@ -165,6 +171,8 @@ impl ServeArgs {
         let dir = self.data_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned());
         [
             ("data_dir", &dir),
+            ("retention.age", &self.retention_age),
+            ("retention.bytes", &self.retention_bytes),
             ("listen_http", &self.listen_http),
             ("listen_grpc", &self.listen_grpc),
             ("listen_pg", &self.listen_pg),

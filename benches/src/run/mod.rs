@@ -1,4 +1,5 @@
 //! The benchmarks. Each takes its parameters, prints a table and writes one JSON file.
+pub mod churn;
 pub mod decode;
 pub mod ingest;
 pub mod recovery;
@@ -109,7 +110,10 @@ impl Filler {
 }
 
 fn resolve(engine: &Engine, labels: &[u8]) -> Result<SeriesId> {
+    Ok(engine.resolve(&label_set(labels)?)?)
+}
+
+fn label_set(labels: &[u8]) -> Result<LabelSet> {
     let pairs = decode_labels(labels)?;
-    let labels = LabelSet::from_pairs(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())))?;
-    Ok(engine.resolve(&labels)?)
+    Ok(LabelSet::from_pairs(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())))?)
 }

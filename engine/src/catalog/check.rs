@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::types::{LabelSet, METRIC_NAME, SeriesId};
 
 use super::Catalogue;
+use super::partition::Table;
 
 /// Series asked for at a time.
 const SERIES_AT_ONCE: usize = 4096;
@@ -35,15 +36,18 @@ pub(crate) fn expect(metrics: &mut ExpectedMetrics, id: SeriesId, labels: &Label
     }
 }
 
+/// Posting lists by key.
+type Lists = HashMap<Vec<u8>, Bitmap>;
+
 impl Catalogue {
-    /// Compares everything about the series of a partition, in local order, with `found` for each difference. Ordinals
-    /// beyond them are of series files that the catalogue has yet to be caught up with.
+    /// Compares everything about the series of `partition`, in local order, with its index, and calls `found` for each
+    /// difference. Ordinals beyond them are of series files that the catalogue has yet to be caught up with.
     ///
     /// # Errors
     /// `Catalogue` or `Corruption` when it cannot be read on.
     pub(crate) fn check_partition(
         &self,
-        partition: i64,
+        (partition, index): (i64, u64),
         series: &[(SeriesId, LabelSet)],
         mut found: impl FnMut(Error),
     ) -> Result<()> {
@@ -59,44 +63,73 @@ impl Catalogue {
                 }
             }
         }
-        let ids = self.partition_ids(partition)?;
+        let ids = self.ordinals(index)?;
         for (ordinal, (id, _)) in series.iter().enumerate() {
             if ids.get(ordinal) != Some(id) {
                 let expected = format!("series {} as number {ordinal} of partition {partition}", id.0);
                 found(self.corrupt(&expected, format!("{:?}", ids.get(ordinal))));
             }
         }
-        self.check_postings(partition, series, found)
+        self.check_postings((partition, index), series, found)
     }
 
     fn check_postings(
         &self,
-        partition: i64,
+        (partition, index): (i64, u64),
         series: &[(SeriesId, LabelSet)],
         mut found: impl FnMut(Error),
     ) -> Result<()> {
-        let mut expected: HashMap<Vec<u8>, Bitmap> = HashMap::new();
-        for (ordinal, (_, labels)) in (0u32..).zip(series) {
+        let (mut values, mut names, mut members) = (Lists::new(), Lists::new(), Lists::new());
+        for (ordinal, (id, labels)) in (0u32..).zip(series) {
             for (name, value) in labels.iter() {
-                expected.entry([name.as_bytes(), b"\0", value.as_bytes()].concat()).or_default().add(ordinal);
+                values.entry([name.as_bytes(), b"\0", value.as_bytes()].concat()).or_default().add(ordinal);
+                names.entry(name.as_bytes().to_vec()).or_default().add(ordinal);
             }
+            members.entry(id.metric().to_be_bytes().to_vec()).or_default().add(id.number());
         }
         let count = series.len() as u32;
-        let text = |term: &[u8]| {
-            format!("{:?} in partition {partition}", String::from_utf8_lossy(term).replacen('\0', "=", 1))
+        let indexed = |mut got: Bitmap| {
+            got.remove_range(count..);
+            got
         };
-        self.partition_terms(partition, |term, mut bitmap| {
-            bitmap.remove_range(count..);
-            let wanted = expected.remove(term).unwrap_or_default();
-            if wanted != bitmap {
-                let expected = format!("{} series with {}", wanted.cardinality(), text(term));
-                let got = format!("{}, or others", bitmap.cardinality());
-                found(self.corrupt(&expected, got));
+        let value = |term: &[u8]| format!("{:?}", String::from_utf8_lossy(term).replacen('\0', "=", 1));
+        let name = |name: &[u8]| format!("label {:?}", String::from_utf8_lossy(name));
+        let metric = |key: &[u8]| format!("metric {}", key.iter().fold(0u32, |n, &byte| n << 8 | u32::from(byte)));
+        for (table, expected, text) in [
+            (Table::Values, values, &value as &dyn Fn(&[u8]) -> String),
+            (Table::Names, names, &name),
+            (Table::Members, members, &metric),
+        ] {
+            let same = |wanted: &Bitmap, got: Bitmap| match table {
+                // Numbers of series that are yet to be caught up with may be anywhere.
+                Table::Members => wanted.is_subset(&got),
+                _ => *wanted == indexed(got),
+            };
+            let text = |key: &[u8]| format!("{} in partition {partition}", text(key));
+            self.compare(index, table, expected, same, text, &mut found)?;
+        }
+        Ok(())
+    }
+
+    fn compare(
+        &self,
+        index: u64,
+        table: Table,
+        mut expected: Lists,
+        same: impl Fn(&Bitmap, Bitmap) -> bool,
+        text: impl Fn(&[u8]) -> String,
+        found: &mut impl FnMut(Error),
+    ) -> Result<()> {
+        self.posting_lists(index, table, |key, got| {
+            let (wanted, count) = (expected.remove(key).unwrap_or_default(), got.cardinality());
+            if !same(&wanted, got) {
+                let expected = format!("{} series with {}", wanted.cardinality(), text(key));
+                found(self.corrupt(&expected, format!("{count}, or others")));
             }
             Ok(())
         })?;
-        for (term, wanted) in expected {
-            let expected = format!("{} series with {}", wanted.cardinality(), text(&term));
+        for (key, wanted) in expected {
+            let expected = format!("{} series with {}", wanted.cardinality(), text(&key));
             found(self.corrupt(&expected, "no postings"));
         }
         Ok(())

@@ -2,122 +2,43 @@
 //!
 //! It answers `resolve` for active series and `select` for samples still in memtables. A series is active from its
 //! creation (or its return) until it was idle for a while; only series that are in a series file may be forgotten.
-use std::collections::BTreeSet;
+//!
+//! ```text
+//!  labels --hash--> by_labels --.                .--> label set, one copy
+//!                                +--> slot (u32) +
+//!  id ------hash--> by_id ------'                '--> id            terms: label -> value -> slots
+//! ```
+//! An active series has a *slot*. Tables and postings hold slots, four bytes or less, and never copies of labels. A slot is
+//! given to another series only after an eviction, which counts up `evictions`: who asks without holding the lock all the
+//! time compares that number ([`HeadPostings`](super::HeadPostings)).
+use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use croaring::Bitmap;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 
-use crate::error::Result;
-use crate::types::{CompiledMatcher, LabelSet, METRIC_NAME, SeriesId};
+use crate::types::{LabelSet, METRIC_NAME, SeriesId};
 
-use super::postings::{Postings, evaluate};
+use super::activity::Activity;
+use super::terms::Terms;
 
-/// One bit per series number, set without the write lock.
-#[derive(Debug, Default)]
-struct Bits(Vec<AtomicU64>);
-
-impl Bits {
-    fn get(&self, number: u32) -> bool {
-        self.0.get(number as usize / 64).is_some_and(|word| word.load(Ordering::Relaxed) >> (number % 64) & 1 != 0)
-    }
-    /// Sets the bit if there is room for it.
-    fn set(&self, number: u32) {
-        if let Some(word) = self.0.get(number as usize / 64) {
-            let bit = 1 << (number % 64);
-            // A plain load first: the bit is nearly always set, and a shared cache line stays shared.
-            if word.load(Ordering::Relaxed) & bit == 0 {
-                word.fetch_or(bit, Ordering::Relaxed);
-            }
-        }
-    }
-    fn grow(&mut self, number: u32) {
-        let words = number as usize / 64 + 1;
-        if self.0.len() < words {
-            self.0.resize_with(words.next_power_of_two(), AtomicU64::default);
-        }
-    }
-    fn clear(&mut self, number: u32) {
-        if let Some(word) = self.0.get_mut(number as usize / 64) {
-            *word.get_mut() &= !(1 << (number % 64));
-        }
-    }
-    fn reset(&mut self) {
-        self.0.iter_mut().for_each(|word| *word.get_mut() = 0);
-    }
-}
-
-/// Most values of an identifying label occur on one series: those need no bitmap.
-#[derive(Debug)]
-enum Posting {
-    One(u32),
-    Many(Bitmap),
-}
-
-impl Posting {
-    fn add(&mut self, number: u32) {
-        match self {
-            Self::One(one) if *one == number => {}
-            Self::One(one) => *self = Self::Many(Bitmap::of(&[*one, number])),
-            Self::Many(bitmap) => bitmap.add(number),
-        }
-    }
-    fn or_into(&self, out: &mut Bitmap) {
-        match self {
-            Self::One(one) => out.add(*one),
-            Self::Many(bitmap) => out.or_inplace(bitmap),
-        }
-    }
-    /// Removes `number`; whether nothing is left.
-    fn remove(&mut self, number: u32) -> bool {
-        match self {
-            Self::One(one) => *one == number,
-            Self::Many(bitmap) => {
-                bitmap.remove(number);
-                bitmap.is_empty()
-            }
-        }
-    }
-}
-
-/// A metric and its active series.
+/// A metric.
 #[derive(Debug)]
 pub(crate) struct Metric {
     pub(crate) name: Arc<str>,
-    /// Every label name ever seen, without `__name__`.
-    pub(crate) label_names: BTreeSet<Arc<str>>,
+    /// Every label name ever seen, sorted, without `__name__`.
+    pub(crate) label_names: Vec<Arc<str>>,
     /// Series ever created; the next one's number.
     pub(crate) series_count: u32,
-    /// Active series.
-    series: HashMap<u32, LabelSet>,
-    /// Their numbers, for postings ..
-    all: Bitmap,
-    /// .. and for writers.
-    active: Bits,
-    /// Those in use since the last eviction.
-    touched: Bits,
-    postings: HashMap<Arc<str>, HashMap<Box<str>, Posting>>,
+    activity: Activity,
 }
 
-impl Postings for Metric {
-    fn all(&self) -> Result<Bitmap> {
-        Ok(self.all.clone())
-    }
-    fn exact(&self, label: &str, value: &str) -> Result<Bitmap> {
-        let mut out = Bitmap::new();
-        if let Some(posting) = self.postings.get(label).and_then(|values| values.get(value)) {
-            posting.or_into(&mut out);
-        }
-        Ok(out)
-    }
-    fn any(&self, label: &str, want: &dyn Fn(&str) -> bool) -> Result<Bitmap> {
-        let mut out = Bitmap::new();
-        for (_, posting) in self.postings.get(label).into_iter().flatten().filter(|(value, _)| want(value)) {
-            posting.or_into(&mut out);
-        }
-        Ok(out)
-    }
+/// An active series.
+#[derive(Debug)]
+struct Slot {
+    id: SeriesId,
+    labels: LabelSet,
 }
 
 /// See the module.
@@ -125,41 +46,56 @@ impl Postings for Metric {
 pub(crate) struct Head {
     metrics: Vec<Metric>,
     by_name: HashMap<Arc<str>, u32>,
-    by_labels: HashMap<LabelSet, SeriesId>,
     /// One copy of each label name.
     names: HashSet<Arc<str>>,
-    /// Memory it holds, about.
-    bytes: usize,
+    slots: Vec<Option<Slot>>,
+    /// Empty slots, the lowest last.
+    free: Vec<u32>,
+    hasher: DefaultHashBuilder,
+    by_labels: HashTable<u32>,
+    by_id: HashTable<u32>,
+    terms: Terms,
+    /// The slots in use.
+    all: Bitmap,
+    evictions: u64,
+    /// Memory of label sets.
+    label_bytes: usize,
+    /// Memory of metrics: their names, label names and activity.
+    metric_bytes: usize,
 }
 
-/// Memory of a metric: the structure and its empty maps.
-const METRIC_BYTES: usize = 640;
-/// Memory of a label name of a metric.
-const LABEL_NAME_BYTES: usize = 64;
-/// Memory of an active series besides its label set: its places in two maps, in a bitmap, in the lists of new series.
-const SERIES_BYTES: usize = 192;
-/// Memory of a label of an active series: its place in a bitmap.
-const LABEL_BYTES: usize = 6;
-/// Memory of a label value that some active series of a metric has, besides its text.
-const VALUE_BYTES: usize = 112;
+/// Memory of an active series besides its label set, its slot and its places in tables and postings: allocation and
+/// counters of the set, the lists of new series.
+const SERIES_BYTES: usize = 80;
+/// Memory of a metric besides its name.
+const METRIC_BYTES: usize = 192;
+/// Memory of a label name of a metric ...
+const METRIC_LABEL_BYTES: usize = 24;
+/// ... and of the copy that metrics share, besides its text.
+const LABEL_NAME_BYTES: usize = 80;
 
-/// Memory of a series, without the values that only it has.
-fn series_bytes(labels: &LabelSet) -> usize {
-    SERIES_BYTES + labels.as_bytes().len() + labels.iter().count() * LABEL_BYTES
+fn labels_of_slot(slots: &[Option<Slot>], slot: u32) -> Option<&LabelSet> {
+    slots.get(slot as usize)?.as_ref().map(|series| &series.labels)
 }
 
-fn value_bytes(value: &str) -> usize {
-    VALUE_BYTES + value.len()
+fn id_of_slot(slots: &[Option<Slot>], slot: u32) -> Option<SeriesId> {
+    slots.get(slot as usize)?.as_ref().map(|series| series.id)
 }
 
 impl Head {
-    /// Memory it holds, about.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
     /// Active series.
     pub(crate) fn active(&self) -> usize {
-        self.by_labels.len()
+        self.by_id.len()
+    }
+    /// Memory it holds, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.slots.len() * size_of::<Option<Slot>>()
+            + self.by_labels.allocation_size()
+            + self.by_id.allocation_size()
+            + self.label_bytes
+            + self.by_id.len() * SERIES_BYTES
+            + self.terms.bytes()
+            + self.metric_bytes
     }
     /// Series ever created.
     pub(crate) fn series_count(&self) -> u64 {
@@ -168,14 +104,39 @@ impl Head {
     pub(crate) fn metrics(&self) -> &[Metric] {
         &self.metrics
     }
-    pub(crate) fn metric(&self, name: &str) -> Option<&Metric> {
-        self.by_name.get(name).map(|&ordinal| &self.metrics[ordinal as usize])
+    /// Place of the metric `name` among [`Head::metrics`].
+    pub(crate) fn ordinal_of(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
     }
     pub(crate) fn id_of(&self, labels: &LabelSet) -> Option<SeriesId> {
-        self.by_labels.get(labels).copied()
+        let hash = self.hasher.hash_one(labels);
+        let slot = self.by_labels.find(hash, |&slot| labels_of_slot(&self.slots, slot) == Some(labels))?;
+        id_of_slot(&self.slots, *slot)
     }
     pub(crate) fn labels_of(&self, id: SeriesId) -> Option<&LabelSet> {
-        self.metrics.get(id.metric() as usize)?.series.get(&id.number())
+        let hash = self.hasher.hash_one(id);
+        let slot = self.by_id.find(hash, |&slot| id_of_slot(&self.slots, slot) == Some(id))?;
+        labels_of_slot(&self.slots, *slot)
+    }
+    /// The ids of slots.
+    pub(super) fn ids(&self, slots: &Bitmap) -> Vec<SeriesId> {
+        slots.iter().filter_map(|slot| id_of_slot(&self.slots, slot)).collect()
+    }
+    /// Every slot in use.
+    pub(super) fn all(&self) -> &Bitmap {
+        &self.all
+    }
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+    /// How often slots became free.
+    pub(super) fn evictions(&self) -> u64 {
+        self.evictions
+    }
+
+    /// Whether a series had this id at some time.
+    pub(crate) fn has_existed(&self, id: SeriesId) -> bool {
+        self.metrics.get(id.metric() as usize).is_some_and(|metric| id.number() < metric.series_count)
     }
 
     /// The id the next new series of this name gets; `None` when numbers run out.
@@ -197,65 +158,75 @@ impl Head {
         series_count: u32,
         label_names: impl IntoIterator<Item = &'a str>,
     ) {
-        while self.metrics.len() <= ordinal as usize {
-            self.bytes += METRIC_BYTES;
-            self.metrics.push(Metric {
-                name: "".into(),
-                label_names: BTreeSet::new(),
-                series_count: 0,
-                series: HashMap::new(),
-                all: Bitmap::new(),
-                active: Bits::default(),
-                touched: Bits::default(),
-                postings: HashMap::new(),
-            });
-        }
+        self.make_room(ordinal);
         let metric = &mut self.metrics[ordinal as usize];
         if self.by_name.get(name) != Some(&ordinal) {
             metric.name = name.into();
+            self.metric_bytes += name.len();
             self.by_name.insert(Arc::clone(&metric.name), ordinal);
         }
         metric.series_count = metric.series_count.max(series_count);
         for label in label_names {
-            if !metric.label_names.contains(label) {
-                self.bytes += LABEL_NAME_BYTES + label.len();
-                metric.label_names.insert(Arc::clone(self.names.get_or_insert_with(label, |label| label.into())));
+            if let Err(at) = metric.label_names.binary_search_by(|known| (**known).cmp(label)) {
+                if !self.names.contains(label) {
+                    self.metric_bytes += LABEL_NAME_BYTES + label.len();
+                }
+                self.metric_bytes += METRIC_LABEL_BYTES;
+                metric.label_names.insert(at, Arc::clone(self.names.get_or_insert_with(label, |label| label.into())));
             }
+        }
+    }
+
+    /// Makes sure that no new series gets a number below `next` of the metric `ordinal`. One without a name has no series
+    /// left: nothing is called by its ordinal again.
+    pub(crate) fn keep_numbers(&mut self, ordinal: u32, next: u32) {
+        self.make_room(ordinal);
+        let metric = &mut self.metrics[ordinal as usize];
+        if self.by_name.get(&metric.name) == Some(&ordinal) {
+            metric.series_count = metric.series_count.max(next);
+        }
+    }
+
+    fn make_room(&mut self, ordinal: u32) {
+        while self.metrics.len() <= ordinal as usize {
+            let activity = Activity::default();
+            self.metric_bytes += METRIC_BYTES;
+            self.metrics.push(Metric { name: "".into(), label_names: Vec::new(), series_count: 0, activity });
         }
     }
 
     /// Makes `id` active. Idempotent.
     pub(crate) fn activate(&mut self, id: SeriesId, labels: LabelSet) {
-        let number = id.number();
         let label_names = labels.iter().map(|pair| pair.0).filter(|&name| name != METRIC_NAME);
-        self.restore_metric(id.metric(), labels.metric_name(), number.saturating_add(1), label_names);
-        let metric = &mut self.metrics[id.metric() as usize];
-        if !metric.active.get(number) {
-            self.bytes += series_bytes(&labels);
+        self.restore_metric(id.metric(), labels.metric_name(), id.number().saturating_add(1), label_names);
+        let activity = &mut self.metrics[id.metric() as usize].activity;
+        let before = activity.bytes();
+        activity.activate(id.number());
+        self.metric_bytes += activity.bytes() - before;
+        if self.labels_of(id).is_some() {
+            return;
         }
-        metric.active.grow(number);
-        metric.touched.grow(number);
-        metric.active.set(number);
-        metric.all.add(number);
-        metric.touched.set(number);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            (self.slots.len() - 1) as u32
+        });
         for (name, value) in labels.iter() {
-            let values = match metric.postings.get_mut(name) {
-                Some(values) => values,
-                None => {
-                    let name = Arc::clone(self.names.get_or_insert_with(name, |name| name.into()));
-                    metric.postings.entry(name).or_default()
-                }
-            };
-            match values.get_mut(value) {
-                Some(posting) => posting.add(number),
-                None => {
-                    self.bytes += value_bytes(value);
-                    values.insert(value.into(), Posting::One(number));
-                }
-            }
+            let names = &mut self.names;
+            let shared = || Arc::clone(names.get_or_insert_with(name, |name| name.into()));
+            self.terms.add(slot, (name, value), shared);
         }
-        metric.series.insert(number, labels.clone());
-        self.by_labels.insert(labels, id);
+        self.all.add(slot);
+        self.label_bytes += labels.as_bytes().len();
+        let (by_labels, by_id) = (self.hasher.hash_one(&labels), self.hasher.hash_one(id));
+        self.slots[slot as usize] = Some(Slot { id, labels });
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let of_slot = |&slot: &u32| labels_of_slot(slots, slot).map_or(0, |labels| hasher.hash_one(labels));
+        let same = |&other: &u32| labels_of_slot(slots, other) == labels_of_slot(slots, slot);
+        match self.by_labels.entry(by_labels, same, of_slot) {
+            Entry::Occupied(mut entry) => *entry.get_mut() = slot,
+            Entry::Vacant(entry) => drop(entry.insert(slot)),
+        }
+        self.by_id.insert_unique(by_id, slot, |&slot| id_of_slot(slots, slot).map_or(0, |id| hasher.hash_one(id)));
     }
 
     /// Marks `ids` as in use and returns those that are not active.
@@ -268,10 +239,7 @@ impl Head {
                 _ => self.metrics.get(id.metric() as usize),
             };
             match metric {
-                Some(metric) if metric.active.get(id.number()) => {
-                    metric.touched.set(id.number());
-                    current = Some((id.metric(), metric));
-                }
+                Some(metric) if metric.activity.touch(id.number()) => current = Some((id.metric(), metric)),
                 _ => missing.push(id),
             }
         }
@@ -281,43 +249,53 @@ impl Head {
     /// Forgets series that nothing has touched since the last call, and returns them.
     pub(crate) fn evict_idle(&mut self) -> HashSet<SeriesId> {
         let mut evicted = HashSet::new();
-        for (ordinal, metric) in (0u32..).zip(&mut self.metrics) {
-            let Metric { series, all, active, touched, postings, .. } = metric;
-            series.retain(|&number, labels| {
-                if touched.get(number) {
-                    return true;
-                }
-                active.clear(number);
-                all.remove(number);
-                self.bytes -= series_bytes(labels);
-                for (name, value) in labels.iter() {
-                    if let Some(values) = postings.get_mut(name)
-                        && values.get_mut(value).is_some_and(|posting| posting.remove(number))
-                    {
-                        self.bytes -= value_bytes(value);
-                        values.remove(value);
-                    }
-                }
-                self.by_labels.remove(labels);
-                evicted.insert(SeriesId::new(ordinal, number));
-                false
-            });
-            touched.reset();
+        for slot in 0..self.slots.len() as u32 {
+            let Some(id) = id_of_slot(&self.slots, slot) else { continue };
+            if !self.metrics[id.metric() as usize].activity.is_touched(id.number()) {
+                self.evict(slot);
+                evicted.insert(id);
+            }
+        }
+        for metric in &mut self.metrics {
+            let before = metric.activity.bytes();
+            metric.activity.rest();
+            self.metric_bytes -= before - metric.activity.bytes();
+        }
+        if !evicted.is_empty() {
+            self.evictions += 1;
+            self.shrink();
         }
         evicted
     }
 
-    /// Active series that satisfy `matchers`, sorted by id.
-    pub(crate) fn select(&self, matchers: &[CompiledMatcher]) -> Result<Vec<SeriesId>> {
-        let mut ids = Vec::new();
-        // All series of a metric share its name: ask it once, and the other labels of the metrics that remain.
-        let (of_name, others): (Vec<_>, Vec<_>) = matchers.iter().cloned().partition(|m| m.name == METRIC_NAME);
-        for (ordinal, metric) in (0u32..).zip(&self.metrics) {
-            if !metric.series.is_empty() && of_name.iter().all(|matcher| matcher.matches(&metric.name)) {
-                let numbers = evaluate(metric, &others)?;
-                ids.extend(numbers.iter().map(|number| SeriesId::new(ordinal, number)));
+    fn evict(&mut self, slot: u32) {
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let Some(Slot { id, labels }) = &slots[slot as usize] else { return };
+        for (table, hash) in [(&mut self.by_labels, hasher.hash_one(labels)), (&mut self.by_id, hasher.hash_one(id))] {
+            if let Ok(entry) = table.find_entry(hash, |&other| other == slot) {
+                entry.remove();
             }
         }
-        Ok(ids)
+        labels.iter().for_each(|pair| self.terms.remove(slot, pair));
+        self.label_bytes -= labels.as_bytes().len();
+        self.all.remove(slot);
+        self.slots[slot as usize] = None;
+    }
+
+    /// After an eviction: gives memory back and lists the free slots.
+    fn shrink(&mut self) {
+        let used = self.all.maximum().map_or(0, |last| last as usize + 1);
+        self.slots.truncate(used);
+        self.free = (0..used as u32).rev().filter(|&slot| self.slots[slot as usize].is_none()).collect();
+        if self.slots.capacity() / 2 > used {
+            self.slots.shrink_to(used + used / 4);
+        }
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        if self.by_id.capacity() / 4 > self.by_id.len() {
+            let of_slot = |&slot: &u32| labels_of_slot(slots, slot).map_or(0, |labels| hasher.hash_one(labels));
+            self.by_labels.shrink_to_fit(of_slot);
+            self.by_id.shrink_to_fit(|&slot| id_of_slot(slots, slot).map_or(0, |id| hasher.hash_one(id)));
+        }
+        self.all.shrink_to_fit();
     }
 }

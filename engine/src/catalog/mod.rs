@@ -8,16 +8,25 @@
 //! log and is never the only copy of a fact: what it holds is a prefix, marked with a manifest edit number, of what the
 //! series files say, and is caught up or rebuilt from them at open. Formats: `docs/format/catalogue.md`,
 //! `docs/format/series-file.md`.
+mod activity;
 mod check;
 mod head;
+mod head_postings;
 mod key_cache;
+mod partition;
 mod postings;
 mod series_file;
 mod store;
+mod terms;
 
 pub(crate) use check::{ExpectedMetrics, expect};
 pub(crate) use head::{Head, Metric};
+pub(crate) use head_postings::HeadPostings;
 pub(crate) use key_cache::KeyCache;
-pub(crate) use postings::evaluate;
+pub(crate) use partition::{PartitionIndex, PartitionPostings};
+pub(crate) use postings::{Postings, evaluate};
 pub(crate) use series_file::{read_series_file, write_series_file};
-pub(crate) use store::{Catalogue, OFFLINE_BYTES_MAX, PartitionPostings};
+pub(crate) use store::{Catalogue, OFFLINE_BYTES_MAX};
+
+#[cfg(test)]
+mod tests;

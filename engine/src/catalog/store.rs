@@ -6,28 +6,26 @@
 //! | `m` ordinal (u32 BE) | number of series (u32), metric name, label names |
 //! | `g` label set | id (u64) |
 //! | `i` id (u64 BE) | label set |
-//! | `p` partition (u64 BE, sign flipped) `l` label `\0` value | roaring bitmap of local ordinals |
-//! | `p` partition `o` chunk (u32 BE) | ids (u64 each) of up to 512 local ordinals |
-use std::collections::BTreeMap;
+//! | `p` index (u64 BE) `l` label `\0` value | local ordinals that have it |
+//! | `p` index (u64 BE) `n` label | local ordinals that have it, whatever its value |
+//! | `p` index (u64 BE) `o` chunk (u32 BE) | ids of up to 512 local ordinals |
+//! | `p` index (u64 BE) `s` metric (u32 BE) | numbers of the metric's series |
+//!
+//! The tables under `p` are in `partition`.
 use std::path::{Path, PathBuf};
 
-use croaring::{Bitmap, Portable};
 use hashbrown::HashMap;
-use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use rocksdb::{BlockBasedOptions, Cache, DB, Env, Options, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::error::{Error, Result};
 use crate::format::{self, Reader};
-use crate::types::{LabelSet, METRIC_NAME, SeriesId};
-
-use super::postings::Postings;
+use crate::types::{LabelSet, METRIC_NAME, SeriesId, SeriesSet};
 
 /// Version of the keys and values; another one is rebuilt, not migrated.
-const VERSION: u32 = 1;
-/// Local ordinals per key of the ordinal -> id table.
-const CHUNK: u32 = 512;
+const VERSION: u32 = 2;
 /// A write batch is handed over at this size.
-const WRITE_BYTES: usize = 4 << 20;
+pub(super) const WRITE_BYTES: usize = 4 << 20;
 
 /// A buffer of what is not written yet; there are two.
 const WRITE_BUFFER_BYTES_MIN: usize = 1 << 20;
@@ -50,9 +48,15 @@ pub(crate) struct Catalogue {
     db: RwLock<Option<DB>>,
     write: WriteOptions,
     cache: Cache,
+    /// Held by whoever adds or drops series.
+    pub(super) writing: Mutex<()>,
+    /// Indexes that nobody reads any more.
+    pub(super) retired: Mutex<Vec<u64>>,
+    /// Series that are here but no longer part of the store.
+    pub(super) dead: RwLock<SeriesSet>,
 }
 
-fn failed(error: rocksdb::Error) -> Error {
+pub(super) fn failed(error: rocksdb::Error) -> Error {
     Error::Catalogue(error.into_string())
 }
 
@@ -116,7 +120,7 @@ impl Catalogue {
         let mut write = WriteOptions::default();
         // What survives a crash must be a prefix of what was written; the series files have the rest.
         write.disable_wal(true);
-        Ok((Self { path: path.to_owned(), db: RwLock::new(Some(db)), write, cache }, filled))
+        Ok((Self::of(path, db, write, cache), filled))
     }
 
     /// Opens the store in `path` as it is, to be read only, for a check. Returns the edit up to which it is filled;
@@ -130,20 +134,22 @@ impl Catalogue {
         options.create_if_missing(false);
         let db = DB::open_for_read_only(&options, path, false).map_err(failed)?;
         let filled = filled_up_to(&db, edit);
-        let (db, write) = (RwLock::new(Some(db)), WriteOptions::default());
-        Ok((Self { path: path.to_owned(), db, write, cache }, filled))
+        Ok((Self::of(path, db, WriteOptions::default(), cache), filled))
     }
 
-    /// Visits every term of a partition, a label, a zero byte and a value, with its bitmap of local ordinals.
-    pub(super) fn partition_terms(
-        &self,
-        partition: i64,
-        mut visit: impl FnMut(&[u8], Bitmap) -> Result<()>,
-    ) -> Result<()> {
-        self.scan(&partition_key(partition, b'l'), |term, bitmap| visit(term, self.bitmap(bitmap)?))
+    fn of(path: &Path, db: DB, write: WriteOptions, cache: Cache) -> Self {
+        Self {
+            path: path.to_owned(),
+            db: RwLock::new(Some(db)),
+            write,
+            cache,
+            writing: Mutex::new(()),
+            retired: Mutex::default(),
+            dead: RwLock::default(),
+        }
     }
 
-    fn db(&self) -> Result<MappedRwLockReadGuard<'_, DB>> {
+    pub(super) fn db(&self) -> Result<MappedRwLockReadGuard<'_, DB>> {
         RwLockReadGuard::try_map(self.db.read(), Option::as_ref)
             .map_err(|_| Error::Unavailable("the store this snapshot belongs to is closed".into()))
     }
@@ -171,10 +177,18 @@ impl Catalogue {
 
     /// The id of `labels`.
     pub(crate) fn id_of(&self, labels: &LabelSet) -> Result<Option<SeriesId>> {
-        match self.db()?.get_pinned([b"g", labels.as_bytes()].concat()).map_err(failed)? {
-            Some(value) => Ok(Some(SeriesId(Reader::new(&value, &self.path, 0).u64()?))),
+        match self.db()?.get_pinned(labels_key(labels)).map_err(failed)? {
+            Some(value) => {
+                let id = SeriesId(Reader::new(&value, &self.path, 0).u64()?);
+                Ok(Some(id).filter(|&id| !self.is_dead(id)))
+            }
             None => Ok(None),
         }
+    }
+
+    /// Whether the partitions that had `id` are gone.
+    pub(crate) fn is_dead(&self, id: SeriesId) -> bool {
+        self.dead.read().contains(id)
     }
 
     /// The labels of each id that is here.
@@ -188,74 +202,57 @@ impl Catalogue {
     /// Every metric by ordinal.
     pub(crate) fn metrics(&self) -> Result<Vec<(u32, StoredMetric)>> {
         let mut metrics = Vec::new();
-        self.scan(b"m", |key, value| {
+        self.scan(b"m", 1, |key, value| {
             let ordinal = Reader::new(key, &self.path, 0).bytes(4)?.iter().fold(0, |n, &byte| n << 8 | u32::from(byte));
             metrics.push((ordinal, decode_metric(value, &self.path)?));
-            Ok(())
+            Ok(true)
         })?;
         Ok(metrics)
     }
 
-    /// The ids of a partition by local ordinal.
-    pub(crate) fn partition_ids(&self, partition: i64) -> Result<Vec<SeriesId>> {
-        let mut ids = Vec::new();
-        self.scan(&partition_key(partition, b'o'), |_, value| {
-            ids.extend(value.chunks_exact(8).map(decode_id));
-            Ok(())
-        })?;
-        Ok(ids)
-    }
-
-    /// Visits the keys that start with `prefix`, without it.
-    fn scan(&self, prefix: &[u8], mut visit: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    /// Visits the keys that start with `prefix`, from byte `at` of each, until `visit` has enough.
+    pub(super) fn scan(
+        &self,
+        prefix: &[u8],
+        at: usize,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
         let db = self.db()?;
         let mut options = ReadOptions::default();
         options.set_iterate_range(rocksdb::PrefixRange(prefix));
         let mut cursor = db.raw_iterator_opt(options);
         cursor.seek(prefix);
         while let Some((key, value)) = cursor.item() {
-            visit(&key[prefix.len()..], value)?;
+            if !visit(&key[at..], value)? {
+                return Ok(());
+            }
             cursor.next();
         }
         cursor.status().map_err(failed)
     }
 
-    /// Adds the series of a series file: `series[k]` has local ordinal `base + k` in `partition`. Doing it twice does
+    /// Adds the series of a series file: `series[k]` has local ordinal `base + k` in index `index`. Doing it twice does
     /// no harm.
-    pub(crate) fn add_series(&self, partition: i64, base: u32, series: &[(SeriesId, LabelSet)]) -> Result<()> {
+    pub(crate) fn add_series(&self, index: u64, base: u32, series: &[(SeriesId, LabelSet)]) -> Result<()> {
+        let _writing = self.writing.lock();
         let db = self.db()?;
         let mut batch = WriteBatch::default();
-        let mut postings: HashMap<(&str, &str), Vec<u32>> = HashMap::new();
         let mut metrics: HashMap<u32, StoredMetric> = HashMap::new();
-        for (ordinal, (id, labels)) in (base..).zip(series) {
-            batch.put([b"g", labels.as_bytes()].concat(), id.0.to_le_bytes());
+        for (id, labels) in series {
+            batch.put(labels_key(labels), id.0.to_le_bytes());
             batch.put(id_key(*id), labels.as_bytes());
             let metric = metrics
                 .entry(id.metric())
                 .or_insert_with(|| StoredMetric { name: labels.metric_name().to_owned(), ..StoredMetric::default() });
             metric.series_count = metric.series_count.max(id.number().saturating_add(1));
-            for (name, value) in labels.iter() {
-                postings.entry((name, value)).or_default().push(ordinal);
+            for (name, _) in labels.iter() {
                 if name != METRIC_NAME && !metric.label_names.iter().any(|known| known == name) {
                     metric.label_names.push(name.to_owned());
                 }
             }
             self.hand_over(&db, &mut batch, WRITE_BYTES)?;
         }
-        self.put_ordinals(&db, &mut batch, partition, base, series)?;
-        let prefix = partition_key(partition, b'l');
-        for ((name, value), ordinals) in postings {
-            let key = [&prefix, name.as_bytes(), b"\0", value.as_bytes()].concat();
-            let mut bitmap = Bitmap::of(&ordinals);
-            if base > 0
-                && let Some(old) = db.get_pinned(&key).map_err(failed)?
-            {
-                bitmap.or_inplace(&self.bitmap(&old)?);
-            }
-            bitmap.run_optimize();
-            batch.put(&key, bitmap.serialize::<Portable>());
-            self.hand_over(&db, &mut batch, WRITE_BYTES)?;
-        }
+        self.add_to_index(&db, &mut batch, (index, base), series)?;
         for (ordinal, mut metric) in metrics {
             let key = [b"m".as_slice(), &ordinal.to_be_bytes()].concat();
             if let Some(old) = db.get_pinned(&key).map_err(failed)? {
@@ -270,41 +267,8 @@ impl Catalogue {
         self.hand_over(&db, &mut batch, 0)
     }
 
-    fn put_ordinals(
-        &self,
-        db: &DB,
-        batch: &mut WriteBatch,
-        partition: i64,
-        base: u32,
-        series: &[(SeriesId, LabelSet)],
-    ) -> Result<()> {
-        let prefix = partition_key(partition, b'o');
-        let mut chunks: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
-        for (ordinal, (id, _)) in (base..).zip(series) {
-            let chunk = match chunks.entry(ordinal / CHUNK) {
-                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    let mut old = match ordinal % CHUNK {
-                        0 => Vec::new(),
-                        _ => db
-                            .get([&prefix, entry.key().to_be_bytes().as_slice()].concat())
-                            .map_err(failed)?
-                            .unwrap_or_default(),
-                    };
-                    old.resize((ordinal % CHUNK) as usize * 8, 0);
-                    entry.insert(old)
-                }
-            };
-            chunk.extend_from_slice(&id.0.to_le_bytes());
-        }
-        for (chunk, ids) in chunks {
-            batch.put([&prefix, chunk.to_be_bytes().as_slice()].concat(), ids);
-        }
-        Ok(())
-    }
-
     /// Writes `batch` if it has grown beyond `bytes`.
-    fn hand_over(&self, db: &DB, batch: &mut WriteBatch, bytes: usize) -> Result<()> {
+    pub(super) fn hand_over(&self, db: &DB, batch: &mut WriteBatch, bytes: usize) -> Result<()> {
         if batch.size_in_bytes() > bytes {
             db.write_opt(std::mem::take(batch), &self.write).map_err(failed)
         } else {
@@ -317,85 +281,16 @@ impl Catalogue {
         let value = [VERSION.to_le_bytes().as_slice(), &edit.to_le_bytes()].concat();
         self.db()?.put_opt(b"v", value, &self.write).map_err(failed)
     }
-
-    fn bitmap(&self, bytes: &[u8]) -> Result<Bitmap> {
-        Bitmap::try_deserialize::<Portable>(bytes)
-            .ok_or_else(|| self.corrupt("a portable roaring bitmap", format!("{} other bytes", bytes.len())))
-    }
 }
 
-/// The postings of one time partition, of local ordinals.
-pub(crate) struct PartitionPostings<'a> {
-    pub(crate) catalogue: &'a Catalogue,
-    pub(crate) partition: i64,
-    /// Number of series in the partition.
-    pub(crate) series: u32,
-}
-
-impl PartitionPostings<'_> {
-    fn label_key(&self, label: &str, value: &str) -> Vec<u8> {
-        [&partition_key(self.partition, b'l'), label.as_bytes(), b"\0", value.as_bytes()].concat()
-    }
-
-    /// The ids of local ordinals.
-    pub(crate) fn ids(&self, ordinals: &Bitmap) -> Result<Vec<SeriesId>> {
-        let db = self.catalogue.db()?;
-        let prefix = partition_key(self.partition, b'o');
-        let mut ids = Vec::with_capacity(ordinals.cardinality() as usize);
-        let mut loaded: Option<(u32, Vec<u8>)> = None;
-        for ordinal in ordinals.iter() {
-            let number = ordinal / CHUNK;
-            if loaded.as_ref().is_none_or(|chunk| chunk.0 != number) {
-                let key = [&prefix, number.to_be_bytes().as_slice()].concat();
-                loaded = Some((number, db.get(key).map_err(failed)?.unwrap_or_default()));
-            }
-            let at = (ordinal % CHUNK) as usize * 8;
-            match loaded.as_ref().and_then(|chunk| chunk.1.get(at..at + 8)) {
-                Some(bytes) => ids.push(decode_id(bytes)),
-                None => {
-                    return Err(self.catalogue.corrupt("the id of every local ordinal", format!("none for {ordinal}")));
-                }
-            }
-        }
-        Ok(ids)
-    }
-}
-
-impl Postings for PartitionPostings<'_> {
-    fn all(&self) -> Result<Bitmap> {
-        Ok(Bitmap::from_range(0..self.series))
-    }
-    fn exact(&self, label: &str, value: &str) -> Result<Bitmap> {
-        match self.catalogue.db()?.get_pinned(self.label_key(label, value)).map_err(failed)? {
-            Some(bytes) => self.catalogue.bitmap(&bytes),
-            None => Ok(Bitmap::new()),
-        }
-    }
-    fn any(&self, label: &str, want: &dyn Fn(&str) -> bool) -> Result<Bitmap> {
-        let mut out = Bitmap::new();
-        self.catalogue.scan(&self.label_key(label, ""), |value, bitmap| {
-            let value = std::str::from_utf8(value).map_err(|e| self.catalogue.corrupt("UTF-8", e.to_string()))?;
-            if want(value) {
-                out.or_inplace(&self.catalogue.bitmap(bitmap)?);
-            }
-            Ok(())
-        })?;
-        Ok(out)
-    }
-}
-
-fn id_key(id: SeriesId) -> Vec<u8> {
+/// Key of the table id -> labels.
+pub(super) fn id_key(id: SeriesId) -> Vec<u8> {
     [b"i".as_slice(), &id.0.to_be_bytes()].concat()
 }
 
-fn partition_key(partition: i64, table: u8) -> Vec<u8> {
-    // With the sign flipped, byte order is number order.
-    let ordered = (partition as u64) ^ (1 << 63);
-    [b"p".as_slice(), &ordered.to_be_bytes(), &[table]].concat()
-}
-
-fn decode_id(bytes: &[u8]) -> SeriesId {
-    SeriesId(bytes.iter().rev().fold(0, |n, &byte| n << 8 | u64::from(byte)))
+/// Key of the table labels -> id.
+pub(super) fn labels_key(labels: &LabelSet) -> Vec<u8> {
+    [b"g", labels.as_bytes()].concat()
 }
 
 fn encode_metric(metric: &StoredMetric) -> Vec<u8> {

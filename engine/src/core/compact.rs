@@ -59,8 +59,9 @@ impl Base {
 impl Core {
     /// See [`crate::Engine::compact`].
     pub(crate) fn compact(&self) -> Result<CompactionSummary> {
+        let partitions_dropped = self.apply_retention()?;
         let _one = self.compacting.lock();
-        let mut summary = CompactionSummary::default();
+        let mut summary = CompactionSummary { partitions_dropped, ..CompactionSummary::default() };
         loop {
             let base = self.base();
             let Some(job) = base.plan() else {

@@ -3,7 +3,8 @@ use crate::engine::DeleteSummary;
 use crate::error::{Error, Result};
 use crate::memtable::CommittedBatch;
 use crate::snapshot::{Selector, Snapshot};
-use crate::tombstone::{Deletion, SeriesSet};
+use crate::tombstone::Deletion;
+use crate::types::SeriesSet;
 use crate::write_batch::WriteBatch;
 
 use super::{Core, Live};

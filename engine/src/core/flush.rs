@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering;
 
 use hashbrown::HashSet;
 
-use crate::catalog::write_series_file;
+use crate::catalog::{PartitionIndex, write_series_file};
 use crate::error::{Error, Result};
 use crate::manifest::{Change, SeriesFile};
 use crate::memtable::{Memtable, SeriesRows, SortedRun, merge_rows};
 use crate::segment::SegmentWriter;
 use crate::tombstone::Tombstone;
-use crate::types::{LabelSet, Lsn, SeriesId, TimeRange};
-use crate::version::LiveSegment;
+use crate::types::{LabelSet, Lsn, SeriesId, SeriesSet, TimeRange};
+use crate::version::{LiveSegment, Version};
 
 use super::{Core, Live, Sealed};
 
@@ -27,20 +27,20 @@ const MEMBERS_KEPT: usize = 4;
 #[derive(Default)]
 pub(crate) struct Members {
     /// Which series each recently flushed partition already has.
-    known: BTreeMap<i64, HashSet<SeriesId>>,
+    pub(super) known: BTreeMap<i64, SeriesSet>,
     /// Series files that the catalogue could not take, by manifest edit. Their series are all active, so that selecting
-    /// finds them without it; no other flush happens, and no series is forgotten, before it has taken them.
-    unindexed: Vec<(u64, Vec<NewSeries>)>,
+    /// finds them without it; no other flush or drop happens, and no series is forgotten, before it has taken them.
+    pub(super) unindexed: Vec<(u64, Vec<NewSeries>)>,
 }
 
 /// What a flush has written and not yet told the manifest.
 #[derive(Default)]
-struct Written {
-    paths: Vec<PathBuf>,
-    numbers: Vec<u64>,
-    changes: Vec<Change>,
+pub(super) struct Written {
+    pub(super) paths: Vec<PathBuf>,
+    pub(super) numbers: Vec<u64>,
+    pub(super) changes: Vec<Change>,
     segments: Vec<Arc<LiveSegment>>,
-    series: Vec<NewSeries>,
+    pub(super) series: Vec<NewSeries>,
     /// Deletions that concern segments from now on.
     tombstones: Vec<Tombstone>,
     /// Rows left out because they are deleted.
@@ -48,8 +48,9 @@ struct Written {
 }
 
 /// The series of a new series file.
-struct NewSeries {
+pub(super) struct NewSeries {
     partition: i64,
+    index: u64,
     base: u32,
     series: Vec<(SeriesId, LabelSet)>,
 }
@@ -103,6 +104,7 @@ impl Core {
                 self.forget_idle_series();
             }
         }
+        self.sweep(&members);
         self.truncate_wal()
     }
 
@@ -252,29 +254,45 @@ impl Core {
             let known = match members.known.entry(partition) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(unknown) => {
-                    unknown.insert(self.catalogue.partition_ids(partition)?.into_iter().collect())
+                    let index = self.manifest.lock().contents().index_of(partition);
+                    unknown
+                        .insert(index.map_or_else(|| Ok(SeriesSet::default()), |index| self.catalogue.members(index))?)
                 }
             };
-            let new: Vec<SeriesId> = ids.iter().copied().filter(|id| !known.contains(id)).collect();
+            let new: Vec<SeriesId> = ids.iter().copied().filter(|&id| !known.contains(id)).collect();
             if new.is_empty() {
                 continue;
             }
-            let mut new = self.labels_of(&new)?;
-            let base = self.manifest.lock().contents().series_in(partition);
-            self.ensure_partition_dir(partition)?;
-            let number = self.new_file_number();
-            written.numbers.push(number);
-            let path = self.layout.series_file(partition, number);
-            written.paths.push(path.clone());
-            write_series_file(&*self.fs, &path, &mut new)?;
-            let file = SeriesFile { partition, number, base, series: new.len() as u32, edit: 0 };
-            written.changes.push(Change::AddSeriesFile(file));
-            known.extend(new.iter().map(|pair| pair.0));
-            written.series.push(NewSeries { partition, base, series: new });
+            let new = self.labels_of(&new)?;
+            new.iter().for_each(|pair| known.insert(pair.0));
+            self.write_series_file(partition, new, written)?;
         }
         while members.known.len() > MEMBERS_KEPT {
             members.known.pop_first();
         }
+        Ok(())
+    }
+
+    /// Writes a series file. `flushing` must be held: it decides the local ordinals.
+    pub(super) fn write_series_file(
+        &self,
+        partition: i64,
+        mut series: Vec<(SeriesId, LabelSet)>,
+        written: &mut Written,
+    ) -> Result<()> {
+        self.ensure_partition_dir(partition)?;
+        let number = self.new_file_number();
+        written.numbers.push(number);
+        let path = self.layout.series_file(partition, number);
+        written.paths.push(path.clone());
+        write_series_file(&*self.fs, &path, &mut series)?;
+        let (base, index) = {
+            let manifest = self.manifest.lock();
+            (manifest.contents().series_in(partition), manifest.contents().index_of(partition).unwrap_or(number))
+        };
+        let file = SeriesFile { partition, number, base, series: series.len() as u32, edit: 0 };
+        written.changes.push(Change::AddSeriesFile(file));
+        written.series.push(NewSeries { partition, index, base, series });
         Ok(())
     }
 
@@ -333,22 +351,29 @@ impl Core {
     }
 
     /// Gives the catalogue what it has not taken yet, in the order of edits, then lets readers ask it for that.
-    fn index(&self, unindexed: &mut Vec<(u64, Vec<NewSeries>)>) -> Result<()> {
+    pub(super) fn index(&self, unindexed: &mut Vec<(u64, Vec<NewSeries>)>) -> Result<()> {
         while let Some((edit, files)) = unindexed.first() {
             for new in files {
-                self.catalogue.add_series(new.partition, new.base, &new.series)?;
+                self.catalogue.add_series(new.index, new.base, &new.series)?;
             }
             self.catalogue.set_filled(*edit)?;
             let mut live = self.live.lock();
             let mut version = (*live.version).clone();
-            for new in files {
-                version.partitions.entry(new.partition).or_default().series = new.base + new.series.len() as u32;
-            }
+            self.add_indexes(&mut version, files);
             live.version = Arc::new(version);
             drop(live);
             unindexed.remove(0);
         }
         Ok(())
+    }
+
+    /// Lets `version` see the series of new files, which must be indexed.
+    fn add_indexes(&self, version: &mut Version, files: &[NewSeries]) {
+        for new in files {
+            let partition = version.partitions.entry(new.partition).or_default();
+            partition.series = new.base + new.series.len() as u32;
+            partition.index.get_or_insert_with(|| PartitionIndex::new(&self.catalogue, new.index));
+        }
     }
 
     /// Deletes the files of an interrupted flush or compaction.
@@ -363,7 +388,7 @@ impl Core {
         self.finish_files(numbers);
     }
 
-    fn abandon(&self, written: &Written) {
+    pub(super) fn abandon(&self, written: &Written) {
         self.give_up(&written.paths, &written.numbers);
     }
 

@@ -4,14 +4,16 @@
 //!  writers --> CommitQueue --> commit thread --> Live { memtables, state, feed, version, position }
 //!                                                 ^ snapshot copies it      ^ flush, compaction replace parts
 //! ```
-//! Lock order, outermost first: `flushing` or `compacting`, `creating`, `manifest`, then `head`, `live`, `claims`,
+//! Lock order, outermost first: `compacting`, `flushing`, `creating`, `manifest`, then `head`, `live`, `claims`,
 //! `numbers`, `pending`, `unplaced`, which but for `head` are held alone and never during I/O. `creating` is held while
 //! RocksDB is asked for a series, `manifest` while its edit is synced.
 mod compact;
 mod delete;
 mod disk;
+mod drop;
 mod flush;
 mod recovery;
+mod retain;
 mod series;
 mod threads;
 
@@ -93,6 +95,7 @@ pub(crate) struct Counters {
     pub(crate) merge_ns: AtomicU64,
     pub(crate) deletes: AtomicU64,
     pub(crate) rows_deleted: AtomicU64,
+    pub(crate) partitions_dropped: AtomicU64,
 }
 
 /// See the module.
@@ -127,6 +130,8 @@ pub(crate) struct Core {
     flushing: Mutex<flush::Members>,
     compacting: Mutex<()>,
     claims: Mutex<BTreeMap<String, Lsn>>,
+    /// Partitions that end before it were dropped since the open.
+    retained_from_ns: AtomicI64,
     /// When idle series were last looked for.
     evicted_ns: AtomicI64,
 }

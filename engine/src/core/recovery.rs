@@ -3,10 +3,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
+use hashbrown::HashSet;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use crate::catalog::{Catalogue, Head, KeyCache, read_series_file};
+use crate::catalog::{Catalogue, Head, KeyCache, PartitionIndex, read_series_file};
 use crate::clock::Clock;
 use crate::config::EngineConfig;
 use crate::error::{Error, Result};
@@ -60,9 +61,10 @@ pub(crate) fn open(
     let manifest = Manifest::open(Arc::clone(&fs), &layout.manifest(), width_ns)?;
     let contents = manifest.contents().clone();
     let (next_file, left_overs) = find_left_overs(&*fs, &layout, &contents, manifest_missing)?;
-    let version = load_version(&fs, &layout, &contents)?;
     let state = load_state(&*fs, &layout, &contents)?;
     let (catalogue, head) = open_catalogue(&*fs, &layout, &contents, manifest.number(), config.catalogue_bytes_max)?;
+    let catalogue = Arc::new(catalogue);
+    let version = load_version(&fs, &layout, &contents, &catalogue)?;
     let now_ns = clock.now_ns();
     let core = Arc::new(Core {
         live: Mutex::new(Live {
@@ -78,7 +80,7 @@ pub(crate) fn open(
         queue: Arc::new(CommitQueue::new(config.commit_queue_bytes_max)),
         head: Arc::new(RwLock::new(head)),
         keys: KeyCache::new(config.key_cache_bytes_max),
-        catalogue: Arc::new(catalogue),
+        catalogue,
         wal_files: WalFiles::default(),
         newest: watch::Sender::new(contents.flushed),
         counters: Counters::default(),
@@ -94,6 +96,7 @@ pub(crate) fn open(
         flushing: Mutex::new(Members::default()),
         compacting: Mutex::new(()),
         claims: Mutex::new(contents.claims),
+        retained_from_ns: AtomicI64::new(i64::MIN),
         evicted_ns: AtomicI64::new(now_ns),
         partitioning: Partitioning { width_ns },
         config,
@@ -126,7 +129,7 @@ fn find_left_overs(
     contents: &Contents,
     manifest_missing: bool,
 ) -> Result<(u64, Vec<PathBuf>)> {
-    let referenced: hashbrown::HashSet<PathBuf> = contents.files(layout).into_iter().collect();
+    let referenced: HashSet<PathBuf> = contents.files(layout).into_iter().collect();
     let mut dirs = vec![layout.state()];
     for name in fs.list(&layout.partitions())? {
         if name.parse::<i64>().is_ok() {
@@ -167,14 +170,16 @@ fn find_left_overs(
     Ok((next_file, left_overs))
 }
 
-fn load_version(fs: &Arc<dyn Fs>, layout: &Layout, contents: &Contents) -> Result<Version> {
+fn load_version(fs: &Arc<dyn Fs>, layout: &Layout, contents: &Contents, catalogue: &Arc<Catalogue>) -> Result<Version> {
     let mut version = Version::default();
     for meta in contents.segments.values() {
         let path = layout.partition(meta.partition).join(&meta.file);
         version.add(LiveSegment::open(fs, path, meta)?);
     }
-    for file in &contents.series_files {
-        version.partitions.entry(file.partition).or_default().series = contents.series_in(file.partition);
+    for (partition, index) in contents.indexes() {
+        let entry = version.partitions.entry(partition).or_default();
+        entry.series = contents.series_in(partition);
+        entry.index = Some(PartitionIndex::new(catalogue, index));
     }
     Ok(version)
 }
@@ -199,6 +204,11 @@ pub(crate) fn open_catalogue(
     bytes_max: usize,
 ) -> Result<(Catalogue, Head)> {
     let (catalogue, filled) = Catalogue::open(&layout.catalogue(), fs.is_local(), edit, bytes_max)?;
+    // Partitions that were dropped when the catalogue could not follow.
+    let live: HashSet<u64> = contents.indexes().into_values().collect();
+    for stale in catalogue.indexes()?.into_iter().filter(|index| !live.contains(index)) {
+        catalogue.drop_index(stale)?;
+    }
     let mut files: Vec<_> = contents.series_files.iter().filter(|file| file.edit > filled).collect();
     files.sort_unstable_by_key(|file| (file.edit, file.partition, file.base));
     for file in files {
@@ -208,7 +218,8 @@ pub(crate) fn open_catalogue(
             let (expected, got) = (format!("{} series, as the manifest says", file.series), series.len().to_string());
             return Err(Error::Corruption { path, offset: 0, expected, got });
         }
-        catalogue.add_series(file.partition, file.base, &series)?;
+        let index = contents.index_of(file.partition).unwrap_or(file.number);
+        catalogue.add_series(index, file.base, &series)?;
     }
     catalogue.set_filled(edit)?;
     let mut head = Head::default();
@@ -216,6 +227,7 @@ pub(crate) fn open_catalogue(
         let names = metric.label_names.iter().map(String::as_str);
         head.restore_metric(ordinal, &metric.name, metric.series_count, names);
     }
+    contents.numbered.iter().for_each(|(&metric, &next)| head.keep_numbers(metric, next));
     Ok((catalogue, head))
 }
 

@@ -29,7 +29,7 @@ impl Core {
             if let Some(id) = head.id_of(labels) {
                 return Ok(id);
             }
-            head.metric(labels.metric_name()).is_some()
+            head.ordinal_of(labels.metric_name()).is_some()
         };
         // Every metric is in memory, so a series of a new one cannot be on disk.
         if known_metric && let Some(id) = self.catalogue.id_of(labels)? {
@@ -48,9 +48,10 @@ impl Core {
             )));
         }
         let id = head.next_id(labels).ok_or_else(|| Error::Limit("no more series numbers for this metric".into()))?;
-        // Pending before the id can be seen: whoever commits a batch with it also commits its definition.
-        self.pending.lock().push((id, labels.clone()));
+        // Pending before the id can be seen: whoever commits a batch with it also commits its definition. Unplaced before
+        // that: the flush of a commit places every series whose definition was logged before, for replay passes these over.
         self.unplaced.lock().push((id, labels.clone()));
+        self.pending.lock().push((id, labels.clone()));
         head.activate(id, labels.clone());
         Ok(id)
     }
@@ -75,14 +76,19 @@ impl Core {
         }
         missing.sort_unstable();
         missing.dedup();
+        let _creating = self.creating.lock();
         let labels = self.catalogue.labels_of(&missing)?;
         let mut head = self.head.write();
         for (id, labels) in missing.into_iter().zip(labels) {
             match labels {
-                Some(labels) => head.activate(id, labels),
-                None => {
-                    return Err(Error::Invalid(format!("series {} does not exist; resolve its labels first", id.0)));
+                Some(labels) if !self.catalogue.is_dead(id) => head.activate(id, labels),
+                // Another writer may just have activated it.
+                _ if head.labels_of(id).is_some() => {}
+                _ if head.has_existed(id) => {
+                    let message = format!("series {} went with its last partition; resolve its labels again", id.0);
+                    return Err(Error::Unavailable(message));
                 }
+                _ => return Err(Error::Invalid(format!("series {} does not exist; resolve its labels first", id.0))),
             }
         }
         Ok(())

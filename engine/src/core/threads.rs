@@ -74,6 +74,10 @@ impl Threads {
             publish: move |commits| publisher.publish(commits),
         };
         *threads.commit.lock() = Some(spawn("commit", move || commit.run(lsn.0 + 1))?);
+        if core.retention().is_set() {
+            // What became too old while nobody was here.
+            core.compactor.wake();
+        }
         if core.config.background {
             let mut background = threads.background.lock();
             for (name, run) in [("sort", sort as fn(&Core)), ("flush", flush), ("compact", compact)] {

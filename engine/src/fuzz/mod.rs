@@ -20,8 +20,8 @@ use crate::format::{self, Reader, envelope};
 use crate::fs::{FaultFs, Fs};
 use crate::manifest::{Change, Manifest};
 use crate::state::StateMap;
-use crate::tombstone::{Deletion, SeriesSet, Tombstone};
-use crate::types::{LabelSet, Lsn, SeriesId, TimeRange};
+use crate::tombstone::{Deletion, Tombstone};
+use crate::types::{LabelSet, Lsn, SeriesId, SeriesSet, TimeRange};
 use crate::wal::{self, fuzzed};
 use crate::write_batch::WriteBatch;
 

@@ -43,10 +43,17 @@ pub(crate) enum Change {
     Claims(BTreeMap<String, Lsn>),
     /// This file (path inside the store) is no longer part of it and may be deleted.
     Removed(String),
+    /// The series files of this partition are no longer part of the store.
+    DropSeries(i64),
     /// This deletion concerns segments.
     AddTombstone(Tombstone),
     /// It concerns none any more.
     RemoveTombstone(Lsn, u32),
+    /// Numbers below this one were given to series of this metric, some of which are dropped.
+    Numbered {
+        metric: u32,
+        next: u32,
+    },
 }
 
 /// Everything a store consists of.
@@ -61,6 +68,8 @@ pub(crate) struct Contents {
     pub(crate) removed: BTreeSet<String>,
     /// By position and number.
     pub(crate) tombstones: BTreeMap<(Lsn, u32), Tombstone>,
+    /// The lowest number that a new series of a metric may have, where some of its series are dropped.
+    pub(crate) numbered: BTreeMap<u32, u32>,
 }
 
 impl Contents {
@@ -83,12 +92,14 @@ impl Contents {
             Change::Removed(name) => {
                 self.removed.insert(name.clone());
             }
+            Change::DropSeries(partition) => self.series_files.retain(|file| file.partition != *partition),
             Change::AddTombstone(tombstone) => {
                 self.tombstones.insert(tombstone.key(), tombstone.clone());
             }
             Change::RemoveTombstone(lsn, number) => {
                 self.tombstones.remove(&(*lsn, *number));
             }
+            Change::Numbered { metric, next } => drop(self.numbered.insert(*metric, *next)),
         }
     }
 
@@ -110,6 +121,7 @@ impl Contents {
         changes.extend(self.segments.values().cloned().map(Change::AddSegment));
         changes.extend(self.removed.iter().cloned().map(Change::Removed));
         changes.extend(self.tombstones.values().cloned().map(Change::AddTombstone));
+        changes.extend(self.numbered.iter().map(|(&metric, &next)| Change::Numbered { metric, next }));
         changes
     }
 
@@ -125,6 +137,21 @@ impl Contents {
     pub(crate) fn series_in(&self, partition: i64) -> u32 {
         let files = self.series_files.iter().filter(|file| file.partition == partition);
         files.map(|file| file.base + file.series).max().unwrap_or(0)
+    }
+
+    /// Number of `partition`'s index in the catalogue: that of its first series file.
+    pub(crate) fn index_of(&self, partition: i64) -> Option<u64> {
+        self.series_files.iter().filter(|file| file.partition == partition).map(|file| file.number).min()
+    }
+
+    /// The index of each partition that has one.
+    pub(crate) fn indexes(&self) -> BTreeMap<i64, u64> {
+        let mut indexes = BTreeMap::new();
+        for file in &self.series_files {
+            let index = indexes.entry(file.partition).or_insert(file.number);
+            *index = file.number.min(*index);
+        }
+        indexes
     }
 }
 
@@ -171,6 +198,10 @@ impl Change {
                 out.push(8);
                 format::put_bytes(out, name.as_bytes());
             }
+            Self::DropSeries(partition) => {
+                out.push(9);
+                format::put_zigzag(out, *partition);
+            }
             Self::AddTombstone(tombstone) => {
                 out.push(10);
                 format::put_varint(out, tombstone.lsn.0);
@@ -181,6 +212,11 @@ impl Change {
                 out.push(11);
                 format::put_varint(out, lsn.0);
                 format::put_varint(out, (*number).into());
+            }
+            Self::Numbered { metric, next } => {
+                out.push(12);
+                format::put_varint(out, (*metric).into());
+                format::put_varint(out, (*next).into());
             }
         }
     }
@@ -208,13 +244,15 @@ impl Change {
                 Self::Claims(claims)
             }
             8 => Self::Removed(reader.string()?.to_owned()),
+            9 => Self::DropSeries(reader.zigzag()?),
             10 => Self::AddTombstone(Tombstone {
                 lsn: Lsn(reader.varint()?),
                 number: narrow(reader)?,
                 deletion: Arc::new(Deletion::decode(reader)?),
             }),
             11 => Self::RemoveTombstone(Lsn(reader.varint()?), narrow(reader)?),
-            other => return Err(at.corrupt("a change tag of 1 to 8, 10 or 11", other.to_string())),
+            12 => Self::Numbered { metric: narrow(reader)?, next: narrow(reader)? },
+            other => return Err(at.corrupt("a change tag of 1 to 12", other.to_string())),
         })
     }
 }

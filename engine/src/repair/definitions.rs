@@ -5,7 +5,8 @@ use crate::catalog::{Catalogue, read_series_file};
 use crate::error::Result;
 use crate::fs::Fs;
 use crate::layout::Layout;
-use crate::types::{LabelSet, SeriesId};
+use crate::manifest::Contents;
+use crate::types::{LabelSet, SeriesId, SeriesSet};
 use crate::verify::Survey;
 use crate::wal::{self, Event};
 
@@ -19,9 +20,15 @@ fn catalogue(fs: &dyn Fs, layout: &Layout) -> Option<Catalogue> {
 }
 
 /// The series that the catalogue knows in each of `partitions`; none where it cannot be read.
-pub(super) fn members(fs: &dyn Fs, layout: &Layout, partitions: &HashSet<i64>) -> HashMap<i64, Vec<SeriesId>> {
+pub(super) fn members(
+    fs: &dyn Fs,
+    layout: &Layout,
+    contents: &Contents,
+    partitions: &HashSet<i64>,
+) -> HashMap<i64, SeriesSet> {
     let Some(catalogue) = catalogue(fs, layout).filter(|_| !partitions.is_empty()) else { return HashMap::new() };
-    partitions.iter().filter_map(|&partition| Some((partition, catalogue.partition_ids(partition).ok()?))).collect()
+    let members = |&partition: &i64| Some((partition, catalogue.members(contents.index_of(partition)?).ok()?));
+    partitions.iter().filter_map(members).collect()
 }
 
 /// The labels of those of `wanted` that are defined anywhere: in sound series files, in the log, in the catalogue.

@@ -103,8 +103,8 @@ fn plan_series(fs: &dyn Fs, layout: &Layout, survey: &Survey, plan: &mut Plan) -
         missing.entry(segment.meta.partition).or_default().extend(&segment.undefined);
     }
     // Also those that have no rows here; the ones that sound files define are sorted out below.
-    for (partition, ids) in definitions::members(fs, layout, &broken) {
-        missing.entry(partition).or_default().extend(ids);
+    for (partition, ids) in definitions::members(fs, layout, &survey.stored.contents, &broken) {
+        missing.entry(partition).or_default().extend(ids.iter());
     }
     let mut wanted: HashSet<SeriesId> = missing.values().flatten().copied().collect();
     for segment in &survey.segments {

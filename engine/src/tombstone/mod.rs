@@ -12,7 +12,6 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`series_set`] | a set of series ids |
 //! | [`list`] | the live tombstones, coalesced |
 //! | [`hidden`] | what one source must not show |
 //!
@@ -23,17 +22,15 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::format::{Reader, put_zigzag};
 use crate::segment::Segment;
-use crate::types::{Lsn, TimeRange};
+use crate::types::{Lsn, SeriesSet, TimeRange};
 
 mod hidden;
 mod list;
-mod series_set;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use hidden::{Hidden, next_visible};
 pub(crate) use list::Tombstones;
-pub use series_set::SeriesSet;
 
 /// Rows that a commit deletes: those of `series` in `range` from any commit before it.
 #[derive(Clone, Debug, PartialEq)]

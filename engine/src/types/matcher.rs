@@ -38,11 +38,69 @@ pub(crate) struct CompiledMatcher {
     test: Test,
 }
 
+/// What a value is compared with.
 #[derive(Clone, Debug)]
-enum Test {
+pub(crate) enum Test {
+    /// Anything, "" as well.
+    All,
+    /// Anything but "".
+    NotEmpty,
     /// Sorted, unique.
     Values(Vec<String>),
-    Regex(Regex),
+    /// Whatever the expression accepts begins with the prefix.
+    Regex { regex: Regex, prefix: String },
+}
+
+impl Test {
+    /// Whether `value` passes, negation aside.
+    pub(crate) fn accepts(&self, value: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::NotEmpty => !value.is_empty(),
+            Self::Values(values) => values.binary_search_by(|v| v.as_str().cmp(value)).is_ok(),
+            Self::Regex { regex, .. } => regex.is_match(value),
+        }
+    }
+
+    fn values(mut values: Vec<String>) -> Self {
+        values.sort_unstable();
+        values.dedup();
+        Self::Values(values)
+    }
+
+    /// An expression anchored at both ends whose `.` matches a line feed, as in Prometheus.
+    fn regex(pattern: &str) -> std::result::Result<Self, regex::Error> {
+        match pattern {
+            ".*" => return Ok(Self::All),
+            ".+" => return Ok(Self::NotEmpty),
+            _ => {}
+        }
+        let regex = Regex::new(&format!("^(?s:{pattern})$"))?;
+        Ok(match literals(pattern) {
+            Some((values, _)) if !values.is_empty() => Self::values(values),
+            literals => Self::Regex { regex, prefix: literals.map_or_else(String::new, |pair| pair.1) },
+        })
+    }
+}
+
+/// All values that `pattern` accepts, if it can be seen that they are few (or none are listed), and how each begins.
+fn literals(pattern: &str) -> Option<(Vec<String>, String)> {
+    let hir = regex_syntax::parse(&format!("(?s:{pattern})")).ok()?;
+    // An assertion inside restricts what literals alone would accept.
+    if !hir.properties().look_set().is_empty() {
+        return None;
+    }
+    let found = regex_syntax::hir::literal::Extractor::new().extract(&hir);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    let values = match found.literals() {
+        Some(all) if found.is_exact() => {
+            all.iter().map(|literal| text(literal.as_bytes())).collect::<Option<Vec<_>>>()?
+        }
+        _ => Vec::new(),
+    };
+    let common = found.longest_common_prefix().unwrap_or(b"");
+    let whole = std::str::from_utf8(common).map_or_else(|e| e.valid_up_to(), str::len);
+    Some((values, text(&common[..whole])?))
 }
 
 impl Matcher {
@@ -51,17 +109,9 @@ impl Matcher {
     pub(crate) fn compile(&self) -> Result<CompiledMatcher> {
         let test = match self.op {
             MatchOp::Equal | MatchOp::NotEqual => Test::Values(vec![self.value.clone()]),
-            MatchOp::OneOf => {
-                let mut values: Vec<String> = self.value.split('\0').map(str::to_owned).collect();
-                values.sort_unstable();
-                values.dedup();
-                Test::Values(values)
-            }
-            // Prometheus anchors and lets `.` match a line feed.
-            MatchOp::Regex | MatchOp::NotRegex => Test::Regex(
-                Regex::new(&format!("^(?s:{})$", self.value))
-                    .map_err(|e| Error::Invalid(format!("regular expression for label {:?}: {e}", self.name)))?,
-            ),
+            MatchOp::OneOf => Test::values(self.value.split('\0').map(str::to_owned).collect()),
+            MatchOp::Regex | MatchOp::NotRegex => Test::regex(&self.value)
+                .map_err(|e| Error::Invalid(format!("regular expression for label {:?}: {e}", self.name)))?,
         };
         Ok(CompiledMatcher {
             name: self.name.clone(),
@@ -74,18 +124,18 @@ impl Matcher {
 impl CompiledMatcher {
     /// Whether `value` ("" when the label is absent) satisfies the condition.
     pub(crate) fn matches(&self, value: &str) -> bool {
-        let found = match &self.test {
-            Test::Values(values) => values.binary_search_by(|v| v.as_str().cmp(value)).is_ok(),
-            Test::Regex(regex) => regex.is_match(value),
-        };
-        found != self.negated
+        self.test.accepts(value) != self.negated
+    }
+    /// The condition without its negation.
+    pub(crate) fn test(&self) -> &Test {
+        &self.test
     }
     /// The finite set of values that decides the condition (they satisfy it, or with [`CompiledMatcher::is_negated`]
     /// all others do), `None` when every value has to be asked.
     pub(crate) fn values(&self) -> Option<&[String]> {
         match &self.test {
             Test::Values(values) => Some(values),
-            Test::Regex(_) => None,
+            _ => None,
         }
     }
     /// Whether the condition is "not ...".
@@ -114,6 +164,11 @@ mod tests {
         check(MatchOp::Regex, "a|b", &[("a", true), ("b", true), ("ab", false), ("", false)]);
         check(MatchOp::Regex, ".*", &[("", true), ("x\ny", true)]);
         check(MatchOp::NotRegex, ".+", &[("", true), ("x", false)]);
+        check(MatchOp::Regex, "", &[("", true), ("a", false)]);
+        check(MatchOp::Regex, "a|b\n?|", &[("a", true), ("b\n", true), ("b", true), ("", true), ("ab", false)]);
+        check(MatchOp::Regex, r"a\b.", &[("a-", true), ("ab", false), ("a", false)]);
+        check(MatchOp::Regex, "(?i)ab", &[("aB", true), ("AB", true), ("abc", false)]);
+        check(MatchOp::Regex, "[a&&b]", &[("a", false), ("", false)]);
         check(MatchOp::OneOf, "a\0b", &[("a", true), ("b", true), ("", false), ("c", false)]);
     }
 
@@ -121,5 +176,25 @@ mod tests {
     fn a_bad_regular_expression_is_invalid() {
         let error = Matcher { name: "l".into(), op: MatchOp::Regex, value: "(".into() }.compile().unwrap_err();
         assert_eq!(error.kind(), crate::error::ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn what_an_expression_accepts_narrows_what_is_asked() {
+        for (pattern, values, begins) in [
+            ("a|bc", &["a", "bc"][..], None),
+            ("web-(1|2)", &["web-1", "web-2"], None),
+            ("web-.*", &[], Some("web-")),
+            ("web-[0-9]+", &[], Some("web-")),
+            ("ärz.*", &[], Some("ärz")),
+            ("(ä|å).*", &[], Some("")),
+            (".*x", &[], Some("")),
+            ("^a.*", &[], Some("")),
+        ] {
+            match Test::regex(pattern).unwrap() {
+                Test::Values(found) => assert_eq!(found, values, "{pattern}"),
+                Test::Regex { prefix, .. } => assert_eq!(Some(&*prefix), begins, "{pattern}"),
+                other => panic!("{pattern}: {other:?}"),
+            }
+        }
     }
 }

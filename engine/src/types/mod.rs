@@ -1,10 +1,12 @@
 //! The words of the engine as types.
 mod label_set;
 mod matcher;
+mod series_set;
 
 pub use label_set::{LabelSet, METRIC_NAME};
-pub(crate) use matcher::CompiledMatcher;
+pub(crate) use matcher::{CompiledMatcher, Test};
 pub use matcher::{MatchOp, Matcher};
+pub use series_set::SeriesSet;
 
 /// Identifies a series for the life of a store: the metric's ordinal in the high 32 bits, the series' number inside
 /// its metric in the low 32. Sorting by id therefore keeps one metric's series together, in the order they appeared.

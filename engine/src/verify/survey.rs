@@ -160,6 +160,7 @@ impl Surveyor<'_> {
             let mut findings = Vec::new();
             let checked = open.catalogue.check_metrics(open.metrics, |error| findings.push(error));
             findings.extend(checked.err());
+            self.note_dropped(&open.catalogue, &contents).unwrap_or_else(|error| findings.push(error));
             self.find_in_catalogue(findings);
         }
         self.survey.report.series = self.defined.len() as u64;
@@ -346,6 +347,7 @@ impl Surveyor<'_> {
         catalogue: &mut Option<OpenCatalogue>,
     ) {
         let Some(open) = catalogue else { return };
+        let Some(index) = self.survey.stored.contents.index_of(partition) else { return };
         let whole =
             self.survey.series_files.iter().filter(|file| file.file.partition == partition).all(|file| file.sound);
         // Without the series files nothing can be said of what was made from them.
@@ -356,9 +358,20 @@ impl Surveyor<'_> {
             series.iter().filter(|file| file.0.edit <= open.filled).flat_map(|file| file.1.iter().cloned()).collect();
         filled.iter().for_each(|(id, labels)| expect(&mut open.metrics, *id, labels));
         let mut findings = Vec::new();
-        let checked = open.catalogue.check_partition(partition, &filled, |error| findings.push(error));
+        let checked = open.catalogue.check_partition((partition, index), &filled, |error| findings.push(error));
         findings.extend(checked.err());
         self.find_in_catalogue(findings);
+    }
+
+    fn note_dropped(&mut self, catalogue: &Catalogue, contents: &Contents) -> Result<()> {
+        let live: BTreeSet<u64> = contents.indexes().into_values().collect();
+        let left = catalogue.indexes()?.iter().filter(|index| !live.contains(index)).count();
+        if left > 0 {
+            let path = self.layout.catalogue();
+            let note = format!("{}: indexes of {left} dropped partitions; the next start deletes them", path.display());
+            self.survey.report.notes.push(note);
+        }
+        Ok(())
     }
 
     fn read_state(&mut self, contents: &Contents) {

@@ -20,8 +20,11 @@ pub(crate) enum Replayed {
     Progress(u64, u64),
 }
 
-/// Delivers all definitions in `dir` and all batches after `flushed`, cuts the torn end of the newest file, lists the
-/// files in `known` and returns the newest position.
+/// Delivers all batches in `dir` after `flushed` and the definitions that came with them, cuts the torn end of the newest
+/// file, lists the files in `known` and returns the newest position.
+///
+/// A definition that came before a flushed batch is in a series file, or was dropped with its last one: it must not come
+/// back.
 ///
 /// # Errors
 /// `Corruption` for damage anywhere but in the unacknowledged end of the newest file, or for missing commits.
@@ -55,6 +58,7 @@ pub(crate) fn replay(
     }
     let mut files: Vec<WalFile> = Vec::new();
     let (mut last, mut done) = (None::<u64>, 0);
+    let mut definitions = Vec::new();
     for (i, path) in paths.iter().enumerate() {
         let map = fs.map(path)?;
         let first_lsn = record::check_file_header(&map, path)?;
@@ -77,7 +81,7 @@ pub(crate) fn replay(
                 }
             };
             match record.kind {
-                Kind::Definitions => deliver(Replayed::Definitions(record::decode_definitions(&record, path)?))?,
+                Kind::Definitions => definitions.extend(record::decode_definitions(&record, path)?),
                 Kind::Batch => {
                     if record.lsn != lsn + 1 {
                         let (expected, got) = (format!("commit {}", lsn + 1), format!("commit {}", record.lsn));
@@ -85,7 +89,10 @@ pub(crate) fn replay(
                     }
                     lsn = record.lsn;
                     file.mark(lsn, offset as u64);
-                    if lsn > flushed.0 {
+                    if lsn <= flushed.0 {
+                        definitions.clear();
+                    } else {
+                        deliver_definitions(&mut definitions, &mut deliver)?;
                         let batch = decode_batch(record.payload, path, record.payload_offset())?;
                         deliver(Replayed::Batch(Lsn(lsn), batch))?;
                     }
@@ -99,6 +106,7 @@ pub(crate) fn replay(
         last = Some(lsn);
         files.push(file);
     }
+    deliver_definitions(&mut definitions, &mut deliver)?;
     let last = Lsn(last.unwrap_or(flushed.0));
     if last < flushed {
         let expected = format!("commits up to {}, which the manifest knows", flushed.0);
@@ -108,6 +116,16 @@ pub(crate) fn replay(
     }
     known.with(|known| *known = files);
     Ok(last)
+}
+
+fn deliver_definitions(
+    definitions: &mut Vec<(SeriesId, LabelSet)>,
+    deliver: &mut impl FnMut(Replayed) -> Result<()>,
+) -> Result<()> {
+    match definitions.is_empty() {
+        true => Ok(()),
+        false => deliver(Replayed::Definitions(std::mem::take(definitions))),
+    }
 }
 
 /// Cuts the torn end of the newest file; refuses damage anywhere else.

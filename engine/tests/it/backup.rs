@@ -260,3 +260,18 @@ fn a_backup_and_a_restored_store_survive_a_power_cut_once_they_are_done() {
     restored.config.data_dir = target.to_owned();
     assert_eq!(rows(&restored.open().snapshot()), expected);
 }
+
+#[test]
+fn a_backup_holds_the_partitions_of_its_time_whatever_is_dropped_later() {
+    let store = Store::new();
+    let engine = filled(&store);
+    engine.flush().unwrap();
+    let before = everything(&engine);
+    let first = back_up(&engine, 0).backup.name;
+    assert_eq!(engine.drop_before(2 * HOUR).unwrap(), 2);
+    let after = everything(&engine);
+    assert!(!after.0.is_empty() && after.0.len() < before.0.len());
+    let second = back_up(&engine, 1).backup.name;
+    assert_eq!(everything(&restore(&store, Some(&first), "/old").open()), before);
+    assert_eq!(everything(&restore(&store, Some(&second), "/new").open()), after);
+}

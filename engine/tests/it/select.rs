@@ -4,22 +4,42 @@ use std::collections::BTreeSet;
 use foretell_engine::{LabelSet, MatchOp, Matcher, Selector, TimeRange};
 use proptest::prelude::*;
 
-use crate::support::{HOUR, Store, write};
+use crate::support::{HOUR, Store, forget_idle, write};
 
 fn label_set() -> impl Strategy<Value = LabelSet> {
-    let value = || prop::sample::select(vec!["", "", "a", "b", "ab", "c1"]);
+    let value = || prop::sample::select(vec!["", "", "a", "b", "ab", "c1", "A", "äb", "dd"]);
     (prop::sample::select(vec!["", "up", "down"]), value(), value(), value())
         .prop_map(|(name, x, y, z)| LabelSet::from_pairs([("__name__", name), ("x", x), ("y", y), ("z", z)]).unwrap())
 }
 
+/// Finite and not, with and without a common beginning, accepting "" and not.
+const REGEXES: [&str; 16] = [
+    ".*",
+    ".+",
+    "a|b",
+    "a.*",
+    "",
+    "(up|c).?",
+    "a?",
+    "a.+",
+    "ab|ab.*|",
+    "(?i)A.?",
+    "^a$",
+    "a\\b.*",
+    "[^a]*",
+    "(a|ab)(b|)",
+    "d{2,3}",
+    "ä.*",
+];
+
 fn matcher() -> impl Strategy<Value = Matcher> {
     let ops = vec![MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex, MatchOp::OneOf];
     let name = prop::sample::select(vec!["__name__", "x", "y", "z", "nowhere"]);
-    (name, prop::sample::select(ops), 0usize..6).prop_map(|(name, op, i)| {
+    (name, prop::sample::select(ops), 0..REGEXES.len()).prop_map(|(name, op, i)| {
         let value = match op {
-            MatchOp::Equal | MatchOp::NotEqual => ["", "a", "b", "ab", "up", "missing"][i],
-            MatchOp::Regex | MatchOp::NotRegex => [".*", ".+", "a|b", "a.*", "", "(up|c).?"][i],
-            MatchOp::OneOf => ["a\0b", "", "\0a", "up\0down", "c1", "missing"][i],
+            MatchOp::Equal | MatchOp::NotEqual => ["", "a", "b", "ab", "up", "missing"][i % 6],
+            MatchOp::Regex | MatchOp::NotRegex => REGEXES[i],
+            MatchOp::OneOf => ["a\0b", "", "\0a", "up\0down", "c1", "missing"][i % 6],
         };
         Matcher { name: name.into(), op, value: value.into() }
     })
@@ -27,7 +47,7 @@ fn matcher() -> impl Strategy<Value = Matcher> {
 
 fn matches(matcher: &Matcher, labels: &LabelSet) -> bool {
     let value = labels.get(&matcher.name).unwrap_or("");
-    let regex = || regex::Regex::new(&format!("^(?:{})$", matcher.value)).unwrap().is_match(value);
+    let regex = || regex::Regex::new(&format!("^(?s:{})$", matcher.value)).unwrap().is_match(value);
     match matcher.op {
         MatchOp::Equal => value == matcher.value,
         MatchOp::NotEqual => value != matcher.value,
@@ -59,7 +79,15 @@ proptest! {
                     metric.as_ref().is_none_or(|metric| set.metric_name() == metric) && matchers.iter().all(|m| matches(m, set))
                 };
                 let expected: BTreeSet<LabelSet> = sets.iter().filter(wanted).cloned().collect();
-                prop_assert_eq!(found, expected, "{}: {:?}", place, selector);
+                prop_assert_eq!(&found, &expected, "{}: {:?}", place, selector);
+                let names: BTreeSet<&str> = expected.iter().flat_map(|set| set.iter().map(|pair| pair.0)).collect();
+                prop_assert_eq!(&snapshot.label_names(&selector).unwrap(), &Vec::from_iter(names), "{}: {:?}", place, selector);
+                for (name, limit) in [("x", 100), ("y", 2), ("__name__", 100), ("nowhere", 1), ("z", 0)] {
+                    let values: BTreeSet<&str> = expected.iter().filter_map(|set| set.get(name)).collect();
+                    let values: Vec<&str> = values.into_iter().take(limit).collect();
+                    let found = snapshot.label_values(name, &selector, limit).unwrap();
+                    prop_assert_eq!(found, values, "{}: {:?}, {} {}", place, selector, name, limit);
+                }
             }
             Ok(())
         };
@@ -72,14 +100,67 @@ proptest! {
         }
         check(&engine, "head")?;
         engine.flush().unwrap();
-        for _ in 0..2 {
-            store.clock.advance(2 * HOUR);
-            engine.write(foretell_engine::WriteBatch::default()).unwrap().wait().unwrap();
-            engine.flush().unwrap();
-        }
-        prop_assert_eq!(engine.stats().active_series, 0);
+        forget_idle(&store, &engine);
         check(&engine, "catalogue")?;
         engine.close().unwrap();
         check(&store.open(), "reopened")?;
     }
+}
+
+#[test]
+fn names_and_values_are_those_of_the_partitions_in_range() {
+    let store = Store::new();
+    let engine = store.open();
+    for (pod, hour) in [("a", 0), ("b", 1), ("c", 9)] {
+        let set =
+            LabelSet::from_pairs([("__name__", "up"), ("pod", pod), (if hour == 9 { "late" } else { "early" }, "1")]);
+        let id = engine.resolve(&set.unwrap()).unwrap();
+        write(&engine, &[(id, hour * HOUR, 1.0)]);
+    }
+    engine.flush().unwrap();
+    forget_idle(&store, &engine);
+    let snapshot = engine.snapshot();
+    let select = |start: i64, end: i64| Selector {
+        metric: None,
+        matchers: Vec::new(),
+        range: TimeRange { start: start * HOUR, end: end * HOUR },
+    };
+    assert_eq!(snapshot.label_values("pod", &select(0, 20), 9).unwrap(), ["a", "b", "c"]);
+    assert_eq!(snapshot.label_values("pod", &select(1, 2), 9).unwrap(), ["b"]);
+    assert_eq!(snapshot.label_values("pod", &select(2, 1), 9).unwrap(), [""; 0]);
+    assert_eq!(snapshot.label_names(&select(0, 2)).unwrap(), ["__name__", "early", "pod"]);
+    assert_eq!(snapshot.label_names(&select(5, 20)).unwrap(), ["__name__", "late", "pod"]);
+    assert!(snapshot.label_names(&select(5, 6)).unwrap().is_empty());
+}
+
+#[test]
+fn cardinality_counts_each_series_once_wherever_it_is() {
+    let store = Store::new();
+    let engine = store.open();
+    let set = |name: &str, pod: &str| LabelSet::from_pairs([("__name__", name), ("pod", pod)]).unwrap();
+    for hour in 0..3 {
+        // p1 lives on, the others live for an hour.
+        for pod in ["p1".to_owned(), format!("pod{hour}")] {
+            let id = engine.resolve(&set("up", &pod)).unwrap();
+            write(&engine, &[(id, hour * HOUR, 1.0)]);
+        }
+        engine.flush().unwrap();
+    }
+    forget_idle(&store, &engine);
+    for name in ["down", "up"] {
+        let id = engine.resolve(&set(name, "p1")).unwrap();
+        write(&engine, &[(id, 2 * HOUR, 1.0)]);
+    }
+    let check = |engine: &foretell_engine::Engine| {
+        let cardinality = engine.snapshot().cardinality().unwrap();
+        let labels: Vec<_> = cardinality.labels.iter().map(|l| (&*l.label, l.values, l.series)).collect();
+        assert_eq!(labels, [("pod", 4, 5), ("__name__", 2, 5)]);
+        let metrics: Vec<_> = cardinality.metrics.iter().map(|(name, series)| (&**name, *series)).collect();
+        assert_eq!((metrics, cardinality.series), (vec![("up", 4), ("down", 1)], 5));
+    };
+    check(&engine);
+    engine.flush().unwrap();
+    check(&engine);
+    drop(engine);
+    check(&store.open());
 }

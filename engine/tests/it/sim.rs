@@ -1,4 +1,4 @@
-//! Seeded simulation: random operations (deletes too), sizes, clock jumps, kills, power cuts and faults, against a
+//! Seeded simulation: random operations (deletes and dropped partitions too), sizes, clock jumps, kills, power cuts and faults, against a
 //! `BTreeMap`. The same seed is the same run, to the last call. At the end everything is flushed and merged, and
 //! [`verify_with`] finds nothing. `FORETELL_SIM_SEEDS=10000` is the full form (`make sim`).
 use std::collections::BTreeMap;
@@ -27,9 +27,11 @@ struct Contents {
     state: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// A commit: what it deletes goes before what it writes.
+/// A commit, in which what it deletes goes before what it writes, or a drop.
 #[derive(Clone, Debug, Default)]
 struct Change {
+    /// What is before this is dropped.
+    drops_before: Option<i64>,
     /// Numbers of series, and when.
     deletes: Option<(Vec<u32>, TimeRange)>,
     rows: Vec<(u32, i64, f64)>,
@@ -39,6 +41,9 @@ struct Change {
 impl Contents {
     fn with(&self, change: &Change) -> Self {
         let mut next = self.clone();
+        if let Some(before) = change.drops_before {
+            next.rows.retain(|&(_, ts), _| ts >= before);
+        }
         if let Some((series, range)) = &change.deletes {
             next.rows.retain(|(n, ts), _| !series.contains(n) || !range.contains(*ts));
         }
@@ -53,16 +58,22 @@ impl Contents {
     }
 }
 
-/// What a snapshot holds, with the series told by their labels.
+/// What a new snapshot holds, with the series told by their labels.
 fn contents(snapshot: &Snapshot) -> Contents {
+    let series = snapshot.select(&all()).unwrap();
+    let distinct: std::collections::BTreeSet<_> = series.iter().map(|series| &series.labels).collect();
+    assert_eq!(distinct.len(), series.len(), "a series under two ids");
+    contents_of(snapshot)
+}
+
+/// What a snapshot holds, which may know a dropped series and its successor.
+fn contents_of(snapshot: &Snapshot) -> Contents {
     let mut numbers: BTreeMap<SeriesId, u32> = BTreeMap::new();
     for series in snapshot.select(&all()).unwrap() {
         let n = series.labels.iter().find(|label| label.0 == "n").unwrap().1.parse().unwrap();
         assert!(numbers.insert(series.id, n).is_none(), "an id twice");
     }
     let ids: Vec<SeriesId> = numbers.keys().copied().collect();
-    let distinct: std::collections::BTreeSet<u32> = numbers.values().copied().collect();
-    assert_eq!(distinct.len(), ids.len(), "a series under two ids");
     let rows = scan(snapshot, &ids, TimeRange::ALL).unwrap();
     Contents {
         rows: rows.into_iter().map(|((id, ts), bits)| ((numbers[&id], ts), bits)).collect(),
@@ -144,7 +155,7 @@ impl Simulation {
             (number, what, found, self.store.fs.calls(), self.engine().stats().lsn.0).hash(&mut self.trace);
         }
         for (snapshot, then) in &self.held {
-            assert_eq!(&contents(snapshot), then, "a held snapshot changed");
+            assert_eq!(&contents_of(snapshot), then, "a held snapshot changed");
         }
         self.end_well();
         self.trace.finish()
@@ -171,7 +182,8 @@ impl Simulation {
             0..44 => self.write(),
             44..50 => self.delete(),
             50..60 => self.with_faults(|engine| drop(engine.flush()), "flush"),
-            60..66 => self.with_faults(|engine| drop(engine.compact()), "compact"),
+            60..64 => self.with_faults(|engine| drop(engine.compact()), "compact"),
+            64..66 => self.drop_partitions(),
             66..72 => {
                 let seconds = self.rng.random_range(-3600..4 * 3600);
                 self.store.clock.advance(seconds * 1_000_000_000);
@@ -242,6 +254,17 @@ impl Simulation {
         let deleted = self.engine().delete(&one_of(&series, start, end));
         let change = Change { deletes: Some((series, TimeRange { start, end })), ..Change::default() };
         self.settle(change, deleted.map(drop), ["delete", "delete without room", "delete that failed"])
+    }
+
+    fn drop_partitions(&mut self) -> &'static str {
+        // Rows in memory would stay.
+        if self.engine().flush().is_err() {
+            return "drop after a flush that failed";
+        }
+        let before = self.rng.random_range(-2..5) * HOUR;
+        let dropped = self.engine().drop_before(before);
+        let change = Change { drops_before: Some(before), ..Change::default() };
+        self.settle(change, dropped.map(drop), ["drop", "drop without room", "drop that failed"])
     }
 
     /// Takes note of how a commit ended: done, nothing done, unknown.

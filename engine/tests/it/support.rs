@@ -66,6 +66,16 @@ pub(crate) fn write(engine: &Engine, rows: &[(SeriesId, i64, f64)]) -> Lsn {
     engine.write(batch(rows)).unwrap().wait().unwrap()
 }
 
+/// Lets so much time pass that no series is active any more.
+pub(crate) fn forget_idle(store: &Store, engine: &Engine) {
+    for _ in 0..2 {
+        store.clock.advance(2 * HOUR);
+        engine.write(WriteBatch::default()).unwrap().wait().unwrap();
+        engine.flush().unwrap();
+    }
+    assert_eq!(engine.stats().active_series, 0);
+}
+
 pub(crate) fn put(key: &str, value: &str) -> (Vec<u8>, Option<Vec<u8>>) {
     (key.into(), Some(value.into()))
 }

@@ -234,8 +234,7 @@ struct Stored<'a> {
 
 impl Operator for Buckets {
     fn absorb(&mut self, work: &mut Work, snapshot: &Snapshot, chunk: Chunk, emitter: &mut Emitter) -> Result<()> {
-        let _ = emitter;
-        work.source.know(snapshot, &chunk.rows.ids)?;
+        let _ = (snapshot, emitter);
         let buckets = self.grid.buckets(&chunk.rows.ts)?;
         let mut late: Vec<i64> = Vec::new();
         let mut fed = Rows::default();

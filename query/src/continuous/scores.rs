@@ -48,18 +48,19 @@ pub(super) struct Scores {
     /// Series that pass the conditions on labels, by partition: more than one of a partition is an error once both have rows.
     partitions: HashMap<Box<[u8]>, Vec<u32>>,
     relevant: HashSet<u32>,
-    series_sorted: usize,
+    /// The reading of the source that `partitions` and `relevant` are of.
+    sorted: u64,
 }
 
 impl Scores {
     pub(super) fn new(scoring: Scoring) -> Self {
         let (keys, dirty, partitions) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { scoring, keys, dirty, partitions, relevant: HashSet::new(), series_sorted: 0 }
+        Self { scoring, keys, dirty, partitions, relevant: HashSet::new(), sorted: 0 }
     }
 
     /// Sorts newly seen series into partitions.
     fn sort_series(&mut self, work: &Work) -> Result<()> {
-        if self.series_sorted == work.source.series().len() {
+        if self.sorted == work.source.readings() {
             return Ok(());
         }
         self.relevant = self.scoring.relevant(&work.source)?;
@@ -67,7 +68,7 @@ impl Scores {
         for &number in &self.relevant {
             self.partitions.entry(self.scoring.partition(&work.source, number)).or_default().push(number);
         }
-        self.series_sorted = work.source.series().len();
+        self.sorted = work.source.readings();
         Ok(())
     }
 
@@ -230,7 +231,6 @@ impl Scores {
 
 impl Operator for Scores {
     fn absorb(&mut self, work: &mut Work, snapshot: &Snapshot, chunk: Chunk, emitter: &mut Emitter) -> Result<()> {
-        work.source.know(snapshot, &chunk.rows.ids)?;
         for (row, id) in chunk.rows.ids.iter().enumerate() {
             if !chunk.in_order[row] {
                 let ts = chunk.rows.ts[row];
@@ -276,6 +276,8 @@ impl Operator for Scores {
     fn backfill(&mut self, work: &mut Work, snapshot: &Snapshot, emitter: &mut Emitter) -> Result<()> {
         self.keys.clear();
         self.dirty.clear();
+        // The source is another one.
+        self.sorted = 0;
         self.sort_series(work)?;
         let mut numbers: Vec<u32> = self.relevant.iter().copied().collect();
         numbers.sort_unstable();

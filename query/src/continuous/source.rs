@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use foretell_engine::{ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
+use foretell_engine::{Lsn, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
 use hashbrown::HashMap;
 
 use super::plan::{TS, VALUE};
@@ -31,6 +31,16 @@ impl Rows {
     pub(super) fn len(&self) -> usize {
         self.ids.len()
     }
+    /// Keeps the rows of the series that `keep` accepts.
+    fn retain(&mut self, keep: impl Fn(SeriesId) -> bool) {
+        let flags: Vec<bool> = self.ids.iter().map(|&id| keep(id)).collect();
+        let mut flag = flags.iter();
+        self.ids.retain(|_| flag.next() == Some(&true));
+        flag = flags.iter();
+        self.ts.retain(|_| flag.next() == Some(&true));
+        flag = flags.iter();
+        self.values.retain(|_| flag.next() == Some(&true));
+    }
     pub(super) fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
@@ -43,13 +53,17 @@ pub(super) struct Source {
     schema: SchemaRef,
     columns: Vec<Column>,
     series: HashMap<u32, Series>,
+    /// The position as of which `series` is complete.
+    learned: Lsn,
+    /// How often `series` was read.
+    readings: u64,
 }
 
 impl Source {
     /// `schema` holds the columns the query mentions.
     ///
     /// # Errors
-    /// `NotFound` when the metric has no series.
+    /// `NotFound` when the metric never had a series.
     pub(super) fn new(snapshot: &Snapshot, metric: &str, schema: SchemaRef) -> Result<Self> {
         let gone = || Error::new(ErrorKind::NotFound, format!("metric {metric} has no series"));
         let info = snapshot.metric(metric).ok_or_else(gone)?;
@@ -66,9 +80,16 @@ impl Source {
                 name => Column::Label(label_of.get(name).cloned().unwrap_or_else(|| name.to_owned())),
             })
             .collect();
-        let mut source = Self { metric: metric.to_owned(), ordinal: 0, schema, columns, series: HashMap::new() };
+        let mut source = Self {
+            metric: metric.to_owned(),
+            ordinal: info.ordinal,
+            schema,
+            columns,
+            series: HashMap::new(),
+            learned: Lsn(0),
+            readings: 0,
+        };
         source.learn(snapshot)?;
-        source.ordinal = source.series.values().next().ok_or_else(gone)?.id.metric();
         Ok(source)
     }
 
@@ -89,30 +110,34 @@ impl Source {
             _ => None,
         }
     }
-    /// Every series seen, by number.
+    /// Every series stored, by number.
     pub(super) fn series(&self) -> &HashMap<u32, Series> {
         &self.series
+    }
+    /// Another number when [`Source::series`] may be others.
+    pub(super) fn readings(&self) -> u64 {
+        self.readings
     }
     /// One past the highest series number of the metric.
     pub(super) fn series_end(&self) -> u64 {
         self.series.keys().map(|&n| u64::from(n) + 1).max().unwrap_or(0)
     }
 
-    /// Reads the labels of all series from `snapshot` if `ids` has an unknown one.
+    /// Takes the rows of series that are no longer stored out of `rows`, which `snapshot` sees: a retention dropped them
+    /// before the feed came to them. All others are known afterwards.
     ///
     /// # Errors
-    /// `Internal` when the catalogue does not know a series that has rows.
-    pub(super) fn know(&mut self, snapshot: &Snapshot, ids: &[SeriesId]) -> Result<()> {
-        let unknown = |source: &Self| ids.iter().find(|id| !source.series.contains_key(&id.number())).copied();
-        if unknown(self).is_some() {
+    /// As [`Snapshot::select`].
+    pub(super) fn keep_stored(&mut self, snapshot: &Snapshot, rows: &mut Rows) -> Result<()> {
+        let all_known = |source: &Self| rows.ids.iter().all(|id| source.series.contains_key(&id.number()));
+        if !all_known(self) && self.learned < snapshot.lsn() {
             self.learn(snapshot)?;
-            if let Some(id) = unknown(self) {
-                return Err(Error::internal(format!(
-                    "series {} of metric {} has rows but no labels",
-                    id.number(),
-                    self.metric
-                )));
-            }
+        }
+        if !all_known(self) {
+            let before = rows.len();
+            rows.retain(|id| self.series.contains_key(&id.number()));
+            let passed_over = before - rows.len();
+            tracing::info!(metric = self.metric, rows = passed_over, "passing over rows that are no longer stored");
         }
         Ok(())
     }
@@ -121,6 +146,8 @@ impl Source {
         let selector = Selector { metric: Some(self.metric.clone()), matchers: Vec::new(), range: TimeRange::ALL };
         let series = snapshot.select(&selector).map_err(|e| Error::from_engine(&e))?;
         self.series = series.into_iter().map(|series| (series.id.number(), series)).collect();
+        self.learned = snapshot.lsn();
+        self.readings += 1;
         Ok(())
     }
 

@@ -199,6 +199,7 @@ impl Worker {
                     }
                 }
             }
+            self.work.source.keep_stored(snapshot, &mut rows)?;
             if rows.is_empty() {
                 continue;
             }

@@ -37,6 +37,7 @@ impl fmt::Debug for SysTables {
 impl Default for SysTables {
     fn default() -> Self {
         let tables = Self(RwLock::new(BTreeMap::new()));
+        tables.register("cardinality", Arc::new(CardinalityList));
         tables.register("series", Arc::new(SeriesList));
         tables.register("segments", Arc::new(SegmentList));
         tables.register("partitions", Arc::new(PartitionList));
@@ -116,6 +117,28 @@ impl SysTable for TableList {
     }
 }
 
+/// Metrics that `sys.cardinality` lists.
+const METRICS_LISTED: usize = 1000;
+
+/// `sys.cardinality`: each label with its values and series, and the metrics with the most series.
+struct CardinalityList;
+
+impl SysTable for CardinalityList {
+    fn rows(&self, snapshot: &Snapshot) -> Result<RecordBatch> {
+        let cardinality = snapshot.cardinality().map_err(|e| Error::from_engine(&e))?;
+        let labels = cardinality.labels.iter().map(|l| ("label", l.label.as_str(), Some(l.values as i64), l.series));
+        let metrics = cardinality.metrics.iter().take(METRICS_LISTED);
+        let metrics = metrics.map(|(name, series)| ("metric", &**name, None, *series));
+        let rows: Vec<(&str, &str, Option<i64>, u64)> = labels.chain(metrics).collect();
+        batch(vec![
+            ("kind", Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0)))),
+            ("name", Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.1)))),
+            ("distinct_values", Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.2)))),
+            ("series", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.3 as i64)))),
+        ])
+    }
+}
+
 /// `sys.series`
 struct SeriesList;
 
@@ -183,6 +206,7 @@ impl SysTable for PartitionList {
             ("bytes", number(|p| p.bytes)),
             ("min_ts", time(|p| p.samples.map(|s| s.start))),
             ("max_ts", time(|p| p.samples.map(|s| s.end))),
+            ("expires_at", time(|p| p.expires_ns)),
         ])
     }
 }

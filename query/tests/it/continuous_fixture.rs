@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
-use foretell_engine::clock::SystemClock;
+use foretell_engine::clock::{Clock, SystemClock};
 use foretell_engine::fs::{Fs, OsFs};
 use foretell_engine::{Engine, EngineConfig, LabelSet, WriteBatch};
 use foretell_query::{Database, Error, QueryLimits, QueryRequest};
@@ -33,6 +33,7 @@ pub(crate) struct Lives {
     life: Option<Life>,
     directory: TempDir,
     fs: Arc<dyn Fs>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Lives {
@@ -41,7 +42,11 @@ impl Lives {
     }
 
     pub(crate) fn on(fs: Arc<dyn Fs>) -> Self {
-        let mut lives = Self { life: None, directory: tempfile::tempdir().unwrap(), fs };
+        Self::with(fs, Arc::new(SystemClock))
+    }
+
+    pub(crate) fn with(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>) -> Self {
+        let mut lives = Self { life: None, directory: tempfile::tempdir().unwrap(), fs, clock };
         lives.begin();
         lives
     }
@@ -54,7 +59,7 @@ impl Lives {
             let mut config = EngineConfig::new(self.directory.path());
             config.background = false;
             config.wal_segment_bytes = 64 << 10;
-            match Engine::open_with(config, Arc::clone(&self.fs), Arc::new(SystemClock)) {
+            match Engine::open_with(config, Arc::clone(&self.fs), Arc::clone(&self.clock)) {
                 Ok(engine) => break engine,
                 Err(error) if Instant::now() > patience => panic!("{error}"),
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),

@@ -5,6 +5,7 @@ mod continuous;
 mod continuous_crash;
 mod continuous_fixture;
 mod continuous_property;
+mod continuous_retention;
 mod continuous_speed;
 mod docs;
 mod functions;

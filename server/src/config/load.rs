@@ -44,7 +44,7 @@ pub fn load(
     figment = figment.merge(from_env(&known, env)?);
     let mut given = Source { name: "flag", values: Dict::new() };
     for (key, value) in flags {
-        given.values.insert((*key).to_owned(), Value::from(value.as_str()));
+        insert(&mut given.values, key, Value::from(value.as_str()));
     }
     figment = figment.merge(given);
     let config: Config = figment.extract().map_err(|error| explain(&error, file))?;
@@ -104,19 +104,21 @@ fn from_env(known: &[String], env: impl IntoIterator<Item = (String, String)>) -
         // Numbers must arrive as numbers; everything else is text.
         let value = text.parse::<u64>().map_or_else(|_| Value::from(text.as_str()), Value::from);
         let value = if key.contains('.') { value } else { Value::from(text.as_str()) };
-        match key.split_once('.') {
-            None => {
-                values.insert((*key).clone(), value);
-            }
-            Some((section, leaf)) => {
-                let entry = values.entry(section.to_owned()).or_insert_with(|| Value::from(Dict::new()));
-                if let Value::Dict(_, dict) = entry {
-                    dict.insert(leaf.to_owned(), value);
-                }
-            }
-        }
+        insert(&mut values, key, value);
     }
     Ok(Source { name: "env", values })
+}
+
+/// Puts `value` in the place that the dotted `key` names.
+fn insert(values: &mut Dict, key: &str, value: Value) {
+    let Some((section, leaf)) = key.split_once('.') else {
+        values.insert(key.to_owned(), value);
+        return;
+    };
+    let section = values.entry(section.to_owned()).or_insert_with(|| Value::from(Dict::new()));
+    if let Value::Dict(_, leaves) = section {
+        leaves.insert(leaf.to_owned(), value);
+    }
 }
 
 /// `; did you mean X?` for the nearest candidate, or the list when nothing is near.

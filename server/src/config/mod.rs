@@ -43,6 +43,8 @@ pub struct Config {
     pub query: Query,
     /// The engine's sizes.
     pub storage: Storage,
+    /// How long data is kept.
+    pub retention: Retention,
     /// Durability.
     pub wal: Wal,
 }
@@ -123,6 +125,16 @@ pub struct Storage {
     pub backup_dir: Option<PathBuf>,
 }
 
+/// `[retention]`: how long data is kept. Without either it is kept for ever.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Samples older than this are refused, and a time partition is dropped when all of it is older.
+    pub age: Option<Span>,
+    /// When all segments together are larger, the oldest time partitions are dropped; the newest never.
+    pub bytes: Option<ByteSize>,
+}
+
 /// `[wal]`: durability.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -196,6 +208,7 @@ impl Default for Config {
                 feed_bytes_max: ByteSize::from(engine.feed_bytes_max),
                 backup_dir: None,
             },
+            retention: Retention { age: None, bytes: None },
             wal: Wal {
                 sync: WalSync::Commit,
                 segment_bytes: ByteSize(engine.wal_segment_bytes),
@@ -242,7 +255,7 @@ impl Config {
                 )));
             }
         }
-        let positive: [(&str, u64); 13] = [
+        let positive: [(&str, u64); 15] = [
             ("limits.wire_bytes_max", self.limits.wire_bytes_max.0),
             ("limits.decoded_bytes_max", self.limits.decoded_bytes_max.0),
             ("limits.ratio_max", self.limits.ratio_max as u64),
@@ -255,6 +268,8 @@ impl Config {
             ("query.memory_bytes_max", self.query.memory_bytes_max.0),
             ("storage.memtable_bytes_max", self.storage.memtable_bytes_max.0),
             ("storage.partition_width", self.storage.partition_width.0.as_nanos() as u64),
+            ("retention.age", self.retention.age.map_or(1, |age| age.0.as_nanos() as u64)),
+            ("retention.bytes", self.retention.bytes.map_or(1, |bytes| bytes.0)),
             ("wal.segment_bytes", self.wal.segment_bytes.0),
         ];
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
@@ -335,6 +350,8 @@ impl Config {
         engine.active_series_max = self.limits.active_series_max;
         engine.wal_retained_bytes_max = self.wal.retained_bytes_max.0;
         engine.feed_bytes_max = self.storage.feed_bytes_max.as_usize();
+        engine.retention_age = self.retention.age.map(|age| age.0);
+        engine.retention_bytes = self.retention.bytes.map(|bytes| bytes.0);
         Ok(engine)
     }
 

@@ -83,3 +83,26 @@ fn only_loopback_and_built_protocols_are_accepted() {
     assert!(with("listen_pg", "127.0.0.1:0").is_err());
     assert!(with("listen_otlp_http", "127.0.0.1:0").is_err());
 }
+
+#[test]
+fn the_retention_is_for_ever_unless_it_is_set_and_is_never_nothing() {
+    let with = |flags: &[(&'static str, &str)]| {
+        let flags = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).chain([("data_dir", "/d".to_owned())]);
+        load(None, env(&[("FORETELL_RETENTION_BYTES", "10GiB")]), &flags.collect())
+    };
+    let without = load(None, env(&[]), &Flags::from([("data_dir", "/d".to_owned())])).unwrap().config.engine().unwrap();
+    assert_eq!((without.retention_age, without.retention_bytes), (None, None));
+    let loaded = with(&[("retention.age", "90d")]).unwrap();
+    let engine = loaded.config.engine().unwrap();
+    assert_eq!(engine.retention_age, Some(std::time::Duration::from_secs(90 * 86_400)));
+    assert_eq!(engine.retention_bytes, Some(10 << 30));
+    assert_eq!(loaded.origin("retention.age"), "flag --retention-age");
+    assert_eq!(loaded.origin("retention.bytes"), "environment FORETELL_RETENTION_BYTES");
+    let printed = loaded.print().unwrap();
+    assert!(printed.contains("age = \"90d\""), "{printed}");
+    for nothing in [("retention.age", "0"), ("retention.bytes", "0")] {
+        let error = with(&[nothing]).unwrap().config.validate().unwrap_err().to_string();
+        assert!(error.contains(nothing.0), "{error}");
+    }
+    assert!(with(&[("retention.age", "soon")]).is_err());
+}

@@ -35,6 +35,8 @@ impl Reading {
             gauge("engine_wal_bytes", "Bytes of write-ahead log on disk", engine.wal_bytes);
             gauge("engine_active_series", "Series held in memory", engine.active_series);
             gauge("engine_series", "Series ever known", engine.series);
+            gauge("engine_index_bytes", "Memory of the index of the series held in memory", engine.index_bytes);
+            gauge("engine_partitions", "Time partitions", engine.partitions);
             gauge("engine_memtable_bytes", "Bytes in memtables", engine.memtable_bytes);
             gauge("engine_segments", "Live segments", engine.segments);
             gauge("engine_segment_bytes", "Bytes of live segments", engine.segment_bytes);
@@ -72,6 +74,11 @@ impl Reading {
                 engine.compaction_bytes_written,
             );
             counter("engine_deletes", "Deletes committed", engine.deletes);
+            counter(
+                "engine_partitions_dropped",
+                "Time partitions dropped because the retention no longer keeps them",
+                engine.partitions_dropped,
+            );
             counter("engine_rows_deleted", "Deleted rows left out by flushes and merges", engine.rows_deleted);
         }
         let process = root.sub_registry_with_prefix("process");

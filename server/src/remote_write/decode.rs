@@ -130,6 +130,7 @@ impl DecodedRequest {
 pub struct Decoder {
     seed: u64,
     limits: DecodeLimits,
+    ts_ms_min: i64,
     ts_ms_max: i64,
     request: DecodedRequest,
 }
@@ -137,7 +138,12 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder whose keys are hashed with `seed`. Keys of different seeds must not meet in one engine.
     pub fn new(seed: u64, limits: DecodeLimits) -> Self {
-        Self { seed, limits, ts_ms_max: TS_MS_MAX, request: DecodedRequest::default() }
+        Self { seed, limits, ts_ms_min: TS_MS_MIN, ts_ms_max: TS_MS_MAX, request: DecodedRequest::default() }
+    }
+
+    /// Refuses samples earlier than this from now on.
+    pub fn accept_from_ms(&mut self, ts_ms_min: i64) {
+        self.ts_ms_min = ts_ms_min.max(TS_MS_MIN);
     }
 
     /// Refuses samples later than this from now on.
@@ -223,12 +229,13 @@ impl Decoder {
                     cursor.advance_one();
                     let message = cursor.delimited().map_err(at_offset)?;
                     let (ts_ms, value) = sample(message).map_err(at_offset)?;
-                    if ts_ms < TS_MS_MIN || ts_ms > self.ts_ms_max {
+                    if ts_ms < self.ts_ms_min || ts_ms > self.ts_ms_max {
                         dropped += 1;
-                        let fault = if (TS_MS_MIN..=TS_MS_MAX).contains(&ts_ms) {
-                            Fault::TimestampInFuture { ts_ms }
-                        } else {
-                            Fault::TimestampOutOfRange { ts_ms }
+                        let fault = match ts_ms {
+                            ..TS_MS_MIN => Fault::TimestampOutOfRange { ts_ms },
+                            _ if ts_ms < self.ts_ms_min => Fault::TimestampPastRetention { ts_ms },
+                            ..=TS_MS_MAX => Fault::TimestampInFuture { ts_ms },
+                            _ => Fault::TimestampOutOfRange { ts_ms },
                         };
                         self.request.faults.note(fault, || label_fields(series));
                         continue;

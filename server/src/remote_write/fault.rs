@@ -24,6 +24,12 @@ pub enum Fault {
         /// As sent.
         ts_ms: i64,
     },
+    /// Older than what is kept.
+    #[error("timestamp {ts_ms} ms is past the retention of this server ([retention]), so it would not be kept")]
+    TimestampPastRetention {
+        /// As sent.
+        ts_ms: i64,
+    },
     /// A series without any label.
     #[error("series without labels")]
     NoLabels,
@@ -46,6 +52,7 @@ impl Fault {
         match self {
             Self::TimestampOutOfRange { .. } => "timestamp_out_of_range",
             Self::TimestampInFuture { .. } => "timestamp_in_future",
+            Self::TimestampPastRetention { .. } => "timestamp_past_retention",
             Self::NoLabels => "no_labels",
             Self::Labels(_) => "bad_labels",
             Self::NativeHistogram => "native_histogram",

@@ -41,10 +41,17 @@ impl Worker {
         snappy_body: &[u8],
         ts_ms_max: i64,
     ) -> Result<(WriteBatch, Report), IngestError> {
+        self.decoder.accept_from_ms(oldest_accepted_ms(engine));
         self.decoder.accept_until_ms(ts_ms_max);
         let request = self.decoder.decode(snappy_body)?;
         Ok(resolve(engine, request, &self.labels, &mut self.ids)?)
     }
+}
+
+/// The first whole millisecond that the retention keeps.
+fn oldest_accepted_ms(engine: &Engine) -> i64 {
+    let ns = engine.oldest_accepted_ns();
+    ns.div_euclid(1_000_000) + i64::from(ns.rem_euclid(1_000_000) > 0)
 }
 
 /// Resolves the series of `request` and moves its columns into a batch, without the series that were refused.

@@ -248,3 +248,23 @@ fn bytes_in_flight_are_bounded() {
     wait_until("their senders have gone", || server.metric("foretell_remote_write_in_flight_bytes") == 0.0);
     assert_eq!(server.write(&good).status, 204);
 }
+
+#[test]
+fn a_retention_drops_old_partitions_and_refuses_samples_that_it_would_not_keep() {
+    let server = Server::start();
+    let (now, old) = (now_ms(), now_ms() - 40 * 86_400_000);
+    server.write(&[Series::of("t_retention", "a").sample(old, 1.0).sample(now, 2.0)]);
+    assert_eq!(server.rows("SELECT count(*) FROM sys.partitions WHERE expires_at IS NOT NULL")[0][0], 0);
+    assert_eq!(server.count("t_retention"), 2, "kept for ever unless a retention is set");
+    let dir = server.stop();
+    let server = Server::start_in(dir, &["--retention-age", "30d"]);
+    wait_until("the old partition is dropped", || server.metric("foretell_engine_partitions_dropped_total") == 1.0);
+    assert_eq!(server.count("t_retention"), 1);
+    assert_eq!(server.metric("foretell_engine_partitions"), 1.0);
+    let kept = "SELECT count(*) FROM sys.partitions WHERE expires_at > now() + INTERVAL '29 days'";
+    assert_eq!(server.rows(kept)[0][0], 1);
+    let answer = server.write(&[Series::of("t_retention", "a").sample(old, 1.0).sample(now + 1, 3.0)]);
+    assert_eq!(answer.status, 400);
+    assert!(answer.error().contains("past the retention"), "{}", answer.text);
+    assert_eq!(server.count("t_retention"), 2, "the rest of the request is stored");
+}

@@ -112,6 +112,19 @@ fn timestamps_that_cannot_be_kept_are_dropped_and_named() {
 }
 
 #[test]
+fn timestamps_past_the_retention_are_dropped_and_named() {
+    let series = vec![label("a", "1"), sample_field(9, 1.0), sample_field(10, 2.0), sample_field(11, 3.0)];
+    let body = compress(&request(&[series]));
+    let mut decoder = decoder();
+    decoder.accept_from_ms(10);
+    let request = decoder.decode(&body).unwrap();
+    assert_eq!((&request.values[..], request.faults.samples_dropped), (&[2.0, 3.0][..], 1));
+    assert_eq!(request.faults.first(), Some(&Fault::TimestampPastRetention { ts_ms: 9 }));
+    decoder.accept_from_ms(i64::MIN);
+    assert_eq!(decoder.decode(&body).unwrap().values.len(), 3);
+}
+
+#[test]
 fn histograms_and_exemplars_are_counted() {
     let mut fields = vec![label("a", "1"), sample_field(1, 1.0)];
     for tag in [0x1a, 0x22, 0x22] {

@@ -1,11 +1,12 @@
-//! A set of series ids: a roaring bitmap of 64 bits.
-use croaring::Treemap;
+//! A set of series ids: a roaring bitmap of numbers for each metric.
+use croaring::{Bitmap, Treemap};
 
 use crate::error::Result;
 use crate::format::{Reader, put_varint};
 use crate::types::SeriesId;
 
-/// A set of series ids. Ids of one metric are near each other, so a whole metric takes a few bytes.
+/// A set of series ids. Ids of one metric are near each other, so a whole metric takes a few bytes, and a member of it a few
+/// bits. No metric's bitmap is empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SeriesSet(Treemap);
 
@@ -34,6 +35,38 @@ impl SeriesSet {
     /// All ids, increasing.
     pub fn iter(&self) -> impl Iterator<Item = SeriesId> {
         self.0.iter().map(SeriesId)
+    }
+
+    /// Adds `id`.
+    pub(crate) fn insert(&mut self, id: SeriesId) {
+        self.0.add(id.0);
+    }
+    /// The numbers of each metric, in order.
+    pub(crate) fn metrics(&self) -> impl Iterator<Item = (u32, &Bitmap)> {
+        self.0.map.iter().map(|(&metric, numbers)| (metric, numbers))
+    }
+    /// Adds series of a metric.
+    pub(crate) fn add(&mut self, metric: u32, numbers: &Bitmap) {
+        if !numbers.is_empty() {
+            self.0.map.entry(metric).or_default().or_inplace(numbers);
+        }
+    }
+    /// Takes series of a metric out.
+    pub(crate) fn remove(&mut self, metric: u32, numbers: &Bitmap) {
+        if let Some(left) = self.0.map.get_mut(&metric) {
+            left.andnot_inplace(numbers);
+            if left.is_empty() {
+                self.0.map.remove(&metric);
+            }
+        }
+    }
+    /// Adds everything in `other`.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        other.metrics().for_each(|(metric, numbers)| self.add(metric, numbers));
+    }
+    /// Takes everything in `other` out.
+    pub(crate) fn remove_all(&mut self, other: &Self) {
+        other.metrics().for_each(|(metric, numbers)| self.remove(metric, numbers));
     }
 
     /// Whether some id from `first` to `last`, both inside, is in it.

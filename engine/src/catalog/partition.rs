@@ -1,0 +1,418 @@
+//! The index of a time partition: postings of local ordinals, which series they are, and dropping all of it.
+//!
+//! An index has a number of its own, that of the partition's first series file: a partition that was dropped and comes
+//! back is another index, so neither a snapshot nor a crash can mix the two.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use croaring::Bitmap;
+use hashbrown::HashMap;
+use rocksdb::{DB, WriteBatch};
+
+use crate::error::Result;
+use crate::format;
+use crate::types::{LabelSet, SeriesId, SeriesSet};
+
+use super::postings::{self, Postings, Visit};
+use super::store::{Catalogue, WRITE_BYTES, failed, id_key, labels_key};
+
+/// Local ordinals per key of the ordinal -> id table.
+const CHUNK: u32 = 512;
+/// Series that are looked up at once.
+const SERIES_AT_ONCE: usize = 4096;
+
+/// A table of an index.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(super) enum Table {
+    /// (label, value) -> ordinals.
+    Values = b'l',
+    /// label -> ordinals that have it.
+    Names = b'n',
+    /// chunk -> ids of local ordinals.
+    Ordinals = b'o',
+    /// metric -> numbers of its series here.
+    Members = b's',
+}
+
+/// A live partition's hold on its index. Once the manifest has removed the partition, the index goes after the last
+/// version that holds this: [`Catalogue::sweep`] finds it.
+pub(crate) struct PartitionIndex {
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) number: u64,
+    retired: AtomicBool,
+}
+
+impl PartitionIndex {
+    pub(crate) fn new(catalogue: &Arc<Catalogue>, number: u64) -> Arc<Self> {
+        Arc::new(Self { catalogue: Arc::clone(catalogue), number, retired: AtomicBool::new(false) })
+    }
+    /// The manifest no longer has the partition.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for PartitionIndex {
+    fn drop(&mut self) {
+        if self.retired.load(Ordering::Acquire) {
+            self.catalogue.retired.lock().push(self.number);
+        }
+    }
+}
+
+/// The postings of one time partition, of local ordinals.
+pub(crate) struct PartitionPostings<'a> {
+    pub(crate) catalogue: &'a Catalogue,
+    pub(crate) index: u64,
+    /// Number of series in the partition.
+    pub(crate) series: u32,
+}
+
+impl PartitionPostings<'_> {
+    /// The ids of local ordinals.
+    pub(crate) fn ids(&self, ordinals: &Bitmap) -> Result<Vec<SeriesId>> {
+        let db = self.catalogue.db()?;
+        let prefix = table_key(self.index, Table::Ordinals);
+        let mut ids = Vec::with_capacity(ordinals.cardinality() as usize);
+        let mut loaded: Option<(u32, Vec<SeriesId>)> = None;
+        for ordinal in ordinals.iter() {
+            let number = ordinal / CHUNK;
+            if loaded.as_ref().is_none_or(|chunk| chunk.0 != number) {
+                loaded = Some((number, self.catalogue.chunk(&db, &prefix, number)?));
+            }
+            match loaded.as_ref().and_then(|chunk| chunk.1.get((ordinal % CHUNK) as usize)) {
+                Some(&id) => ids.push(id),
+                None => {
+                    return Err(self.catalogue.corrupt("the id of every local ordinal", format!("none for {ordinal}")));
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Its series.
+    pub(crate) fn members(&self) -> Result<SeriesSet> {
+        self.catalogue.members(self.index)
+    }
+
+    /// The local ordinals of `ids`.
+    pub(crate) fn ordinals_of(&self, ids: &SeriesSet) -> Result<Bitmap> {
+        let db = self.catalogue.db()?;
+        let prefix = table_key(self.index, Table::Ordinals);
+        let mut ordinals = Bitmap::new();
+        for number in 0..self.series.div_ceil(CHUNK) {
+            let chunk = self.catalogue.chunk(&db, &prefix, number)?;
+            ordinals.extend((number * CHUNK..).zip(chunk).filter(|pair| ids.contains(pair.1)).map(|pair| pair.0));
+        }
+        Ok(ordinals)
+    }
+}
+
+impl Postings for PartitionPostings<'_> {
+    fn all(&self) -> Result<Bitmap> {
+        Ok(Bitmap::from_range(0..self.series))
+    }
+    fn exact(&self, label: &str, value: &str) -> Result<Bitmap> {
+        match self.catalogue.db()?.get_pinned(value_key(self.index, label, value)).map_err(failed)? {
+            Some(bytes) => self.catalogue.posting(&bytes),
+            None => Ok(Bitmap::new()),
+        }
+    }
+    fn present(&self, label: &str) -> Result<Bitmap> {
+        match self.catalogue.db()?.get_pinned(name_key(self.index, label)).map_err(failed)? {
+            Some(bytes) => self.catalogue.posting(&bytes),
+            None => Ok(Bitmap::new()),
+        }
+    }
+    fn any(&self, label: &str, prefix: &str, want: &dyn Fn(&str) -> bool) -> Result<Bitmap> {
+        let mut out = Bitmap::new();
+        let key = value_key(self.index, label, prefix);
+        let at = key.len() - prefix.len();
+        self.catalogue.scan(&key, at, |value, posting| {
+            if want(self.text(value)?) {
+                out.or_inplace(&self.catalogue.posting(posting)?);
+            }
+            Ok(true)
+        })?;
+        Ok(out)
+    }
+    fn values(&self, label: &str, among: Option<&Bitmap>, visit: Visit<'_>) -> Result<()> {
+        let key = value_key(self.index, label, "");
+        self.visit_among(&key, among, visit)
+    }
+    fn names(&self, among: Option<&Bitmap>, visit: Visit<'_>) -> Result<()> {
+        self.visit_among(&name_key(self.index, ""), among, visit)
+    }
+}
+
+impl PartitionPostings<'_> {
+    /// Visits what follows `prefix` in the keys whose posting list has one of `among`.
+    fn visit_among(&self, prefix: &[u8], among: Option<&Bitmap>, visit: Visit<'_>) -> Result<()> {
+        self.catalogue.scan(prefix, prefix.len(), |text, posting| {
+            if let Some(among) = among
+                && !self.catalogue.posting(posting)?.intersect(among)
+            {
+                return Ok(true);
+            }
+            visit(self.text(text)?)
+        })
+    }
+
+    fn text<'a>(&self, bytes: &'a [u8]) -> Result<&'a str> {
+        std::str::from_utf8(bytes).map_err(|e| self.catalogue.corrupt("UTF-8", e.to_string()))
+    }
+}
+
+/// What a series file adds to an index.
+#[derive(Default)]
+struct Added<'a> {
+    values: HashMap<(&'a str, &'a str), Vec<u32>>,
+    names: HashMap<&'a str, Vec<u32>>,
+    members: SeriesSet,
+}
+
+impl Catalogue {
+    /// Adds the series of a file to the tables of index `index`: `series[k]` has local ordinal `base + k`.
+    pub(super) fn add_to_index(
+        &self,
+        db: &DB,
+        batch: &mut WriteBatch,
+        (index, base): (u64, u32),
+        series: &[(SeriesId, LabelSet)],
+    ) -> Result<()> {
+        let mut added = Added::default();
+        for (ordinal, (id, labels)) in (base..).zip(series) {
+            added.members.insert(*id);
+            for (name, value) in labels.iter() {
+                added.values.entry((name, value)).or_default().push(ordinal);
+                added.names.entry(name).or_default().push(ordinal);
+            }
+        }
+        self.put_ordinals(db, batch, (index, base), series)?;
+        let values = added.values.iter().map(|((name, value), ordinals)| (value_key(index, name, value), ordinals));
+        let names = added.names.iter().map(|(name, ordinals)| (name_key(index, name), ordinals));
+        for (key, ordinals) in values.chain(names) {
+            let mut bitmap = Bitmap::of(ordinals);
+            if base > 0
+                && let Some(old) = db.get_pinned(&key).map_err(failed)?
+            {
+                bitmap.or_inplace(&self.posting(&old)?);
+            }
+            batch.put(&key, postings::encode(&mut bitmap));
+            self.hand_over(db, batch, WRITE_BYTES)?;
+        }
+        for (metric, numbers) in added.members.metrics() {
+            let key = member_key(index, metric);
+            let mut numbers = numbers.clone();
+            if base > 0
+                && let Some(old) = db.get_pinned(&key).map_err(failed)?
+            {
+                numbers.or_inplace(&self.posting(&old)?);
+            }
+            batch.put(&key, postings::encode(&mut numbers));
+        }
+        Ok(())
+    }
+
+    fn put_ordinals(
+        &self,
+        db: &DB,
+        batch: &mut WriteBatch,
+        (index, base): (u64, u32),
+        series: &[(SeriesId, LabelSet)],
+    ) -> Result<()> {
+        let prefix = table_key(index, Table::Ordinals);
+        let mut chunks: BTreeMap<u32, Vec<SeriesId>> = BTreeMap::new();
+        for (ordinal, (id, _)) in (base..).zip(series) {
+            let chunk = match chunks.entry(ordinal / CHUNK) {
+                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    let mut old = match ordinal % CHUNK {
+                        0 => Vec::new(),
+                        _ => self.chunk(db, &prefix, *entry.key())?,
+                    };
+                    old.resize((ordinal % CHUNK) as usize, SeriesId(0));
+                    entry.insert(old)
+                }
+            };
+            chunk.push(*id);
+        }
+        for (chunk, ids) in chunks {
+            let (mut value, mut previous) = (Vec::with_capacity(ids.len() * 3), 0u64);
+            for id in ids {
+                format::put_zigzag(&mut value, id.0.wrapping_sub(previous) as i64);
+                previous = id.0;
+            }
+            batch.put([&prefix, chunk.to_be_bytes().as_slice()].concat(), value);
+        }
+        Ok(())
+    }
+
+    /// The ids of a chunk; none if it is not there.
+    fn chunk(&self, db: &DB, prefix: &[u8], number: u32) -> Result<Vec<SeriesId>> {
+        match db.get_pinned([prefix, number.to_be_bytes().as_slice()].concat()).map_err(failed)? {
+            Some(bytes) => self.decode_chunk(&bytes),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn decode_chunk(&self, bytes: &[u8]) -> Result<Vec<SeriesId>> {
+        let (mut ids, mut at, mut previous) = (Vec::new(), 0, 0u64);
+        while at < bytes.len() {
+            let step = format::take_varint(bytes, &mut at).ok_or_else(|| self.corrupt("a varint", "its beginning"))?;
+            previous = previous.wrapping_add(format::unzigzag(step) as u64);
+            ids.push(SeriesId(previous));
+        }
+        Ok(ids)
+    }
+
+    /// The ids of the index `index` by local ordinal.
+    pub(super) fn ordinals(&self, index: u64) -> Result<Vec<SeriesId>> {
+        let (mut ids, prefix) = (Vec::new(), table_key(index, Table::Ordinals));
+        self.scan(&prefix, prefix.len(), |_, chunk| {
+            ids.extend(self.decode_chunk(chunk)?);
+            Ok(true)
+        })?;
+        Ok(ids)
+    }
+
+    /// Visits the posting lists of a table of the index `index`, with their keys in it.
+    pub(super) fn posting_lists(
+        &self,
+        index: u64,
+        table: Table,
+        mut visit: impl FnMut(&[u8], Bitmap) -> Result<()>,
+    ) -> Result<()> {
+        let prefix = table_key(index, table);
+        self.scan(&prefix, prefix.len(), |key, list| visit(key, self.posting(list)?).map(|()| true))
+    }
+
+    /// The series of index `index`.
+    pub(crate) fn members(&self, index: u64) -> Result<SeriesSet> {
+        let mut set = SeriesSet::default();
+        let prefix = table_key(index, Table::Members);
+        self.scan(&prefix, prefix.len(), |metric, numbers| {
+            let metric = metric.iter().fold(0u32, |n, &byte| n << 8 | u32::from(byte));
+            set.add(metric, &self.posting(numbers)?);
+            Ok(true)
+        })?;
+        Ok(set)
+    }
+
+    /// The series of the indexes `gone` that are in none of `others`.
+    ///
+    /// Costs a look at the members of `gone`, and in each other index at the metrics that still have candidates: the
+    /// newest index comes first, as it has nearly all that lives on.
+    pub(crate) fn orphans(&self, gone: &[u64], others: &[u64]) -> Result<SeriesSet> {
+        let mut orphans = SeriesSet::default();
+        for &index in gone {
+            orphans.add_all(&self.members(index)?);
+        }
+        let mut others = others.to_vec();
+        others.sort_unstable_by(|a, b| b.cmp(a));
+        let db = self.db()?;
+        for index in others {
+            let metrics: Vec<u32> = orphans.metrics().map(|pair| pair.0).collect();
+            for metric in metrics {
+                if let Some(numbers) = db.get_pinned(member_key(index, metric)).map_err(failed)? {
+                    orphans.remove(metric, &self.posting(&numbers)?);
+                }
+            }
+            if orphans.is_empty() {
+                break;
+            }
+        }
+        Ok(orphans)
+    }
+
+    /// The numbers of the indexes that have keys here.
+    pub(crate) fn indexes(&self) -> Result<Vec<u64>> {
+        let db = self.db()?;
+        let mut cursor = db.raw_iterator();
+        let (mut indexes, mut from) = (Vec::new(), 0u64);
+        loop {
+            cursor.seek(index_key(from));
+            let Some(number) = cursor.key().filter(|key| key.first() == Some(&b'p')).and_then(|key| key.get(1..9))
+            else {
+                cursor.status().map_err(failed)?;
+                return Ok(indexes);
+            };
+            let number = number.iter().fold(0u64, |n, &byte| n << 8 | u64::from(byte));
+            indexes.push(number);
+            from = number + 1;
+        }
+    }
+
+    /// From now on `orphans` are not found by their labels: the last partition that had them is no longer part of the
+    /// store. Snapshots that see it still get their labels, until [`Catalogue::sweep`].
+    pub(crate) fn bury(&self, orphans: &SeriesSet) {
+        self.dead.write().add_all(orphans);
+    }
+
+    /// Drops the indexes that no version holds any more.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        loop {
+            let next = self.retired.lock().last().copied();
+            let Some(index) = next else { return Ok(()) };
+            self.drop_index(index)?;
+            self.retired.lock().retain(|&retired| retired != index);
+        }
+    }
+
+    /// Deletes the index `index`, and the series that are in no other one. What a crash leaves of it is found by the next
+    /// open ([`Catalogue::indexes`]): the members go last.
+    pub(crate) fn drop_index(&self, index: u64) -> Result<()> {
+        let _writing = self.writing.lock();
+        let mut others = self.indexes()?;
+        others.retain(|&other| other != index);
+        let orphans = self.orphans(&[index], &others)?;
+        let ids: Vec<SeriesId> = orphans.iter().collect();
+        let mut batch = WriteBatch::default();
+        for ids in ids.chunks(SERIES_AT_ONCE) {
+            let labels = self.labels_of(ids)?;
+            let db = self.db()?;
+            for (id, labels) in ids.iter().zip(labels) {
+                let Some(labels) = labels else { continue };
+                batch.delete(id_key(*id));
+                // The same labels may already have a new id.
+                let key = labels_key(&labels);
+                if db.get_pinned(&key).map_err(failed)?.is_some_and(|value| *value == id.0.to_le_bytes()) {
+                    batch.delete(key);
+                }
+            }
+            self.hand_over(&db, &mut batch, WRITE_BYTES)?;
+        }
+        batch.delete_range(index_key(index), index_key(index + 1));
+        self.hand_over(&*self.db()?, &mut batch, 0)?;
+        self.dead.write().remove_all(&orphans);
+        Ok(())
+    }
+
+    pub(super) fn posting(&self, bytes: &[u8]) -> Result<Bitmap> {
+        postings::decode(bytes).ok_or_else(|| self.corrupt("a posting list", format!("{} other bytes", bytes.len())))
+    }
+}
+
+fn index_key(index: u64) -> [u8; 9] {
+    let mut key = [b'p'; 9];
+    key[1..].copy_from_slice(&index.to_be_bytes());
+    key
+}
+
+fn table_key(index: u64, table: Table) -> Vec<u8> {
+    [index_key(index).as_slice(), &[table as u8]].concat()
+}
+
+fn value_key(index: u64, label: &str, value: &str) -> Vec<u8> {
+    [index_key(index).as_slice(), &[Table::Values as u8], label.as_bytes(), b"\0", value.as_bytes()].concat()
+}
+
+fn name_key(index: u64, label: &str) -> Vec<u8> {
+    [index_key(index).as_slice(), &[Table::Names as u8], label.as_bytes()].concat()
+}
+
+fn member_key(index: u64, metric: u32) -> Vec<u8> {
+    [index_key(index).as_slice(), &[Table::Members as u8], &metric.to_be_bytes()].concat()
+}

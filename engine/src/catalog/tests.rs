@@ -1,0 +1,118 @@
+#![allow(clippy::unwrap_used)]
+use std::collections::BTreeMap;
+
+use croaring::Bitmap;
+use parking_lot::RwLock;
+use proptest::prelude::*;
+
+use crate::types::{LabelSet, MatchOp, Matcher, SeriesId};
+
+use super::postings::{decode, encode};
+use super::{Head, HeadPostings, Postings, evaluate};
+
+fn labels(metric: u32, number: u32) -> LabelSet {
+    let (name, n, pod) = (format!("m{metric}"), (number % 5).to_string(), number.to_string());
+    LabelSet::from_pairs([("__name__", &*name), ("n", &*n), ("pod", &*pod)]).unwrap()
+}
+
+fn select(head: &RwLock<Head>, name: &str, op: MatchOp, value: &str) -> Vec<SeriesId> {
+    let matcher = Matcher { name: name.into(), op, value: value.into() }.compile().unwrap();
+    let ids = HeadPostings::ask(head, |postings| {
+        Ok(postings.ids(&evaluate(postings, std::slice::from_ref(&matcher))?.unwrap()))
+    });
+    let mut ids = ids.unwrap();
+    ids.sort_unstable();
+    ids
+}
+
+proptest! {
+    #[test]
+    fn the_head_index_is_a_map_of_the_series_in_use(
+        rounds in prop::collection::vec(prop::collection::vec((0u32..3, 0u32..600), 0..60), 1..8),
+    ) {
+        let head = RwLock::new(Head::default());
+        let mut active: BTreeMap<SeriesId, LabelSet> = BTreeMap::new();
+        for touched in &rounds {
+            let mut in_use = BTreeMap::new();
+            for (i, &(metric, number)) in touched.iter().enumerate() {
+                let id = SeriesId::new(metric, number);
+                let missing = head.read().touch(&[id, id]);
+                prop_assert_eq!(missing.is_empty(), active.contains_key(&id) || in_use.contains_key(&id));
+                if !missing.is_empty() || i % 3 == 0 {
+                    head.write().activate(id, labels(metric, number));
+                }
+                in_use.insert(id, labels(metric, number));
+            }
+            active.extend(in_use.clone());
+            for (id, labels) in &active {
+                let head = head.read();
+                prop_assert_eq!(head.labels_of(*id), Some(labels));
+                prop_assert_eq!(head.id_of(labels), Some(*id));
+            }
+            prop_assert_eq!(head.read().active(), active.len());
+            for n in 0..5 {
+                let expected: Vec<SeriesId> = active.keys().copied().filter(|id| id.number() % 5 == n).collect();
+                prop_assert_eq!(select(&head, "n", MatchOp::Equal, &n.to_string()), expected);
+            }
+            let begin_with_1 = active.keys().copied().filter(|id| id.number().to_string().starts_with('1'));
+            prop_assert_eq!(select(&head, "pod", MatchOp::Regex, "1.*"), begin_with_1.collect::<Vec<_>>());
+            let evicted = head.write().evict_idle();
+            prop_assert!(active.keys().all(|id| in_use.contains_key(id) != evicted.contains(id)));
+            active = in_use;
+        }
+        head.write().evict_idle();
+        prop_assert_eq!(head.read().active(), 0);
+        prop_assert!(select(&head, "pod", MatchOp::NotEqual, "").is_empty());
+        prop_assert!(head.read().terms().names(None).next().is_none());
+    }
+
+    #[test]
+    fn a_posting_list_comes_back_and_other_bytes_never_panic(
+        numbers in prop::collection::btree_set(prop_oneof![0u32..40, any::<u32>()], 0..30),
+        rubbish in prop::collection::vec(any::<u8>(), 0..20),
+    ) {
+        let numbers: Vec<u32> = numbers.into_iter().collect();
+        let bytes = encode(&mut Bitmap::of(&numbers));
+        prop_assert_eq!(decode(&bytes).unwrap().to_vec(), numbers);
+        decode(&rubbish);
+    }
+}
+
+#[test]
+fn values_of_more_than_one_helping_are_all_asked() {
+    let head = RwLock::new(Head::default());
+    for number in 0..5000 {
+        head.write().activate(SeriesId::new(0, number), labels(0, number));
+    }
+    assert_eq!(select(&head, "pod", MatchOp::Regex, ".*[05]").len(), 1000);
+    let all = HeadPostings::ask(&head, |postings| {
+        let mut seen = 0;
+        postings.values("pod", None, &mut |_| {
+            seen += 1;
+            Ok(true)
+        })?;
+        Ok(seen)
+    });
+    assert_eq!(all.unwrap(), 5000);
+}
+
+#[test]
+fn an_eviction_during_a_question_asks_it_again() {
+    let head = RwLock::new(Head::default());
+    for number in 0..10 {
+        head.write().activate(SeriesId::new(0, number), labels(0, number));
+    }
+    head.write().evict_idle();
+    let mut asked = 0;
+    let ids = HeadPostings::ask(&head, |postings| {
+        asked += 1;
+        let all = postings.all()?;
+        if asked == 1 {
+            // The slots go, and to others.
+            assert_eq!(head.write().evict_idle().len(), 10);
+            (10..15).for_each(|number| head.write().activate(SeriesId::new(0, number), labels(0, number)));
+        }
+        Ok(postings.ids(&all))
+    });
+    assert_eq!((asked, ids.unwrap().len()), (2, 5));
+}

@@ -1,0 +1,156 @@
+//! Which series, label names and values a snapshot has: answered from the index.
+use std::collections::BTreeSet;
+
+use croaring::Bitmap;
+
+use crate::catalog::{HeadPostings, PartitionPostings, Postings, evaluate};
+use crate::error::{Error, Result};
+use crate::types::{CompiledMatcher, LabelSet, METRIC_NAME, MatchOp, Matcher, SeriesId, TimeRange};
+
+use super::{Selector, Series, Snapshot};
+
+/// Label sets that are looked up in the head index at once.
+const SERIES_AT_ONCE: usize = 4096;
+
+impl Selector {
+    /// Every matcher, the metric's name among them.
+    fn compile(&self) -> Result<Vec<CompiledMatcher>> {
+        let metric = self.metric.iter();
+        let metric =
+            metric.map(|name| Matcher { name: METRIC_NAME.into(), op: MatchOp::Equal, value: name.clone() }.compile());
+        metric.chain(self.matchers.iter().map(Matcher::compile)).collect()
+    }
+}
+
+/// The smallest `limit` of the strings it is given.
+struct Smallest {
+    strings: BTreeSet<String>,
+    limit: usize,
+}
+
+impl Smallest {
+    /// Whether a larger string is of interest.
+    fn add(&mut self, string: &str) -> bool {
+        if self.strings.len() >= self.limit && self.strings.last().is_none_or(|last| string >= last.as_str()) {
+            return false;
+        }
+        if !self.strings.contains(string) {
+            self.strings.insert(string.to_owned());
+            if self.strings.len() > self.limit {
+                self.strings.pop_last();
+            }
+        }
+        true
+    }
+}
+
+impl Snapshot {
+    /// Matching series, sorted by id.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad regular expression.
+    pub fn select(&self, selector: &Selector) -> Result<Vec<Series>> {
+        self.labels(self.select_ids(selector)?)
+    }
+
+    /// Ids of matching series, increasing.
+    pub(crate) fn select_ids(&self, selector: &Selector) -> Result<Vec<SeriesId>> {
+        let matchers = selector.compile()?;
+        if selector.range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut ids = HeadPostings::ask(&self.0.head, |head| {
+            let slots = evaluate(head, &matchers)?.map_or_else(|| head.all(), Ok)?;
+            Ok(head.ids(&slots))
+        })?;
+        for postings in self.indexes(selector.range) {
+            let ordinals = evaluate(&postings, &matchers)?.map_or_else(|| postings.all(), Ok)?;
+            ids.extend(postings.ids(&ordinals)?);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    /// The names of the labels that matching series have, sorted, `__name__` among them. No label set is looked at.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad regular expression.
+    pub fn label_names(&self, selector: &Selector) -> Result<Vec<String>> {
+        let mut names = Smallest { strings: BTreeSet::new(), limit: usize::MAX };
+        self.visit(selector, &mut names, |postings, among, names| {
+            postings.names(among, &mut |name| Ok(names.add(name)))
+        })?;
+        Ok(names.strings.into_iter().collect())
+    }
+
+    /// The first `limit` values, in order, that the label `name` has on matching series. No label set is looked at.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad regular expression.
+    pub fn label_values(&self, name: &str, selector: &Selector, limit: usize) -> Result<Vec<String>> {
+        let mut values = Smallest { strings: BTreeSet::new(), limit };
+        self.visit(selector, &mut values, |postings, among, values| {
+            postings.values(name, among, &mut |value| Ok(values.add(value)))
+        })?;
+        Ok(values.strings.into_iter().collect())
+    }
+
+    /// Lets `of` add to `all` what each index with matching series has.
+    fn visit(
+        &self,
+        selector: &Selector,
+        all: &mut Smallest,
+        of: impl Fn(&dyn Postings, Option<&Bitmap>, &mut Smallest) -> Result<()>,
+    ) -> Result<()> {
+        let matchers = selector.compile()?;
+        if selector.range.is_empty() || all.limit == 0 {
+            return Ok(());
+        }
+        // Asked again after an eviction, the head index must not leave the answers of the first time behind.
+        let of_head = HeadPostings::ask(&self.0.head, |head| {
+            let mut found = Smallest { strings: BTreeSet::new(), limit: all.limit };
+            let among = evaluate(head, &matchers)?;
+            of(head, among.as_ref(), &mut found)?;
+            Ok(found.strings)
+        })?;
+        all.strings = of_head;
+        for postings in self.indexes(selector.range) {
+            let among = evaluate(&postings, &matchers)?;
+            if !among.as_ref().is_some_and(Bitmap::is_empty) {
+                of(&postings, among.as_ref(), all)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn labels(&self, ids: Vec<SeriesId>) -> Result<Vec<Series>> {
+        let mut found: Vec<(SeriesId, Option<LabelSet>)> = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(SERIES_AT_ONCE) {
+            let head = self.0.head.read();
+            found.extend(ids.iter().map(|&id| (id, head.labels_of(id).cloned())));
+        }
+        let missing: Vec<SeriesId> = found.iter().filter(|pair| pair.1.is_none()).map(|pair| pair.0).collect();
+        if !missing.is_empty() {
+            let mut labels = self.0.catalogue.labels_of(&missing)?.into_iter();
+            for pair in found.iter_mut().filter(|pair| pair.1.is_none()) {
+                pair.1 = labels.next().flatten();
+            }
+        }
+        let series = found.into_iter().map(|(id, labels)| {
+            let labels = labels.ok_or_else(|| Error::Catalogue(format!("no labels for series {}", id.0)))?;
+            Ok(Series { id, labels })
+        });
+        series.collect()
+    }
+
+    /// The indexes of the partitions in range.
+    pub(super) fn indexes(&self, range: TimeRange) -> impl Iterator<Item = PartitionPostings<'_>> {
+        let pinned = &*self.0;
+        let numbers = pinned.partitioning.of(range.start)..=pinned.partitioning.of(range.end);
+        pinned.version.partitions.range(numbers).filter_map(|(_, partition)| {
+            let index = partition.index.as_ref()?;
+            Some(PartitionPostings { catalogue: &index.catalogue, index: index.number, series: partition.series })
+        })
+    }
+}
