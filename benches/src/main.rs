@@ -28,6 +28,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Samples a second that continuous queries keep up with
+    Continuous(run::continuous::Options),
     /// Remote write bodies to columns, samples a second on one core
     Decode(run::decode::Options),
     /// A real server under load over HTTP, durable; with --peer also beside real peers
@@ -38,7 +40,7 @@ enum Task {
     Score(run::score::Options),
     /// Bytes of a stored sample, by what they are for
     Size(run::size::Options),
-    /// decode, ingest, scan, score and size with their defaults
+    /// continuous, decode, ingest, scan, score and size with their defaults
     All,
     /// A real Prometheus writes to foretell; both are compared sample by sample
     E2ePrometheus(e2e::Options),
@@ -69,6 +71,7 @@ fn try_main() -> Result<()> {
     };
     let (binaries, results) = (Binaries { foretell, peers: cli.peers }, &cli.results);
     match cli.command {
+        Task::Continuous(options) => run::continuous::run(&options, results),
         Task::Decode(options) => run::decode::run(&options, results),
         Task::Ingest(options) => run::ingest::run(&options, &binaries, results),
         Task::Scan(options) => run::scan::run(&options, results),
@@ -76,8 +79,9 @@ fn try_main() -> Result<()> {
         Task::Size(options) => run::size::run(&options, results),
         Task::All => {
             let defaults = |name: &str| Cli::parse_from(["bench", name]).command;
-            for name in ["decode", "score", "size", "scan", "ingest"] {
+            for name in ["decode", "score", "size", "scan", "continuous", "ingest"] {
                 match defaults(name) {
+                    Task::Continuous(options) => run::continuous::run(&options, results)?,
                     Task::Decode(options) => run::decode::run(&options, results)?,
                     Task::Score(options) => run::score::run(&options, results)?,
                     Task::Size(options) => run::size::run(&options, results)?,

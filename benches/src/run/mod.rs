@@ -1,4 +1,5 @@
 //! The benchmarks. Each takes its parameters, prints a table and writes one JSON file.
+pub mod continuous;
 pub mod decode;
 pub mod ingest;
 pub mod scan;

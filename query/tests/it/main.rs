@@ -5,7 +5,6 @@ mod continuous;
 mod continuous_crash;
 mod continuous_fixture;
 mod continuous_property;
-mod continuous_speed;
 mod docs;
 mod functions;
 mod pushdown;
