@@ -30,6 +30,8 @@ struct Cli {
 enum Task {
     /// A tenth of the series replaced every ten minutes for a day: memory and size of the index
     Churn(run::churn::Options),
+    /// Samples a second that continuous queries keep up with
+    Continuous(run::continuous::Options),
     /// Remote write bodies to columns, samples a second on one core
     Decode(run::decode::Options),
     /// A real server under load over HTTP, durable; with --peer also beside real peers
@@ -42,7 +44,7 @@ enum Task {
     Score(run::score::Options),
     /// Bytes of a stored sample, by what they are for
     Size(run::size::Options),
-    /// decode, ingest, scan, score and size with their defaults
+    /// continuous, decode, ingest, scan, score and size with their defaults
     All,
     /// A real Prometheus writes to foretell; both are compared sample by sample
     E2ePrometheus(e2e::Options),
@@ -76,6 +78,7 @@ fn try_main() -> Result<()> {
     let (binaries, results) = (Binaries { foretell, peers: cli.peers }, &cli.results);
     match cli.command {
         Task::Churn(options) => run::churn::run(&options, results),
+        Task::Continuous(options) => run::continuous::run(&options, results),
         Task::Decode(options) => run::decode::run(&options, results),
         Task::Ingest(options) => run::ingest::run(&options, &binaries, results),
         Task::Recovery(options) => run::recovery::run(&options, &binaries, results),
@@ -84,8 +87,9 @@ fn try_main() -> Result<()> {
         Task::Size(options) => run::size::run(&options, results),
         Task::All => {
             let defaults = |name: &str| Cli::parse_from(["bench", name]).command;
-            for name in ["decode", "score", "size", "scan", "ingest"] {
+            for name in ["decode", "score", "size", "scan", "continuous", "ingest"] {
                 match defaults(name) {
+                    Task::Continuous(options) => run::continuous::run(&options, results)?,
                     Task::Decode(options) => run::decode::run(&options, results)?,
                     Task::Score(options) => run::score::run(&options, results)?,
                     Task::Size(options) => run::size::run(&options, results)?,

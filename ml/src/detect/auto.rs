@@ -9,16 +9,17 @@
 //! ever, with a new warm-up.
 use super::Verdict;
 use super::ewma::{self, Ewma};
+use super::gain::gain;
 use super::mad::Mad;
-use super::outlook::Outlook;
+use super::outlook::Judgement;
 use super::start::{Start, is_reset};
 use super::state::{Put, Reader, malformed};
 use super::tracker::Tracker;
 use crate::Result;
 
 const CANDIDATES: usize = 4;
-/// Memory of the running errors, in values.
-const LOSS_MEMORY: f64 = 512.0;
+/// Least weight of a value in the running errors.
+const LOSS_WEIGHT: f64 = 1.0 / 512.0;
 /// An error counts at most this multiple of the running error.
 const LOSS_CLIP: f64 = 5.0;
 /// What the errors of each candidate are multiplied with. One that clings to the last values predicts the next one
@@ -112,7 +113,7 @@ impl Auto {
                 }
                 Reading::Reset => {
                     counter.advance(ts, value);
-                    match panel.ready(ts) {
+                    match panel.mad.is_warm() {
                         true => Verdict { score: Some(0.0), ..Verdict::NONE },
                         false => Verdict::NONE,
                     }
@@ -210,7 +211,7 @@ impl Loss {
     fn learn(&mut self, error: f64) {
         self.count = self.count.saturating_add(1);
         let clipped = if self.count > 16 { error.min(LOSS_CLIP * self.mean + f64::MIN_POSITIVE) } else { error };
-        let mean = self.mean + (clipped - self.mean) / f64::from(self.count).min(LOSS_MEMORY);
+        let mean = self.mean + (clipped - self.mean) * gain(self.count, LOSS_WEIGHT);
         if mean.is_finite() {
             self.mean = mean;
         }
@@ -229,36 +230,19 @@ impl Panel {
         }
     }
 
-    fn ready(&self, ts: i64) -> bool {
-        self.outlooks(self.tracker.bucket(ts)).iter().any(Option::is_some)
-    }
-
-    fn outlooks(&self, bucket: usize) -> [Option<Outlook>; CANDIDATES] {
-        [self.mad.outlook(), self.slow.outlook(), self.fast.outlook(), self.tracker.outlook(bucket)]
-    }
-
     fn update(&mut self, ts: i64, value: f64) -> Verdict {
-        let bucket = self.tracker.bucket(ts);
-        let outlooks = self.outlooks(bucket);
-        let z = outlooks.map(|outlook| outlook.map(|o| o.z(value)));
-        let voice = usize::from(self.chosen);
+        // the season's memory is the furthest away: it is on its way while the others work
+        let seasonal = self.tracker.observe(ts, value);
+        let judgements = [self.mad.observe(value), self.slow.observe(value), self.fast.observe(value), seasonal];
         // the seasonal candidate may be silent at this time of its season
-        let voice = if outlooks[voice].is_some() { voice } else { 0 };
-        let verdict = match (outlooks[voice], z[voice]) {
-            (Some(outlook), Some(z)) => outlook.verdict(z),
-            _ => Verdict::NONE,
-        };
-        for (loss, outlook) in self.losses.iter_mut().zip(&outlooks) {
-            if let Some(outlook) = outlook {
-                loss.learn((value - outlook.centre).abs());
+        let voice = judgements[usize::from(self.chosen)].or(judgements[0]);
+        for (loss, judgement) in self.losses.iter_mut().zip(&judgements) {
+            if let Some(judgement) = judgement {
+                loss.learn((value - judgement.outlook.centre).abs());
             }
         }
-        self.mad.learn(value, z[0]);
-        self.slow.learn(value, z[1]);
-        self.fast.learn(value, z[2]);
-        self.tracker.learn(bucket, ts, value, z[3]);
         self.choose();
-        verdict
+        voice.map_or(Verdict::NONE, Judgement::verdict)
     }
 
     fn choose(&mut self) {

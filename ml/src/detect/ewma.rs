@@ -3,13 +3,14 @@
 //! A value beyond the boundary teaches no more than one half of the way to it (Gelper, Fried
 //! and Croux 2010, "Robust forecasting with exponential and Holt-Winters smoothing"). When the values stay beyond the
 //! boundary the clip opens by doubling: a new level is learnt within some twenty values. Boundary from [`Tail`].
-use super::outlook::Outlook;
+use super::gain::gain;
+use super::outlook::{Judgement, Outlook};
 use super::state::{Put, Reader};
 use super::tail::Tail;
 use crate::Result;
 
 /// Values before the first score.
-pub(super) const WARM_UP: u32 = 10;
+const WARM_UP: u32 = 10;
 /// Weight of a value in the default, slow detector: a memory of about 64 values.
 pub(super) const SLOW: f64 = 1.0 / 32.0;
 /// Weight of a value in the fast one: a memory of about 4 values.
@@ -19,14 +20,17 @@ const SPREAD_WEIGHT_MAX: f64 = 1.0 / 32.0;
 /// Share of the squared deviation that the first value off a constant past leaves in the variance.
 const FIRST_DEVIATION: f64 = 1.0 / 256.0;
 /// A value beyond the boundary teaches as much as one at this share of the way to it.
-pub(super) const ALARM_CLIP: f64 = 0.5;
+const ALARM_CLIP: f64 = 0.5;
+/// The boundary stands further out by this over the square of the number of values, while that is worth a division.
+const FEW: f64 = 12.0;
+const FEW_MAX: u32 = 1024;
 /// Values in a row beyond the boundary after which the clip opens.
 const RUN_PATIENCE: u32 = 8;
 
-/// How many times as wide the clip is after `run` values in a row beyond the boundary.
-pub(super) fn opening(run: u32) -> f64 {
+/// The furthest way to learn from the last of `run` values in a row beyond the boundary, as a share of the way there.
+pub(super) fn clip(run: u32) -> f64 {
     // a power of two up to 2^60: exact
-    (1u64 << run.saturating_sub(RUN_PATIENCE).min(60)) as f64
+    ALARM_CLIP * (1u64 << run.saturating_sub(RUN_PATIENCE).min(60)) as f64
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -43,41 +47,46 @@ impl Ewma {
         Self { weight, mean: 0.0, variance: 0.0, count: 0, tail: Tail::default() }
     }
 
-    pub(super) fn outlook(&self) -> Option<Outlook> {
+    /// Judges `value`, then learns it; no opinion while warming up.
+    pub(super) fn observe(&mut self, value: f64) -> Option<Judgement> {
+        let judgement = self.outlook().map(|outlook| outlook.judge(value));
+        self.learn(value, judgement);
+        judgement
+    }
+
+    fn outlook(&self) -> Option<Outlook> {
         if self.count < WARM_UP {
             return None;
         }
-        let few = 1.0 + 12.0 / (f64::from(self.count) * f64::from(self.count));
+        let count = f64::from(self.count);
+        let few = if self.count < FEW_MAX { 1.0 + FEW / (count * count) } else { 1.0 };
         Some(Outlook { centre: self.mean, spread: self.variance.sqrt(), limit: self.tail.limit() * few })
     }
 
-    pub(super) fn learn(&mut self, value: f64, z: Option<f64>) {
+    fn learn(&mut self, value: f64, judgement: Option<Judgement>) {
         self.count = self.count.saturating_add(1);
-        let fresh = 1.0 / f64::from(self.count);
         let mut deviation = value - self.mean;
-        if let Some(z) = z {
+        if let Some(Judgement { outlook, z }) = judgement {
+            self.tail.learn(z);
             if z == f64::INFINITY {
                 // off a constant: leave the centre, believe a little in spread
                 self.variance = self.variance.max((FIRST_DEVIATION * deviation * deviation).min(f64::MAX));
-                self.tail.learn(z);
                 return;
             }
-            self.tail.learn(z);
-            let alarm = self.tail.run() > 0;
-            let opened = opening(self.tail.run());
-            let clip = self.tail.limit() * self.variance.sqrt() * opened * if alarm { ALARM_CLIP } else { 1.0 };
-            deviation = deviation.clamp(-clip, clip);
+            if self.tail.run() > 0 {
+                let clip = self.tail.limit() * outlook.spread * clip(self.tail.run());
+                deviation = deviation.clamp(-clip, clip);
+            }
         }
-        let step = self.weight.max(fresh);
+        let step = gain(self.count, self.weight);
         self.mean += step * deviation;
-        let gain = self.weight.min(SPREAD_WEIGHT_MAX).max(fresh);
         // West (1979) for the mean's own step while the past is short
         let square = if self.count as f64 * SPREAD_WEIGHT_MAX < 1.0 {
             (1.0 - step) * deviation * deviation
         } else {
             deviation * deviation
         };
-        self.variance += gain * (square - self.variance);
+        self.variance += gain(self.count, self.weight.min(SPREAD_WEIGHT_MAX)) * (square - self.variance);
         if !self.mean.is_finite() || !self.variance.is_finite() {
             // squares of values near the end of the number line: start again from this one
             *self = Self { mean: value, ..Self::new(self.weight) };

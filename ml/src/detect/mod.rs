@@ -16,6 +16,7 @@
 //! spread in the past: 0.0 on the centre, +Infinity off it. An infinite value scores +Infinity and teaches nothing.
 mod auto;
 mod ewma;
+mod gain;
 mod history;
 mod mad;
 mod outlook;
@@ -32,6 +33,7 @@ use crate::error::{Error, Result};
 use auto::Auto;
 use ewma::Ewma;
 use mad::Mad;
+use outlook::Judgement;
 use start::Start;
 use state::{Put, Reader, malformed};
 use tracker::Tracker;
@@ -139,7 +141,7 @@ struct SeasonalMethod {
 }
 
 /// First byte of a saved state.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 impl Detector {
     /// A fresh detector.
@@ -185,12 +187,13 @@ impl Detector {
             verdict.score = verdict.score.map(|_| f64::INFINITY);
             return verdict;
         }
-        match &mut self.kind {
-            Kind::Auto(auto) => auto.update(self.season_ns, ts, value),
-            Kind::Mad(mad) => mad.update(value),
-            Kind::Ewma(ewma) => ewma.update(value),
-            Kind::Seasonal(seasonal) => seasonal.update(self.season_ns, ts, value),
-        }
+        let judgement = match &mut self.kind {
+            Kind::Auto(auto) => return auto.update(self.season_ns, ts, value),
+            Kind::Mad(mad) => mad.observe(value),
+            Kind::Ewma(ewma) => ewma.observe(value),
+            Kind::Seasonal(seasonal) => seasonal.observe(self.season_ns, ts, value),
+        };
+        judgement.map_or(Verdict::NONE, Judgement::verdict)
     }
 
     /// Scores a whole series in order; same bits as repeated [`Detector::update`].
@@ -240,55 +243,27 @@ impl Detector {
     }
 }
 
-impl Mad {
-    fn update(&mut self, value: f64) -> Verdict {
-        let outlook = self.outlook();
-        let z = outlook.map(|o| o.z(value));
-        self.learn(value, z);
-        outlook.zip(z).map_or(Verdict::NONE, |(outlook, z)| outlook.verdict(z))
-    }
-}
-
-impl Ewma {
-    fn update(&mut self, value: f64) -> Verdict {
-        let outlook = self.outlook();
-        let z = outlook.map(|o| o.z(value));
-        self.learn(value, z);
-        outlook.zip(z).map_or(Verdict::NONE, |(outlook, z)| outlook.verdict(z))
-    }
-}
-
 impl SeasonalMethod {
-    fn update(&mut self, season_ns: Option<i64>, ts: i64, value: f64) -> Verdict {
+    fn observe(&mut self, season_ns: Option<i64>, ts: i64, value: f64) -> Option<Judgement> {
         let Some(tracker) = &mut self.tracker else {
-            let outlook = self.mad.update(value);
+            let fallback = self.mad.observe(value);
             if self.start.push(ts, value) {
                 let (first_ts, first) = self.start.rows()[0];
                 let mut tracker = Tracker::new(season_ns, self.start.step(), first_ts, first);
                 for &(ts, value) in self.start.rows() {
-                    let bucket = tracker.bucket(ts);
-                    let z = tracker.outlook(bucket).map(|o| o.z(value));
-                    tracker.learn(bucket, ts, value, z);
+                    tracker.observe(ts, value);
                 }
                 self.tracker = Some(tracker);
                 self.start = Start::default();
             }
-            return if season_ns.is_none() { outlook } else { Verdict::NONE };
+            return fallback.filter(|_| season_ns.is_none());
         };
-        let bucket = tracker.bucket(ts);
-        let outlook = tracker.outlook(bucket);
-        let z = outlook.map(|o| o.z(value));
-        tracker.learn(bucket, ts, value, z);
-        match outlook.zip(z) {
-            _ if season_ns.is_none() && outlook.is_none() => self.mad.update(value),
-            Some((outlook, z)) => {
-                if season_ns.is_none() {
-                    self.mad.update(value);
-                }
-                outlook.verdict(z)
-            }
-            None => Verdict::NONE,
+        let seasonal = tracker.observe(ts, value);
+        if season_ns.is_some() {
+            return seasonal;
         }
+        let fallback = self.mad.observe(value);
+        seasonal.or(fallback)
     }
 
     fn save(&self, out: &mut Vec<u8>) {

@@ -17,7 +17,7 @@ pub(super) struct Outlook {
 
 impl Outlook {
     /// Distance from the centre in spreads: 0 on the centre, infinite off a centre without spread. Never NaN.
-    pub(super) fn z(&self, value: f64) -> f64 {
+    fn z(&self, value: f64) -> f64 {
         let deviation = (value - self.centre).abs();
         let magnitude = self.centre.abs();
         if deviation <= ROUNDING * magnitude.max(value.abs()) {
@@ -30,14 +30,29 @@ impl Outlook {
         if z.is_nan() { f64::INFINITY } else { z }
     }
 
-    /// The verdict over `value`, whose [`Outlook::z`] is `z`.
-    pub(super) fn verdict(&self, z: f64) -> Verdict {
-        let reach = self.limit * self.spread;
+    /// Judges the value that came.
+    pub(super) fn judge(self, value: f64) -> Judgement {
+        Judgement { z: self.z(value), outlook: self }
+    }
+}
+
+/// A value in the light of what was expected.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Judgement {
+    pub(super) outlook: Outlook,
+    /// [`Outlook::z`] of the value.
+    pub(super) z: f64,
+}
+
+impl Judgement {
+    pub(super) fn verdict(self) -> Verdict {
+        let Outlook { centre, spread, limit } = self.outlook;
+        let reach = limit * spread;
         Verdict {
-            score: Some(z / self.limit),
-            expected: Some(self.centre),
-            lo: Some(self.centre - reach),
-            hi: Some(self.centre + reach),
+            score: Some(self.z / limit),
+            expected: Some(centre),
+            lo: Some(centre - reach),
+            hi: Some(centre + reach),
             tier: 0,
         }
     }

@@ -4,8 +4,9 @@
 //! (the robust update of [`super::ewma`]), a slow drift follows the level of the whole series, and the spread of a
 //! bucket is shrunk towards that of the series. Works on any timestamps: the bucket is a function of time, not of the
 //! row number. Scores start in the third season.
-use super::ewma::{ALARM_CLIP, opening};
-use super::outlook::Outlook;
+use super::ewma::clip;
+use super::gain::gain;
+use super::outlook::{Judgement, Outlook};
 use super::state::{Put, Reader, malformed};
 use super::tail::Tail;
 use crate::Result;
@@ -32,6 +33,7 @@ struct Bucket {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Seasonal {
     season: i64,
+    /// How far into a season counted from time 0 some row lies, below `season`.
     origin: i64,
     drift: f64,
     variance: f64,
@@ -43,10 +45,11 @@ pub(super) struct Seasonal {
 impl Seasonal {
     /// Buckets of at least `step` ns over a season of `season` ns, both >= 1; `origin` is the time of some row.
     pub(super) fn new(season: i64, step: i64, origin: i64) -> Self {
+        let season = season.max(1);
         let buckets = (season as f64 / step.max(1) as f64).round().clamp(1.0, BUCKETS_MAX as f64) as usize;
         Self {
-            season: season.max(1),
-            origin,
+            season,
+            origin: origin.rem_euclid(season),
             drift: 0.0,
             variance: 0.0,
             count: 0,
@@ -55,27 +58,31 @@ impl Seasonal {
         }
     }
 
+    /// Judges `value` at `ts`, then learns it; no opinion before its bucket has been visited twice.
+    pub(super) fn observe(&mut self, ts: i64, value: f64) -> Option<Judgement> {
+        let bucket = self.bucket(ts);
+        let judgement = self.outlook(bucket).map(|outlook| outlook.judge(value));
+        self.learn(bucket, value, judgement);
+        judgement
+    }
+
     /// The bucket of `ts`. Rows at the origin plus whole steps fall in the middle of theirs, so jitter does not move
     /// them.
-    pub(super) fn bucket(&self, ts: i64) -> usize {
+    fn bucket(&self, ts: i64) -> usize {
         let n = self.buckets.len();
-        let bucket = match (ts.checked_sub(self.origin), self.season.checked_mul(n as i64 + 1)) {
-            (Some(since), Some(_)) => {
-                let phase = since.rem_euclid(self.season) as u64;
-                ((phase * n as u64 + self.season as u64 / 2) / self.season as u64) as usize
-            }
-            // beyond what 64 bits hold
-            _ => {
-                let season = i128::from(self.season);
-                let phase = (i128::from(ts) - i128::from(self.origin)).rem_euclid(season);
-                ((phase * n as i128 + season / 2) / season) as usize
-            }
+        let phase = ts.rem_euclid(self.season) - self.origin;
+        let phase = if phase < 0 { phase + self.season } else { phase };
+        // in whole numbers: rows often lie on the very border of two buckets
+        let (phase, season, parts) = (phase as u64, self.season as u64, n as u64);
+        let bucket = match season.checked_mul(parts + 1) {
+            Some(_) => ((phase * parts + season / 2) / season) as usize,
+            None => ((u128::from(phase) * u128::from(parts) + u128::from(season / 2)) / u128::from(season)) as usize,
         };
-        if bucket == n { 0 } else { bucket }
+        if bucket < n { bucket } else { 0 }
     }
 
     /// What is expected in a bucket.
-    pub(super) fn outlook(&self, bucket: usize) -> Option<Outlook> {
+    fn outlook(&self, bucket: usize) -> Option<Outlook> {
         let bucket = &self.buckets[bucket];
         if bucket.visits < VISITS_MIN {
             return None;
@@ -87,8 +94,7 @@ impl Seasonal {
         Some(Outlook { centre: bucket.mean + self.drift, spread: (variance * few).sqrt(), limit: self.tail.limit() })
     }
 
-    /// Learns a value that fell into the bucket `index`, `z` spreads off its outlook.
-    pub(super) fn learn(&mut self, index: usize, value: f64, z: Option<f64>) {
+    fn learn(&mut self, index: usize, value: f64, judgement: Option<Judgement>) {
         let mut deviation = value - self.drift - self.buckets[index].mean;
         let visits = self.buckets[index].visits.saturating_add(1);
         self.buckets[index].visits = visits;
@@ -96,29 +102,28 @@ impl Seasonal {
             self.buckets[index].mean = value - self.drift;
             return;
         }
-        if let Some(z) = z {
+        if let Some(Judgement { z, .. }) = judgement {
             self.tail.learn(z);
             if z == f64::INFINITY {
                 self.variance = self.variance.max((FIRST_DEVIATION * deviation * deviation).min(f64::MAX));
                 return;
             }
-            let alarm = self.tail.run() > 0;
-            let opened = opening(self.tail.run());
-            let spread = self.variance.max(f64::from(self.buckets[index].variance)).sqrt();
-            let clip = self.tail.limit() * spread * opened * if alarm { ALARM_CLIP } else { 1.0 };
-            deviation = deviation.clamp(-clip, clip);
+            // also without an alarm: a bucket that scatters more than the series learns slowly
+            let reach = self.tail.limit() * if self.tail.run() > 0 { clip(self.tail.run()) } else { 1.0 };
+            let variance = self.variance.max(f64::from(self.buckets[index].variance));
+            if deviation * deviation > reach * reach * variance {
+                deviation = (reach * variance.sqrt()).copysign(deviation);
+            }
         }
         self.count = self.count.saturating_add(1);
-        let fresh = 1.0 / f64::from(self.count);
         let drift = self.drift + DRIFT_WEIGHT * deviation;
         let square = deviation * deviation;
-        let variance = self.variance + SPREAD_WEIGHT.max(fresh) * (square - self.variance);
+        let variance = self.variance + gain(self.count, SPREAD_WEIGHT) * (square - self.variance);
         let bucket = &mut self.buckets[index];
-        let gain = BUCKET_WEIGHT.max(1.0 / f64::from(visits));
         // what the drift has taken up the bucket must not take again
-        let mean = bucket.mean + gain * deviation * (1.0 - DRIFT_WEIGHT);
-        let spread = f64::from(bucket.variance)
-            + BUCKET_WEIGHT.max(1.0 / f64::from(visits - 1)) * (square - f64::from(bucket.variance));
+        let mean = bucket.mean + gain(visits, BUCKET_WEIGHT) * deviation * (1.0 - DRIFT_WEIGHT);
+        let spread =
+            f64::from(bucket.variance) + gain(visits - 1, BUCKET_WEIGHT) * (square - f64::from(bucket.variance));
         if drift.is_finite() && variance.is_finite() && mean.is_finite() {
             (self.drift, self.variance, bucket.mean) = (drift, variance, mean);
             bucket.variance = (spread as f32).clamp(0.0, f32::MAX);
@@ -154,8 +159,8 @@ impl Seasonal {
             (from.i64()?, from.i64()?, from.finite()?, from.positive()?, from.u32()?);
         let tail = Tail::load(from)?;
         let n = from.u32()?;
-        if season < 1 || n < 1 || i64::from(n) > BUCKETS_MAX {
-            return Err(malformed("the season has no length or too many buckets"));
+        if season < 1 || !(0..season).contains(&origin) || n < 1 || i64::from(n) > BUCKETS_MAX {
+            return Err(malformed("the season has no length, an origin outside or too many buckets"));
         }
         let mut buckets = Vec::with_capacity(n as usize);
         for _ in 0..n {

@@ -6,6 +6,7 @@
 //! 2017), with moments (Hosking and Wallis 1987) in place of likelihood search: O(1) time and 40 bytes. A value
 //! beyond the boundary teaches no more than a value a little beyond it, and a run of them teaches seldom: an incident
 //! does not move the boundary out of its own way, a fat-tailed series moves it within some tens of points.
+use super::gain::gain;
 use super::state::{Put, Reader};
 use crate::Result;
 
@@ -17,11 +18,11 @@ const PEAK: f64 = 2.0;
 const PRIOR_RATE: f64 = 0.06;
 const PRIOR_EXCESS: f64 = 0.5;
 /// Weight of the belief, in points for the rate and in peaks for the excess.
-const PRIOR_POINTS: f64 = 200.0;
-const PRIOR_PEAKS: f64 = 8.0;
-/// Memory of the running moments, in points and in peaks.
-const MEMORY_POINTS: f64 = 4096.0;
-const MEMORY_PEAKS: f64 = 256.0;
+const PRIOR_POINTS: u32 = 200;
+const PRIOR_PEAKS: u32 = 8;
+/// Least weight of a point and of a peak in the running moments.
+const POINT_WEIGHT: f64 = 1.0 / 4096.0;
+const PEAK_WEIGHT: f64 = 1.0 / 256.0;
 /// No boundary is nearer than this many spreads.
 const LIMIT_MIN: f64 = 3.5;
 const LIMIT_MAX: f64 = 1e6;
@@ -84,12 +85,12 @@ impl Tail {
         }
         let peak = z > PEAK;
         self.points = self.points.saturating_add(1);
-        let gain = 1.0 / (PRIOR_POINTS + f64::from(self.points)).min(MEMORY_POINTS);
-        self.rate += gain * (f64::from(u8::from(peak)) - self.rate);
+        self.rate +=
+            gain(self.points.saturating_add(PRIOR_POINTS), POINT_WEIGHT) * (f64::from(u8::from(peak)) - self.rate);
         if peak {
             self.peaks = self.peaks.saturating_add(1);
             let weight = if z > self.limit { ALARM_WEIGHT } else { 1.0 };
-            let gain = weight / (PRIOR_PEAKS + f64::from(self.peaks)).min(MEMORY_PEAKS);
+            let gain = weight * gain(self.peaks.saturating_add(PRIOR_PEAKS), PEAK_WEIGHT);
             let excess = z.min(self.limit) - PEAK;
             self.excess += gain * (excess - self.excess);
             self.excess_square += gain * (excess * excess - self.excess_square);

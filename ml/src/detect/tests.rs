@@ -1,3 +1,4 @@
+use super::window::Window;
 use super::*;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -279,6 +280,19 @@ fn a_rising_gauge_that_falls_is_taken_for_a_gauge_from_then_on() {
     assert!(verdicts[150..].iter().all(|v| v.score <= Some(1.0)));
 }
 
+// ---- the window
+
+/// Order statistics of the last values, by sorting them.
+fn sorted_distances(last: &[f64]) -> (f64, Vec<f64>) {
+    let mut sorted = last.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let n = sorted.len();
+    let median = if n % 2 == 1 { sorted[n / 2] } else { 0.5 * sorted[n / 2 - 1] + 0.5 * sorted[n / 2] };
+    let mut distances: Vec<f64> = sorted.iter().map(|v| (v - median).abs()).collect();
+    distances.sort_by(f64::total_cmp);
+    (median, distances)
+}
+
 // ---- state
 
 #[test]
@@ -392,6 +406,25 @@ proptest! {
         let mut fresh = fresh;
         let one_by_one: Vec<_> = ts.iter().zip(&values).map(|(&t, &v)| bits(&fresh.update(t, v))).collect();
         prop_assert_eq!(whole.iter().map(bits).collect::<Vec<_>>(), one_by_one);
+    }
+
+    /// Few distinct values, so that many are equal, or many.
+    #[test]
+    fn the_window_knows_the_order_statistics_of_its_last_values(
+        values in prop_oneof![
+            prop::collection::vec((0..4i32).prop_map(f64::from), 1..200),
+            prop::collection::vec(-1e3..1e3f64, 1..200),
+        ],
+    ) {
+        let mut window = Window::default();
+        for (i, &value) in values.iter().enumerate() {
+            window.push(value);
+            let (median, distances) = sorted_distances(&values[(i + 1).saturating_sub(window::CAPACITY)..=i]);
+            prop_assert_eq!((window.len(), window.median()), (distances.len(), median));
+            for (k, &distance) in distances.iter().enumerate() {
+                prop_assert_eq!(window.distance(median, k), distance, "rank {} after {} values", k, i + 1);
+            }
+        }
     }
 
     #[test]

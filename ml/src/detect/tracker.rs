@@ -1,6 +1,6 @@
 //! A seasonal detector that first has to find its season.
 use super::history::{Added, History};
-use super::outlook::Outlook;
+use super::outlook::Judgement;
 use super::seasonal::Seasonal;
 use super::state::{Put, Reader, malformed};
 use crate::Result;
@@ -8,9 +8,9 @@ use crate::Result;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Tracker {
     /// No season known yet.
-    Seeking(Box<History>),
+    Seeking(History),
     /// A season was given or found.
-    Found(Box<Seasonal>),
+    Found(Seasonal),
     /// The past is long and shows no season.
     GivenUp,
 }
@@ -19,40 +19,27 @@ impl Tracker {
     /// For a series whose row at `ts` is `value` and whose usual step is `step` ns.
     pub(super) fn new(season: Option<i64>, step: i64, ts: i64, value: f64) -> Self {
         match season {
-            Some(season) => Self::Found(Box::new(Seasonal::new(season, step, ts))),
-            None => Self::Seeking(Box::new(History::new(ts, step, value))),
+            Some(season) => Self::Found(Seasonal::new(season, step, ts)),
+            None => Self::Seeking(History::new(ts, step, value)),
         }
     }
 
-    /// Where in the season `ts` lies: what [`Tracker::outlook`] and [`Tracker::learn`] want.
-    pub(super) fn bucket(&self, ts: i64) -> usize {
+    /// Judges `value` at `ts` by the season, if one is known, then learns it.
+    pub(super) fn observe(&mut self, ts: i64, value: f64) -> Option<Judgement> {
         match self {
-            Self::Found(seasonal) => seasonal.bucket(ts),
-            Self::Seeking(_) | Self::GivenUp => 0,
-        }
-    }
-
-    pub(super) fn outlook(&self, bucket: usize) -> Option<Outlook> {
-        match self {
-            Self::Found(seasonal) => seasonal.outlook(bucket),
-            Self::Seeking(_) | Self::GivenUp => None,
-        }
-    }
-
-    pub(super) fn learn(&mut self, bucket: usize, ts: i64, value: f64, z: Option<f64>) {
-        match self {
-            Self::Found(seasonal) => seasonal.learn(bucket, value, z),
+            Self::Found(seasonal) => return seasonal.observe(ts, value),
             Self::Seeking(history) => match history.add(ts, value) {
                 Added::Kept => {}
                 Added::Search => {
                     if let Some(season) = history.season() {
-                        *self = Self::Found(Box::new(seeded(season.period_ns, history)));
+                        *self = Self::Found(seeded(season.period_ns, history));
                     }
                 }
                 Added::Full => *self = Self::GivenUp,
             },
             Self::GivenUp => {}
         }
+        None
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
@@ -71,8 +58,8 @@ impl Tracker {
 
     pub(super) fn load(from: &mut Reader<'_>) -> Result<Self> {
         match from.u8()? {
-            0 => Ok(Self::Seeking(Box::new(History::load(from)?))),
-            1 => Ok(Self::Found(Box::new(Seasonal::load(from)?))),
+            0 => Ok(Self::Seeking(History::load(from)?)),
+            1 => Ok(Self::Found(Seasonal::load(from)?)),
             2 => Ok(Self::GivenUp),
             _ => Err(malformed("the season is neither sought nor found")),
         }
@@ -85,9 +72,7 @@ fn seeded(season_ns: i64, history: &History) -> Seasonal {
     let (mut bins, mut values) = (0.0, 0.0);
     for (ts, value, count) in history.points() {
         let seasonal = seasonal.get_or_insert_with(|| Seasonal::new(season_ns, history.width(), ts));
-        let bucket = seasonal.bucket(ts);
-        let z = seasonal.outlook(bucket).map(|outlook| outlook.z(value));
-        seasonal.learn(bucket, value, z);
+        seasonal.observe(ts, value);
         bins += 1.0;
         values += f64::from(count);
     }

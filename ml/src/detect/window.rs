@@ -1,27 +1,23 @@
-//! The last values of a series, kept in arrival order and in sorted order at once.
+//! The last values of a series in ascending order, and where each of them stands.
 use super::state::{Put, Reader, malformed};
 use crate::Result;
 
-/// Values kept: with the order and the tail this stays below 512 bytes a series.
+/// Values kept: with their ranks and the tail this stays below 512 bytes a series.
 pub(super) const CAPACITY: usize = 48;
 
-/// A ring of values and the ascending order of its slots.
+/// Ascending values, and their ranks by slots of a ring in arrival order. A slot that no value has taken yet holds
+/// +Infinity, so that every new value takes the place of another.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Window {
-    values: [f64; CAPACITY],
-    order: [u8; CAPACITY],
+    sorted: [f64; CAPACITY],
+    ranks: [u8; CAPACITY],
     len: u8,
     next: u8,
 }
 
-/// Where `slot` stands in `order`, which holds each slot once: compared all at once.
-fn position(order: &[u8; CAPACITY], slot: u8) -> u8 {
-    order.iter().zip(0..).map(|(&s, i): (&u8, u8)| if s == slot { i } else { 0 }).fold(0, |found, i| found | i)
-}
-
 impl Default for Window {
     fn default() -> Self {
-        Self { values: [0.0; CAPACITY], order: [0; CAPACITY], len: 0, next: 0 }
+        Self { sorted: [f64::INFINITY; CAPACITY], ranks: std::array::from_fn(|slot| slot as u8), len: 0, next: 0 }
     }
 }
 
@@ -30,76 +26,71 @@ impl Window {
         usize::from(self.len)
     }
 
-    fn sorted(&self, rank: usize) -> f64 {
-        self.values[usize::from(self.order[rank])]
+    /// Adds a finite value; the oldest leaves a full window.
+    pub(super) fn push(&mut self, value: f64) {
+        let slot = usize::from(self.next);
+        let old = self.ranks[slot];
+        let new = self.replace(usize::from(old), value);
+        // what stood between the two places has moved by one: no branch, so all ranks are seen to at once
+        for rank in &mut self.ranks {
+            let closed = rank.wrapping_sub(u8::from(*rank > old));
+            *rank = closed.wrapping_add(u8::from(closed >= new));
+        }
+        self.ranks[slot] = new;
+        self.len = self.len.max(self.next + 1);
+        self.next = if slot + 1 == CAPACITY { 0 } else { self.next + 1 };
     }
 
-    /// Adds a finite value; the oldest leaves a full window. Ranks are counted over the whole window rather than
-    /// searched for: no branch depends on the values.
-    pub(super) fn push(&mut self, value: f64) {
-        let slot = self.next;
-        let len = self.len();
-        let below = |values: &[f64]| values.iter().map(|&v| u64::from(v <= value)).sum::<u64>() as usize;
-        if len < CAPACITY {
-            let rank = below(&self.values[..len]);
-            self.order.copy_within(rank..len, rank + 1);
-            self.order[rank] = slot;
-            self.len = (len + 1) as u8;
-        } else {
-            let oldest = self.values[usize::from(slot)];
-            let rank = below(&self.values) - usize::from(oldest <= value);
-            let gap = usize::from(position(&self.order, slot));
-            match rank < gap {
-                true => self.order.copy_within(rank..gap, rank + 1),
-                false => self.order.copy_within(gap + 1..=rank, gap),
-            }
-            self.order[rank] = slot;
+    /// Puts `value` in the place of the value of rank `at` and restores the order; returns its rank.
+    fn replace(&mut self, mut at: usize, value: f64) -> u8 {
+        let sorted = &mut self.sorted;
+        while at + 1 < CAPACITY && sorted[at + 1] <= value {
+            sorted[at] = sorted[at + 1];
+            at += 1;
         }
-        self.values[usize::from(slot)] = value;
-        self.next = if usize::from(slot) + 1 == CAPACITY { 0 } else { slot + 1 };
+        while at > 0 && sorted[at - 1] > value {
+            sorted[at] = sorted[at - 1];
+            at -= 1;
+        }
+        sorted[at] = value;
+        at as u8
     }
 
     /// Median; the window must not be empty.
     pub(super) fn median(&self) -> f64 {
         let n = self.len();
-        let upper = self.sorted(n / 2);
-        if n % 2 == 1 { upper } else { 0.5 * self.sorted(n / 2 - 1) + 0.5 * upper }
+        let upper = self.sorted[n / 2];
+        if n % 2 == 1 { upper } else { 0.5 * self.sorted[n / 2 - 1] + 0.5 * upper }
     }
 
-    /// The `k`-th smallest (from 0) distance from the median: a search in the two sorted halves, O(log n).
+    /// The `k`-th smallest (from 0) distance from the median. The k + 1 nearest values stand side by side: the first
+    /// of them is counted out, not searched for, so no branch depends on the values.
     pub(super) fn distance(&self, median: f64, k: usize) -> f64 {
-        let n = self.len();
-        let split = n / 2;
-        let left = |j: usize| median - self.sorted(split - 1 - j);
-        let right = |j: usize| self.sorted(split + j) - median;
-        // `i` of the k + 1 smallest lie on the left
-        let mut lo = (k + 1).saturating_sub(n - split);
-        let mut hi = (k + 1).min(split);
-        while lo < hi {
-            let i = (lo + hi) / 2;
-            let enough = right(k - i) <= left(i);
-            // two selections, not a branch that is wrong every other time
-            (lo, hi) = (if enough { lo } else { i + 1 }, if enough { i } else { hi });
-        }
-        let from_left = if lo > 0 { left(lo - 1) } else { 0.0 };
-        let from_right = if lo <= k { right(k - lo) } else { 0.0 };
-        from_left.max(from_right)
+        let sorted = &self.sorted[..self.len()];
+        // passing over the lowest of k + 1 neighbours pays while the value after them is no further away
+        let passed = sorted
+            .iter()
+            .zip(&sorted[k + 1..])
+            .map(|(low, high)| u64::from(high - median <= median - low))
+            .sum::<u64>();
+        let first = passed as usize;
+        (median - sorted[first]).max(sorted[first + k] - median)
     }
 
     /// Mean distance from the median.
     pub(super) fn mean_distance(&self, median: f64) -> f64 {
         let n = self.len();
-        self.values[..n].iter().map(|v| (v - median).abs() / n as f64).sum()
+        self.sorted[..n].iter().map(|v| (v - median).abs() / n as f64).sum()
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         out.put_u8(self.len);
         out.put_u8(self.next);
-        for value in &self.values[..self.len()] {
+        for value in &self.sorted[..self.len()] {
             out.put_f64(*value);
         }
         // the order of equal values is part of the state: it decides nothing that can be seen, but bits are bits
-        out.extend_from_slice(&self.order[..self.len()]);
+        out.extend_from_slice(&self.ranks[..self.len()]);
     }
 
     pub(super) fn load(from: &mut Reader<'_>) -> Result<Self> {
@@ -109,21 +100,20 @@ impl Window {
         if n > CAPACITY || next >= CAPACITY || (n < CAPACITY && next != n) {
             return Err(malformed("the window is larger than it can be"));
         }
-        for i in 0..n {
-            window.values[i] = from.finite()?;
+        for value in &mut window.sorted[..n] {
+            *value = from.finite()?;
         }
-        let mut seen = [false; CAPACITY];
-        for i in 0..n {
-            let slot = from.u8()?;
-            let known =
-                seen[..n].get_mut(usize::from(slot)).ok_or_else(|| malformed("the order names an absent slot"))?;
-            if std::mem::replace(known, true) {
-                return Err(malformed("the order names a slot twice"));
-            }
-            window.order[i] = slot;
-        }
-        if window.order[..n].windows(2).any(|w| window.values[usize::from(w[0])] > window.values[usize::from(w[1])]) {
+        if !window.sorted.is_sorted() {
             return Err(malformed("the window is not in order"));
+        }
+        let mut taken = [false; CAPACITY];
+        for rank in &mut window.ranks[..n] {
+            *rank = from.u8()?;
+            let taken =
+                taken[..n].get_mut(usize::from(*rank)).ok_or_else(|| malformed("a rank is beyond the window"))?;
+            if std::mem::replace(taken, true) {
+                return Err(malformed("two values have one rank"));
+            }
         }
         Ok(window)
     }

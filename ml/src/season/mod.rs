@@ -83,12 +83,18 @@ pub(crate) fn strongest(values: &[f64]) -> Option<(f64, f64)> {
     }
     let mut found: Vec<(f64, f64)> = peaks(&correlations[..=lag_max.min(correlations.len() - 1)])
         .into_iter()
-        .map(|lag| {
+        .filter_map(|lag| {
             let sharp = sharpen(&correlations, lag);
             let whole = sharp.round();
+            let width = (whole as usize).max(2);
+            if width > n / CYCLES_MIN {
+                return None;
+            }
+            let local = about_level(&flat, width);
             // most seasons are whole numbers of cells: a fraction must be better to be believed
-            let (exact, rounded) = (strength(&flat, sharp), strength(&flat, whole));
-            if exact > rounded + 0.01 { (sharp, exact) } else { (whole, rounded) }
+            let rounded = strength(&local, width, whole);
+            let exact = if sharp == whole { rounded } else { strength(&local, width, sharp) };
+            Some(if exact > rounded + 0.01 { (sharp, exact) } else { (whole, rounded) })
         })
         .filter(|&(period, strength)| strength >= STRENGTH_MIN + STRENGTH_MIN_ONCE * period / n as f64)
         .collect();
@@ -171,26 +177,28 @@ fn sharpen(correlations: &[f64], lag: usize) -> f64 {
     period
 }
 
-/// Share of the variance of the last third that the mean pattern of the first two thirds explains, both about the
-/// moving level.
-fn strength(flat: &[f64], period: f64) -> f64 {
-    let n = flat.len();
-    let width = (period.round() as usize).max(2);
-    if width > n / CYCLES_MIN {
-        return f64::NEG_INFINITY;
-    }
-    let local = about_level(flat, width);
+/// Share of the variance of the last third that the mean pattern of the first two thirds explains, of values about
+/// their moving level. The period is at least 1 and nearly `width`.
+fn strength(local: &[f64], width: usize, period: f64) -> f64 {
+    let n = local.len();
     let split = n - (n / 3).max(width);
-    let slot = |i: usize| ((i as f64 % period) as usize).min(width - 1);
+    // counted up, for a remainder of floats is slow; exact for whole periods
+    let mut phase = 0.0;
+    let mut next_slot = || {
+        let slot = (phase as usize).min(width - 1);
+        phase += 1.0;
+        phase -= if phase < period { 0.0 } else { period };
+        slot
+    };
     let mut pattern = vec![(0.0, 0.0); width];
-    for (i, v) in local[..split].iter().enumerate() {
-        let cell = &mut pattern[slot(i)];
+    for v in &local[..split] {
+        let cell = &mut pattern[next_slot()];
         cell.0 += v;
         cell.1 += 1.0;
     }
     let (mut explained, mut total) = (0.0, 0.0);
-    for (i, v) in local.iter().enumerate().skip(split) {
-        let (sum, count) = pattern[slot(i)];
+    for v in &local[split..] {
+        let (sum, count) = pattern[next_slot()];
         let expected = if count > 0.0 { sum / count } else { 0.0 };
         explained += v * v - (v - expected) * (v - expected);
         total += v * v;

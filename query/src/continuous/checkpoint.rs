@@ -6,7 +6,8 @@ use foretell_ml::detect::Detector;
 use super::codec::{Decoder, Encoder};
 use crate::error::{Error, Result};
 
-const VERSION: u8 = 1;
+/// Moves with the version of a detector's state.
+const VERSION: u8 = 2;
 
 /// Detectors that have seen every row up to and including `ts`.
 #[derive(Clone, Debug)]
@@ -29,13 +30,16 @@ impl Checkpoint {
         Self { ts, bytes: out.finish().into() }
     }
 
-    /// From stored bytes.
+    /// From stored bytes; `None` for those of an earlier build, whose detectors this one cannot go on with.
     ///
     /// # Errors
     /// `Internal` when they are damaged.
-    pub(super) fn stored(bytes: Arc<[u8]>) -> Result<Self> {
+    pub(super) fn stored(bytes: Arc<[u8]>) -> Result<Option<Self>> {
+        if bytes.first().is_some_and(|&version| version < VERSION) {
+            return Ok(None);
+        }
         let ts = Decoder::new("detector state", &bytes, VERSION)?.signed()?;
-        Ok(Self { ts, bytes })
+        Ok(Some(Self { ts, bytes }))
     }
 
     /// The detectors as they were.
@@ -53,5 +57,29 @@ impl Checkpoint {
             .collect::<Result<_>>()?;
         from.end()?;
         Ok(detectors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use foretell_ml::detect::{DetectorOptions, Method};
+
+    #[test]
+    fn a_checkpoint_of_an_earlier_build_is_none_and_damage_is_an_error() {
+        let mut detector = Detector::new(Method::Ewma, DetectorOptions::default()).unwrap();
+        detector.update(5, 1.0);
+        let taken = Checkpoint::take(5, std::slice::from_ref(&detector));
+        let stored = Checkpoint::stored(Arc::clone(&taken.bytes)).unwrap().unwrap();
+        assert_eq!((stored.ts, stored.load().unwrap()), (5, vec![detector]));
+        let with_version = |version: u8| {
+            let mut bytes = taken.bytes.to_vec();
+            bytes[0] = version;
+            Checkpoint::stored(bytes.into())
+        };
+        assert!(with_version(VERSION - 1).unwrap().is_none());
+        assert!(with_version(VERSION + 1).is_err());
+        assert!(Checkpoint::stored(Arc::from([])).is_err());
     }
 }

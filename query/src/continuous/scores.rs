@@ -181,7 +181,7 @@ impl Scores {
             Some(key) => [key.newer.clone(), key.older.clone()],
             None => {
                 let stored = snapshot.state(&detector_key(&work.definition.name, number));
-                [stored.map(Checkpoint::stored).transpose()?, None]
+                [stored.map(Checkpoint::stored).transpose()?.flatten(), None]
             }
         };
         Ok(newest_first.into_iter().flatten().find(|checkpoint| checkpoint.ts < from))

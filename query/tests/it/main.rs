@@ -6,7 +6,6 @@ mod continuous_crash;
 mod continuous_fixture;
 mod continuous_property;
 mod continuous_retention;
-mod continuous_speed;
 mod docs;
 mod functions;
 mod pushdown;
