@@ -94,6 +94,11 @@ impl Database {
         Ok(Arc::new(Self { engine, limits, sessions, gate, running, continuous, runtime: QueryRuntime::start()? }))
     }
 
+    /// Bytes that running queries have reserved of [`QueryLimits::memory_bytes_max`].
+    pub fn memory_used_bytes(&self) -> usize {
+        self.sessions.memory_used_bytes()
+    }
+
     /// Admits, plans and starts one statement. Objects (`CREATE CONTINUOUS QUERY`, `SHOW`, `DROP`) answer with a small table.
     ///
     /// # Errors

@@ -88,6 +88,11 @@ impl Sessions {
         state
     }
 
+    /// Bytes that running queries have reserved of their pool.
+    pub(crate) fn memory_used_bytes(&self) -> usize {
+        self.base.runtime_env().memory_pool.reserved()
+    }
+
     /// The tables of schema `sys`, to add more.
     pub(crate) fn sys(&self) -> &Arc<SysTables> {
         &self.sys

@@ -88,13 +88,13 @@ impl App {
         }
     }
 
-    /// Reserves `bytes` of the memory for writes in flight until the permit is dropped.
+    /// Reserves `bytes` of the memory for requests in flight until the permit is dropped.
     pub(crate) fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         u32::try_from(bytes)
             .ok()
             .and_then(|bytes| Arc::clone(&self.in_flight).try_acquire_many_owned(bytes).ok())
             .ok_or_else(|| {
-                ApiError::too_many("too many bytes of writes in flight (limits.in_flight_bytes_max); try again soon")
+                ApiError::too_many("too many bytes of requests in flight (limits.in_flight_bytes_max); try again soon")
             })
     }
 

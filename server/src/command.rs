@@ -72,6 +72,9 @@ pub struct ServeArgs {
     /// Directory of the store; created if absent
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Memory of the whole process, for example 2GiB [default: half of the machine's, or of the control group's limit]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
     /// HTTP address: HOST:PORT (port 0 picks a free one) or none [default: 127.0.0.1:8484]
     #[arg(long, value_name = "ADDR")]
     listen_http: Option<String>,
@@ -165,6 +168,7 @@ impl ServeArgs {
         let dir = self.data_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned());
         [
             ("data_dir", &dir),
+            ("memory", &self.memory),
             ("listen_http", &self.listen_http),
             ("listen_grpc", &self.listen_grpc),
             ("listen_pg", &self.listen_pg),

@@ -1,4 +1,5 @@
 //! The benchmarks. Each takes its parameters, prints a table and writes one JSON file.
+pub mod abuse;
 pub mod decode;
 pub mod ingest;
 pub mod scan;

@@ -6,8 +6,11 @@
     reason = "a failed unwrap is a failed test; nothing here is an interface; tests break files by hand"
 )]
 mod backup;
+mod budget;
 mod config;
+mod connections;
 mod demo;
+mod disk_full;
 mod http;
 mod lifecycle;
 mod metrics;

@@ -14,7 +14,7 @@ use arrow::array::RecordBatch;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
@@ -72,8 +72,11 @@ async fn answer(
     let timeout = params.timeout()?;
     let store = app.store()?;
     let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    let announced = headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
+    let in_flight = app.reserve(announced.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX))?;
     let body = read_body(body, BODY_BYTES_MAX, app.config.limits.body_timeout.0).await?;
     let mut request = parse_body(&body, is_json)?;
+    drop((body, in_flight));
     request.timeout = timeout;
 
     let started = Instant::now();
