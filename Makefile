@@ -7,10 +7,12 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/release
 # the real peers (Prometheus, node_exporter, …) are unpacked here once
 PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/peers
 FOR ?= 120s
+# what `make abuse` offers
+SERIES ?= 2000000
 # how long the demo goes on after its answer; `make demo DEMO=` stays until Ctrl-C
 DEMO ?= --for 60s
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short bench deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short abuse abuse-short bench deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -43,6 +45,12 @@ e2e-prometheus: build ## real Prometheus and node_exporter against foretell, wit
 
 e2e-prometheus-short:
 	@$(MAKE) --no-print-directory e2e-prometheus FOR=40s
+
+abuse: build ## 2,000,000 series and heavy queries offered to a server of 512 MiB; fails when it exceeds that (SERIES=)
+	$(BIN)/bench abuse --series $(SERIES)
+
+abuse-short:
+	@$(MAKE) --no-print-directory abuse SERIES=300000
 
 bench: build ## every benchmark; figures go to benches/results/
 	$(BIN)/bench all

@@ -11,7 +11,8 @@ pub struct EngineConfig {
     pub partition_width: Duration,
     /// A memtable is sealed at this many bytes.
     pub memtable_bytes_max: usize,
-    /// Writers are refused (`Unavailable`) when sealed and active memtables together reach this.
+    /// Writers are refused (`Unavailable`) when sealed and active memtables together reach this, or half as much again with
+    /// those that are flushed and that snapshots still read.
     pub memtable_total_bytes_max: usize,
     /// ... or at this age.
     pub memtable_age_max: Duration,

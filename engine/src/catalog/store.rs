@@ -26,6 +26,8 @@ use super::postings::Postings;
 const VERSION: u32 = 1;
 /// Local ordinals per key of the ordinal -> id table.
 const CHUNK: u32 = 512;
+/// Series whose postings are gathered in memory before they are merged into those that are stored: about 16 MiB.
+const SERIES_AT_ONCE: usize = 32 << 10;
 /// A write batch is handed over at this size.
 const WRITE_BYTES: usize = 4 << 20;
 
@@ -223,6 +225,13 @@ impl Catalogue {
     /// Adds the series of a series file: `series[k]` has local ordinal `base + k` in `partition`. Doing it twice does
     /// no harm.
     pub(crate) fn add_series(&self, partition: i64, base: u32, series: &[(SeriesId, LabelSet)]) -> Result<()> {
+        for (n, series) in series.chunks(SERIES_AT_ONCE).enumerate() {
+            self.add_some(partition, base + (n * SERIES_AT_ONCE) as u32, series)?;
+        }
+        Ok(())
+    }
+
+    fn add_some(&self, partition: i64, base: u32, series: &[(SeriesId, LabelSet)]) -> Result<()> {
         let db = self.db()?;
         let mut batch = WriteBatch::default();
         let mut postings: HashMap<(&str, &str), Vec<u32>> = HashMap::new();

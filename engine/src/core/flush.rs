@@ -67,7 +67,7 @@ impl Live {
         if self.active.is_empty() {
             return;
         }
-        let next = Memtable::new(self.active.number + 1, self.lsn, now_ns);
+        let next = Memtable::new(self.active.number + 1, self.lsn, now_ns, self.active.held.total());
         let memtable = std::mem::replace(&mut self.active, next);
         self.sealed.push(Arc::new(Sealed { memtable, state: self.state.clone() }));
     }

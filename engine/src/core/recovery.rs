@@ -60,10 +60,11 @@ pub(crate) fn open(
     let state = load_state(&*fs, &layout, &contents)?;
     let (catalogue, head) = open_catalogue(&*fs, &layout, &contents, manifest.number(), config.catalogue_bytes_max)?;
     let now_ns = clock.now_ns();
+    let memtable_held = Arc::default();
     let core = Arc::new(Core {
         live: Mutex::new(Live {
             lsn: contents.flushed,
-            active: Memtable::new(0, contents.flushed, now_ns),
+            active: Memtable::new(0, contents.flushed, now_ns, &memtable_held),
             sealed: Vec::new(),
             state,
             version: Arc::new(version),
@@ -84,6 +85,7 @@ pub(crate) fn open(
         manifest: Mutex::new(manifest),
         numbers: Mutex::new(FileNumbers { next: next_file, ..FileNumbers::default() }),
         memtable_bytes: AtomicUsize::new(0),
+        memtable_held,
         pending: Mutex::default(),
         unplaced: Mutex::default(),
         creating: Mutex::new(()),

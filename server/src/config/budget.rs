@@ -11,10 +11,13 @@ use super::machine::Machine;
 use super::{ByteSize, Config, ConfigError};
 
 const MIB: u64 = 1 << 20;
-/// Program, stacks, buffers of a fixed size: flush, merges, log.
+/// Program, stacks, buffers of a fixed size: log, flush (up to 16 partitions at once), one merge (a block of each of 32 files,
+/// pages of timestamps), one backup.
 const BASE: u64 = 48 * MIB;
 /// Buffers of a connection: what HTTP may hold of requests not yet read and answers not yet taken.
 pub(crate) const CONNECTION_BYTES: u32 = 256 << 10;
+/// Requests of the most samples that may be decoded at once.
+pub(crate) const DECODED_AT_ONCE: u64 = 2;
 
 /// One share.
 struct Share {
@@ -28,44 +31,57 @@ struct Share {
     value: fn(&Config) -> u64,
 }
 
-/// A batch costs half as much again while it is sorted; a request is there compressed, decoded and as columns.
-const SHARES: [Share; 9] = [
+/// What each use of memory may cost, in the unit of its key.
+const SHARES: [Share; 10] = [
+    // A quarter on top for the series of a flush: their label sets in a series file and on their way into the catalogue.
     Share {
         key: "storage.index_bytes_max",
-        parts: 290,
-        cost: (1, 1),
-        min: 16 * MIB,
+        parts: 340,
+        cost: (5, 4),
+        min: 12 * MIB,
         max: u64::MAX,
         value: |config| config.storage.index_bytes_max.0,
     },
+    // A quarter on top for what operators hold and do not count.
     Share {
         key: "query.memory_bytes_max",
-        parts: 240,
-        cost: (1, 1),
-        min: 32 * MIB,
+        parts: 230,
+        cost: (5, 4),
+        min: 24 * MIB,
         max: u64::MAX,
         value: |config| config.query.memory_bytes_max.0,
     },
+    // Half on top for flushed ones that queries still read, half for sorted runs and while they are merged.
     Share {
         key: "storage.memtable_total_bytes_max",
-        parts: 220,
-        cost: (3, 2),
-        min: 24 * MIB,
+        parts: 200,
+        cost: (2, 1),
+        min: 16 * MIB,
         max: 512 * MIB,
         value: |config| config.storage.memtable_total_bytes_max.0,
     },
     Share {
         key: "limits.in_flight_bytes_max",
-        parts: 70,
-        cost: (3, 2),
+        parts: 50,
+        cost: (1, 1),
         min: 0,
         max: 256 * MIB,
         value: |config| config.limits.in_flight_bytes_max.0,
     },
+    // Columns of the requests being decoded, which grow by doubling.
+    Share {
+        key: "limits.samples_per_request_max",
+        parts: 30,
+        cost: (40 * DECODED_AT_ONCE, 1),
+        min: 125_000,
+        max: 2_000_000,
+        value: |config| config.limits.samples_per_request_max as u64,
+    },
+    // A group is copied once more to be written.
     Share {
         key: "storage.commit_queue_bytes_max",
         parts: 40,
-        cost: (3, 2),
+        cost: (4, 3),
         min: 4 * MIB,
         max: 128 * MIB,
         value: |config| config.storage.commit_queue_bytes_max.0,
@@ -80,7 +96,7 @@ const SHARES: [Share; 9] = [
     },
     Share {
         key: "storage.feed_bytes_max",
-        parts: 30,
+        parts: 20,
         cost: (1, 1),
         min: 4 * MIB,
         max: 64 * MIB,
@@ -96,9 +112,9 @@ const SHARES: [Share; 9] = [
     },
     Share {
         key: "limits.connections_max",
-        parts: 40,
+        parts: 20,
         cost: (CONNECTION_BYTES as u64, 1),
-        min: 64,
+        min: 32,
         max: 1024,
         value: |config| config.limits.connections_max as u64,
     },
@@ -150,7 +166,8 @@ pub(super) fn divide(memory: u64, request_bytes_max: u64) -> Result<Vec<(&'stati
         let least = share.least(request_bytes_max);
         let value = least.saturating_add(share.worth(part)).min(share.max.max(least));
         // Round figures are easier to read.
-        let value = if value >= MIB { value / MIB * MIB } else { value }.max(least);
+        let unit = if share.key.contains("bytes") { MIB } else { 1 };
+        let value = if value >= unit { value / unit * unit } else { value }.max(least);
         if share.key == "storage.memtable_total_bytes_max" {
             values.push(("storage.memtable_bytes_max", (value / MEMTABLES).min(MEMTABLE_BYTES_MAX)));
         }

@@ -16,7 +16,7 @@ use foretell_engine::EngineConfig;
 use foretell_query::QueryLimits;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use budget::CONNECTION_BYTES;
+pub(crate) use budget::{CONNECTION_BYTES, DECODED_AT_ONCE};
 pub(crate) use load::file_path;
 pub use load::{Flags, Loaded, load};
 pub use unit::{ByteSize, Span, parse_span};

@@ -3,6 +3,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use crate::support::http2::{self, END_HEADERS, HEADERS, RST_STREAM, SETTINGS, frame, read_frame};
 use crate::support::{Server, wait_until};
 
 const ASK: &[u8] = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -38,46 +39,22 @@ fn a_connection_above_the_limit_waits_for_a_place() {
     assert!(is_answered(&mut third, Duration::from_secs(60)));
 }
 
-/// One frame of HTTP/2.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    frame.extend_from_slice(&[kind, flags]);
-    frame.extend_from_slice(&stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
-
-fn read_frame(stream: &mut TcpStream) -> (u8, u32, Vec<u8>) {
-    let mut head = [0; 9];
-    stream.read_exact(&mut head).unwrap();
-    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-    stream.read_exact(&mut payload).unwrap();
-    (head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload)
-}
-
 #[test]
 fn a_stream_above_the_limit_is_refused_by_the_protocol() {
-    const SETTINGS: u8 = 4;
-    const RST_STREAM: u8 = 3;
-    const HEADERS: u8 = 1;
-    const END_HEADERS: u8 = 4;
     let server = Server::start_with_file("[limits]\nstreams_max = 3\n");
     let mut stream = server.connect();
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-    stream.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
-    let (kind, _, settings) = read_frame(&mut stream);
+    stream.write_all(&http2::hello()).unwrap();
+    let (kind, _, settings) = read_frame(&mut stream).unwrap();
     assert_eq!(kind, SETTINGS);
     assert!(settings.chunks(6).any(|setting| setting == [0, 3, 0, 0, 0, 3]), "{settings:?}");
     stream.write_all(&frame(SETTINGS, 1, 0, &[])).unwrap();
-    // POST http to /api/v1/sql at x; the body never ends.
-    let mut headers = vec![0x83, 0x86, 0x04, 11];
-    headers.extend_from_slice(b"/api/v1/sql");
-    headers.extend_from_slice(&[0x01, 1, b'x']);
+    // The body never ends.
+    let headers = http2::post("/api/v1/sql");
     for id in [1, 3, 5, 7] {
         stream.write_all(&frame(HEADERS, END_HEADERS, id, &headers)).unwrap();
     }
     loop {
-        let (kind, id, payload) = read_frame(&mut stream);
+        let (kind, id, payload) = read_frame(&mut stream).unwrap();
         if kind == RST_STREAM {
             // 7 is REFUSED_STREAM: nothing was done, it may be sent again.
             assert_eq!((id, payload), (7, vec![0, 0, 0, 7]));

@@ -5,6 +5,7 @@
     clippy::disallowed_methods,
     reason = "a failed unwrap is a failed test; nothing here is an interface; tests break files by hand"
 )]
+mod abuse;
 mod backup;
 mod budget;
 mod config;

@@ -1,4 +1,5 @@
 //! A server under test, and an encoder of write requests.
+pub mod http2;
 mod server;
 mod write_request;
 
