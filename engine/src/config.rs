@@ -30,6 +30,8 @@ pub struct EngineConfig {
     pub key_cache_bytes_max: usize,
     /// Memory of the catalogue's store: half for cached blocks, half for what it has not written yet.
     pub catalogue_bytes_max: usize,
+    /// Memory in which a flush, and a merge, look for timestamps that series share.
+    pub timeline_bytes_max: usize,
     /// Bytes of WAL that slow consumers may hold back.
     pub wal_retained_bytes_max: u64,
     /// Bytes of recent commits kept in memory for the feed.
@@ -61,6 +63,7 @@ impl EngineConfig {
             index_bytes_max: 4 << 30,
             key_cache_bytes_max: 256 << 20,
             catalogue_bytes_max: 128 << 20,
+            timeline_bytes_max: 128 << 20,
             wal_retained_bytes_max: 4 << 30,
             feed_bytes_max: 64 << 20,
             disk_reserve_bytes: None,

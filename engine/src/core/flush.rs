@@ -173,7 +173,8 @@ impl Core {
                 written.numbers.push(number);
                 let path = self.layout.segment_file(partition, number);
                 written.paths.push(path.clone());
-                let writer = SegmentWriter::create(&*self.fs, &path, partition, 0, lsns)?;
+                let writer = SegmentWriter::create(&*self.fs, &path, partition, 0, lsns)?
+                    .with_timelines(self.config.timeline_bytes_max / partitions.len());
                 writers.insert(partition, PartitionWriter { writer, path, series: Vec::new() });
             }
             merge_rows(runs, |rows| self.append_rows(&rows, &mut writers))?;

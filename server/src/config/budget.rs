@@ -13,7 +13,7 @@ use super::{ByteSize, Config, ConfigError};
 const MIB: u64 = 1 << 20;
 /// Program, stacks, buffers of a fixed size: log, flush (up to 16 partitions at once), one merge (a block of each of 32 files,
 /// pages of timestamps), one backup.
-const BASE: u64 = 48 * MIB;
+const BASE: u64 = 64 * MIB;
 /// Buffers of a connection: what HTTP may hold of requests not yet read and answers not yet taken.
 pub(crate) const CONNECTION_BYTES: u32 = 256 << 10;
 /// Requests of the most samples that may be decoded at once.
@@ -32,29 +32,29 @@ struct Share {
 }
 
 /// What each use of memory may cost, in the unit of its key.
-const SHARES: [Share; 10] = [
+const SHARES: [Share; 11] = [
     // A quarter on top for the series of a flush: their label sets in a series file and on their way into the catalogue.
     Share {
         key: "storage.index_bytes_max",
-        parts: 340,
+        parts: 320,
         cost: (5, 4),
-        min: 12 * MIB,
+        min: 10 * MIB,
         max: u64::MAX,
         value: |config| config.storage.index_bytes_max.0,
     },
     // A quarter on top for what operators hold and do not count.
     Share {
         key: "query.memory_bytes_max",
-        parts: 230,
+        parts: 220,
         cost: (5, 4),
-        min: 24 * MIB,
+        min: 20 * MIB,
         max: u64::MAX,
         value: |config| config.query.memory_bytes_max.0,
     },
     // Half on top for flushed ones that queries still read, half for sorted runs and while they are merged.
     Share {
         key: "storage.memtable_total_bytes_max",
-        parts: 200,
+        parts: 190,
         cost: (2, 1),
         min: 16 * MIB,
         max: 512 * MIB,
@@ -71,7 +71,7 @@ const SHARES: [Share; 10] = [
     // Columns of the requests being decoded, which grow by doubling.
     Share {
         key: "limits.samples_per_request_max",
-        parts: 30,
+        parts: 20,
         cost: (40 * DECODED_AT_ONCE, 1),
         min: 125_000,
         max: 2_000_000,
@@ -94,6 +94,15 @@ const SHARES: [Share; 10] = [
         max: 256 * MIB,
         value: |config| config.storage.catalogue_bytes_max.0,
     },
+    // One merge and one flush at a time.
+    Share {
+        key: "storage.timeline_bytes_max",
+        parts: 30,
+        cost: (2, 1),
+        min: 6 * MIB,
+        max: 128 * MIB,
+        value: |config| config.storage.timeline_bytes_max.0,
+    },
     Share {
         key: "storage.feed_bytes_max",
         parts: 20,
@@ -112,7 +121,7 @@ const SHARES: [Share; 10] = [
     },
     Share {
         key: "limits.connections_max",
-        parts: 20,
+        parts: 40,
         cost: (CONNECTION_BYTES as u64, 1),
         min: 32,
         max: 1024,

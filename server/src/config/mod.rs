@@ -136,6 +136,8 @@ pub struct Storage {
     pub catalogue_bytes_max: ByteSize,
     /// Memory of batches that wait for the write-ahead log.
     pub commit_queue_bytes_max: ByteSize,
+    /// Memory in which a flush, and a merge, look for timestamps that series share.
+    pub timeline_bytes_max: ByteSize,
 }
 
 /// `[wal]`: durability.
@@ -219,6 +221,7 @@ impl Default for Config {
                 key_cache_bytes_max: ByteSize::from(engine.key_cache_bytes_max),
                 catalogue_bytes_max: ByteSize::from(engine.catalogue_bytes_max),
                 commit_queue_bytes_max: ByteSize::from(engine.commit_queue_bytes_max),
+                timeline_bytes_max: ByteSize::from(engine.timeline_bytes_max),
             },
             wal: Wal {
                 sync: WalSync::Commit,
@@ -364,6 +367,7 @@ impl Config {
         engine.key_cache_bytes_max = self.storage.key_cache_bytes_max.as_usize();
         engine.catalogue_bytes_max = self.storage.catalogue_bytes_max.as_usize();
         engine.commit_queue_bytes_max = self.storage.commit_queue_bytes_max.as_usize();
+        engine.timeline_bytes_max = self.storage.timeline_bytes_max.as_usize();
         Ok(engine)
     }
 

@@ -44,6 +44,29 @@ fn the_memory_is_divided_and_each_share_can_be_set() {
 }
 
 #[test]
+fn the_shares_in_the_documentation_are_those_in_force() {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/limits.md")).unwrap();
+    let table: Vec<Vec<&str>> = docs
+        .lines()
+        .skip_while(|line| !line.starts_with("| share |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    assert!(table.len() > 8, "{table:?}");
+    for (column, memory) in [(2, "512MiB"), (3, "4GiB")] {
+        let (code, out, err) = serve(&["--memory", memory, "--print-config"], &[]);
+        assert_eq!(code, Some(0), "{err}");
+        for row in &table {
+            let key = row[1].trim_matches('`').rsplit('.').next().unwrap();
+            let line = out.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+            let value = line.split([' ', '"']).find(|word| word.starts_with(|c: char| c.is_ascii_digit())).unwrap();
+            assert_eq!(row[column].replace([' ', ','], ""), value, "{} of {memory}", row[1]);
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_advice() {
     for (args, env, expected) in [
         (&["--print-config"][..], &[("FORETELL_LISTEN_HTPP", "x")][..], "did you mean FORETELL_LISTEN_HTTP?"),

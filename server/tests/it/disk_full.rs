@@ -1,4 +1,6 @@
-//! A real disk of 64 MB that fills up. Skipped, with the reason, where mounting is not allowed.
+//! A real disk of 64 MB that fills up. Mounting one needs root: elsewhere the tests are skipped and say so on standard error,
+//! past the test harness, which would keep it to itself.
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -21,7 +23,8 @@ impl Disk {
         match output {
             Ok(output) if output.status.success() => Some(Self { dir, at }),
             refused => {
-                println!("skipped: a file system of {size} cannot be mounted here: {refused:?}");
+                let why = format!("SKIPPED, needs root: a disk of {size} cannot be mounted here: {refused:?}");
+                let _ = writeln!(std::io::stderr(), "\n*** server/tests/it/disk_full.rs: {why}\n");
                 None
             }
         }
@@ -32,7 +35,6 @@ impl Disk {
     }
     /// Fills what is left to the last byte.
     fn fill(&self) -> PathBuf {
-        use std::io::Write as _;
         let path = self.at.join("somebody-elses-file");
         let mut file = std::fs::OpenOptions::new().create_new(true).write(true).open(&path).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
