@@ -20,6 +20,7 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{
@@ -49,7 +50,7 @@ impl PhysicalOptimizerRule for WindowMemory {
                 Arc::new(Counted { input: Arc::clone(input), side, meters: Arc::clone(&meters) })
             };
             let inputs = node.children().into_iter().map(|input| count(input, Side::Before { copies })).collect();
-            let window = node.with_new_children(inputs)?;
+            let window = replace_children_if_necessary(node, inputs)?;
             Ok(Transformed::yes(count(&window, Side::After)))
         })?;
         Ok(counted.data)
