@@ -7,6 +7,8 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/release
 # the real peers (Prometheus, node_exporter, …) are unpacked here once
 PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/peers
 FOR ?= 120s
+# what `make abuse` offers
+SERIES ?= 2000000
 # how long the demo goes on after its answer; `make demo DEMO=` stays until Ctrl-C
 DEMO ?= --for 60s
 
@@ -18,7 +20,7 @@ FLIPS ?= 10000
 FUZZ ?= 60
 WAL_MIB ?= 1024
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short crash crash-short crashfs sim bitrot fuzz recovery bench churn deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short bench churn deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -72,6 +74,12 @@ fuzz: setup ## decoders of everything stored against mutated bytes (FUZZ=60 seco
 
 recovery: build ## a killed server with a log of WAL_MIB=1024: time to ready, memory, first query
 	$(BIN)/bench recovery --wal-mib $(WAL_MIB)
+
+abuse: build ## 2,000,000 series and heavy queries offered to a server of 512 MiB; fails when it exceeds that (SERIES=)
+	$(BIN)/bench abuse --series $(SERIES)
+
+abuse-short:
+	@$(MAKE) --no-print-directory abuse SERIES=300000
 
 bench: build ## every benchmark; figures go to benches/results/
 	$(BIN)/bench all

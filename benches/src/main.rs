@@ -40,6 +40,8 @@ enum Task {
     Recovery(run::recovery::Options),
     /// Stored values to memory and through SQL
     Scan(run::scan::Options),
+    /// A server with little memory, offered too many series and too heavy queries
+    Abuse(run::abuse::Options),
     /// Nanoseconds for each point of an anomaly detector
     Score(run::score::Options),
     /// Bytes of a stored sample, by what they are for
@@ -83,6 +85,7 @@ fn try_main() -> Result<()> {
         Task::Ingest(options) => run::ingest::run(&options, &binaries, results),
         Task::Recovery(options) => run::recovery::run(&options, &binaries, results),
         Task::Scan(options) => run::scan::run(&options, results),
+        Task::Abuse(options) => run::abuse::run(&options, &binaries, results),
         Task::Score(options) => run::score::run(&options, results),
         Task::Size(options) => run::size::run(&options, results),
         Task::All => {

@@ -11,7 +11,8 @@ pub struct EngineConfig {
     pub partition_width: Duration,
     /// A memtable is sealed at this many bytes.
     pub memtable_bytes_max: usize,
-    /// Writers are refused (`Unavailable`) when sealed and active memtables together reach this.
+    /// Writers are refused (`Unavailable`) when sealed and active memtables together reach this, or half as much again with
+    /// those that are flushed and that snapshots still read.
     pub memtable_total_bytes_max: usize,
     /// ... or at this age.
     pub memtable_age_max: Duration,
@@ -29,6 +30,8 @@ pub struct EngineConfig {
     pub key_cache_bytes_max: usize,
     /// Memory of the catalogue's store: half for cached blocks, half for what it has not written yet.
     pub catalogue_bytes_max: usize,
+    /// Memory in which a flush, and a merge, look for timestamps that series share.
+    pub timeline_bytes_max: usize,
     /// Bytes of WAL that slow consumers may hold back.
     pub wal_retained_bytes_max: u64,
     /// Bytes of recent commits kept in memory for the feed.
@@ -64,6 +67,7 @@ impl EngineConfig {
             index_bytes_max: 4 << 30,
             key_cache_bytes_max: 256 << 20,
             catalogue_bytes_max: 128 << 20,
+            timeline_bytes_max: 128 << 20,
             wal_retained_bytes_max: 4 << 30,
             feed_bytes_max: 64 << 20,
             disk_reserve_bytes: None,

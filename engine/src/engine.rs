@@ -355,7 +355,7 @@ impl Engine {
         let index = core.head.read().bytes();
         let config = &core.config;
         [
-            share("memtables", core.memtable_bytes(), config.memtable_total_bytes_max),
+            share("memtables", core.memtable_bytes_held(), config.memtable_total_bytes_max),
             share("index", index, config.index_bytes_max),
             share("key_cache", core.keys.bytes(), config.key_cache_bytes_max),
             share("feed", feed, config.feed_bytes_max),

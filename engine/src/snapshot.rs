@@ -165,6 +165,11 @@ impl Scan {
     pub fn next_batch(&mut self, batch: &mut ScanBatch) -> Result<bool> {
         self.scan.next_batch(batch)
     }
+
+    /// Memory it holds now, about, without what it shares with the store.
+    pub fn bytes(&self) -> usize {
+        self.scan.bytes()
+    }
 }
 
 impl Snapshot {

@@ -35,6 +35,12 @@ impl WriteBatch {
         let deletes: usize = self.deletes.iter().map(Deletion::bytes).sum();
         128 + self.len() * 24 + state.sum::<usize>() + deletes
     }
+    /// Gives back the room that its columns have and do not use: what is counted is what it holds.
+    pub(crate) fn trim(&mut self) {
+        self.series.shrink_to_fit();
+        self.ts.shrink_to_fit();
+        self.values.shrink_to_fit();
+    }
     /// Whether the batch changes nothing.
     pub fn is_empty(&self) -> bool {
         self.series.is_empty() && self.state.is_empty() && self.deletes.is_empty()

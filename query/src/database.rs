@@ -86,12 +86,17 @@ impl Database {
         sessions.sys().register("queries", Arc::new(QueryList(Arc::clone(&running))));
         let make: continuous::Sessions = {
             let sessions = Arc::clone(&sessions);
-            Arc::new(move |snapshot| sessions.state(snapshot))
+            Arc::new(move |snapshot| sessions.state(snapshot, &sessions.memory()))
         };
         let continuous = ContinuousQueries::open(engine.clone(), make, limits.clone(), ContinuousLimits::default())?;
         sessions.sys().register("continuous_queries", Arc::new(ContinuousList(Arc::downgrade(&continuous))));
         let gate = Gate::new(&limits);
         Ok(Arc::new(Self { engine, limits, sessions, gate, running, continuous, runtime: QueryRuntime::start()? }))
+    }
+
+    /// Bytes that running queries have reserved of [`QueryLimits::memory_bytes_max`].
+    pub fn memory_used_bytes(&self) -> usize {
+        self.sessions.memory_used_bytes()
     }
 
     /// Admits, plans and starts one statement. Objects (`CREATE CONTINUOUS QUERY`, `SHOW`, `DROP`) answer with a small table.
@@ -102,6 +107,13 @@ impl Database {
         let timeout = request.timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout);
         let deadline = Instant::now() + timeout;
         let admitted = admit(&request.sql, &self.limits)?;
+        if request.params.len() > self.limits.terms_max {
+            return Err(Error::invalid(format!(
+                "{} parameters, the limit is {}: send fewer",
+                request.params.len(),
+                self.limits.terms_max
+            )));
+        }
         if let Some(statement) = continuous::statement::parse(&request.sql) {
             let listed = self.running.begin(&request.sql)?;
             let rows = self.continuous.execute(statement?).await?;
@@ -112,7 +124,7 @@ impl Database {
         let id = listed.query.id;
         let cancel = listed.query.cancel.clone();
         let cancel_planning = cancel.clone().drop_guard();
-        let held = Held { listed, _place: place };
+        let held = Held { listed, memory: self.sessions.memory(), _place: place };
         let planned = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(execute::cancelled()),
@@ -136,10 +148,11 @@ impl Database {
         let (engine, sessions, limits) = (self.engine.clone(), Arc::clone(&self.sessions), self.limits.clone());
         let runtime = self.runtime.handle()?.clone();
         planner::on_large_stack(move || {
-            let state = sessions.state(&engine.snapshot());
+            let state = sessions.state(&engine.snapshot(), &held.memory);
             runtime.block_on(async {
                 let logical = planner::plan_admitted(&state, admitted, params, &limits).await?;
-                let plan = state.create_physical_plan(&logical).await.map_err(Error::from_datafusion)?;
+                let plan = state.create_physical_plan(&logical).await;
+                let plan = plan.map_err(|error| execute::failed(error, &held.listed.running))?;
                 Ok(Planned { plan, context: state.task_ctx(), held })
             })
         })

@@ -17,6 +17,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{RecordBatchStream, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{FutureExt, Stream, StreamExt};
@@ -28,7 +29,7 @@ use tokio_util::sync::DropGuard;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::planner::panicked;
-use crate::running::{Listed, Query};
+use crate::running::{Listed, Running};
 
 /// Stack of an execution thread: expressions are evaluated recursively, up to `terms_max` deep.
 const STACK_BYTES: usize = 16 << 20;
@@ -73,6 +74,8 @@ impl Drop for QueryRuntime {
 pub(crate) struct Held {
     pub(crate) listed: Listed,
     pub(crate) _place: OwnedSemaphorePermit,
+    /// Memory of what was made for it.
+    pub(crate) memory: Arc<MemoryReservation>,
 }
 
 /// Starts `plan`.
@@ -91,7 +94,7 @@ pub(crate) fn start(
     let cancel_on_drop = query.cancel.clone().drop_guard();
     let driver_outcome = Arc::clone(&outcome);
     runtime.spawn(async move {
-        let work = AssertUnwindSafe(drive(plan, context, &query, sender.clone(), rows_max)).catch_unwind();
+        let work = AssertUnwindSafe(drive(plan, context, &held.listed, sender.clone(), rows_max)).catch_unwind();
         let result = tokio::select! {
             biased;
             () = query.cancel.cancelled() => Err(cancelled()),
@@ -116,13 +119,15 @@ pub(crate) fn start(
 async fn drive(
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
-    query: &Query,
+    listed: &Listed,
     sender: mpsc::Sender<RecordBatch>,
     rows_max: usize,
 ) -> Result<()> {
-    let mut stream = execute_stream(plan, context).map_err(Error::from_datafusion)?;
+    let (query, running) = (&listed.query, &listed.running);
+    let failed = |error| failed(error, running);
+    let mut stream = execute_stream(plan, context).map_err(failed)?;
     while let Some(batch) = stream.next().await {
-        let batch = batch.map_err(Error::from_datafusion)?;
+        let batch = batch.map_err(failed)?;
         let rows = query.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed) + batch.num_rows() as u64;
         if rows > rows_max as u64 {
             return Err(Error::new(
@@ -135,6 +140,17 @@ async fn drive(
         }
     }
     Ok(())
+}
+
+/// Why a query failed. Without memory it may be tried again, unless it was alone: then it needs more than there is.
+pub(crate) fn failed(error: DataFusionError, running: &Running) -> Error {
+    let exhausted = matches!(error.find_root(), DataFusionError::ResourcesExhausted(_));
+    let error = Error::from_datafusion(error);
+    if exhausted && running.count() > 1 {
+        let message = format!("other queries use the memory, too: try again in a second; {}", error.message);
+        return Error::new(ErrorKind::Unavailable, message);
+    }
+    error
 }
 
 /// The error of a cancelled query.

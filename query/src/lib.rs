@@ -18,6 +18,7 @@
 //! | `udf` | functions |
 //! | `running` | queries in flight |
 //! | `execute` | running a plan on the queries' own threads |
+//! | `memory` | how much memory rows take |
 //! | `continuous` | continuous queries |
 //! | [`duration`] | durations as people write them |
 //!
@@ -30,6 +31,7 @@ pub mod limits;
 mod admit;
 mod continuous;
 mod execute;
+mod memory;
 mod planner;
 mod rule;
 mod running;

@@ -36,7 +36,7 @@ pub(crate) struct Query {
 
 /// Takes its query off the list when dropped.
 pub(crate) struct Listed {
-    running: Arc<Running>,
+    pub(crate) running: Arc<Running>,
     pub(crate) query: Arc<Query>,
 }
 
@@ -91,7 +91,11 @@ impl Running {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.queries.lock().is_empty()
+        self.count() == 0
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.queries.lock().len()
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryReservation, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
@@ -58,6 +58,7 @@ impl Sessions {
         let base = SessionStateBuilder::new()
             .with_config(config)
             .with_optimizer_rules(rule::all())
+            .with_physical_optimizer_rule(rule::physical())
             .with_runtime_env(runtime)
             .with_expr_planners(planners)
             .with_scalar_functions(
@@ -80,12 +81,24 @@ impl Sessions {
         Ok(Self { base, sys: Arc::new(SysTables::default()) })
     }
 
-    /// A session over `snapshot`: every table of a statement planned with it sees the same commits.
-    pub(crate) fn state(&self, snapshot: &Snapshot) -> SessionState {
+    /// Memory of what is made for one statement.
+    pub(crate) fn memory(&self) -> Arc<MemoryReservation> {
+        Arc::new(MemoryConsumer::new("tables of schema sys").register(&self.base.runtime_env().memory_pool))
+    }
+
+    /// A session over `snapshot`: every table of a statement planned with it sees the same commits. `memory` must be held
+    /// until the plan has run.
+    pub(crate) fn state(&self, snapshot: &Snapshot, memory: &Arc<MemoryReservation>) -> SessionState {
         let mut state = self.base.clone();
-        state.register_catalog_list(Arc::new(table::Catalogs::new(snapshot.clone(), Arc::clone(&self.sys))));
+        let catalogs = table::Catalogs::new(snapshot.clone(), Arc::clone(&self.sys), Arc::clone(memory));
+        state.register_catalog_list(Arc::new(catalogs));
         state.mark_start_execution();
         state
+    }
+
+    /// Bytes that running queries have reserved of their pool.
+    pub(crate) fn memory_used_bytes(&self) -> usize {
+        self.base.runtime_env().memory_pool.reserved()
     }
 
     /// The tables of schema `sys`, to add more.

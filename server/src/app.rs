@@ -6,9 +6,9 @@ use std::time::Instant;
 use foretell_engine::Engine;
 use foretell_query::Database;
 use parking_lot::RwLock;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use crate::config::Config;
+use crate::config::{Config, DECODED_AT_ONCE};
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::remote_write::ingest::WorkerPool;
@@ -45,6 +45,8 @@ pub(crate) struct App {
     /// Held while a backup is made.
     pub(crate) backup: Arc<tokio::sync::Mutex<()>>,
     in_flight: Arc<Semaphore>,
+    /// Samples that the requests being decoded may have together.
+    decoding: Semaphore,
     requests_active: AtomicUsize,
 }
 
@@ -52,6 +54,7 @@ impl App {
     pub(crate) fn new(config: Config, seed: u64, wal_bytes: u64) -> Arc<Self> {
         let workers = Arc::new(WorkerPool::new(seed, config.decode_limits(), config.label_limits()));
         let in_flight = Arc::new(Semaphore::new(config.limits.in_flight_bytes_max.as_usize()));
+        let decoding = Semaphore::new(config.limits.samples_per_request_max.saturating_mul(DECODED_AT_ONCE as usize));
         Arc::new(Self {
             config,
             metrics: Metrics::new(),
@@ -59,6 +62,7 @@ impl App {
             phase: RwLock::new(Phase::Opening { since: Instant::now(), wal_bytes }),
             backup: Arc::default(),
             in_flight,
+            decoding,
             requests_active: AtomicUsize::new(0),
         })
     }
@@ -88,14 +92,21 @@ impl App {
         }
     }
 
-    /// Reserves `bytes` of the memory for writes in flight until the permit is dropped.
+    /// Reserves `bytes` of the memory for requests in flight until the permit is dropped.
     pub(crate) fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         u32::try_from(bytes)
             .ok()
             .and_then(|bytes| Arc::clone(&self.in_flight).try_acquire_many_owned(bytes).ok())
             .ok_or_else(|| {
-                ApiError::too_many("too many bytes of writes in flight (limits.in_flight_bytes_max); try again soon")
+                ApiError::too_many("too many bytes of requests in flight (limits.in_flight_bytes_max); try again soon")
             })
+    }
+
+    /// Waits until a request of `decoded_bytes` may be decoded. A sample takes two bytes at least, and much more memory.
+    pub(crate) async fn decoding_turn(&self, decoded_bytes: usize) -> Result<SemaphorePermit<'_>, ApiError> {
+        let samples = (decoded_bytes / 2).min(self.config.limits.samples_per_request_max);
+        let turn = self.decoding.acquire_many(u32::try_from(samples).unwrap_or(u32::MAX)).await;
+        turn.map_err(|_| ApiError::unavailable("the server is stopping; try again soon"))
     }
 
     /// Bytes reserved now.

@@ -78,6 +78,9 @@ pub struct ServeArgs {
     /// How large all segments together may become before the oldest go, for example 500GiB [default: no bound]
     #[arg(long, value_name = "SIZE")]
     retention_bytes: Option<String>,
+    /// Memory of the whole process, for example 2GiB [default: half of the machine's, or of the control group's limit]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
     /// HTTP address: HOST:PORT (port 0 picks a free one) or none [default: 127.0.0.1:8484]
     #[arg(long, value_name = "ADDR")]
     listen_http: Option<String>,
@@ -173,6 +176,7 @@ impl ServeArgs {
             ("data_dir", &dir),
             ("retention.age", &self.retention_age),
             ("retention.bytes", &self.retention_bytes),
+            ("memory", &self.memory),
             ("listen_http", &self.listen_http),
             ("listen_grpc", &self.listen_grpc),
             ("listen_pg", &self.listen_pg),

@@ -68,6 +68,7 @@ impl ApiError {
         match error.kind() {
             EngineKind::Invalid => Self::bad_data(message),
             EngineKind::Limit => Self::too_many(message),
+            EngineKind::Unavailable if error.is_disk_full() => Self::unavailable(message).retry_after(5),
             EngineKind::Unavailable => Self::unavailable(message),
             EngineKind::Io | EngineKind::Corruption => Self::unavailable(message).retry_after(5),
         }

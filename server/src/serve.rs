@@ -25,6 +25,9 @@ const LAST_BYTES_MAX: Duration = Duration::from_secs(2);
 /// Stack of a worker thread: DataFusion's planner recurses deeply.
 const WORKER_STACK_BYTES: usize = 8 << 20;
 
+/// Threads that decode large requests, open and close the store: what one of them works on is memory in use.
+const BLOCKING_THREADS_MAX: usize = 32;
+
 /// Runs the server until a signal ends it.
 ///
 /// # Errors
@@ -39,6 +42,7 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
         .enable_all()
         .thread_name("foretell")
         .thread_stack_size(WORKER_STACK_BYTES)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()
         .context("cannot start the runtime")?;
     let code = runtime.block_on(live(config))?;

@@ -24,6 +24,8 @@ use crate::types::{LabelSet, METRIC_NAME, SeriesId, SeriesSet};
 
 /// Version of the keys and values; another one is rebuilt, not migrated.
 const VERSION: u32 = 2;
+/// Series whose postings are gathered in memory before they are merged into those that are stored: about 16 MiB.
+const SERIES_AT_ONCE: usize = 32 << 10;
 /// A write batch is handed over at this size.
 pub(super) const WRITE_BYTES: usize = 4 << 20;
 
@@ -235,6 +237,13 @@ impl Catalogue {
     /// no harm.
     pub(crate) fn add_series(&self, index: u64, base: u32, series: &[(SeriesId, LabelSet)]) -> Result<()> {
         let _writing = self.writing.lock();
+        for (n, series) in series.chunks(SERIES_AT_ONCE).enumerate() {
+            self.add_some(index, base + (n * SERIES_AT_ONCE) as u32, series)?;
+        }
+        Ok(())
+    }
+
+    fn add_some(&self, index: u64, base: u32, series: &[(SeriesId, LabelSet)]) -> Result<()> {
         let db = self.db()?;
         let mut batch = WriteBatch::default();
         let mut metrics: HashMap<u32, StoredMetric> = HashMap::new();

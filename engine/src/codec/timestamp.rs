@@ -171,6 +171,13 @@ pub(crate) struct Spans {
 }
 
 impl Spans {
+    /// Memory they hold.
+    pub(crate) fn bytes(&self) -> usize {
+        let scratch = [&self.rows, &self.counts, &self.steps, &self.froms, &self.lengths];
+        let words: usize = scratch.iter().map(|values| values.capacity()).sum();
+        words * 8 + self.bounds.capacity() * 4 + self.spans.capacity() * size_of::<Span>()
+    }
+
     /// Replaces everything with the spans of `series` series over `timelines` timelines. `offsets` (replaced) says that
     /// series `k` has rows `offsets[k]..offsets[k + 1]` of the block.
     pub(crate) fn decode(

@@ -10,8 +10,9 @@ use crate::snapshot::ScanBatch;
 use crate::tombstone::Hidden;
 use crate::types::{Lsn, SeriesId, TimeRange};
 
-/// Rows of a step. With one decoded block of each input (at most 32 of 8,192 rows), the output's open block and 256 KiB of
-/// encoded bytes this bounds the memory of a merge to about 16 MiB, besides ids and zone maps.
+/// Rows of a step. With one decoded block of each input (at most 32 of 8,192 rows, up to 0.7 MiB where each row is of another
+/// series), 16 MiB of decoded timestamps, the output's open block and 256 KiB of encoded bytes this bounds the memory of a
+/// merge to about 40 MiB, besides ids, zone maps, and the timelines it keeps.
 const ROWS_AT_ONCE: usize = 64 << 10;
 
 /// A segment to merge, and which of its rows were deleted since.
@@ -30,7 +31,7 @@ pub(crate) struct Merged {
 }
 
 /// Merges `inputs` (of one partition, oldest commits first) into the new file `path` of `level`. Asks `go_on` before each
-/// step; `None`, with the file removed, once it answers no.
+/// step; `None`, with the file removed, once it answers no. Keeps timelines in `timeline_bytes_max`.
 ///
 /// # Durability
 /// The file's bytes are synced; its name is the caller's to sync, and to publish.
@@ -42,9 +43,10 @@ pub(crate) fn execute(
     inputs: &[Input],
     path: &Path,
     level: u8,
+    timeline_bytes_max: usize,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Result<Option<Merged>> {
-    let merged = merge(fs, inputs, path, level, go_on);
+    let merged = merge(fs, inputs, path, level, timeline_bytes_max, go_on);
     if !matches!(merged, Ok(Some(Merged { segment: Some(_), .. }))) {
         // What went wrong first is what the caller needs to hear; an orphan is removed at the next open.
         let _ = fs.remove(path);
@@ -57,6 +59,7 @@ fn merge(
     inputs: &[Input],
     path: &Path,
     level: u8,
+    timeline_bytes_max: usize,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Result<Option<Merged>> {
     let metas = || inputs.iter().map(|input| input.segment.meta());
@@ -76,7 +79,10 @@ fn merge(
         }
         let writer = match &mut writer {
             Some(writer) => writer,
-            None => writer.insert(SegmentWriter::create(fs, path, partition, level, lsns)?),
+            None => {
+                let created = SegmentWriter::create(fs, path, partition, level, lsns)?;
+                writer.insert(created.with_timelines(timeline_bytes_max))
+            }
         };
         let mut at = 0;
         for &(index, rows) in &batch.runs {

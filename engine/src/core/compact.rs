@@ -114,7 +114,8 @@ impl Core {
         let started_ns = self.clock.now_ns();
         let mut before = (started_ns, self.counters.samples.load(Ordering::Relaxed));
         let mut go_on = || self.pace(&mut before);
-        let merged = execute(&*self.fs, inputs, &path, job.level, &mut go_on).and_then(|merged| {
+        let timelines_max = self.config.timeline_bytes_max;
+        let merged = execute(&*self.fs, inputs, &path, job.level, timelines_max, &mut go_on).and_then(|merged| {
             let Merged { segment, rows_deleted } =
                 merged.ok_or_else(|| Error::Unavailable("compaction ends because the store is closing".into()))?;
             let Some(mut meta) = segment else { return Ok((None, rows_deleted)) };

@@ -68,7 +68,7 @@ impl Live {
         if self.active.is_empty() {
             return;
         }
-        let next = Memtable::new(self.active.number + 1, self.lsn, now_ns);
+        let next = Memtable::new(self.active.number + 1, self.lsn, now_ns, self.active.held.total());
         let memtable = std::mem::replace(&mut self.active, next);
         self.sealed.push(Arc::new(Sealed { memtable, state: self.state.clone() }));
     }
@@ -179,7 +179,8 @@ impl Core {
                 written.numbers.push(number);
                 let path = self.layout.segment_file(partition, number);
                 written.paths.push(path.clone());
-                let writer = SegmentWriter::create(&*self.fs, &path, partition, 0, lsns)?;
+                let writer = SegmentWriter::create(&*self.fs, &path, partition, 0, lsns)?
+                    .with_timelines(self.config.timeline_bytes_max / partitions.len());
                 writers.insert(partition, PartitionWriter { writer, path, series: Vec::new() });
             }
             merge_rows(runs, |rows| self.append_rows(&rows, &mut writers))?;

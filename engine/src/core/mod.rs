@@ -119,8 +119,10 @@ pub(crate) struct Core {
     pub(crate) compactor: Wakeup,
     manifest: Mutex<Manifest>,
     numbers: Mutex<FileNumbers>,
-    /// Bytes in memtables.
+    /// Bytes in memtables that are not flushed.
     memtable_bytes: AtomicUsize,
+    /// Bytes in all memtables that somebody still holds.
+    memtable_held: Arc<AtomicUsize>,
     /// Series not yet in the log.
     pending: Mutex<Vec<(SeriesId, LabelSet)>>,
     /// Series not yet in a series file.
@@ -138,7 +140,7 @@ pub(crate) struct Core {
 
 impl Core {
     /// See [`crate::Engine::write`].
-    pub(crate) fn write(&self, batch: WriteBatch) -> Result<CommitHandle> {
+    pub(crate) fn write(&self, mut batch: WriteBatch) -> Result<CommitHandle> {
         if batch.ts.len() != batch.series.len() || batch.values.len() != batch.series.len() {
             return Err(Error::Invalid(format!(
                 "columns of a batch must have equal length, not {} series, {} timestamps, {} values",
@@ -147,14 +149,28 @@ impl Core {
                 batch.values.len()
             )));
         }
-        if self.memtable_bytes() >= self.config.memtable_total_bytes_max {
-            self.flusher.wake();
-            return Err(Error::Unavailable("memtables are full until a flush ends; retry after a moment".into()));
-        }
+        self.refuse_if_memtables_are_full()?;
+        batch.trim();
         self.touch(&batch.series)?;
         let encoded = encode_batch(&batch)?;
         self.refuse_if_disk_is_full(encoded.payload.len())?;
         self.queue.push(Arc::new(batch), encoded)
+    }
+
+    fn refuse_if_memtables_are_full(&self) -> Result<()> {
+        let bytes_max = self.config.memtable_total_bytes_max;
+        if self.memtable_bytes() >= bytes_max {
+            self.flusher.wake();
+            return Err(Error::Unavailable("memtables are full until a flush ends; retry after a moment".into()));
+        }
+        // Half as much again for what is flushed already: long queries must not hold up writers at once.
+        if self.memtable_bytes_held() >= bytes_max / 2 * 3 {
+            return Err(Error::Unavailable(
+                "queries still read memtables that have been flushed, as many as there may be; retry after a moment"
+                    .into(),
+            ));
+        }
+        Ok(())
     }
 
     /// Makes durable commits visible, in order.
@@ -215,6 +231,11 @@ impl Core {
     /// Bytes in memtables.
     pub(crate) fn memtable_bytes(&self) -> usize {
         self.memtable_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in memtables and in those that are flushed and that a snapshot still reads.
+    pub(crate) fn memtable_bytes_held(&self) -> usize {
+        self.memtable_held.load(Ordering::Relaxed)
     }
 
     /// See [`crate::Engine::read_commits`].

@@ -66,10 +66,11 @@ pub(crate) fn open(
     let catalogue = Arc::new(catalogue);
     let version = load_version(&fs, &layout, &contents, &catalogue)?;
     let now_ns = clock.now_ns();
+    let memtable_held = Arc::default();
     let core = Arc::new(Core {
         live: Mutex::new(Live {
             lsn: contents.flushed,
-            active: Memtable::new(0, contents.flushed, now_ns),
+            active: Memtable::new(0, contents.flushed, now_ns, &memtable_held),
             sealed: Vec::new(),
             state,
             version: Arc::new(version),
@@ -90,6 +91,7 @@ pub(crate) fn open(
         manifest: Mutex::new(manifest),
         numbers: Mutex::new(FileNumbers { next: next_file, ..FileNumbers::default() }),
         memtable_bytes: AtomicUsize::new(0),
+        memtable_held,
         pending: Mutex::default(),
         unplaced: Mutex::default(),
         creating: Mutex::new(()),

@@ -7,6 +7,7 @@
 //! is immutable and shared, so a snapshot is a copy of pointers. Order is age: runs (oldest first), then the tail; of
 //! equal (series, ts) the later wins. It knows nothing of labels, files or partitions.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::types::Lsn;
 
@@ -44,6 +45,32 @@ pub(crate) struct Memtable {
     pub(crate) lsn: Lsn,
     /// When its first commit came.
     pub(crate) since_ns: i64,
+    /// Its part of the memory of all memtables, until the last clone is gone.
+    pub(crate) held: Arc<Held>,
+}
+
+/// The memory of one memtable as part of a total: a snapshot keeps a memtable that is long flushed.
+#[derive(Debug)]
+pub(crate) struct Held {
+    bytes: AtomicUsize,
+    total: Arc<AtomicUsize>,
+}
+
+impl Held {
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+    /// The memory of all memtables.
+    pub(crate) fn total(&self) -> &Arc<AtomicUsize> {
+        &self.total
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.total.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+    }
 }
 
 /// Work to make a memtable faster to read: which part to replace, and the run that replaces it.
@@ -65,9 +92,11 @@ impl Tidy {
 }
 
 impl Memtable {
-    pub(crate) fn new(number: u64, lsn: Lsn, now_ns: i64) -> Self {
+    /// `total` counts the memory of all memtables.
+    pub(crate) fn new(number: u64, lsn: Lsn, now_ns: i64, total: &Arc<AtomicUsize>) -> Self {
         let (tail, runs) = (Vec::new(), Vec::new());
-        Self { number, tail, runs, tail_rows: 0, bytes: 0, state_changed: false, lsn, since_ns: now_ns }
+        let held = Arc::new(Held { bytes: AtomicUsize::new(0), total: Arc::clone(total) });
+        Self { number, tail, runs, tail_rows: 0, bytes: 0, state_changed: false, lsn, since_ns: now_ns, held }
     }
 
     /// Whether no commit came.
@@ -87,6 +116,7 @@ impl Memtable {
         }
         let bytes = commit.bytes();
         self.bytes += bytes;
+        self.held.add(bytes);
         self.tail_rows += commit.batch.len();
         self.state_changed |= !commit.batch.state.is_empty();
         self.lsn = commit.lsn;

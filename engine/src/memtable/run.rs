@@ -112,7 +112,17 @@ impl SortedRun {
         if !self.series.is_empty() {
             self.offsets.push(self.ts.len() as u32);
         }
+        // It lives until the flush: no slack.
+        self.series.shrink_to_fit();
+        self.offsets.shrink_to_fit();
+        self.ts.shrink_to_fit();
+        self.values.shrink_to_fit();
         self
+    }
+
+    /// Memory it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        (self.series.capacity() + self.ts.capacity() + self.values.capacity()) * 8 + self.offsets.capacity() * 4
     }
 
     /// The rows of the series at `index`.

@@ -31,7 +31,7 @@ proptest! {
         batches in prop::collection::vec(prop::collection::vec((0u64..5, -4i64..4, 0u32..100), 0..20), 0..30),
         run_rows in 1usize..40,
     ) {
-        let mut memtable = Memtable::new(0, Lsn(0), 0);
+        let mut memtable = Memtable::new(0, Lsn(0), 0, &Arc::default());
         let mut model = BTreeMap::new();
         for (lsn, batch) in (1..).zip(&batches) {
             let batch: Vec<_> = batch.iter().map(|&(id, ts, v)| (id, ts, f64::from(v))).collect();
@@ -51,7 +51,7 @@ proptest! {
 
 #[test]
 fn many_small_batches_do_not_pile_up() {
-    let mut memtable = Memtable::new(0, Lsn(0), 0);
+    let mut memtable = Memtable::new(0, Lsn(0), 0, &Arc::default());
     for lsn in 1..20_000 {
         memtable.push(commit(lsn, &[(lsn % 7, lsn as i64, 1.0)]), 0);
         while let Some(tidy) = memtable.tidy(1 << 18) {

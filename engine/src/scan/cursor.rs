@@ -76,6 +76,16 @@ impl Cursor {
         self.hidden_rows
     }
 
+    /// Memory that only this cursor holds.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.source {
+            Place::Segment { block, .. } => block.bytes(),
+            // A run of a memtable is shared with it; a sorted tail is ours.
+            Place::Run { run, .. } if Arc::strong_count(run) == 1 => run.bytes(),
+            Place::Run { .. } => 0,
+        }
+    }
+
     /// Which wanted series the slice is of.
     pub(super) fn index(&self) -> u32 {
         self.wanted as u32

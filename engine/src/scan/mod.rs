@@ -99,6 +99,12 @@ impl Scan {
         Ok(Self { want, rows_target: rows_target.max(1), cursors, decoder, hidden_rows })
     }
 
+    /// Memory it holds, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let ids = self.want.ids.len() * size_of::<SeriesId>();
+        self.decoder.bytes() + ids + self.cursors.iter().map(Cursor::bytes).sum::<usize>()
+    }
+
     /// After the last batch: how many rows were passed because they are deleted.
     pub(crate) fn hidden_rows(&self) -> u64 {
         self.hidden_rows

@@ -153,7 +153,7 @@ proptest! {
         let segment = |(at, rows)| input(segment_of(&fs, &name(at), rows));
         let inputs: Vec<_> = parts.iter().enumerate().map(segment).collect();
         let path = Path::new("dir/out.seg");
-        let meta = execute(&fs, &inputs, path, 1, &mut || true).unwrap().unwrap().segment.unwrap();
+        let meta = execute(&fs, &inputs, path, 1, 1 << 20, &mut || true).unwrap().unwrap().segment.unwrap();
         let merged = Arc::new(Segment::open(&fs, path, &meta).unwrap());
         let (model, ids) = (model_of(&parts), merged.series().iter().collect::<Vec<_>>());
         let scan = Scan::new([Source::Segment(merged)], ids.clone(), TimeRange::ALL, true, 1000).unwrap();
@@ -231,6 +231,6 @@ fn a_cancelled_merge_leaves_no_file() {
     let part = |name, from| input(segment_of(&fs, name, &grid(1, 10, from, 1)));
     let inputs = [part("a.seg", 0), part("b.seg", 5)];
     let path = Path::new("dir/out.seg");
-    assert!(execute(&fs, &inputs, path, 1, &mut || false).unwrap().is_none());
+    assert!(execute(&fs, &inputs, path, 1, 1 << 20, &mut || false).unwrap().is_none());
     assert!(!fs.exists(path).unwrap());
 }

@@ -79,6 +79,9 @@ impl BlockBuilder {
     }
 }
 
+/// Memory of contexts and scratch.
+const CONTEXT_BYTES: usize = 256 << 10;
+
 /// Contexts and scratch for decoding blocks, and the pages decoded last; one serves all the blocks of a scan.
 pub(crate) struct BlockDecoder {
     unpacker: Unpacker,
@@ -100,6 +103,11 @@ impl BlockDecoder {
             pages: PageCache::default(),
         })
     }
+
+    /// Memory it holds, about.
+    pub(crate) fn bytes(&self) -> usize {
+        CONTEXT_BYTES + self.pages.bytes()
+    }
 }
 
 /// A decoded block; its buffers are reused for the next.
@@ -120,6 +128,12 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// Memory it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        let words = self.series.capacity() + self.values.capacity() + self.joined.capacity();
+        words * 8 + self.offsets.capacity() * 4 + self.spans.bytes()
+    }
+
     /// Replaces everything with block `index` of `segment`, checksum compared; timestamps and values stay encoded.
     ///
     /// # Errors

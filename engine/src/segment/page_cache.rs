@@ -50,6 +50,11 @@ impl PageCache {
         Ok(page)
     }
 
+    /// Memory of the pages.
+    pub(super) fn bytes(&self) -> usize {
+        self.rows * size_of::<i64>()
+    }
+
     fn evict(&mut self) {
         self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let victim = self.keys.swap_remove((self.random >> 16) as usize % self.keys.len());

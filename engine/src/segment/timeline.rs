@@ -11,8 +11,13 @@ use hashbrown::HashMap;
 
 use crate::codec::{Packer, ROWS_MAX, Span, TimelinesEncoder};
 
-/// Timestamps that are kept to be found again: 64 MiB, and about half as much for anchors.
+/// Memory of timelines that are kept to be found again, when nothing else is said.
+pub(super) const BYTES_MAX: usize = RESIDENT_ROWS_MAX * ROW_BYTES;
 const RESIDENT_ROWS_MAX: usize = 8 << 20;
+/// Memory of a timestamp that is kept: itself, its part of an anchor, and of what a timeline costs.
+const ROW_BYTES: usize = 20;
+/// A timeline costs as much as so many timestamps.
+const TIMELINE_ROWS: usize = 8;
 /// Shorter slices are not worth a span of their own.
 const SPAN_ROWS_MIN: usize = 16;
 /// Top bits that are zero in the hash of an anchor: one timestamp in 8 is one.
@@ -37,6 +42,8 @@ pub(super) struct TimelineTable {
     whole: HashMap<u64, u32>,
     /// Timeline and row of an anchor.
     anchors: HashMap<i64, (u32, u32)>,
+    /// Rows that may be kept.
+    rows_max: usize,
     /// Rows that were found since `base`.
     found: usize,
     /// The timeline used last.
@@ -46,6 +53,11 @@ pub(super) struct TimelineTable {
 }
 
 impl TimelineTable {
+    /// One that keeps timelines in about `bytes_max` of memory.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { rows_max: bytes_max / ROW_BYTES, ..Self::default() }
+    }
+
     /// Replaces `spans` with those that give `own`, which is not empty and at most [`ROWS_MAX`] long. What is new becomes
     /// a timeline.
     pub(super) fn find(&mut self, packer: &mut Packer, own: &[i64], spans: &mut Vec<Span>) {
@@ -130,16 +142,20 @@ impl TimelineTable {
         self.page.push(own);
         let timeline = self.count;
         self.count += 1;
-        if self.ts.len() + own.len() > RESIDENT_ROWS_MAX && self.found < self.ts.len() {
+        if !self.has_room(own.len()) && self.found < self.ts.len() {
             // What is here was of little use: other series may do better.
             self.forget(timeline);
         }
         // Only a row of timelines without a gap can be found by number.
         let follows = timeline - self.base == self.starts.len().saturating_sub(1) as u32;
-        if follows && self.ts.len() + own.len() <= RESIDENT_ROWS_MAX {
+        if follows && self.has_room(own.len()) {
             self.keep(timeline, own);
         }
         timeline
+    }
+
+    fn has_room(&self, rows: usize) -> bool {
+        self.ts.len() + rows <= self.rows_max && self.starts.len() <= self.rows_max / TIMELINE_ROWS
     }
 
     fn forget(&mut self, base: u32) {
@@ -201,7 +217,7 @@ mod tests {
 
     impl Trial {
         fn new() -> Self {
-            Self { table: TimelineTable::default(), packer: Packer::new(Effort::Quick).unwrap(), made: Vec::new() }
+            Self { table: TimelineTable::new(BYTES_MAX), packer: Packer::new(Effort::Quick).unwrap(), made: Vec::new() }
         }
 
         /// The spans of `own`, which must give it back.

@@ -10,7 +10,7 @@ use crate::types::{Lsn, SeriesId};
 use super::SegmentMeta;
 use super::block::BlockBuilder;
 use super::footer::{Footer, HEADER_BYTES, Page, SeriesRuns, header};
-use super::timeline::TimelineTable;
+use super::timeline::{self, TimelineTable};
 
 /// Encoded bytes are handed to the file in pieces of about this size.
 const WRITE_BYTES: usize = 256 << 10;
@@ -53,12 +53,18 @@ impl SegmentWriter {
                 series: SeriesRuns::default(),
             },
             builder: BlockBuilder::default(),
-            timelines: TimelineTable::default(),
+            timelines: TimelineTable::new(timeline::BYTES_MAX),
             pending: header(partition, level).to_vec(),
             bytes: HEADER_BYTES as u64,
             rows: 0,
             last: None,
         })
+    }
+
+    /// Looks for timestamps that series share among those that fit into `bytes_max` of memory.
+    pub(crate) fn with_timelines(mut self, bytes_max: usize) -> Self {
+        self.timelines = TimelineTable::new(bytes_max);
+        self
     }
 
     /// Adds rows of `series`, which come after all rows added before: larger series, or the same with larger timestamps.

@@ -55,6 +55,11 @@ impl LabelSet {
     pub fn metric_name(&self) -> &str {
         self.get(METRIC_NAME).unwrap_or("")
     }
+    /// Memory that goes with this copy, if no other shares it; 0 otherwise.
+    pub fn own_bytes(&self) -> usize {
+        // Two counters stand before the bytes.
+        if Arc::strong_count(&self.0) == 1 { self.0.len() + 2 * size_of::<usize>() } else { 0 }
+    }
     /// The canonical bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -75,12 +75,15 @@ impl Future for CommitHandle {
 struct Waiting {
     batch: Arc<WriteBatch>,
     encoded: Encoded,
+    /// Memory of both.
+    bytes: usize,
     slot: Arc<Slot>,
 }
 
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
+    /// Memory of what waits and of the group being written.
     bytes: usize,
     closed: bool,
     /// The log shall go on in a new file.
@@ -123,19 +126,24 @@ impl CommitQueue {
             return Err(Error::Unavailable("the store is closing; send again after its restart".into()));
         }
         let bytes = encoded.payload.len() + batch.bytes();
-        if !queue.waiting.is_empty() && queue.bytes + bytes > self.bytes_max {
+        if queue.bytes > 0 && queue.bytes + bytes > self.bytes_max {
             return Err(Error::Unavailable("the commit queue is full; retry after a moment".into()));
         }
         let slot = Arc::new(Slot::default());
         queue.bytes += bytes;
-        queue.waiting.push_back(Waiting { batch, encoded, slot: Arc::clone(&slot) });
+        queue.waiting.push_back(Waiting { batch, encoded, bytes, slot: Arc::clone(&slot) });
         self.arrived.notify_one();
         Ok(CommitHandle(slot))
     }
 
-    /// Memory of what waits.
+    /// Memory of what waits and of the group being written.
     pub(crate) fn bytes(&self) -> usize {
         self.queue.lock().bytes
+    }
+
+    /// A group of `bytes` is written or refused.
+    fn done(&self, bytes: usize) {
+        self.queue.lock().bytes -= bytes;
     }
 
     /// Asks the commit thread to go on in a new file, so that the present one can go once it is flushed.
@@ -196,16 +204,20 @@ where
         let (mut company, mut synced_at) = (0, self.clock.now_ns());
         while let Some(group) = self.next_group(company) {
             company = group.len();
+            let bytes = group.iter().map(|waiting| waiting.bytes).sum();
             self.start_file_if_asked(next_lsn);
             if group.is_empty() || self.queue.poison().is_some() {
                 self.sync_if_due(&mut synced_at);
+                self.queue.done(bytes);
                 let cause = self.queue.poison();
                 for waiting in group {
                     waiting.slot.complete(Err(poisoned(cause.as_deref().unwrap_or("unknown"))));
                 }
                 continue;
             }
-            match self.commit(&group, next_lsn) {
+            let committed = self.commit(&group, next_lsn);
+            self.queue.done(bytes);
+            match committed {
                 Ok(()) => {
                     let first_lsn = next_lsn;
                     next_lsn += group.len() as u64;
@@ -262,7 +274,6 @@ where
                 break;
             }
         }
-        queue.bytes = 0;
         Some(queue.waiting.drain(..).collect())
     }
 

@@ -60,6 +60,8 @@ impl Writer {
         }
         let (path, offset) = self.newest();
         self.buffer.clear();
+        // At once, because growing by doubling would hold the group up to three times.
+        self.buffer.reserve_exact(batches.iter().map(|batch| batch.payload.len() + record::RECORD_HEADER_LEN).sum());
         let all_synced = self.synced;
         let mut synced_before = all_synced;
         for payload in record::encode_definitions(definitions) {

@@ -4,14 +4,18 @@
 //! |---|---|
 //! | [`null_safe_lists`] | keeps NULL apart from false where DataFusion merges lists of values |
 //! | [`distinct_projections`] | keeps DataFusion from dropping a projection that looks like the one above it |
+//! | [`window_memory`] | counts the rows that window functions hold |
 //!
-//! Both keep DataFusion 55.2 from wrong answers; each names the bug and goes when it is fixed there.
+//! The first two keep DataFusion 55.2 from wrong answers, the last from using memory that nobody counts; each names the bug
+//! and goes when it is fixed there.
 use std::sync::Arc;
 
 use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 
 mod distinct_projections;
 mod null_safe_lists;
+mod window_memory;
 
 /// DataFusion's rules with ours before them.
 pub(crate) fn all() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
@@ -19,4 +23,9 @@ pub(crate) fn all() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         vec![Arc::new(distinct_projections::DistinctProjections), Arc::new(null_safe_lists::NullSafeLists)];
     rules.extend(Optimizer::new().rules);
     rules
+}
+
+/// Rules on physical plans, after DataFusion's own.
+pub(crate) fn physical() -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
+    Arc::new(window_memory::WindowMemory)
 }

@@ -1,12 +1,16 @@
 //! Schemas over one snapshot.
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::datasource::MemTable;
 use datafusion::error::Result;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::TableType;
 use foretell_engine::{MetricInfo, Snapshot};
+use parking_lot::Mutex;
 
 use super::derived::{self, DerivedTable};
 use super::metric::MetricTable;
@@ -19,6 +23,10 @@ use crate::error::Error;
 pub(crate) struct Tables {
     snapshot: Snapshot,
     sys: Arc<SysTables>,
+    /// Tables of schema `sys` are made once a statement, however often it names them.
+    made: Mutex<BTreeMap<String, Arc<MemTable>>>,
+    /// Their memory.
+    memory: Arc<MemoryReservation>,
 }
 
 impl fmt::Debug for Tables {
@@ -38,7 +46,15 @@ impl Tables {
     }
 
     fn sys(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        self.sys.table(name, &self.snapshot)
+        let mut made = self.made.lock();
+        if let Some(table) = made.get(name) {
+            return Ok(Some(Arc::clone(table) as _));
+        }
+        let Some(rows) = self.sys.rows(name, &self.snapshot)? else { return Ok(None) };
+        self.memory.try_grow(rows.get_array_memory_size())?;
+        let table = Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?);
+        made.insert(name.to_owned(), Arc::clone(&table));
+        Ok(Some(table))
     }
 
     /// An unqualified name: `samples`, a metric or a `sys` table, if only one of them has it.
@@ -77,9 +93,9 @@ pub(crate) fn metric_table(snapshot: &Snapshot, info: &MetricInfo) -> Result<Arc
 pub(crate) struct Catalogs(Arc<Tables>);
 
 impl Catalogs {
-    /// Over `snapshot`.
-    pub(crate) fn new(snapshot: Snapshot, sys: Arc<SysTables>) -> Self {
-        Self(Arc::new(Tables { snapshot, sys }))
+    /// Over `snapshot`; `memory` reserves what is made for the statement, until its plan has run.
+    pub(crate) fn new(snapshot: Snapshot, sys: Arc<SysTables>, memory: Arc<MemoryReservation>) -> Self {
+        Self(Arc::new(Tables { snapshot, sys, made: Mutex::default(), memory }))
     }
 }
 

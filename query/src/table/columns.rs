@@ -2,8 +2,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, DictionaryArray, Float64Array, Int32Array, MapArray, MapBuilder, RecordBatch, RecordBatchOptions,
-    StringArray, StringBuilder, TimestampNanosecondArray, UInt32Array,
+    Array as _, ArrayRef, DictionaryArray, Float64Array, Int32Array, MapArray, MapBuilder, RecordBatch,
+    RecordBatchOptions, StringArray, StringBuilder, TimestampNanosecondArray, UInt32Array,
 };
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int32Type, SchemaRef};
@@ -74,6 +74,30 @@ impl BatchMaker {
             })
             .collect::<Result<_>>()?;
         Ok(Self { schema, columns })
+    }
+
+    /// Memory it holds, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let bytes = self.columns.iter().map(|column| match column {
+            PerSeries::Ts | PerSeries::Value => 0,
+            PerSeries::Dictionary { keys, values, .. } => {
+                keys.capacity() * size_of::<Option<i32>>() + values.get_buffer_memory_size()
+            }
+            PerSeries::Maps(maps) => maps.get_buffer_memory_size(),
+        });
+        bytes.sum()
+    }
+
+    /// Memory that one for `columns` of a series with `label_bytes` of labels takes while it is made, about.
+    pub(crate) fn making_bytes(columns: &[Column], label_bytes: usize) -> usize {
+        let bytes = columns.iter().map(|column| match column {
+            Column::Ts | Column::Value => 0,
+            // Key, place of the value, and its place in a table of all values.
+            Column::Label(_) => 64,
+            // Builders grow by doubling.
+            Column::Labels => 2 * label_bytes,
+        });
+        bytes.sum()
     }
 
     /// Takes the rows of `scanned`.

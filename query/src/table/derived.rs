@@ -17,12 +17,13 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use foretell_engine::{MetricInfo, ScanBatch, Series, SeriesId, Snapshot};
 
 use super::columns::{BatchMaker, Column};
-use super::metric::{describe, select, split};
+use super::metric::{describe, reserve, select, split};
 use super::plan::{Request, supports};
 use super::pushdown::{Conditions, Shape};
 use super::scan_exec::{Reader, Source, external};
@@ -127,11 +128,13 @@ impl TableProvider for DerivedTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         Request { session, projection, filters, limit }.plan(&self.schema, self, |conditions, schema, columns| {
-            let groups = group(select(&self.snapshot, Some(self.metric.to_string()), &conditions)?);
+            let series = select(&self.snapshot, Some(self.metric.to_string()), &conditions)?;
+            let memory = reserve(session, &series)?;
+            let groups = group(series);
             let parts = split(groups.len(), session.config().target_partitions());
             let columns = columns.iter().map(|&i| self.columns[i].clone()).collect();
             let shared = Arc::new(Shared { snapshot: self.snapshot.clone(), conditions, columns, schema });
-            Ok(Arc::new(ZipSource { metric: self.metric.to_string(), groups, parts, shared }))
+            Ok(Arc::new(ZipSource { metric: self.metric.to_string(), groups, parts, shared, _memory: memory }))
         })
     }
 }
@@ -156,6 +159,8 @@ struct ZipSource {
     groups: Vec<Vec<Series>>,
     parts: Vec<Range<usize>>,
     shared: Arc<Shared>,
+    /// Of the series.
+    _memory: MemoryReservation,
 }
 
 /// What the readers of one scan share.
@@ -215,6 +220,10 @@ impl Reader for ZipReader {
             self.current = Some((self.next, Zip::read(&self.shared.snapshot, group, &self.shared.conditions)?));
             self.next += 1;
         }
+    }
+
+    fn bytes(&self) -> usize {
+        self.current.as_ref().map_or(0, |(_, zip)| zip.bytes())
     }
 }
 
@@ -295,6 +304,11 @@ impl Zip {
         }
         let positions = vec![0; group.len()];
         Ok(Self { columns, positions })
+    }
+
+    /// Memory it holds.
+    fn bytes(&self) -> usize {
+        self.columns.iter().map(|(ts, values)| (ts.capacity() + values.capacity()) * 8).sum()
     }
 
     /// At most `rows_max` rows.

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use foretell_engine::{MatchOp, MetricInfo, Scan, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
@@ -80,9 +81,8 @@ impl TableProvider for MetricTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         Request { session, projection, filters, limit }.plan(&self.schema, self, |conditions, schema, columns| {
             let columns = columns.iter().map(|&i| self.columns[i].clone()).collect();
-            let partitions = session.config().target_partitions();
             let source =
-                SeriesSource::select(&self.snapshot, Some(&self.metric), conditions, schema, columns, partitions)?;
+                SeriesSource::select(&self.snapshot, Some(&self.metric), conditions, schema, columns, session)?;
             Ok(Arc::new(source))
         })
     }
@@ -97,6 +97,8 @@ pub(crate) struct SeriesSource {
     parts: Vec<Range<usize>>,
     columns: Vec<Column>,
     schema: SchemaRef,
+    /// Of the series.
+    _memory: MemoryReservation,
 }
 
 impl SeriesSource {
@@ -107,13 +109,21 @@ impl SeriesSource {
         conditions: Conditions,
         schema: SchemaRef,
         columns: Vec<Column>,
-        partitions: usize,
+        session: &dyn Session,
     ) -> Result<Self> {
         let metric = metric.map(str::to_owned);
         let series = select(snapshot, metric.clone(), &conditions)?;
-        let parts = split(series.len(), partitions);
-        Ok(Self { snapshot: snapshot.clone(), metric, conditions, series, parts, columns, schema })
+        let memory = reserve(session, &series)?;
+        let parts = split(series.len(), session.config().target_partitions());
+        Ok(Self { snapshot: snapshot.clone(), metric, conditions, series, parts, columns, schema, _memory: memory })
     }
+}
+
+/// Memory of `series` in the pool of all queries.
+pub(crate) fn reserve(session: &dyn Session, series: &[Series]) -> Result<MemoryReservation> {
+    let memory = MemoryConsumer::new("the series of a scan").register(&session.runtime_env().memory_pool);
+    memory.try_grow(series.iter().map(|one| size_of::<Series>() + one.labels.own_bytes()).sum())?;
+    Ok(memory)
 }
 
 /// The series that `conditions` leave.
@@ -186,6 +196,15 @@ impl Source for SeriesSource {
         self.parts.len()
     }
 
+    fn opening_bytes(&self, partition: usize) -> usize {
+        let series = &self.series[self.parts[partition].clone()];
+        // The first few stand for all: reading each would take as long as opening.
+        let looked_at = series.iter().take(64);
+        let label_bytes: usize = looked_at.clone().map(|one| one.labels.as_bytes().len()).sum();
+        let mean_bytes = label_bytes / looked_at.count().max(1) + 1;
+        series.len() * (2 * size_of::<SeriesId>() + BatchMaker::making_bytes(&self.columns, mean_bytes))
+    }
+
     fn open(&self, partition: usize, rows: usize) -> Result<Box<dyn Reader>> {
         let series = &self.series[self.parts[partition].clone()];
         let maker = BatchMaker::new(Arc::clone(&self.schema), &self.columns, series)?;
@@ -214,5 +233,9 @@ impl Reader for SeriesReader {
             }
         }
         Ok(None)
+    }
+
+    fn bytes(&self) -> usize {
+        self.scan.bytes() + self.maker.bytes()
     }
 }

@@ -90,8 +90,7 @@ impl TableProvider for SamplesTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         Request { session, projection, filters, limit }.plan(&self.schema, self, |conditions, schema, columns| {
             let columns = columns.iter().map(|&i| self.columns[i].clone()).collect();
-            let partitions = session.config().target_partitions();
-            Ok(Arc::new(SeriesSource::select(&self.snapshot, None, conditions, schema, columns, partitions)?))
+            Ok(Arc::new(SeriesSource::select(&self.snapshot, None, conditions, schema, columns, session)?))
         })
     }
 }

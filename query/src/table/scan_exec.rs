@@ -8,6 +8,9 @@
 //! Each batch is read by a task of its own on a blocking thread, because a page fault may wait for the disk. While one batch
 //! is worked on the next one is read. No thread is held between batches: a plan of hundreds of scans that wait for each
 //! other cannot run out of threads.
+//!
+//! What a scan holds is reserved in the pool that all queries share: before a reader is opened what that will take, then what
+//! it has and the two batches that are on their way.
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,6 +22,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
@@ -29,12 +33,18 @@ use datafusion::physical_plan::{
 };
 use futures::stream;
 
+use crate::memory::batch_bytes;
+
 /// Where a [`ScanExec`] gets its rows.
 pub(crate) trait Source: fmt::Debug + Send + Sync {
     /// Columns of the batches.
     fn schema(&self) -> SchemaRef;
     /// Number of independent parts, at least 1.
     fn partitions(&self) -> usize;
+    /// Memory that opening `partition` takes, about.
+    fn opening_bytes(&self, _partition: usize) -> usize {
+        0
+    }
     /// Starts to read `partition` in batches of about `rows` rows.
     fn open(&self, partition: usize, rows: usize) -> Result<Box<dyn Reader>>;
     /// What EXPLAIN shows.
@@ -45,6 +55,10 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
 pub(crate) trait Reader: Send {
     /// The next batch. Blocks.
     fn next(&mut self) -> Result<Option<RecordBatch>>;
+    /// Memory it holds now, about, without the batches it has returned.
+    fn bytes(&self) -> usize {
+        0
+    }
 }
 
 /// Reads a [`Source`].
@@ -117,6 +131,7 @@ impl ExecutionPlan for ScanExec {
             batch_rows: context.session_config().batch_size().min(self.limit.unwrap_or(usize::MAX)),
             left: self.limit.unwrap_or(usize::MAX),
             rows_read: MetricBuilder::new(&self.metrics).output_rows(partition),
+            memory: MemoryConsumer::new("a scan").register(context.memory_pool()),
             ahead: None,
         };
         let stream =
@@ -147,6 +162,7 @@ struct State {
     /// Rows that the limit still allows.
     left: usize,
     rows_read: Count,
+    memory: MemoryReservation,
     /// The batch being read while the last one is worked on.
     ahead: Option<SpawnedTask<Step>>,
 }
@@ -156,12 +172,21 @@ impl State {
         if self.left == 0 {
             return Ok(None);
         }
-        let task = self.ahead.take().unwrap_or_else(|| {
-            let (source, partition, rows) = (Arc::clone(&self.source), self.partition, self.batch_rows);
-            SpawnedTask::spawn_blocking(move || step(source.open(partition, rows)?))
-        });
+        let task = match self.ahead.take() {
+            Some(task) => task,
+            None => {
+                let (source, partition, rows) = (Arc::clone(&self.source), self.partition, self.batch_rows);
+                self.memory.try_resize(source.opening_bytes(partition))?;
+                SpawnedTask::spawn_blocking(move || step(source.open(partition, rows)?))
+            }
+        };
         let (batch, reader) = task.join_unwind().await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))??;
-        let Some(batch) = batch else { return Ok(None) };
+        let Some(batch) = batch else {
+            self.memory.free();
+            return Ok(None);
+        };
+        // This batch, and one like it that is read meanwhile.
+        self.memory.try_resize(reader.bytes() + 2 * batch_bytes(&batch))?;
         let batch = if batch.num_rows() > self.left { batch.slice(0, self.left) } else { batch };
         self.left -= batch.num_rows();
         self.rows_read.add(batch.num_rows());

@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
 use arrow::datatypes::{Field, Schema};
-use datafusion::catalog::TableProvider;
-use datafusion::datasource::MemTable;
 use datafusion::error::Result;
 use foretell_engine::{Selector, Snapshot, TimeRange};
 use parking_lot::RwLock;
@@ -60,15 +58,15 @@ impl SysTables {
     pub(crate) fn contains(&self, name: &str) -> bool {
         name == TABLES || self.0.read().contains_key(name)
     }
-    pub(crate) fn table(&self, name: &str, snapshot: &Snapshot) -> Result<Option<Arc<dyn TableProvider>>> {
+    /// The rows of `sys.<name>`, if there is such a table.
+    pub(crate) fn rows(&self, name: &str, snapshot: &Snapshot) -> Result<Option<RecordBatch>> {
         let table: Arc<dyn SysTable> = if name == TABLES {
             Arc::new(TableList(self.names()))
         } else {
             let Some(table) = self.0.read().get(name).cloned() else { return Ok(None) };
             table
         };
-        let rows = table.rows(snapshot)?;
-        Ok(Some(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?)))
+        table.rows(snapshot).map(Some)
     }
 }
 

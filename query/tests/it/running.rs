@@ -100,6 +100,35 @@ async fn rows_and_memory_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_scans_and_windows_hold_is_bounded_too() {
+    let limits = QueryLimits { memory_bytes_max: 16 << 20, ..QueryLimits::default() };
+    let store = Store::prepared_with(limits);
+    for sql in [
+        // Every row is held until the last has come.
+        "SELECT max(s) FROM (SELECT sum(value) OVER () AS s FROM generate_series(1, 5000000))",
+        // Each scan has contexts and scratch of its own.
+        &format!("SELECT count(*) FROM ({})", vec!["SELECT value FROM cpu_usage"; 100].join(" UNION ALL ")),
+    ] {
+        let error = store.error(sql).await;
+        assert_eq!(error.kind, ErrorKind::Execution, "{sql}: {error}");
+        assert!(error.message.contains("memory pool"), "{sql}: {error}");
+    }
+    // A window that goes along with its input holds few rows, however many there are.
+    let rows = "SELECT max(n) FROM (SELECT row_number() OVER () AS n FROM generate_series(1, 5000000))";
+    assert_eq!(store.cell(rows).await, "5000000");
+    let names = "SELECT count(*) > 0 FROM sys.series a JOIN sys.series b ON a.id = b.id";
+    assert_eq!(store.cell(names).await, "true");
+    // A query ends a moment after its answer.
+    for _ in 0..1000 {
+        if store.database.memory_used_bytes() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{} bytes of the pool are not given back", store.database.memory_used_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_closed_database_refuses_queries() {
     let store = Store::prepared();
     let mut response = store.database.query(request(ENDLESS, None)).await.unwrap();

@@ -7,7 +7,7 @@ use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::{Config, ConfigError};
+use super::{ByteSize, Config, ConfigError, budget};
 
 /// Environment variables with this prefix are ours ...
 const ENV_PREFIX: &str = "FORETELL_";
@@ -15,6 +15,9 @@ const ENV_PREFIX: &str = "FORETELL_";
 const ENV_OTHER: [&str; 3] = ["FORETELL_CONFIG", "FORETELL_LOG", "FORETELL_URL"];
 /// ... and neither is anything that starts so.
 const ENV_OTHER_PREFIXES: [&str; 3] = ["FORETELL_TEST_", "FORETELL_BENCH_", "FORETELL_DEMO_"];
+
+/// Name of the source of what the memory budget decides.
+pub(super) const SHARE: &str = "memory";
 
 /// Values given as flags, by configuration key.
 pub type Flags = BTreeMap<&'static str, String>;
@@ -36,19 +39,39 @@ pub fn load(
     env: impl IntoIterator<Item = (String, String)>,
     flags: &Flags,
 ) -> Result<Loaded, ConfigError> {
-    let mut figment = Figment::from(Serialized::defaults(Config::default()));
-    let known = keys(&figment)?;
-    if let Some(path) = file {
-        figment = figment.merge(Toml::file_exact(path));
-    }
-    figment = figment.merge(from_env(&known, env)?);
+    let defaults = Figment::from(Serialized::defaults(Config::default()));
+    let env = from_env(&keys(&defaults)?, env)?;
     let mut given = Source { name: "flag", values: Dict::new() };
     for (key, value) in flags {
         insert(&mut given.values, key, Value::from(value.as_str()));
     }
-    figment = figment.merge(given);
-    let config: Config = figment.extract().map_err(|error| explain(&error, file))?;
-    Ok(Loaded { config, figment })
+    let extract = |defaults: Figment| {
+        let mut figment = defaults;
+        if let Some(path) = file {
+            figment = figment.merge(Toml::file_exact(path));
+        }
+        figment = figment.merge(env.clone()).merge(given.clone());
+        let config: Config = figment.extract().map_err(|error| explain(&error, file))?;
+        Ok::<_, ConfigError>(Loaded { config, figment })
+    };
+    // What is configured decides how much memory there is to divide; the shares are defaults.
+    let shares = shares(&extract(defaults.clone())?.config)?;
+    extract(defaults.merge(shares))
+}
+
+/// The keys that the memory budget decides.
+fn shares(config: &Config) -> Result<Source, ConfigError> {
+    let request_bytes_max = config.limits.wire_bytes_max.0.saturating_add(config.limits.decoded_bytes_max.0);
+    let mut source = Source { name: SHARE, values: Dict::new() };
+    for (key, value) in budget::divide(config.memory.0, request_bytes_max)? {
+        let Some((section, leaf)) = key.split_once('.') else { continue };
+        let value = if leaf.contains("bytes") { Value::from(ByteSize(value).to_string()) } else { Value::from(value) };
+        let section = source.values.entry(section.to_owned()).or_insert_with(|| Value::from(Dict::new()));
+        if let Value::Dict(_, leaves) = section {
+            leaves.insert(leaf.to_owned(), value);
+        }
+    }
+    Ok(source)
 }
 
 /// All configuration keys, dotted.
@@ -73,6 +96,7 @@ pub(super) fn env_name(key: &str) -> String {
 }
 
 /// A provider with a name that [`origin`](super::print) shows.
+#[derive(Clone)]
 struct Source {
     name: &'static str,
     values: Dict,

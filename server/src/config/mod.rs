@@ -2,7 +2,9 @@
 //!
 //! The structures here *are* the file format; docs/operations.md lists them. An unknown key is an error that names the
 //! nearest known one, whether it stands in the file or in the environment.
+mod budget;
 mod load;
+mod machine;
 mod print;
 mod unit;
 
@@ -14,6 +16,7 @@ use foretell_engine::EngineConfig;
 use foretell_query::QueryLimits;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use budget::{CONNECTION_BYTES, DECODED_AT_ONCE};
 pub(crate) use load::file_path;
 pub use load::{Flags, Loaded, load};
 pub use unit::{ByteSize, Span, parse_span};
@@ -37,6 +40,8 @@ pub struct Config {
     pub listen_otlp_http: String,
     /// How long a stop waits for work in flight.
     pub shutdown_timeout: Span,
+    /// Memory of the whole process. What it is divided into has keys of its own (docs/limits.md).
+    pub memory: ByteSize,
     /// What senders may do.
     pub limits: Limits,
     /// What queries may do.
@@ -123,6 +128,18 @@ pub struct Storage {
     pub feed_bytes_max: ByteSize,
     /// Backups of the running server go below this directory; without one it makes none.
     pub backup_dir: Option<PathBuf>,
+    /// Writes are refused when less of the disk is free. Not set: 1 %, at least 64 MiB, at most an eighth of the disk.
+    pub disk_reserve: Option<ByteSize>,
+    /// Memory of the index of active series; only *new* series are refused above it.
+    pub index_bytes_max: ByteSize,
+    /// Memory of the cache from names on the wire to series.
+    pub key_cache_bytes_max: ByteSize,
+    /// Memory of the catalogue's own store.
+    pub catalogue_bytes_max: ByteSize,
+    /// Memory of batches that wait for the write-ahead log.
+    pub commit_queue_bytes_max: ByteSize,
+    /// Memory in which a flush, and a merge, look for timestamps that series share.
+    pub timeline_bytes_max: ByteSize,
 }
 
 /// `[retention]`: how long data is kept. Without either it is kept for ever.
@@ -173,6 +190,10 @@ impl Default for Config {
             listen_pg: NONE.to_owned(),
             listen_otlp_http: NONE.to_owned(),
             shutdown_timeout: Span(Duration::from_secs(30)),
+            memory: ByteSize(budget::default_memory(
+                machine::Machine::read(),
+                (decode.wire_bytes_max + decode.decoded_bytes_max) as u64,
+            )),
             limits: Limits {
                 wire_bytes_max: ByteSize::from(decode.wire_bytes_max),
                 decoded_bytes_max: ByteSize::from(decode.decoded_bytes_max),
@@ -207,6 +228,12 @@ impl Default for Config {
                 memtable_total_bytes_max: ByteSize::from(engine.memtable_total_bytes_max),
                 feed_bytes_max: ByteSize::from(engine.feed_bytes_max),
                 backup_dir: None,
+                disk_reserve: engine.disk_reserve_bytes.map(ByteSize),
+                index_bytes_max: ByteSize::from(engine.index_bytes_max),
+                key_cache_bytes_max: ByteSize::from(engine.key_cache_bytes_max),
+                catalogue_bytes_max: ByteSize::from(engine.catalogue_bytes_max),
+                commit_queue_bytes_max: ByteSize::from(engine.commit_queue_bytes_max),
+                timeline_bytes_max: ByteSize::from(engine.timeline_bytes_max),
             },
             retention: Retention { age: None, bytes: None },
             wal: Wal {
@@ -292,7 +319,7 @@ impl Config {
                     .to_owned(),
             ));
         }
-        Ok(())
+        budget::check(self)
     }
 
     /// Where to listen for HTTP; `None` when switched off.
@@ -352,6 +379,12 @@ impl Config {
         engine.feed_bytes_max = self.storage.feed_bytes_max.as_usize();
         engine.retention_age = self.retention.age.map(|age| age.0);
         engine.retention_bytes = self.retention.bytes.map(|bytes| bytes.0);
+        engine.disk_reserve_bytes = self.storage.disk_reserve.map(|bytes| bytes.0);
+        engine.index_bytes_max = self.storage.index_bytes_max.as_usize();
+        engine.key_cache_bytes_max = self.storage.key_cache_bytes_max.as_usize();
+        engine.catalogue_bytes_max = self.storage.catalogue_bytes_max.as_usize();
+        engine.commit_queue_bytes_max = self.storage.commit_queue_bytes_max.as_usize();
+        engine.timeline_bytes_max = self.storage.timeline_bytes_max.as_usize();
         Ok(engine)
     }
 

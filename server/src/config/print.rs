@@ -3,7 +3,8 @@ use std::fmt::Write as _;
 
 use figment::value::{Dict, Value};
 
-use super::load::{Loaded, env_name};
+use super::load::{Loaded, SHARE, env_name};
+use super::machine::Machine;
 use super::{Config, ConfigError};
 
 impl Loaded {
@@ -58,8 +59,10 @@ impl Loaded {
         match metadata.name.as_ref() {
             "flag" => format!("flag --{}", key.replace(['.', '_'], "-")),
             "env" => format!("environment {}", env_name(key)),
+            SHARE => "share of memory".to_owned(),
             _ => match metadata.source.as_ref().and_then(|source| source.file_path()) {
                 Some(path) => format!("file {}", path.display()),
+                None if key == "memory" => format!("default: half of {}, or the least", Machine::read().source),
                 None => "default".to_owned(),
             },
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use foretell_engine::Engine;
@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{read_body, respond};
+use super::{read_body, refuse_encoded, respond};
 use crate::app::App;
 use crate::backup::{made_json, now};
 use crate::error::ApiError;
@@ -36,8 +36,11 @@ struct Request {
     path: PathBuf,
 }
 
-pub(super) async fn run(State(app): State<Arc<App>>, body: Body) -> Result<Response, ApiError> {
+pub(super) async fn run(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+    refuse_encoded(&headers)?;
+    let in_flight = app.reserve(BODY_BYTES_MAX)?;
     let body = read_body(body, BODY_BYTES_MAX, app.config.limits.body_timeout.0).await?;
+    drop(in_flight);
     let request: Request = serde_json::from_slice(&body)
         .map_err(|error| ApiError::bad_data(format!("{error}; send {{\"path\": \"DIRECTORY\"}}")))?;
     let dest = resolve(app.config.storage.backup_dir.as_deref(), &request.path)?;

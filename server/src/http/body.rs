@@ -2,7 +2,8 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_ENCODING;
+use axum::http::{HeaderMap, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 
@@ -21,6 +22,16 @@ pub(crate) async fn read(body: Body, bytes_max: usize, timeout: Duration) -> Res
             "timeout",
             format!("the body did not arrive within {timeout:?} (limits.body_timeout)"),
         )),
+    }
+}
+
+/// Refuses a body that is compressed, for routes that take none.
+pub(crate) fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(ApiError::unsupported_media(
+            "compressed bodies are not accepted here; send it without Content-Encoding",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -44,6 +55,10 @@ pub(crate) async fn discard(mut body: Body) {
 }
 
 async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+    if body_size_hint(&body) > bytes_max as u64 {
+        discard(body).await;
+        return Err(too_large(bytes_max));
+    }
     // A body of one frame, the common case, is not copied.
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();

@@ -14,14 +14,21 @@ use axum::response::{IntoResponse as _, Response};
 use crate::app::App;
 use crate::error::ApiError;
 
-/// Times and counts a request by route, method and status.
+/// Times and counts a request by route, method and status; refuses one too many. Requests without a body are always
+/// answered: whoever asks whether the server is healthy must hear it.
 pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let active = app.enter();
+    let is_refused = request.method() == Method::POST && app.requests_active() > app.config.limits.connections_max;
     let started = Instant::now();
     let method = request.method().clone();
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
-    let response = next.run(request).await;
+    let response = if is_refused {
+        drop(request);
+        ApiError::unavailable("too many requests at once (limits.connections_max); try again soon").into_response()
+    } else {
+        next.run(request).await
+    };
     app.metrics.http_request(&route, &method, response.status(), started.elapsed());
     // A streamed answer is in flight until its last byte is taken: the body keeps the guard.
     let (parts, body) = response.into_parts();

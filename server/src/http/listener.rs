@@ -12,10 +12,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::stall::StallGuard;
-use crate::config::Limits;
+use crate::config::{CONNECTION_BYTES, Limits};
 
 /// Bytes of a request's head, HTTP/1.
 const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Bytes of requests and of answers that HTTP/2 may hold of a connection: a quarter of its part of the memory each.
+const WINDOW_BYTES: u32 = CONNECTION_BYTES / 4;
 /// Bytes of a request's header list, HTTP/2.
 const HEADER_LIST_BYTES_MAX: u32 = 32 << 10;
 /// Headers of a request, HTTP/1.
@@ -116,6 +118,9 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams_max)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .max_send_buf_size(WINDOW_BYTES as usize)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
     builder

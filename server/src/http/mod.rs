@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::remote_write::handler::write;
 
-pub(crate) use body::{discard as discard_body, read as read_body, too_large as body_too_large};
+pub(crate) use body::{discard as discard_body, read as read_body, refuse_encoded, too_large as body_too_large};
 
 /// All routes over `app`.
 pub(crate) fn router(app: Arc<App>) -> Router {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode};
+use foretell_engine::MemoryShare;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -186,12 +187,21 @@ impl Metrics {
         use prometheus_client::encoding::text::{encode_eof, encode_registry};
         let mut text = String::with_capacity(16 << 10);
         encode_registry(&mut text, &self.registry)?;
-        let (engine, lags) = match app.phase() {
-            Phase::Ready(store) => (Some(store.engine.stats()), scrape::continuous_lags(&store.database).await),
-            _ => (None, Vec::new()),
-        };
-        let now =
-            scrape::Reading { engine, lags, in_flight_bytes: app.in_flight_bytes(), process: process::Usage::read() };
+        let in_flight_bytes = app.in_flight_bytes();
+        let max_bytes = app.config.limits.in_flight_bytes_max.0;
+        let mut memory = vec![MemoryShare { name: "in_flight", used_bytes: in_flight_bytes as u64, max_bytes }];
+        let (mut engine, mut lags) = (None, Vec::new());
+        if let Phase::Ready(store) = app.phase() {
+            engine = Some(store.engine.stats());
+            lags = scrape::continuous_lags(&store.database).await;
+            memory.extend(store.engine.memory());
+            let (used_bytes, max_bytes) =
+                (store.database.memory_used_bytes() as u64, app.config.query.memory_bytes_max.0);
+            memory.push(MemoryShare { name: "query", used_bytes, max_bytes });
+        }
+        let memory_bytes = app.config.memory.0;
+        let process = process::Usage::read();
+        let now = scrape::Reading { engine, lags, in_flight_bytes, memory_bytes, memory, process };
         encode_registry(&mut text, &now.registry())?;
         encode_eof(&mut text)?;
         Ok(text)

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array as _, AsArray as _};
 use arrow::datatypes::Int64Type;
-use foretell_engine::EngineStats;
+use foretell_engine::{EngineStats, MemoryShare};
 use foretell_query::{Database, QueryRequest};
 use futures::StreamExt as _;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -13,12 +13,17 @@ use prometheus_client::registry::Registry;
 
 use super::process::Usage;
 
+type ShareGauges = Family<[(&'static str, &'static str); 1], Gauge>;
+
 /// Values of one moment.
 pub(super) struct Reading {
     pub(super) engine: Option<EngineStats>,
     /// Commits that each continuous query has not worked through yet.
     pub(super) lags: Vec<(String, i64)>,
     pub(super) in_flight_bytes: usize,
+    /// The memory budget, and the shares it is divided into.
+    pub(super) memory_bytes: u64,
+    pub(super) memory: Vec<MemoryShare>,
     pub(super) process: Usage,
 }
 
@@ -42,12 +47,22 @@ impl Reading {
             gauge("engine_segment_bytes", "Bytes of live segments", engine.segment_bytes);
             gauge("engine_tombstones", "Deletes that hide rows still on disk or in memory", engine.tombstones);
             gauge("engine_segment_rows", "Rows in live segments", engine.segment_rows);
+            gauge("disk_free_bytes", "Bytes that can still be written to the disk", engine.disk_free_bytes);
+            gauge("disk_reserve_bytes", "Writes are refused when fewer bytes are free", engine.disk_reserve_bytes);
             gauge(
                 "engine_poisoned",
                 "1 after a final fault: writes are refused until a restart",
                 u64::from(engine.poisoned),
             );
         }
+        ours.register("memory_budget_bytes", "Memory the process may use", ConstGauge::new(self.memory_bytes as i64));
+        let (shares, used) = (ShareGauges::default(), ShareGauges::default());
+        for share in self.memory {
+            shares.get_or_create(&[("share", share.name)]).set(share.max_bytes as i64);
+            used.get_or_create(&[("share", share.name)]).set(share.used_bytes as i64);
+        }
+        ours.register("memory_share_bytes", "Memory a share of the budget may use", shares);
+        ours.register("memory_used_bytes", "Memory a share of the budget uses", used);
         if !self.lags.is_empty() {
             let lags = Family::<[(&'static str, String); 1], Gauge>::default();
             for (name, lag) in self.lags {

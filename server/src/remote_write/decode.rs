@@ -20,7 +20,7 @@ const NS_PER_MS: i64 = 1_000_000;
 const TS_MS_MIN: i64 = i64::MIN / NS_PER_MS;
 const TS_MS_MAX: i64 = i64::MAX / NS_PER_MS;
 /// Buffers above this size are given back rather than kept for the next request.
-const RETAINED_BYTES_MAX: usize = 8 << 20;
+const RETAINED_BYTES_MAX: usize = 4 << 20;
 
 /// Caps on one request.
 #[derive(Clone, Debug)]

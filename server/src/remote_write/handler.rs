@@ -73,6 +73,7 @@ async fn take(app: &Arc<App>, request: Request<Body>) -> Result<(), ApiError> {
     let worked = if decoded_bytes <= INLINE_BYTES_MAX {
         work()
     } else {
+        let _turn = app.decoding_turn(decoded_bytes).await?;
         tokio::task::spawn_blocking(work)
             .await
             .map_err(|error| ApiError::unavailable(format!("the request was not processed: {error}")))?

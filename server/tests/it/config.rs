@@ -18,7 +18,52 @@ fn print_config_shows_each_value_and_its_origin() {
     assert!(line("data_dir").contains("\"/tmp/x\"") && line("data_dir").ends_with("# flag --data-dir"));
     assert!(line("concurrency = 3").ends_with("# environment FORETELL_QUERY_CONCURRENCY"));
     assert!(line("listen_http").ends_with("# environment FORETELL_LISTEN_HTTP"));
+    assert!(line("memory").contains("# default: half of "), "{}", line("memory"));
     assert!(line("wire_bytes_max = \"8MiB\"").ends_with("# default"));
+}
+
+#[test]
+fn the_memory_is_divided_and_each_share_can_be_set() {
+    let print = |args: &[&str], env: &[(&str, &str)]| {
+        let (code, out, err) = serve(&[args, &["--print-config"]].concat(), env);
+        assert_eq!(code, Some(0), "{err}");
+        move |key: &str| {
+            let line = out.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key} in {out}"));
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        }
+    };
+    let line = print(&["--memory", "1GiB"], &[]);
+    assert_eq!(line("memory ="), "memory = \"1GiB\" # flag --memory");
+    for key in ["index_bytes_max", "feed_bytes_max", "in_flight_bytes_max", "memory_bytes_max", "connections_max"] {
+        assert!(line(key).ends_with("# share of memory"), "{}", line(key));
+    }
+    let small = print(&[], &[("FORETELL_MEMORY", "512MiB"), ("FORETELL_STORAGE_FEED_BYTES_MAX", "1MiB")]);
+    assert_eq!(small("memory ="), "memory = \"512MiB\" # environment FORETELL_MEMORY");
+    assert_eq!(small("feed_bytes_max"), "feed_bytes_max = \"1MiB\" # environment FORETELL_STORAGE_FEED_BYTES_MAX");
+    assert_ne!(small("index_bytes_max"), line("index_bytes_max"));
+}
+
+#[test]
+fn the_shares_in_the_documentation_are_those_in_force() {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/limits.md")).unwrap();
+    let table: Vec<Vec<&str>> = docs
+        .lines()
+        .skip_while(|line| !line.starts_with("| share |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    assert!(table.len() > 8, "{table:?}");
+    for (column, memory) in [(2, "512MiB"), (3, "4GiB")] {
+        let (code, out, err) = serve(&["--memory", memory, "--print-config"], &[]);
+        assert_eq!(code, Some(0), "{err}");
+        for row in &table {
+            let key = row[1].trim_matches('`').rsplit('.').next().unwrap();
+            let line = out.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+            let value = line.split([' ', '"']).find(|word| word.starts_with(|c: char| c.is_ascii_digit())).unwrap();
+            assert_eq!(row[column].replace([' ', ','], ""), value, "{} of {memory}", row[1]);
+        }
+    }
 }
 
 #[test]
@@ -32,6 +77,12 @@ fn what_cannot_be_is_refused_with_advice() {
         (&["--listen-http", "127.0.0.1:0"], &[], "--data-dir"),
         (&["--config", "/does/not/exist.toml"], &[], "/does/not/exist.toml"),
         (&["--data-dir", "/tmp/x"], &[("FORETELL_QUERY_TIMEOUT", "later")], "30s"),
+        (&["--data-dir", "/tmp/x", "--memory", "100MiB"], &[], "too little to work with: give at least"),
+        (
+            &["--data-dir", "/tmp/x", "--memory", "1GiB"],
+            &[("FORETELL_QUERY_MEMORY_BYTES_MAX", "1GiB")],
+            "more than memory = 1GiB; lower them (the largest is query.memory_bytes_max) or raise memory",
+        ),
     ] {
         let (code, _, err) = serve(args, env);
         assert_eq!(code, Some(1), "{args:?}: {err}");

@@ -5,9 +5,13 @@
     clippy::disallowed_methods,
     reason = "a failed unwrap is a failed test; nothing here is an interface; tests break files by hand"
 )]
+mod abuse;
 mod backup;
+mod budget;
 mod config;
+mod connections;
 mod demo;
+mod disk_full;
 mod http;
 mod lifecycle;
 mod metrics;

@@ -14,7 +14,7 @@ use arrow::array::RecordBatch;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use futures::StreamExt as _;
 
 use self::encode::Encoder;
 use self::request::{SqlParams, parse_body};
-use super::{read_body, respond};
+use super::{read_body, refuse_encoded, respond};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::metrics::QueryTimer;
@@ -68,12 +68,19 @@ async fn answer(
     body: Body,
 ) -> Result<(Response, Option<Rows>), ApiError> {
     let Query(params) = params.map_err(|rejection| ApiError::bad_data(rejection.body_text()))?;
+    refuse_encoded(headers)?;
     let format = params.format()?;
     let timeout = params.timeout()?;
     let store = app.store()?;
     let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    let announced = headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
+    let mut in_flight = app.reserve(announced.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX))?;
     let body = read_body(body, BODY_BYTES_MAX, app.config.limits.body_timeout.0).await?;
+    // What the statement and its parameters take while they wait for a place and are planned.
+    let _waiting = in_flight.split(body.len());
+    drop(in_flight);
     let mut request = parse_body(&body, is_json)?;
+    drop(body);
     request.timeout = timeout;
 
     let started = Instant::now();

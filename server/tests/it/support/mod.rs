@@ -1,8 +1,9 @@
 //! A server under test, and an encoder of write requests.
+pub mod http2;
 mod server;
 mod write_request;
 
-pub use server::{Server, binary, wait_until};
+pub use server::{Answer, Server, binary, wait_until};
 pub use write_request::{Series, body, compress, encode};
 
 use std::time::{SystemTime, UNIX_EPOCH};

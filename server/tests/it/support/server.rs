@@ -184,6 +184,7 @@ impl Server {
     /// A value on `/metrics`.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").text;
+        // With or without its labels.
         let line = text.lines().find(|line| line.starts_with(name) && line[name.len()..].starts_with([' ', '{']));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
     }

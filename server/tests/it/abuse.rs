@@ -1,0 +1,151 @@
+//! Every endpoint against what nobody honest sends: the right code, soon, and the server lives. New routes are tested as soon
+//! as the description of the API names them. Bombs that only one protocol knows are in its own tests (`remote_write.rs`,
+//! `sql.rs`), slow clients and connections in `http.rs` and `connections.rs`.
+use std::io::{Read as _, Write as _};
+
+use crate::support::Server;
+use crate::support::http2::{self, CONTINUATION, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, frame};
+
+/// Routes by method.
+fn routes(server: &Server, method: &str) -> Vec<String> {
+    let api = server.get("/api/openapi.json").json();
+    let paths = api["paths"].as_object().unwrap();
+    paths.iter().filter(|(_, methods)| methods[method].is_object()).map(|(path, _)| path.clone()).collect()
+}
+
+/// The status of the first answer in `text`.
+fn status(text: &str) -> u16 {
+    text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no answer: {text:?}"))
+}
+
+/// An empty deflated body in the form of gzip.
+const GZIP: [u8; 20] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+#[test]
+fn no_route_takes_rubbish_or_fails_over_it() {
+    let mut server = Server::start();
+    let posts = routes(&server, "post");
+    assert!(posts.len() >= 3, "{posts:?}");
+    let deep = "[".repeat(200_000);
+    let many = format!("{{\"query\":\"SELECT 1\",\"params\":[{}]}}", vec!["1"; 100_000].join(","));
+    let keys: String = (0..50_000).map(|i| format!("\"k{i}\":0,")).collect();
+    for path in &posts {
+        for (what, headers, body) in [
+            ("nothing", &[][..], &b""[..]),
+            ("zeros", &[], &[0; 1000]),
+            ("no UTF-8", &[("Content-Type", "application/json")], &[0xff; 1000]),
+            ("gzip", &[("Content-Encoding", "gzip")], &GZIP),
+            ("two encodings", &[("Content-Encoding", "gzip, snappy")], &GZIP),
+            ("an unknown type", &[("Content-Type", "image/png")], b"\x89PNG\r\n"),
+            ("deep JSON", &[("Content-Type", "application/json")], deep.as_bytes()),
+            ("many parameters", &[("Content-Type", "application/json")], many.as_bytes()),
+            ("many keys", &[("Content-Type", "application/json")], format!("{{{keys}\"k\":0}}").as_bytes()),
+        ] {
+            let answer = server.post(path, headers, body);
+            assert!((400..500).contains(&answer.status), "{path}: {what}: {} {}", answer.status, answer.text);
+            assert!(answer.error().len() < 2_000, "{path}: {what}: {}", answer.text);
+        }
+        let gzip = server.post(path, &[("Content-Encoding", "gzip")], &GZIP);
+        assert_eq!(gzip.status, 415, "{path}: {}", gzip.text);
+    }
+    assert!(server.is_alive());
+    assert_eq!(server.metric("foretell_remote_write_in_flight_bytes"), 0.0, "nothing stays reserved");
+}
+
+#[test]
+fn no_route_waits_for_a_body_that_is_too_long_or_does_not_come() {
+    let mut server = Server::start_with_file("[limits]\nbody_timeout = \"500ms\"\n");
+    for path in &routes(&server, "post") {
+        let head = |rest: &str| format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{rest}\r\n\r\n");
+        for (what, request, expected) in [
+            ("announced too long", head("Content-Length: 999999999999"), &[413][..]),
+            ("announced, half of it sent", head("Content-Length: 100") + "SELECT", &[408]),
+            ("chunks that stop", head("Transfer-Encoding: chunked") + "3\r\nabc\r\n", &[408]),
+            ("no chunk", head("Transfer-Encoding: chunked") + "rubbish\r\n", &[400]),
+            ("two lengths", head("Content-Length: 5\r\nContent-Length: 6"), &[400]),
+            ("a negative length", head("Content-Length: -1"), &[400]),
+        ] {
+            let answer = server.raw(request.as_bytes());
+            assert!(expected.contains(&status(&answer)), "{path}: {what}: {answer}");
+        }
+        // 70 MB in chunks, whoever reads them all.
+        let mut stream = server.connect();
+        stream.write_all(head("Transfer-Encoding: chunked").as_bytes()).unwrap();
+        let chunk = [b"100000\r\n".as_slice(), &vec![b' '; 1 << 20], b"\r\n"].concat();
+        for _ in 0..70 {
+            if stream.write_all(&chunk).is_err() {
+                break;
+            }
+        }
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || status(&answer) == 413, "{path}: {answer}");
+    }
+    assert!(server.is_alive());
+    assert_eq!(server.metric("foretell_remote_write_in_flight_bytes"), 0.0, "nothing stays reserved");
+}
+
+#[test]
+fn no_route_fails_over_its_address() {
+    let mut server = Server::start();
+    let query: String = (0..5_000).map(|i| format!("a{i}=b&")).collect();
+    for (method, paths) in [("GET", routes(&server, "get")), ("POST", routes(&server, "post"))] {
+        for path in paths {
+            for target in [
+                format!("{path}?{query}"),
+                format!("{path}?{}", "x".repeat(60_000)),
+                format!("{path}?%00%ff%zz=%"),
+                format!("{path}/../../../etc/passwd"),
+                format!("/{}", "a/".repeat(10_000)),
+            ] {
+                let request =
+                    format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+                let answer = server.raw(request.as_bytes());
+                let status = status(&answer);
+                let well = status < 500 && (method == "GET" || status >= 400);
+                assert!(well, "{method} {}…: {answer}", &target[..target.len().min(80)]);
+                assert!(!answer.contains("root:"), "{answer}");
+            }
+        }
+    }
+    assert!(server.is_alive());
+}
+
+/// Sends `frames` over HTTP/2, again and again, until the server has had enough or all are sent.
+fn flood(server: &Server, frames: impl Iterator<Item = Vec<u8>>) {
+    let mut stream = server.connect();
+    stream.write_all(&http2::hello()).unwrap();
+    let mut reader = stream.try_clone().unwrap();
+    // Somebody must take the answers, or the server only stops reading.
+    std::thread::scope(|scope| {
+        scope.spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+        for frame in frames {
+            if stream.write_all(&frame).is_err() {
+                break;
+            }
+        }
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+    });
+}
+
+#[test]
+fn floods_of_frames_end_their_connection_and_nothing_else() {
+    let mut server = Server::start();
+    let before = server.metric("process_resident_memory_bytes");
+    let (sql, healthy) = (http2::post("/api/v1/sql"), http2::post("/-/healthy"));
+    let ids = || (0..20_000u32).map(|n| 2 * n + 1);
+    // Streams opened and given up at once; pings and settings that want answers; headers that never end; lists of headers
+    // that are too long.
+    flood(&server, ids().map(|id| [frame(HEADERS, END_HEADERS, id, &sql), frame(RST_STREAM, 0, id, &[0; 4])].concat()));
+    flood(&server, ids().map(|id| frame(HEADERS, END_HEADERS | END_STREAM, id, &healthy)));
+    flood(&server, ids().map(|_| frame(PING, 0, 0, &[0; 8])));
+    flood(&server, ids().map(|_| frame(SETTINGS, 0, 0, &[])));
+    let more = [&[0x00, 1, b'k', 0x7f, 0xfb, 0x7e][..], &[b'v'; 16_384 - 6]].concat();
+    let endless = std::iter::once(frame(HEADERS, 0, 1, &sql)).chain(ids().map(|_| frame(CONTINUATION, 0, 1, &more)));
+    flood(&server, endless);
+    assert!(server.is_alive());
+    assert_eq!(server.rows("SELECT 1 + 1")[0][0], 2);
+    let after = server.metric("process_resident_memory_bytes");
+    assert!(after - before < 100e6, "resident memory grew from {before} to {after}");
+}
