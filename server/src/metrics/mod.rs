@@ -31,7 +31,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     http_requests: Family<Labels<3>, Counter>,
     http_seconds: Durations<1>,
-    write_requests: Family<Labels<1>, Counter>,
+    write_requests: Family<Labels<2>, Counter>,
     write_seconds: Histogram,
     write_samples: Counter,
     write_dropped: Family<Labels<1>, Counter>,
@@ -55,8 +55,12 @@ impl Metrics {
         root.register("http_requests", "HTTP requests by route, method and status", http_requests.clone());
         let http_seconds: Durations<1> = Family::new_with_constructor(durations);
         root.register("http_request_duration_seconds", "Time to the head of the answer by route", http_seconds.clone());
-        let write_requests = Family::<Labels<1>, Counter>::default();
-        root.register("remote_write_requests", "Remote write requests by status", write_requests.clone());
+        let write_requests = Family::<Labels<2>, Counter>::default();
+        root.register(
+            "remote_write_requests",
+            "Remote write requests by protocol version and status",
+            write_requests.clone(),
+        );
         let write_seconds = durations();
         root.register("remote_write_duration_seconds", "Time from request to durable answer", write_seconds.clone());
         let write_samples = Counter::default();
@@ -131,8 +135,9 @@ impl Metrics {
         self.http_seconds.get_or_create(&[("route", route.to_owned())]).observe(elapsed.as_secs_f64());
     }
 
-    pub(crate) fn remote_write_request(&self, status: StatusCode, elapsed: Duration) {
-        self.write_requests.get_or_create(&[("status", status.as_str().to_owned())]).inc();
+    pub(crate) fn remote_write_request(&self, version: &str, status: StatusCode, elapsed: Duration) {
+        let labels = [("protocol", version.to_owned()), ("status", status.as_str().to_owned())];
+        self.write_requests.get_or_create(&labels).inc();
         self.write_seconds.observe(elapsed.as_secs_f64());
     }
 
@@ -155,7 +160,7 @@ impl Metrics {
         let cause = match error {
             DecodeError::TooLarge(_) => "too_large",
             DecodeError::Snappy(_) => "snappy",
-            DecodeError::Malformed(_) => "protobuf",
+            DecodeError::Malformed { .. } => "protobuf",
         };
         self.decode_errors.get_or_create(&[("cause", cause.to_owned())]).inc();
     }

@@ -2,9 +2,10 @@
 use foretell_engine::{Engine, Error as EngineError, SeriesId, WriteBatch};
 use parking_lot::Mutex;
 
-use super::decode::{DecodeError, DecodeLimits, DecodedRequest, Decoder};
+use super::decode::{DecodeError, DecodeLimits, Decoder, Protocol};
 use super::fault::{Fault, Report};
 use super::labels::{self, LabelLimits};
+use super::request::DecodedRequest;
 
 /// Why nothing of a request could be stored.
 #[derive(Debug, thiserror::Error)]
@@ -38,11 +39,12 @@ impl Worker {
     pub fn batch(
         &mut self,
         engine: &Engine,
+        protocol: Protocol,
         snappy_body: &[u8],
         ts_ms_max: i64,
     ) -> Result<(WriteBatch, Report), IngestError> {
         self.decoder.accept_until_ms(ts_ms_max);
-        let request = self.decoder.decode(snappy_body)?;
+        let request = self.decoder.decode(protocol, snappy_body)?;
         Ok(resolve(engine, request, &self.labels, &mut self.ids)?)
     }
 }
@@ -60,7 +62,7 @@ pub fn resolve(
     let mut limited = false;
     let mut refused: Vec<usize> = Vec::new();
     for i in engine.lookup(&request.keys, ids) {
-        let resolved = match labels::decode(request.label_bytes(i), limits) {
+        let resolved = match labels::decode(request.labels(i), limits) {
             Err(fault) => Err(Fault::Labels(fault)),
             Ok(labels) => match engine.resolve_keyed(request.keys[i], &labels) {
                 Ok(id) => Ok(id),
@@ -74,8 +76,8 @@ pub fn resolve(
             Err(fault) => {
                 limited |= matches!(fault, Fault::SeriesLimit(_));
                 if request.faults.first().is_none() {
-                    let label_bytes = request.label_bytes(i).to_vec();
-                    request.faults.note(fault, || label_bytes);
+                    let series = labels::render(request.labels(i));
+                    request.faults.note(fault, || series);
                 }
                 refused.push(i);
             }
@@ -95,6 +97,7 @@ pub fn resolve(
         exemplars_ignored: request.exemplars,
         faults: std::mem::take(&mut request.faults),
         limited,
+        ..Report::default()
     };
     Ok((batch, report))
 }
@@ -154,29 +157,5 @@ impl WorkerPool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_of_refused_series_leave_no_gap() {
-        let mut batch =
-            WriteBatch { ts: (0..8).collect(), values: (0..8).map(f64::from).collect(), ..WriteBatch::default() };
-        let mut runs = [2, 1, 3, 2];
-        assert_eq!(drop_runs(&mut batch, &mut runs, &[1, 3]), 3);
-        assert_eq!(runs, [2, 0, 3, 0]);
-        assert_eq!(batch.ts, [0, 1, 3, 4, 5]);
-        assert_eq!(batch.values, [0.0, 1.0, 3.0, 4.0, 5.0]);
-    }
-
-    #[test]
-    fn a_pool_keeps_no_more_workers_than_it_may() {
-        let pool = WorkerPool::new(1, DecodeLimits::default(), LabelLimits::default());
-        fn nested(pool: &WorkerPool, depth: usize) {
-            if depth > 0 {
-                pool.with(|_| nested(pool, depth - 1));
-            }
-        }
-        nested(&pool, 3 * pool.idle_max);
-        assert_eq!(pool.idle.lock().len(), pool.idle_max);
-    }
-}
+#[path = "ingest/tests.rs"]
+mod tests;
