@@ -19,6 +19,7 @@
 //! | `running` | queries in flight |
 //! | `execute` | running a plan on the queries' own threads |
 //! | `continuous` | continuous queries |
+//! | [`metadata`] | type, help and unit of metric families, as stored |
 //! | [`duration`] | durations as people write them |
 //!
 //! Architecture invariants: opens no file and no socket; every query has a deadline, a memory budget and can be cancelled.
@@ -26,6 +27,7 @@ pub mod database;
 pub mod duration;
 pub mod error;
 pub mod limits;
+pub mod metadata;
 
 mod admit;
 mod continuous;
@@ -40,3 +42,4 @@ mod udf;
 pub use database::{Database, QueryInfo, QueryRequest, QueryResponse};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::QueryLimits;
+pub use metadata::{MetricMetadata, MetricType};

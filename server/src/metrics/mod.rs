@@ -37,6 +37,8 @@ pub(crate) struct Metrics {
     write_dropped: Family<Labels<1>, Counter>,
     write_exemplars: Counter,
     write_histograms: Counter,
+    write_metadata: Counter,
+    write_metadata_ignored: Counter,
     write_wire_bytes: Counter,
     write_decoded_bytes: Counter,
     decode_errors: Family<Labels<1>, Counter>,
@@ -79,6 +81,14 @@ impl Metrics {
             "Native histograms refused with 400",
             write_histograms.clone(),
         );
+        let write_metadata = Counter::default();
+        root.register("remote_write_metadata", "New or changed metadata of metrics stored", write_metadata.clone());
+        let write_metadata_ignored = Counter::default();
+        root.register(
+            "remote_write_metadata_ignored",
+            "Metadata of metrics above a limit, not stored",
+            write_metadata_ignored.clone(),
+        );
         let write_wire_bytes = Counter::default();
         root.register("remote_write_wire_bytes", "Compressed bytes received", write_wire_bytes.clone());
         let write_decoded_bytes = Counter::default();
@@ -111,6 +121,8 @@ impl Metrics {
             write_dropped,
             write_exemplars,
             write_histograms,
+            write_metadata,
+            write_metadata_ignored,
             write_wire_bytes,
             write_decoded_bytes,
             decode_errors,
@@ -150,6 +162,8 @@ impl Metrics {
         self.write_samples.inc_by(report.samples_stored);
         self.write_exemplars.inc_by(report.exemplars_ignored);
         self.write_histograms.inc_by(report.histograms_dropped);
+        self.write_metadata.inc_by(report.metadata_stored);
+        self.write_metadata_ignored.inc_by(report.metadata_ignored);
         if let Some(fault) = report.faults.first() {
             let reason = [("reason", fault.reason().to_owned())];
             self.write_dropped.get_or_create(&reason).inc_by(report.faults.samples_dropped);

@@ -82,6 +82,10 @@ pub struct Report {
     pub histograms_stored: u64,
     /// Exemplars in the batch.
     pub exemplars_stored: u64,
+    /// Descriptions of metrics in the batch: new or changed.
+    pub metadata_stored: u64,
+    /// Descriptions of metrics above a limit.
+    pub metadata_ignored: u64,
     /// Native histograms not stored.
     pub histograms_dropped: u64,
     /// Exemplars ignored.

@@ -22,7 +22,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::content::negotiate;
 use super::decode::{DecodeError, Protocol};
 use super::fault::Report;
-use super::ingest::IngestError;
+use super::ingest::{IngestError, Prepared};
 use super::snappy;
 use crate::app::App;
 use crate::error::ApiError;
@@ -102,9 +102,10 @@ async fn take(app: &Arc<App>, protocol: Protocol, request: Request<Body>) -> Res
     let workers = Arc::clone(&app.workers);
     let engine = store.engine.clone();
     let work = move || {
-        let (batch, report) = workers.with(|worker| worker.batch(&engine, protocol, &body, ts_ms_max))?;
+        let Prepared { batch, report, described } =
+            workers.with(|worker| worker.batch(&engine, protocol, &body, ts_ms_max))?;
         let commit = if batch.is_empty() { None } else { Some(engine.write(batch)?) };
-        Ok::<_, IngestError>((commit, report))
+        Ok::<_, IngestError>((commit, report, described))
     };
     let worked = if decoded_bytes <= INLINE_BYTES_MAX {
         work()
@@ -113,12 +114,13 @@ async fn take(app: &Arc<App>, protocol: Protocol, request: Request<Body>) -> Res
             .await
             .map_err(|error| ApiError::unavailable(format!("the request was not processed: {error}")))?
     };
-    let (commit, report) = worked.map_err(|error| match error {
+    let (commit, report, described) = worked.map_err(|error| match error {
         IngestError::Decode(error) => refused(&error),
         IngestError::Engine(error) => ApiError::from_write(&error),
     })?;
     if let Some(commit) = commit {
-        commit.await.map_err(|error| ApiError::from_write(&error))?;
+        let lsn = commit.await.map_err(|error| ApiError::from_write(&error))?;
+        app.workers.described(&described, lsn);
     }
     app.metrics.ingested(&report);
     Ok(report)

@@ -1,10 +1,13 @@
 //! Keys to series ids, columns to one batch.
-use foretell_engine::{Engine, Error as EngineError, SeriesId, WriteBatch};
+use std::sync::Arc;
+
+use foretell_engine::{Engine, Error as EngineError, Lsn, SeriesId, WriteBatch};
 use parking_lot::Mutex;
 
 use super::decode::{DecodeError, DecodeLimits, Decoder, Protocol};
 use super::fault::{Fault, Report};
 use super::labels::{self, LabelLimits};
+use super::metadata::MetadataCache;
 use super::request::DecodedRequest;
 
 /// Why nothing of a request could be stored.
@@ -18,18 +21,35 @@ pub enum IngestError {
     Engine(#[from] EngineError),
 }
 
+/// A request on its way to a commit.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What to commit.
+    pub batch: WriteBatch,
+    /// What is in it, and what had to be left out.
+    pub report: Report,
+    /// Descriptions that the commit makes durable.
+    pub(crate) described: Vec<(u128, u128)>,
+}
+
 /// A decoder with the scratch that resolving needs.
 #[derive(Debug)]
 pub struct Worker {
     decoder: Decoder,
     labels: LabelLimits,
+    metadata: Arc<MetadataCache>,
     ids: Vec<SeriesId>,
 }
 
 impl Worker {
     /// A worker; `seed` must be the same for all workers of one engine.
     pub fn new(seed: u64, limits: DecodeLimits, labels: LabelLimits) -> Self {
-        Self { decoder: Decoder::new(seed, limits), labels, ids: Vec::new() }
+        Self::sharing(Arc::default(), seed, limits, labels)
+    }
+
+    /// A worker that shares what is known about stored metadata with others of the same engine.
+    fn sharing(metadata: Arc<MetadataCache>, seed: u64, limits: DecodeLimits, labels: LabelLimits) -> Self {
+        Self { decoder: Decoder::new(seed, limits), labels, metadata, ids: Vec::new() }
     }
 
     /// Decodes `snappy_body` and resolves its series: a batch to commit and what had to be left out of it.
@@ -42,10 +62,15 @@ impl Worker {
         protocol: Protocol,
         snappy_body: &[u8],
         ts_ms_max: i64,
-    ) -> Result<(WriteBatch, Report), IngestError> {
+    ) -> Result<Prepared, IngestError> {
         self.decoder.accept_until_ms(ts_ms_max);
         let request = self.decoder.decode(protocol, snappy_body)?;
-        Ok(resolve(engine, request, &self.labels, &mut self.ids)?)
+        let (mut batch, mut report) = resolve(engine, request, &self.labels, &mut self.ids)?;
+        let changes = self.metadata.changes(engine, request);
+        batch.state = changes.state;
+        report.metadata_stored = batch.state.len() as u64;
+        report.metadata_ignored = changes.ignored;
+        Ok(Prepared { batch, report, described: changes.hashes })
     }
 }
 
@@ -130,22 +155,32 @@ pub(crate) struct WorkerPool {
     seed: u64,
     limits: DecodeLimits,
     labels: LabelLimits,
+    metadata: Arc<MetadataCache>,
 }
 
 impl WorkerPool {
     pub(crate) fn new(seed: u64, limits: DecodeLimits, labels: LabelLimits) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { idle: Mutex::new(Vec::new()), idle_max: 2 * cores, seed, limits, labels }
+        Self { idle: Mutex::new(Vec::new()), idle_max: 2 * cores, seed, limits, labels, metadata: Arc::default() }
     }
 
     pub(crate) fn limits(&self) -> &DecodeLimits {
         &self.limits
     }
 
+    /// Notes that commit `lsn` has made these descriptions durable.
+    pub(crate) fn described(&self, hashes: &[(u128, u128)], lsn: Lsn) {
+        if !hashes.is_empty() {
+            self.metadata.remember(hashes, lsn);
+        }
+    }
+
     /// Runs `work` with a worker from the pool.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Worker) -> T) -> T {
         let idle = self.idle.lock().pop();
-        let mut worker = idle.unwrap_or_else(|| Worker::new(self.seed, self.limits.clone(), self.labels.clone()));
+        let mut worker = idle.unwrap_or_else(|| {
+            Worker::sharing(Arc::clone(&self.metadata), self.seed, self.limits.clone(), self.labels.clone())
+        });
         let answer = work(&mut worker);
         worker.decoder.shrink();
         let mut idle = self.idle.lock();

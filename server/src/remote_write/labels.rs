@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 
 use foretell_engine::LabelSet;
 
-use super::symbols::Symbols;
+use super::symbols::{BEYOND, Symbols};
 use super::wire::{Cursor, LENGTH_DELIMITED, Malformed};
 
 /// About how long a rendered series may get, bytes.
@@ -124,7 +124,7 @@ fn field<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a [u8], &'a [u8]), Malformed>
 fn symbol<'a>(cursor: &mut Cursor<'_>, symbols: &Symbols, body: &'a [u8]) -> Result<&'a [u8], Malformed> {
     let reference = cursor.varint()?;
     let span = symbols.span(reference);
-    let (start, end) = span.ok_or_else(|| cursor.malformed("reference beyond the end of the symbols"))?;
+    let (start, end) = span.ok_or_else(|| cursor.malformed(BEYOND))?;
     Ok(&body[start as usize..end as usize])
 }
 

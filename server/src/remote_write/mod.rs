@@ -17,6 +17,7 @@
 //! | [`request`] | the columns, and where the labels of each series lie |
 //! | `symbols` | the strings of a 2.0 request, hashed once |
 //! | [`labels`] | decoding and checking the labels of a series that is new to us |
+//! | `metadata` | what of a request's metadata has changed |
 //! | [`fault`] | what was wrong with parts of a request, and the sentence that says so |
 //! | [`ingest`] | keys to series ids, columns to one batch |
 //! | `handler` | HTTP: limits in flight, status codes, what was written |
@@ -29,6 +30,7 @@ pub mod fault;
 pub(crate) mod handler;
 pub mod ingest;
 pub mod labels;
+mod metadata;
 pub mod request;
 pub mod snappy;
 mod symbols;

@@ -3,6 +3,7 @@ use foretell_engine::WriteBatch;
 
 use super::fault::Faults;
 use super::labels::WireLabels;
+use super::metadata::Descriptions;
 use super::symbols::Symbols;
 
 /// Buffers above this size are given back rather than kept for the next request.
@@ -32,14 +33,13 @@ pub struct DecodedRequest {
     pub exemplars: u64,
     /// Native histograms seen (and not stored).
     pub histograms: u64,
-    /// Metadata entries seen (and ignored).
-    pub metadata: u64,
     /// Decompressed size, bytes.
     pub decoded_bytes: usize,
     /// What was dropped during the walk.
     pub faults: Faults,
     pub(crate) sections: Vec<LabelSection>,
     pub(crate) symbols: Symbols,
+    pub(crate) descriptions: Descriptions,
     pub(crate) gathered: Vec<u8>,
     /// The decompressed body; longer than `decoded_bytes` when an earlier one was.
     pub(crate) body: Vec<u8>,
@@ -75,10 +75,10 @@ impl DecodedRequest {
         self.values.clear();
         self.sections.clear();
         self.symbols.clear();
+        self.descriptions.clear();
         self.gathered.clear();
         self.exemplars = 0;
         self.histograms = 0;
-        self.metadata = 0;
         self.decoded_bytes = 0;
         self.faults = Faults::default();
     }
@@ -99,5 +99,6 @@ impl DecodedRequest {
         }
         self.gathered = Vec::new();
         self.symbols.shrink();
+        self.descriptions.shrink();
     }
 }

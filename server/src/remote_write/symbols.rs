@@ -4,8 +4,11 @@
 //! the same labels give the same key whatever places they have in the table of another request, and no label is looked at.
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use super::metadata::Text;
 use super::wire::{Cursor, Malformed};
 
+/// What is wrong with a reference to no symbol.
+pub(crate) const BEYOND: &str = "reference beyond the end of the symbols";
 /// Symbol hashes that are hashed at once; longer label sets are folded, so that nothing grows with them.
 const FOLD: usize = 64;
 /// Bytes of a hash.
@@ -53,6 +56,11 @@ impl Symbols {
         self.hashes.get(usize::try_from(reference).ok()?).copied()
     }
 
+    /// Both.
+    pub(crate) fn text(&self, reference: u64) -> Option<Text> {
+        Some(Text { span: self.span(reference)?, hash: self.hash(reference)? })
+    }
+
     /// The key of the series whose packed references are `refs`.
     ///
     /// # Errors
@@ -64,7 +72,7 @@ impl Symbols {
         while !cursor.is_at_end() {
             let at = cursor;
             let reference = cursor.varint()?;
-            let hash = self.hash(reference).ok_or_else(|| at.malformed("reference beyond the end of the symbols"))?;
+            let hash = self.hash(reference).ok_or_else(|| at.malformed(BEYOND))?;
             if filled == FOLD * HASH {
                 let folded = xxh3_128_with_seed(&hashes, seed);
                 hashes[..HASH].copy_from_slice(&folded.to_le_bytes());

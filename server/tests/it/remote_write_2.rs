@@ -1,5 +1,6 @@
 //! Remote write 2.0: what a sender gets for what it sends.
-use foretell_proto::prometheus::v2::{Exemplar, Histogram, Request, Sample, TimeSeries};
+use foretell_proto::prometheus::v1::{MetricMetadata, WriteRequest};
+use foretell_proto::prometheus::v2::{Exemplar, Histogram, Metadata, Request, Sample, TimeSeries};
 use prost::Message as _;
 
 use crate::support::{Answer, Server, compress, now_ms};
@@ -28,6 +29,14 @@ impl Builder {
             samples.iter().map(|&(timestamp, value)| Sample { value, timestamp, start_timestamp: 0 }).collect();
         let labels_refs = self.refs(labels);
         self.0.timeseries.push(TimeSeries { labels_refs, samples, ..TimeSeries::default() });
+        self
+    }
+
+    /// Describes the series that was added last.
+    fn meaning(mut self, kind: i32, help: &str, unit: &str) -> Self {
+        let refs = self.refs(&[(help, unit)]);
+        let metadata = Metadata { r#type: kind, help_ref: refs[0], unit_ref: refs[1] };
+        self.0.timeseries.last_mut().unwrap().metadata = Some(metadata);
         self
     }
 
@@ -146,4 +155,58 @@ fn what_is_not_stored_is_not_said_to_be() {
     let answer = request.send(&server);
     assert_eq!((answer.status, written(&answer)), (400, ["1", "0", "0"]));
     assert!(answer.error().contains("native histograms are not supported yet"), "{}", answer.text);
+}
+
+fn metadata(server: &Server) -> Vec<String> {
+    let rows = server.rows("SELECT metric, type, help, unit FROM sys.metadata ORDER BY metric");
+    rows.iter().map(|row| row.iter().map(|cell| cell.as_str().unwrap()).collect::<Vec<_>>().join("|")).collect()
+}
+
+#[test]
+fn metadata_of_both_protocols_are_stored_once_and_the_newest_wins() {
+    let server = Server::start();
+    let sample = [(1_000, 1.0)];
+    let described = |help: &str| {
+        let mut request = Builder::default();
+        for name in ["t_wait_bucket", "t_wait_sum", "t_wait_count"] {
+            request = request.series(&[("__name__", name), ("job", "a")], &sample).meaning(3, help, "seconds");
+        }
+        request
+            .series(&[("__name__", "t_done_total")], &sample)
+            .meaning(1, "done", "")
+            .series(&[("__name__", "t_no")], &sample)
+            .meaning(0, "", "")
+    };
+    let written = || server.metric("foretell_remote_write_metadata_total");
+    assert_eq!(described("a wait").send(&server).status, 204);
+    assert_eq!(metadata(&server), ["t_done_total|counter|done|", "t_wait|histogram|a wait|seconds"]);
+    assert_eq!(written(), 2.0);
+    assert_eq!(described("a wait").send(&server).status, 204);
+    assert_eq!(written(), 2.0, "unchanged metadata are not written again");
+    assert_eq!(described("the wait").send(&server).status, 204);
+    assert_eq!(written(), 3.0);
+    let first =
+        MetricMetadata { r#type: 5, metric_family_name: "t_sizes".into(), help: "sizes".into(), unit: "bytes".into() };
+    let same =
+        MetricMetadata { r#type: 1, metric_family_name: "t_done_total".into(), help: "done".into(), ..first.clone() };
+    let same = MetricMetadata { unit: String::new(), ..same };
+    let request = WriteRequest { metadata: vec![first, same], ..WriteRequest::default() };
+    assert_eq!(server.write_bytes(&compress(&request.encode_to_vec())).status, 204);
+    assert_eq!(written(), 4.0, "of what 2.0 has stored, 1.0 changes nothing");
+    let expected = ["t_done_total|counter|done|", "t_sizes|summary|sizes|bytes", "t_wait|histogram|the wait|seconds"];
+    assert_eq!(metadata(&server), expected);
+    let server = Server::start_in(server.kill(), &[]);
+    assert_eq!(metadata(&server), expected, "after kill -9");
+    assert_eq!(described("the wait").send(&server).status, 204);
+    assert_eq!(server.metric("foretell_remote_write_metadata_total"), 0.0, "nor after a restart");
+}
+
+#[test]
+fn a_reference_of_metadata_must_be_inside_the_symbols() {
+    let server = Server::start();
+    let mut request = Builder::default().series(&[("__name__", "t_meta")], &[(1_000, 1.0)]).meaning(1, "help", "");
+    request.0.timeseries[0].metadata.as_mut().unwrap().help_ref = 99;
+    let answer = request.send(&server);
+    assert_eq!((answer.status, written(&answer)), (400, ["0", "0", "0"]), "{}", answer.text);
+    assert!(metadata(&server).is_empty());
 }

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!  1 timeseries { 1 label { 1 name, 2 value }*  2 sample { 1 double value, 2 int64 ms }*  3 exemplar*  4 histogram* }*
-//!  3 metadata*
+//!  3 metadata { 1 type, 2 family name, 4 help, 5 unit }*
 //! ```
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::super::fault::Fault;
 use super::super::labels::{WireLabels, render};
+use super::super::metadata::Text;
 use super::{Cursor, FIXED64, LENGTH_DELIMITED, LabelSection, Malformed, Stop, VARINT, Walk, usual_sample};
 
 const V2_FIELD: &str = "a field of io.prometheus.write.v2.Request, whose Content-Type must say so;";
@@ -21,8 +22,8 @@ pub(super) fn walk(walk: &mut Walk<'_>) -> Result<(), Stop> {
                 series(walk, message, cursor.position() - message.len())?;
             }
             (3, LENGTH_DELIMITED) => {
-                cursor.skip(LENGTH_DELIMITED)?;
-                walk.request.metadata += 1;
+                let message = cursor.delimited()?;
+                metadata(walk, message, cursor.position() - message.len())?;
             }
             // Those of a 2.0 request: to step over them would be to lose it with a 204.
             (4 | 5, LENGTH_DELIMITED) => return Err(cursor.malformed(V2_FIELD).into()),
@@ -30,6 +31,35 @@ pub(super) fn walk(walk: &mut Walk<'_>) -> Result<(), Stop> {
             (_, wire_type) => cursor.skip(wire_type)?,
         }
     }
+    Ok(())
+}
+
+/// What a family means: `1 type, 2 family name, 4 help, 5 unit`.
+fn metadata(walk: &mut Walk<'_>, message: &[u8], base: usize) -> Result<(), Stop> {
+    let at_offset = |malformed: Malformed| malformed.inside(base);
+    let (mut kind, mut name, mut help, mut unit) = (0, Text::default(), Text::default(), Text::default());
+    let mut cursor = Cursor::new(message);
+    while !cursor.is_at_end() {
+        match cursor.tag().map_err(at_offset)? {
+            (1, VARINT) => kind = cursor.varint().map_err(at_offset)?,
+            (number @ (2 | 4 | 5), LENGTH_DELIMITED) => {
+                let bytes = cursor.delimited().map_err(at_offset)?;
+                let end = base + cursor.position();
+                let span = ((end - bytes.len()) as u32, end as u32);
+                let text = Text { span, hash: xxh3_128_with_seed(bytes, walk.seed) };
+                match number {
+                    2 => name = text,
+                    4 => help = text,
+                    _ => unit = text,
+                }
+            }
+            (1 | 2 | 4 | 5, _) => {
+                return Err(at_offset(cursor.malformed("wrong wire type of a MetricMetadata field")).into());
+            }
+            (_, wire_type) => cursor.skip(wire_type).map_err(at_offset)?,
+        }
+    }
+    walk.request.descriptions.push(name, kind, help, unit, walk.seed);
     Ok(())
 }
 

@@ -6,8 +6,12 @@
 //!                 3 histogram*  4 exemplar*  5 metadata { 1 type, 3 help reference, 4 unit reference }  6 int64 created }*
 //! ```
 //! The body is walked twice: symbols may stand after the series that refer to them, and stepping over a series costs a length.
+use foretell_engine::types::METRIC_NAME;
+
 use super::super::fault::Fault;
 use super::super::labels::{WireLabels, render};
+use super::super::metadata::Text;
+use super::super::symbols::BEYOND;
 use super::{Cursor, FIXED64, LENGTH_DELIMITED, LabelSection, Malformed, Stop, VARINT, Walk, usual_sample};
 
 pub(super) fn walk(walk: &mut Walk<'_>) -> Result<(), Stop> {
@@ -60,6 +64,7 @@ fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
     let first_row = walk.request.ts.len();
     let mut labels: Option<(usize, usize)> = None;
     let mut scattered = false;
+    let mut description = None;
     let mut cursor = Cursor::new(series);
     while let Some(tag) = cursor.peek() {
         match tag {
@@ -91,8 +96,7 @@ fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
             }
             0x2a => {
                 cursor.advance_one();
-                cursor.skip(LENGTH_DELIMITED).map_err(at_offset)?;
-                walk.request.metadata += 1;
+                description = Some(metadata(walk, cursor.delimited().map_err(at_offset)?).map_err(at_offset)?);
             }
             _ => match cursor.tag().map_err(at_offset)? {
                 // One reference, not packed: legal, and nobody does it.
@@ -115,6 +119,11 @@ fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
     // Also of a series without samples: a request that refers to what is not there is broken as a whole.
     let key =
         walk.request.symbols.key(refs, walk.seed ^ KEY_DOMAIN).map_err(|malformed| malformed.inside(base + start))?;
+    if let Some((kind, help, unit)) = description
+        && (kind != 0 || help.span.0 < help.span.1 || unit.span.0 < unit.span.1)
+    {
+        describe(walk, refs, kind, help, unit);
+    }
     if walk.request.ts.len() == first_row {
         return Ok(());
     }
@@ -129,6 +138,41 @@ fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
     };
     walk.end_series(key, section, first_row);
     Ok(())
+}
+
+/// (type, help, unit) of an encoded `Metadata`.
+fn metadata(walk: &Walk<'_>, message: &[u8]) -> Result<(u64, Text, Text), Malformed> {
+    let (mut kind, mut help, mut unit) = (0, 0, 0);
+    let mut cursor = Cursor::new(message);
+    while !cursor.is_at_end() {
+        match cursor.tag()? {
+            (1, VARINT) => kind = cursor.varint()?,
+            (3, VARINT) => help = cursor.varint()?,
+            (4, VARINT) => unit = cursor.varint()?,
+            (1 | 3 | 4, _) => return Err(cursor.malformed("wrong wire type of a Metadata field")),
+            (_, wire_type) => cursor.skip(wire_type)?,
+        }
+    }
+    let text = |reference: u64| match walk.request.symbols.text(reference) {
+        // Absent, and the table may be empty.
+        None if reference == 0 => Ok(Text::default()),
+        text => text.ok_or_else(|| cursor.malformed(BEYOND)),
+    };
+    Ok((kind, text(help)?, text(unit)?))
+}
+
+/// Keeps what a series says about its metric, if it has a name.
+fn describe(walk: &mut Walk<'_>, refs: &[u8], kind: u64, help: Text, unit: Text) {
+    let mut cursor = Cursor::new(refs);
+    let symbols = &walk.request.symbols;
+    while !cursor.is_at_end() {
+        let (Ok(label), Ok(value)) = (cursor.varint(), cursor.varint()) else { return };
+        let (Some(label), Some(value)) = (symbols.text(label), symbols.text(value)) else { return };
+        if &walk.body[label.span.0 as usize..label.span.1 as usize] == METRIC_NAME.as_bytes() {
+            walk.request.descriptions.push(value, kind, help, unit, walk.seed);
+            return;
+        }
+    }
 }
 
 /// Sets the seed of series keys apart from that of symbols and of 1.0's keys.

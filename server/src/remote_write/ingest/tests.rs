@@ -110,7 +110,7 @@ impl Receiver {
 
     fn take(&mut self, protocol: Protocol, raw: &[u8]) -> Result<(Rows, Report), IngestError> {
         let body = snap::raw::Encoder::new().compress_vec(raw).unwrap();
-        let (batch, report) = self.worker.batch(&self.engine, protocol, &body, i64::MAX)?;
+        let Prepared { batch, report, .. } = self.worker.batch(&self.engine, protocol, &body, i64::MAX)?;
         let bits = batch.values.iter().map(|value| value.to_bits());
         Ok((batch.series.into_iter().zip(batch.ts).zip(bits).map(|((id, ts), bits)| (id, ts, bits)).collect(), report))
     }
