@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONTENT_LENGTH, EXPECT, HeaderName};
+use axum::http::header::{CONTENT_LENGTH, EXPECT};
 use axum::http::{HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
@@ -32,9 +32,9 @@ use crate::http::{body_too_large, discard_body, read_body};
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// What a 2.0 sender compares with what it has sent.
-const SAMPLES_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-samples-written");
-const HISTOGRAMS_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-histograms-written");
-const EXEMPLARS_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-exemplars-written");
+const SAMPLES_WRITTEN: &str = "x-prometheus-remote-write-samples-written";
+const HISTOGRAMS_WRITTEN: &str = "x-prometheus-remote-write-histograms-written";
+const EXEMPLARS_WRITTEN: &str = "x-prometheus-remote-write-exemplars-written";
 
 pub(crate) async fn write(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let started = Instant::now();
@@ -70,7 +70,9 @@ fn respond(outcome: Result<Report, ApiError>) -> Response {
             (HISTOGRAMS_WRITTEN, written.histograms_stored),
             (EXEMPLARS_WRITTEN, written.exemplars_stored),
         ];
-        response.headers_mut().extend(counts.map(|(name, count)| (name, HeaderValue::from(count))));
+        for (name, count) in counts {
+            response.headers_mut().insert(name, HeaderValue::from(count));
+        }
     }
     response
 }
