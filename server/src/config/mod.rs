@@ -374,6 +374,7 @@ impl Config {
             labels_max: self.limits.labels_max,
             name_bytes_max: self.limits.label_name_bytes_max,
             value_bytes_max: self.limits.label_value_bytes_max,
+            new_bytes_max: self.limits.decoded_bytes_max.as_usize(),
         }
     }
 }

@@ -32,6 +32,11 @@ pub enum Fault {
         "native histograms are not supported yet; send classic histograms (drop send_native_histograms from the remote_write section)"
     )]
     NativeHistogram,
+    /// More than one request may bring.
+    #[error(
+        "the labels of this request's new series have more than {0} bytes together; send it again, or smaller requests"
+    )]
+    NewLabelBytes(usize),
     /// The engine takes no more new series.
     #[error("{0}")]
     SeriesLimit(String),
@@ -46,6 +51,7 @@ impl Fault {
             Self::NoLabels => "no_labels",
             Self::Labels(_) => "bad_labels",
             Self::NativeHistogram => "native_histogram",
+            Self::NewLabelBytes(_) => "new_label_bytes",
             Self::SeriesLimit(_) => "series_limit",
         }
     }

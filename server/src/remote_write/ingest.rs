@@ -86,20 +86,12 @@ pub fn resolve(
 ) -> Result<(WriteBatch, Report), EngineError> {
     let mut limited = false;
     let mut refused: Vec<usize> = Vec::new();
+    let mut new_bytes = 0;
     for i in engine.lookup(&request.keys, ids) {
-        let resolved = match labels::decode(request.labels(i), limits) {
-            Err(fault) => Err(Fault::Labels(fault)),
-            Ok(labels) => match engine.resolve_keyed(request.keys[i], &labels) {
-                Ok(id) => Ok(id),
-                Err(EngineError::Invalid(why)) => Err(Fault::Labels(labels::LabelFault::Refused(why))),
-                Err(EngineError::Limit(why)) => Err(Fault::SeriesLimit(why)),
-                Err(error) => return Err(error),
-            },
-        };
-        match resolved {
+        match resolve_new(engine, request, i, limits, &mut new_bytes)? {
             Ok(id) => ids[i] = id,
             Err(fault) => {
-                limited |= matches!(fault, Fault::SeriesLimit(_));
+                limited |= matches!(fault, Fault::SeriesLimit(_) | Fault::NewLabelBytes(_));
                 if request.faults.first().is_none() {
                     let series = labels::render(request.labels(i));
                     request.faults.note(fault, || series);
@@ -125,6 +117,30 @@ pub fn resolve(
         ..Report::default()
     };
     Ok((batch, report))
+}
+
+/// The id of series `i`, whose key the engine does not know; adds its labels to `new_bytes`.
+fn resolve_new(
+    engine: &Engine,
+    request: &DecodedRequest,
+    i: usize,
+    limits: &LabelLimits,
+    new_bytes: &mut usize,
+) -> Result<Result<SeriesId, Fault>, EngineError> {
+    let labels = match labels::decode(request.labels(i), limits) {
+        Ok(labels) => labels,
+        Err(fault) => return Ok(Err(Fault::Labels(fault))),
+    };
+    *new_bytes = new_bytes.saturating_add(labels.as_bytes().len());
+    if *new_bytes > limits.new_bytes_max {
+        return Ok(Err(Fault::NewLabelBytes(limits.new_bytes_max)));
+    }
+    match engine.resolve_keyed(request.keys[i], &labels) {
+        Ok(id) => Ok(Ok(id)),
+        Err(EngineError::Invalid(why)) => Ok(Err(Fault::Labels(labels::LabelFault::Refused(why)))),
+        Err(EngineError::Limit(why)) => Ok(Err(Fault::SeriesLimit(why))),
+        Err(error) => Err(error),
+    }
 }
 
 /// Closes the gaps that the rows of `refused` series leave; their runs become 0. Returns how many rows went.

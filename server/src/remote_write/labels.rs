@@ -18,11 +18,13 @@ pub struct LabelLimits {
     pub name_bytes_max: usize,
     /// Bytes of a value.
     pub value_bytes_max: usize,
+    /// Bytes of the labels of all new series of a request, put together: references are short, what they refer to need not be.
+    pub new_bytes_max: usize,
 }
 
 impl Default for LabelLimits {
     fn default() -> Self {
-        Self { labels_max: 64, name_bytes_max: 256, value_bytes_max: 4 << 10 }
+        Self { labels_max: 64, name_bytes_max: 256, value_bytes_max: 4 << 10, new_bytes_max: 32 << 20 }
     }
 }
 

@@ -112,7 +112,7 @@ fn a_broken_request_is_refused_as_a_whole() {
     for (what, raw) in [
         ("beyond the end of the symbols", broken(|request| request.timeseries[0].labels_refs[3] = 5)),
         ("beyond the end of the symbols", broken(|request| drop(request.symbols.pop()))),
-        ("odd number", broken(|request| drop(request.timeseries[0].labels_refs.pop()))),
+        ("odd number", broken(|request| request.timeseries[0].labels_refs.truncate(3))),
         ("not the empty string", broken(|request| drop(request.symbols.remove(0)))),
         ("remote write 1.0", crate::support::encode(&[crate::support::Series::of("t_broken", "a").sample(1_000, 1.0)])),
     ] {

@@ -37,7 +37,9 @@ pub(super) fn walk(walk: &mut Walk<'_>) -> Result<(), Stop> {
 /// What a family means: `1 type, 2 family name, 4 help, 5 unit`.
 fn metadata(walk: &mut Walk<'_>, message: &[u8], base: usize) -> Result<(), Stop> {
     let at_offset = |malformed: Malformed| malformed.inside(base);
-    let (mut kind, mut name, mut help, mut unit) = (0, Text::default(), Text::default(), Text::default());
+    // As the empty symbol of 2.0, so that the same description is the same in both.
+    let empty = Text { span: (0, 0), hash: xxh3_128_with_seed(&[], walk.seed) };
+    let (mut kind, mut name, mut help, mut unit) = (0, empty, empty, empty);
     let mut cursor = Cursor::new(message);
     while !cursor.is_at_end() {
         match cursor.tag().map_err(at_offset)? {

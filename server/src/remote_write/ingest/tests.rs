@@ -234,3 +234,24 @@ fn symbols_are_bounded() {
     assert!(take(3).is_ok());
     assert!(matches!(take(4), Err(IngestError::Decode(DecodeError::TooLarge(_)))));
 }
+
+#[test]
+fn short_references_to_long_symbols_are_bounded_and_known_series_go_on() {
+    let mut receiver = Receiver::new();
+    receiver.worker.labels.new_bytes_max = 10_000;
+    let mut symbols = vec![String::new(), "__name__".to_owned(), "a".to_owned(), "v".repeat(3_000)];
+    let timeseries = (0..10).map(|i| {
+        symbols.push(format!("m{i}"));
+        v2::TimeSeries {
+            labels_refs: vec![1, symbols.len() as u32 - 1, 2, 3],
+            samples: vec![v2::Sample { value: 1.0, timestamp: 1, start_timestamp: 0 }],
+            ..v2::TimeSeries::default()
+        }
+    });
+    let timeseries = timeseries.collect();
+    let body = v2::Request { symbols, timeseries }.encode_to_vec();
+    for stored in [3, 6, 9, 10] {
+        let (rows, report) = receiver.take(Protocol::V2, &body).unwrap();
+        assert_eq!((rows.len(), report.limited), (stored, stored < 10), "{}", report.message());
+    }
+}
