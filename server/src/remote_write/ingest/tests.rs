@@ -144,7 +144,12 @@ impl Receiver {
                 clean = false;
                 continue;
             }
-            let id = self.engine.resolve(&LabelSet::from_pairs(pairs).unwrap()).unwrap();
+            // The engine has a rule of its own: no zero bytes.
+            let Ok(labels) = LabelSet::from_pairs(pairs) else {
+                clean = false;
+                continue;
+            };
+            let id = self.engine.resolve(&labels).unwrap();
             rows.extend(kept.iter().map(|sample| (id, sample.timestamp * 1_000_000, sample.value.to_bits())));
         }
         Some((rows, clean))
