@@ -2,7 +2,7 @@
 mod server;
 mod write_request;
 
-pub use server::{Server, binary, wait_until};
+pub use server::{Answer, Server, binary, wait_until};
 pub use write_request::{Series, body, compress, encode};
 
 use std::time::{SystemTime, UNIX_EPOCH};
