@@ -7,7 +7,7 @@ use foretell_benches::workload::Kind;
 use foretell_benches::workload::encode::BodyEncoder;
 use foretell_ml::detect::{Detector, DetectorOptions};
 use foretell_proto::prometheus::v1::WriteRequest;
-use foretell_server::remote_write::{DecodeLimits, Decoder};
+use foretell_server::remote_write::{DecodeLimits, Decoder, Protocol};
 use prost::Message;
 
 fn decode(criterion: &mut Criterion) {
@@ -20,7 +20,7 @@ fn decode(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(samples));
         let mut decoder = Decoder::new(1, DecodeLimits::default());
         group.bench_function(format!("{name}/foretell"), |bencher| {
-            bencher.iter(|| decoder.decode(black_box(&body)).map(|request| request.ts.len()));
+            bencher.iter(|| decoder.decode(Protocol::V1, black_box(&body)).map(|request| request.ts.len()));
         });
         group.bench_function(format!("{name}/prost"), |bencher| {
             bencher.iter(|| {

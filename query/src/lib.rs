@@ -20,6 +20,7 @@
 //! | `execute` | running a plan on the queries' own threads |
 //! | `memory` | how much memory rows take |
 //! | `continuous` | continuous queries |
+//! | [`metadata`] | type, help and unit of metric families, as stored |
 //! | [`duration`] | durations as people write them |
 //!
 //! Architecture invariants: opens no file and no socket; every query has a deadline, a memory budget and can be cancelled.
@@ -27,6 +28,7 @@ pub mod database;
 pub mod duration;
 pub mod error;
 pub mod limits;
+pub mod metadata;
 
 mod admit;
 mod continuous;
@@ -42,3 +44,4 @@ mod udf;
 pub use database::{Database, QueryInfo, QueryRequest, QueryResponse};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::QueryLimits;
+pub use metadata::{MetricMetadata, MetricType};

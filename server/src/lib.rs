@@ -12,7 +12,7 @@
 //! | [`serve`] | the life of the server process |
 //! | `app` | what handlers share: phase, limits in flight, metrics |
 //! | `http` | router, listener, SQL endpoint, operations endpoints |
-//! | [`remote_write`] | Prometheus remote write 1.0 |
+//! | [`remote_write`] | Prometheus remote write 1.0 and 2.0 |
 //! | `metrics` | the server's own metrics |
 //! | [`shell`] | `foretell sql` |
 //! | [`verify`], [`repair`], [`backup`] | the commands of these names, and `foretell restore` |

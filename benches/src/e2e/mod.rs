@@ -1,33 +1,35 @@
-//! `e2e-prometheus`: a real Prometheus scrapes a real node exporter and itself every second and writes to Foretell, which is
-//! killed in the middle and started again on the same directory. Afterwards **every** sample that Prometheus holds must be
-//! in Foretell, once, with the same bits, and nothing else.
+//! `e2e-prometheus`: a real Prometheus scrapes a real node exporter and itself every second and writes to two Foretells, to one
+//! in remote write 1.0 and to the other in 2.0. Both are killed in the middle and started again on the same directory.
+//! Afterwards **every** sample that Prometheus holds must be in each of them, once, with the same bits, and nothing else.
 //!
 //! ```text
-//!  node_exporter --1 s--> Prometheus --remote write--> foretell    kill -9 at half time, restart
+//!  node_exporter --1 s--> Prometheus --remote write 1.0--> foretell    kill -9 at half time, restart
+//!                              |     --remote write 2.0--> foretell    the same
 //!   stopped before the end: stale markers   | remote read   | stopped cleanly, opened with the engine
 //!                                           +---- compare --+
 //! ```
-//! Prometheus is the truth: it is never killed, so it holds all that it has ever sent. What stood in its queue at the kill is
-//! sent again, hence equality is total.
+//! Prometheus is the truth: it is never killed, so it holds all that it has ever sent. What stood in its queues at the kill is
+//! sent again, hence equality is total. The metadata of each must be those that Prometheus has.
 pub mod compare;
 pub mod prometheus;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use foretell_engine::{Engine, EngineConfig, ScanBatch, Selector, SeriesId, TimeRange};
+use foretell_server::remote_write::Protocol;
 use serde_json::json;
 
 use crate::http::Client;
-use crate::peer::{Binaries, Peer};
+use crate::peer::{Binaries, Peer, Server};
 use crate::process::{Process, free_port, scratch_dir};
 use crate::report::{Report, print};
 use compare::{Comparison, Store, compare};
-use prometheus::Prometheus;
+use prometheus::{Described, Prometheus, Remote};
 
 /// A real metric of the node exporter with several labels.
 const METRIC: &str = "node_cpu_seconds_total";
@@ -91,55 +93,107 @@ fn run_in(options: &Options, binaries: &Binaries, results: &Path, dir: &Path) ->
         "--for must be 15s or more: markers and a restart need their time"
     );
     let begun = Instant::now();
-    let port = free_port()?;
     let exporter = start_exporter(binaries, dir)?;
-    let mut foretell = Peer::Foretell.start(binaries, dir, port)?;
-    let write_url = format!("{}/api/v1/write", foretell.url());
+    let mut receivers = Vec::new();
+    for protocol in [Protocol::V1, Protocol::V2] {
+        receivers.push(Receiver::start(protocol, binaries, dir)?);
+    }
+    let remotes: Vec<_> = receivers.iter().map(Receiver::remote).collect();
     let targets = [("node", exporter.1.clone())];
-    let prometheus = Prometheus::start(binaries, dir, free_port()?, &write_url, &targets)?;
-    print(&format!("Prometheus scrapes for {:?} and writes to {write_url}", options.for_));
+    let prometheus = Prometheus::start(binaries, dir, free_port()?, &remotes, &targets)?;
+    print(&format!("Prometheus scrapes for {:?} and writes to {remotes:?}", options.for_));
 
     let mut restarts = Vec::new();
     let scraping = Instant::now();
     for kill in 1..=options.kills {
         sleep_until(scraping + options.for_ * kill / (options.kills + 1));
-        foretell.process.kill()?;
-        thread::sleep(AWAY);
-        foretell = Peer::Foretell.start(binaries, dir, port).context("restart after kill -9")?;
-        print(&format!("kill -9 number {kill}, ready again in {:?}", foretell.started_in));
-        restarts.push(foretell.started_in.as_secs_f64());
+        for receiver in std::mem::take(&mut receivers) {
+            let receiver = receiver.kill_and_restart(binaries)?;
+            let started_in = receiver.server.started_in;
+            print(&format!("kill -9 number {kill} of {}, ready again in {started_in:?}", receiver.name()));
+            restarts.push(started_in.as_secs_f64());
+            receivers.push(receiver);
+        }
     }
     sleep_until(scraping + options.for_.saturating_sub(STALE_BEFORE_END));
+    let described = prometheus.metadata()?;
     exporter.0.stop(EXPORTER_WITHIN)?;
     sleep_until(scraping + options.for_);
     prometheus.stop_scraping()?;
     let queue = prometheus.drain(DRAIN_WITHIN)?;
     let expected = prometheus.read_all()?;
-    let scored = ask(&Client::default(), &foretell.url(), &expected)?;
-    prometheus.stop()?;
-    let stopped_in = foretell.stop().context("clean stop of foretell")?;
-
-    let mut actual = read_store(&dir.join("data"))?;
-    if options.canary {
-        actual.drop_one();
-    }
-    let found = compare(&expected, &actual);
     let parameters = json!({"for_seconds": options.for_.as_secs(), "kills": options.kills, "canary": options.canary});
     let mut report = Report::new("e2e-prometheus", parameters);
     report.text("prometheus_version", &Peer::Prometheus.version(binaries)?, "");
     report.text("foretell_version", &Peer::Foretell.version(binaries)?, "");
-    describe(&found, &mut report);
-    report.figure("queue_samples_sent", queue.sent, "acknowledged, as Prometheus counts them");
-    report.figure("queue_samples_retried", queue.retried, "sent again after the kill");
-    report.figure("scores", scored as f64, "rows of anomaly_score over two real metrics that have a score");
+    for receiver in &receivers {
+        let (client, url, name) = (Client::default(), receiver.server.url(), receiver.name());
+        let scored = ask(&client, &url, &expected).with_context(|| name.clone())?;
+        report.figure(
+            &format!("{name}_scores"),
+            scored as f64,
+            "rows of anomaly_score over two real metrics with a score",
+        );
+        let families = ask_metadata(&client, &url, &described).with_context(|| name.clone())?;
+        report.figure(&format!("{name}_metadata"), families as f64, "families described as Prometheus describes them");
+    }
+    prometheus.stop()?;
+
+    let mut verdicts = Vec::new();
+    for receiver in receivers {
+        let (name, data) = (receiver.name(), receiver.dir.join("data"));
+        let stopped_in = receiver.server.stop().with_context(|| format!("clean stop of {name}"))?;
+        let mut actual = read_store(&data)?;
+        if options.canary {
+            actual.drop_one();
+        }
+        let found = compare(&expected, &actual);
+        describe(&name, &found, &mut report);
+        report.figure(&format!("{name}_stop_seconds"), stopped_in.as_secs_f64(), "SIGTERM to the end");
+        verdicts.push((name, found));
+    }
+    report.figure("queue_samples_sent", queue.sent, "acknowledged by both, as Prometheus counts them");
+    report.figure("queue_samples_retried", queue.retried, "sent again after the kills");
     report.figure("restart_seconds", restarts.iter().copied().fold(0.0, f64::max), "longest, kill -9 to ready");
-    report.figure("stop_seconds", stopped_in.as_secs_f64(), "SIGTERM to the end");
     report.figure("seconds", begun.elapsed().as_secs_f64(), "the whole run");
     report.print();
     if options.record {
         report.write(results)?;
     }
-    verdict(&found)
+    verdicts.iter().try_for_each(|(name, found)| verdict(name, found))
+}
+
+/// A Foretell that one of the remote writes goes to.
+struct Receiver {
+    protocol: Protocol,
+    dir: PathBuf,
+    port: u16,
+    server: Server,
+}
+
+impl Receiver {
+    fn start(protocol: Protocol, binaries: &Binaries, dir: &Path) -> Result<Self> {
+        let dir = dir.join(protocol.version());
+        fs::create_dir_all(&dir)?;
+        let port = free_port()?;
+        let server = Peer::Foretell.start(binaries, &dir, port)?;
+        Ok(Self { protocol, dir, port, server })
+    }
+
+    fn name(&self) -> String {
+        format!("remote_write_{}", self.protocol.version().replace(".0", ""))
+    }
+
+    fn remote(&self) -> Remote {
+        Remote { url: format!("{}/api/v1/write", self.server.url()), message: self.protocol.message() }
+    }
+
+    fn kill_and_restart(self, binaries: &Binaries) -> Result<Self> {
+        self.server.process.kill()?;
+        thread::sleep(AWAY);
+        let server = Peer::Foretell.start(binaries, &self.dir, self.port).context("restart after kill -9")?;
+        Ok(Self { server, ..self })
+    }
 }
 
 fn sleep_until(when: Instant) {
@@ -198,6 +252,20 @@ fn ask(client: &Client, url: &str, expected: &Store) -> Result<u64> {
     Ok(by_auto + by_ewma)
 }
 
+/// Compares `sys.metadata` with what Prometheus says of its targets; how many families are described.
+fn ask_metadata(client: &Client, url: &str, expected: &Described) -> Result<u64> {
+    let rows = client.sql(url, "SELECT metric, type, help, unit FROM sys.metadata")?;
+    for row in &rows {
+        let cells: Vec<&str> = row.iter().filter_map(|cell| cell.as_str()).collect();
+        let &[family, kind, help, unit] = cells.as_slice() else { bail!("sys.metadata answers {row:?}") };
+        let known = expected.get(family).is_some_and(|known| known.contains(&[kind, help, unit].map(str::to_owned)));
+        ensure!(known, "sys.metadata says {row:?}, and Prometheus {:?}", expected.get(family));
+    }
+    // Prometheus also knows families of which there is no series, and sends nothing of them in 2.0.
+    ensure!(rows.len() * 5 >= expected.len() * 4, "{} families of {} are described", rows.len(), expected.len());
+    Ok(rows.len() as u64)
+}
+
 /// Everything that a stopped store holds, exact bits.
 fn read_store(data_dir: &Path) -> Result<Store> {
     let engine = Engine::open(EngineConfig::new(data_dir))?;
@@ -225,33 +293,37 @@ fn read_store(data_dir: &Path) -> Result<Store> {
     Ok(store)
 }
 
-fn describe(found: &Comparison, report: &mut Report) {
-    report.figure("series", found.series_expected as f64, "that Prometheus holds");
-    report.figure("series_stored", found.series_actual as f64, "that foretell holds");
-    report.figure("samples_equal", found.equal as f64, "same series, time and bits");
-    report.figure("samples_missing", found.missing as f64, "");
-    report.figure("samples_extra", found.extra as f64, "");
-    report.figure("samples_differing", found.differing as f64, "");
-    report.figure("samples_twice", found.duplicates as f64, "");
-    report.figure("stale_markers", found.stale_expected as f64, "that Prometheus holds");
-    report.figure("stale_markers_equal", found.stale_equal as f64, "same series, time and bits");
+fn describe(name: &str, found: &Comparison, report: &mut Report) {
+    for (what, count, note) in [
+        ("series", found.series_expected, "that Prometheus holds"),
+        ("series_stored", found.series_actual, "that foretell holds"),
+        ("samples_equal", found.equal, "same series, time and bits"),
+        ("samples_missing", found.missing, ""),
+        ("samples_extra", found.extra, ""),
+        ("samples_differing", found.differing, ""),
+        ("samples_twice", found.duplicates, ""),
+        ("stale_markers", found.stale_expected, "that Prometheus holds"),
+        ("stale_markers_equal", found.stale_equal, "same series, time and bits"),
+    ] {
+        report.figure(&format!("{name}_{what}"), count as f64, note);
+    }
 }
 
-fn verdict(found: &Comparison) -> Result<()> {
+fn verdict(name: &str, found: &Comparison) -> Result<()> {
     for example in &found.examples {
         print(example);
     }
     ensure!(found.stale_expected > 0, "no stale marker was provoked, so nothing is known about them");
     ensure!(
         found.is_equal(),
-        "foretell does not hold what Prometheus holds: {} missing, {} extra, {} differing, {} twice",
+        "{name}: foretell does not hold what Prometheus holds: {} missing, {} extra, {} differing, {} twice",
         found.missing,
         found.extra,
         found.differing,
         found.duplicates
     );
     print(&format!(
-        "every one of {} samples in {} series is there, once, bit-equal",
+        "{name}: every one of {} samples in {} series is there, once, bit-equal",
         found.equal, found.series_expected
     ));
     Ok(())
@@ -275,8 +347,8 @@ mod tests {
         let labels = vec![("__name__".to_owned(), "up".to_owned())];
         let expected = Store { series: [(labels, vec![(1, 1), (2, STALE_NAN_BITS), (3, 3)])].into() };
         let mut actual = expected.clone();
-        assert!(verdict(&compare(&expected, &actual)).is_ok());
+        assert!(verdict("x", &compare(&expected, &actual)).is_ok());
         actual.drop_one();
-        assert!(verdict(&compare(&expected, &actual)).unwrap_err().to_string().contains("1 missing"));
+        assert!(verdict("x", &compare(&expected, &actual)).unwrap_err().to_string().contains("1 missing"));
     }
 }

@@ -1,4 +1,5 @@
 //! The real Prometheus of the comparison: its configuration, its queue, and what it holds.
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,12 +23,24 @@ const QUIET_POLLS: usize = 10;
 const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
+/// Type, help and unit of each metric family; targets may describe one differently.
+pub type Described = BTreeMap<String, BTreeSet<[String; 3]>>;
+
+/// Where it writes to.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    /// Whole URL.
+    pub url: String,
+    /// Full name of the message.
+    pub message: &'static str,
+}
+
 /// A running Prometheus.
 pub struct Prometheus {
     process: Process,
     config: PathBuf,
     url: String,
-    remote_write: String,
+    remotes: Vec<Remote>,
     jobs: Vec<String>,
     client: Client,
 }
@@ -54,7 +67,7 @@ pub struct Queue {
 }
 
 impl Prometheus {
-    /// Starts it: it scrapes `targets` (job, address) and itself every second, and writes to `remote_write`.
+    /// Starts it: it scrapes `targets` (job, address) and itself every second, and writes to `remotes`.
     ///
     /// # Errors
     /// When it does not become ready.
@@ -62,23 +75,23 @@ impl Prometheus {
         binaries: &Binaries,
         dir: &Path,
         port: u16,
-        remote_write: &str,
+        remotes: &[Remote],
         targets: &[(&str, String)],
     ) -> Result<Self> {
         let config = dir.join("prometheus.yml");
         let own = ("prometheus", format!("127.0.0.1:{port}"));
         let jobs: Vec<String> = targets.iter().chain([&own]).map(|(job, _)| (*job).to_owned()).collect();
         let addressed = targets.iter().chain([&own]).map(|(job, address)| (*job, Some(address.as_str())));
-        fs::write(&config, config_text(remote_write, addressed))?;
+        fs::write(&config, config_text(remotes, addressed))?;
         let mut command = Command::new(binaries.unpacked("prometheus")?);
         command.arg(format!("--config.file={}", config.display()));
         command.arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()));
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
-        command.args(["--web.enable-lifecycle", "--log.level=warn"]);
+        command.args(["--web.enable-lifecycle", "--log.level=warn", "--enable-feature=metadata-wal-records"]);
         let (url, client) = (format!("http://127.0.0.1:{port}"), Client::default());
         let mut process = Process::start("prometheus", &mut command, &dir.join("prometheus.log"))?;
         process.wait_until("readiness", START_WITHIN, || client.is_ok(&format!("{url}/-/ready")))?;
-        Ok(Self { process, config, url, remote_write: remote_write.to_owned(), jobs, client })
+        Ok(Self { process, config, url, remotes: remotes.to_vec(), jobs, client })
     }
 
     /// Takes every target from its jobs: it ends their series with stale markers and scrapes no more. (Were the jobs to go as
@@ -87,7 +100,7 @@ impl Prometheus {
     /// # Errors
     /// When it refuses the reload.
     pub fn stop_scraping(&self) -> Result<()> {
-        fs::write(&self.config, config_text(&self.remote_write, self.jobs.iter().map(|job| (job.as_str(), None))))?;
+        fs::write(&self.config, config_text(&self.remotes, self.jobs.iter().map(|job| (job.as_str(), None))))?;
         let (status, answer) = self.client.post(&format!("{}/-/reload", self.url), &[], b"")?;
         ensure!(status == 200, "reload: {status} {}", String::from_utf8_lossy(&answer));
         Ok(())
@@ -166,6 +179,23 @@ impl Prometheus {
         Ok(store)
     }
 
+    /// What it knows about the metrics of its targets.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn metadata(&self) -> Result<Described> {
+        let (status, answer) = self.client.get(&format!("{}/api/v1/metadata", self.url))?;
+        ensure!(status == 200, "metadata: {status} {}", String::from_utf8_lossy(&answer));
+        let answer: serde_json::Value = serde_json::from_slice(&answer)?;
+        let families = answer["data"].as_object().context("metadata without data")?;
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let one = |value: &serde_json::Value| ["type", "help", "unit"].map(|key| text(&value[key]));
+        let all = families.iter().map(|(family, known)| {
+            (family.clone(), known.as_array().into_iter().flatten().map(one).collect::<BTreeSet<_>>())
+        });
+        Ok(all.collect())
+    }
+
     /// A clean stop.
     ///
     /// # Errors
@@ -175,13 +205,16 @@ impl Prometheus {
     }
 }
 
-fn config_text<'a>(remote_write: &str, jobs: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> String {
-    // the queue's defaults, but for a shorter pause after a failed attempt and a shorter wait for company
-    let mut text = format!(
-        "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n\
-         remote_write:\n  - url: {remote_write}\n    remote_timeout: 10s\n    queue_config:\n      max_backoff: 1s\n      \
-         batch_send_deadline: 1s\nscrape_configs:\n"
-    );
+fn config_text<'a>(remotes: &[Remote], jobs: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> String {
+    let mut text = "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\nremote_write:\n".to_owned();
+    for Remote { url, message } in remotes {
+        // the queue's defaults, but for a shorter pause after a failed attempt and a shorter wait for company
+        text.push_str(&format!(
+            "  - url: {url}\n    protobuf_message: {message}\n    remote_timeout: 10s\n    queue_config:\n      \
+             max_backoff: 1s\n      batch_send_deadline: 1s\n    metadata_config:\n      send_interval: 5s\n"
+        ));
+    }
+    text.push_str("scrape_configs:\n");
     for (job, address) in jobs {
         let targets = address.map_or(String::new(), |address| format!("'{address}'"));
         text.push_str(&format!("  - job_name: {job}\n    static_configs:\n      - targets: [{targets}]\n"));
@@ -198,15 +231,19 @@ impl Queue {
             };
             text.lines().filter(named).filter_map(value).sum()
         };
-        let max = |names: &[&str]| names.iter().map(|name| sum(&[name])).fold(0.0, f64::max);
+        let least = |name: &str| {
+            let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok());
+            let named = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|r| r.starts_with(['{', ' '])));
+            named.filter_map(value).reduce(f64::min).unwrap_or_default()
+        };
         Self {
             sent: sum(&["prometheus_remote_storage_samples_total"]),
             pending: sum(&["prometheus_remote_storage_samples_pending"]),
             failed: sum(&["prometheus_remote_storage_samples_failed_total"]),
             dropped: sum(&["prometheus_remote_storage_samples_dropped_total"]),
             retried: sum(&["prometheus_remote_storage_samples_retried_total"]),
-            highest: max(&["prometheus_remote_storage_highest_timestamp_in_seconds"]),
-            highest_sent: max(&["prometheus_remote_storage_queue_highest_sent_timestamp_seconds"]),
+            highest: least("prometheus_remote_storage_highest_timestamp_in_seconds"),
+            highest_sent: least("prometheus_remote_storage_queue_highest_sent_timestamp_seconds"),
             stored: sum(&["prometheus_tsdb_head_samples_appended_total"]),
         }
     }
@@ -221,15 +258,21 @@ mod tests {
         let text = "# TYPE x counter\nprometheus_remote_storage_samples_total{remote_name=\"a b\",url=\"u\"} 1.5e+03\n\
             prometheus_remote_storage_samples_total_other 9\nprometheus_remote_storage_samples_pending{url=\"u\"} 2\n\
             prometheus_tsdb_head_samples_appended_total{type=\"float\"} 7\n\
-            prometheus_tsdb_head_samples_appended_total{type=\"histogram\"} 1\n";
+            prometheus_tsdb_head_samples_appended_total{type=\"histogram\"} 1\n\
+            prometheus_remote_storage_queue_highest_sent_timestamp_seconds{url=\"u\"} 7\n\
+            prometheus_remote_storage_queue_highest_sent_timestamp_seconds{url=\"v\"} 5\n";
         let queue = Queue::parse(text);
+        assert_eq!(queue.highest_sent, 5.0, "of the queue that is behind");
         assert_eq!((queue.sent, queue.pending, queue.failed, queue.stored), (1500.0, 2.0, 0.0, 8.0));
     }
 
     #[test]
     fn a_job_keeps_its_name_when_its_target_goes() {
-        let text = config_text("http://u", [("node", Some("127.0.0.1:1")), ("own", None)].into_iter());
+        let remotes =
+            [("http://u", "m.V1"), ("http://v", "m.V2")].map(|(url, message)| Remote { url: url.to_owned(), message });
+        let text = config_text(&remotes, [("node", Some("127.0.0.1:1")), ("own", None)].into_iter());
         assert!(text.contains("job_name: node\n    static_configs:\n      - targets: ['127.0.0.1:1']\n"), "{text}");
+        assert!(text.contains("  - url: http://v\n    protobuf_message: m.V2\n"), "{text}");
         assert!(text.ends_with("job_name: own\n    static_configs:\n      - targets: []\n"), "{text}");
     }
 }

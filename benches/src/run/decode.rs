@@ -1,10 +1,12 @@
-//! `decode`: remote write bodies to columns, on one core: the server's own decoder, and prost's for contrast.
+//! `decode`: remote write bodies to columns, on one core: the server's own decoder for 1.0 and 2.0, and prost's for contrast.
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use foretell_proto::prometheus::v1::WriteRequest;
-use foretell_server::remote_write::{DecodeLimits, Decoder};
+use foretell_proto::prometheus::v2;
+use foretell_server::remote_write::{DecodeLimits, Decoder, Protocol};
 use prost::Message;
 use serde_json::json;
 
@@ -87,7 +89,7 @@ fn measure(set: &Bodies, for_: Duration, report: &mut Report) -> Result<()> {
     let (samples, seconds) = super::repeated(for_, || {
         let mut samples = 0;
         for body in &set.bodies {
-            samples += decoder.decode(body)?.ts.len() as u64;
+            samples += decoder.decode(Protocol::V1, body)?.ts.len() as u64;
         }
         Ok(samples)
     })?;
@@ -112,7 +114,7 @@ fn measure(set: &Bodies, for_: Duration, report: &mut Report) -> Result<()> {
     let once = |decoder: &mut Decoder| -> Result<(u64, u64)> {
         let (mut ours, mut theirs) = (0, 0);
         for body in &set.bodies {
-            ours += decoder.decode(body)?.ts.len() as u64;
+            ours += decoder.decode(Protocol::V1, body)?.ts.len() as u64;
             let request = WriteRequest::decode(&*snap::raw::Decoder::new().decompress_vec(body)?)?;
             theirs += request.timeseries.iter().map(|series| series.samples.len() as u64).sum::<u64>();
         }
@@ -129,5 +131,55 @@ fn measure(set: &Bodies, for_: Duration, report: &mut Report) -> Result<()> {
     let snappy_rate = unpacked as f64 / raw_bytes_per_sample / snappy_seconds;
     report.figure(&format!("{name}_snappy_samples_per_second_core"), snappy_rate, "decompression alone: the ceiling");
     report.figure(&format!("{name}_raw_bytes_per_sample"), raw_bytes_per_sample, "before snappy");
+    measure_v2(set, for_, ours, report)
+}
+
+/// The same samples in 2.0.
+fn measure_v2(set: &Bodies, for_: Duration, expected: u64, report: &mut Report) -> Result<()> {
+    let mut raw_bytes = 0;
+    let mut bodies = Vec::with_capacity(set.bodies.len());
+    for body in &set.bodies {
+        let raw = in_v2(&snap::raw::Decoder::new().decompress_vec(body)?)?;
+        raw_bytes += raw.len();
+        bodies.push(snap::raw::Encoder::new().compress_vec(&raw)?);
+    }
+    let mut decoder = Decoder::new(1, DecodeLimits::default());
+    let mut once = || -> Result<u64> {
+        let mut samples = 0;
+        for body in &bodies {
+            samples += decoder.decode(Protocol::V2, body)?.ts.len() as u64;
+        }
+        Ok(samples)
+    };
+    let decoded = once()?;
+    ensure!(decoded == expected, "{}: {decoded} samples decoded from 2.0, {expected} from 1.0", set.name);
+    let (samples, seconds) = super::repeated(for_, once)?;
+    let name = &set.name;
+    report.figure(&format!("{name}_v2_samples_per_second_core"), samples as f64 / seconds, "remote write 2.0");
+    report.figure(&format!("{name}_v2_raw_bytes_per_sample"), raw_bytes as f64 / decoded as f64, "before snappy");
     Ok(())
+}
+
+/// A 1.0 request as a 2.0 request.
+fn in_v2(raw: &[u8]) -> Result<Vec<u8>> {
+    let mut symbols = vec![String::new()];
+    let mut places = HashMap::from([(String::new(), 0u32)]);
+    let mut reference = |text: String| {
+        *places.entry(text).or_insert_with_key(|text| {
+            symbols.push(text.clone());
+            symbols.len() as u32 - 1
+        })
+    };
+    let mut timeseries = Vec::new();
+    for series in WriteRequest::decode(raw)?.timeseries {
+        let labels = series.labels.into_iter().flat_map(|label| [label.name, label.value]);
+        let labels_refs = labels.map(&mut reference).collect();
+        let samples = series.samples.iter().map(|sample| v2::Sample {
+            value: sample.value,
+            timestamp: sample.timestamp,
+            start_timestamp: 0,
+        });
+        timeseries.push(v2::TimeSeries { labels_refs, samples: samples.collect(), ..v2::TimeSeries::default() });
+    }
+    Ok(v2::Request { symbols, timeseries }.encode_to_vec())
 }

@@ -13,6 +13,7 @@ use super::columns::label_maps;
 use super::derived::FIELD_LABEL;
 use super::{METRICS, PUBLIC, SAMPLES, SYS};
 use crate::error::Error;
+use crate::metadata::MetricMetadata;
 
 /// The list of tables, which this module makes itself.
 const TABLES: &str = "tables";
@@ -40,6 +41,7 @@ impl Default for SysTables {
         tables.register("segments", Arc::new(SegmentList));
         tables.register("partitions", Arc::new(PartitionList));
         tables.register("wal", Arc::new(WalList));
+        tables.register("metadata", Arc::new(MetadataList));
         tables
     }
 }
@@ -220,6 +222,24 @@ impl SysTable for WalList {
             ("first_lsn", Arc::new(UInt64Array::from_iter_values(files.iter().map(|f| f.first_lsn.0)))),
             ("last_lsn", Arc::new(UInt64Array::from_iter_values(files.iter().map(|f| f.last_lsn.0)))),
             ("bytes", Arc::new(Int64Array::from_iter_values(files.iter().map(|f| f.bytes as i64)))),
+        ])
+    }
+}
+
+/// `sys.metadata`
+struct MetadataList;
+
+impl SysTable for MetadataList {
+    fn rows(&self, snapshot: &Snapshot) -> Result<RecordBatch> {
+        let all = MetricMetadata::all(snapshot)?;
+        let text = |f: fn(&(String, MetricMetadata)) -> &str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(all.iter().map(f)))
+        };
+        batch(vec![
+            ("metric", text(|m| &m.0)),
+            ("type", text(|m| m.1.kind.name())),
+            ("help", text(|m| &m.1.help)),
+            ("unit", text(|m| &m.1.unit)),
         ])
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use foretell_engine::{Engine, EngineConfig, LabelSet, WriteBatch};
-use foretell_query::{Database, Error, QueryLimits, QueryRequest};
+use foretell_query::{Database, Error, MetricMetadata, MetricType, QueryLimits, QueryRequest};
 use futures::StreamExt;
 use tempfile::TempDir;
 
@@ -62,6 +62,7 @@ impl Store {
         }
         odd_names(&store.engine);
         derived(&store.engine);
+        metadata(&store.engine);
         store
     }
 
@@ -163,6 +164,16 @@ fn odd_names(engine: &Engine) {
         ],
     );
     write(engine, &[("__name__", "extreme_times")], &[(i64::MIN, 1.0), (0, 2.0), (i64::MAX, 3.0)]);
+}
+
+fn metadata(engine: &Engine) {
+    let mut batch = WriteBatch::default();
+    for (family, kind, help, unit) in [("latency_ms", 3, "", "ms"), ("cpu_usage", 2, "share of time", "")] {
+        let kind = MetricType::from_number(kind);
+        let metadata = MetricMetadata { kind, help: help.to_owned(), unit: unit.to_owned() };
+        batch.state.push((MetricMetadata::key(family), Some(metadata.encode())));
+    }
+    engine.write(batch).unwrap().wait().unwrap();
 }
 
 fn derived(engine: &Engine) {

@@ -68,6 +68,8 @@ pub struct Limits {
     pub in_flight_bytes_max: ByteSize,
     /// Samples of a write request.
     pub samples_per_request_max: usize,
+    /// Symbols of a remote write 2.0 request.
+    pub symbols_per_request_max: usize,
     /// Labels of a series.
     pub labels_max: usize,
     /// Bytes of a label name.
@@ -200,6 +202,7 @@ impl Default for Config {
                 ratio_max: decode.ratio_max,
                 in_flight_bytes_max: ByteSize(256 << 20),
                 samples_per_request_max: decode.samples_max,
+                symbols_per_request_max: decode.symbols_max,
                 labels_max: labels.labels_max,
                 label_name_bytes_max: labels.name_bytes_max,
                 label_value_bytes_max: labels.value_bytes_max,
@@ -282,12 +285,13 @@ impl Config {
                 )));
             }
         }
-        let positive: [(&str, u64); 15] = [
+        let positive: [(&str, u64); 16] = [
             ("limits.wire_bytes_max", self.limits.wire_bytes_max.0),
             ("limits.decoded_bytes_max", self.limits.decoded_bytes_max.0),
             ("limits.ratio_max", self.limits.ratio_max as u64),
             ("limits.in_flight_bytes_max", self.limits.in_flight_bytes_max.0),
             ("limits.samples_per_request_max", self.limits.samples_per_request_max as u64),
+            ("limits.symbols_per_request_max", self.limits.symbols_per_request_max as u64),
             ("limits.labels_max", self.limits.labels_max as u64),
             ("limits.connections_max", self.limits.connections_max as u64),
             ("limits.streams_max", u64::from(self.limits.streams_max)),
@@ -410,6 +414,7 @@ impl Config {
             decoded_bytes_max: self.limits.decoded_bytes_max.as_usize(),
             ratio_max: self.limits.ratio_max,
             samples_max: self.limits.samples_per_request_max,
+            symbols_max: self.limits.symbols_per_request_max,
         }
     }
 
@@ -419,6 +424,7 @@ impl Config {
             labels_max: self.limits.labels_max,
             name_bytes_max: self.limits.label_name_bytes_max,
             value_bytes_max: self.limits.label_value_bytes_max,
+            new_bytes_max: self.limits.decoded_bytes_max.as_usize(),
         }
     }
 }

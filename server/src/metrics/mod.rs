@@ -32,12 +32,14 @@ pub(crate) struct Metrics {
     registry: Registry,
     http_requests: Family<Labels<3>, Counter>,
     http_seconds: Durations<1>,
-    write_requests: Family<Labels<1>, Counter>,
+    write_requests: Family<Labels<2>, Counter>,
     write_seconds: Histogram,
     write_samples: Counter,
     write_dropped: Family<Labels<1>, Counter>,
     write_exemplars: Counter,
     write_histograms: Counter,
+    write_metadata: Counter,
+    write_metadata_ignored: Counter,
     write_wire_bytes: Counter,
     write_decoded_bytes: Counter,
     decode_errors: Family<Labels<1>, Counter>,
@@ -56,8 +58,12 @@ impl Metrics {
         root.register("http_requests", "HTTP requests by route, method and status", http_requests.clone());
         let http_seconds: Durations<1> = Family::new_with_constructor(durations);
         root.register("http_request_duration_seconds", "Time to the head of the answer by route", http_seconds.clone());
-        let write_requests = Family::<Labels<1>, Counter>::default();
-        root.register("remote_write_requests", "Remote write requests by status", write_requests.clone());
+        let write_requests = Family::<Labels<2>, Counter>::default();
+        root.register(
+            "remote_write_requests",
+            "Remote write requests by protocol version and status",
+            write_requests.clone(),
+        );
         let write_seconds = durations();
         root.register("remote_write_duration_seconds", "Time from request to durable answer", write_seconds.clone());
         let write_samples = Counter::default();
@@ -75,6 +81,14 @@ impl Metrics {
             "remote_write_histograms_refused",
             "Native histograms refused with 400",
             write_histograms.clone(),
+        );
+        let write_metadata = Counter::default();
+        root.register("remote_write_metadata", "New or changed metadata of metrics stored", write_metadata.clone());
+        let write_metadata_ignored = Counter::default();
+        root.register(
+            "remote_write_metadata_ignored",
+            "Metadata of metrics above a limit, not stored",
+            write_metadata_ignored.clone(),
         );
         let write_wire_bytes = Counter::default();
         root.register("remote_write_wire_bytes", "Compressed bytes received", write_wire_bytes.clone());
@@ -108,6 +122,8 @@ impl Metrics {
             write_dropped,
             write_exemplars,
             write_histograms,
+            write_metadata,
+            write_metadata_ignored,
             write_wire_bytes,
             write_decoded_bytes,
             decode_errors,
@@ -132,8 +148,9 @@ impl Metrics {
         self.http_seconds.get_or_create(&[("route", route.to_owned())]).observe(elapsed.as_secs_f64());
     }
 
-    pub(crate) fn remote_write_request(&self, status: StatusCode, elapsed: Duration) {
-        self.write_requests.get_or_create(&[("status", status.as_str().to_owned())]).inc();
+    pub(crate) fn remote_write_request(&self, version: &str, status: StatusCode, elapsed: Duration) {
+        let labels = [("protocol", version.to_owned()), ("status", status.as_str().to_owned())];
+        self.write_requests.get_or_create(&labels).inc();
         self.write_seconds.observe(elapsed.as_secs_f64());
     }
 
@@ -146,6 +163,8 @@ impl Metrics {
         self.write_samples.inc_by(report.samples_stored);
         self.write_exemplars.inc_by(report.exemplars_ignored);
         self.write_histograms.inc_by(report.histograms_dropped);
+        self.write_metadata.inc_by(report.metadata_stored);
+        self.write_metadata_ignored.inc_by(report.metadata_ignored);
         if let Some(fault) = report.faults.first() {
             let reason = [("reason", fault.reason().to_owned())];
             self.write_dropped.get_or_create(&reason).inc_by(report.faults.samples_dropped);
@@ -156,7 +175,7 @@ impl Metrics {
         let cause = match error {
             DecodeError::TooLarge(_) => "too_large",
             DecodeError::Snappy(_) => "snappy",
-            DecodeError::Malformed(_) => "protobuf",
+            DecodeError::Malformed { .. } => "protobuf",
         };
         self.decode_errors.get_or_create(&[("cause", cause.to_owned())]).inc();
     }

@@ -1,26 +1,50 @@
-//! The walk over a `WriteRequest` into columns, without a struct per sample or per label.
+//! From compressed bytes to a [`DecodedRequest`]: limits, and what the walks over the two protocols share.
 //!
-//! Wire shape (`prometheus.WriteRequest` 1.0):
-//! ```text
-//!  1 timeseries { 1 label { 1 name, 2 value }*  2 sample { 1 double value, 2 int64 ms }*  3 exemplar*  4 histogram* }*
-//!  3 metadata*
-//! ```
-//! The bytes of a series' label fields, taken together, are its name on the wire: their seeded 128-bit hash is the key by
-//! which the engine knows the series. Only a key it does not know has its labels looked at.
-use foretell_engine::WriteBatch;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+//! The walks are in [`v1`] and [`v2`]. Neither makes a struct per sample or per label: the bytes by which a series' labels came
+//! are hashed with a seed, and this 128-bit key is what the engine knows the series by. Only a key it does not know has its
+//! labels looked at.
+mod v1;
+mod v2;
 
-use super::fault::{Fault, Faults};
+use std::ops::RangeInclusive;
+
+use super::fault::Fault;
+use super::request::{DecodedRequest, LabelSection};
 use super::snappy;
-use super::wire::{Cursor, LENGTH_DELIMITED, Malformed};
+use super::wire::{Cursor, FIXED64, LENGTH_DELIMITED, Malformed, VARINT};
 
 /// Nanoseconds in a millisecond.
 const NS_PER_MS: i64 = 1_000_000;
 /// Earliest and latest millisecond that nanoseconds in an `i64` can express.
 const TS_MS_MIN: i64 = i64::MIN / NS_PER_MS;
 const TS_MS_MAX: i64 = i64::MAX / NS_PER_MS;
-/// Buffers above this size are given back rather than kept for the next request.
-const RETAINED_BYTES_MAX: usize = 4 << 20;
+
+/// The two messages that a sender may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `prometheus.WriteRequest`.
+    V1,
+    /// `io.prometheus.write.v2.Request`.
+    V2,
+}
+
+impl Protocol {
+    /// As in metrics and messages.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::V1 => "1.0",
+            Self::V2 => "2.0",
+        }
+    }
+
+    /// Full name of its message, as in `Content-Type: application/x-protobuf;proto=…`.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::V1 => "prometheus.WriteRequest",
+            Self::V2 => "io.prometheus.write.v2.Request",
+        }
+    }
+}
 
 /// Caps on one request.
 #[derive(Clone, Debug)]
@@ -33,11 +57,19 @@ pub struct DecodeLimits {
     pub ratio_max: usize,
     /// Samples, and series with samples: what a request of tiny messages may blow up to.
     pub samples_max: usize,
+    /// Symbols of a 2.0 request.
+    pub symbols_max: usize,
 }
 
 impl Default for DecodeLimits {
     fn default() -> Self {
-        Self { wire_bytes_max: 8 << 20, decoded_bytes_max: 32 << 20, ratio_max: 100, samples_max: 2_000_000 }
+        Self {
+            wire_bytes_max: 8 << 20,
+            decoded_bytes_max: 32 << 20,
+            ratio_max: 100,
+            samples_max: 2_000_000,
+            symbols_max: 1_000_000,
+        }
     }
 }
 
@@ -51,78 +83,14 @@ pub enum DecodeError {
     /// Not a snappy block: HTTP 400.
     #[error("cannot decompress the body as a snappy block: {0}")]
     Snappy(String),
-    /// Not a `WriteRequest`: HTTP 400.
-    #[error("cannot decode the body as prometheus.WriteRequest: {0}")]
-    Malformed(#[from] Malformed),
-}
-
-/// Where a series' label fields lie.
-#[derive(Clone, Copy, Debug)]
-enum LabelSection {
-    /// In the decompressed body.
-    Body { start: u32, end: u32 },
-    /// Gathered, because other fields stood between them.
-    Gathered { start: u32, end: u32 },
-}
-
-/// One decoded request: per series a key and a run length, per sample a row of two columns.
-#[derive(Debug, Default)]
-pub struct DecodedRequest {
-    /// Seeded hash of each series' label bytes.
-    pub keys: Vec<u128>,
-    /// Samples of each series: the next `runs[i]` rows are of series `i`. Never 0.
-    pub runs: Vec<u32>,
-    /// Nanoseconds UTC of each row.
-    pub ts: Vec<i64>,
-    /// Value of each row, exact bits.
-    pub values: Vec<f64>,
-    /// Exemplars seen (and ignored).
-    pub exemplars: u64,
-    /// Native histograms seen (and not stored).
-    pub histograms: u64,
-    /// Metadata entries seen (and ignored).
-    pub metadata: u64,
-    /// Decompressed size, bytes.
-    pub decoded_bytes: usize,
-    /// What was dropped during the walk.
-    pub faults: Faults,
-    sections: Vec<LabelSection>,
-    body: Vec<u8>,
-    gathered: Vec<u8>,
-}
-
-impl DecodedRequest {
-    /// The encoded label fields of series `i`.
-    pub fn label_bytes(&self, i: usize) -> &[u8] {
-        match self.sections[i] {
-            LabelSection::Body { start, end } => &self.body[start as usize..end as usize],
-            LabelSection::Gathered { start, end } => &self.gathered[start as usize..end as usize],
-        }
-    }
-
-    /// Moves the sample columns out; the next request starts with fresh ones of the same capacity.
-    pub(crate) fn take_columns(&mut self) -> WriteBatch {
-        let rows = self.ts.len();
-        WriteBatch {
-            ts: std::mem::replace(&mut self.ts, Vec::with_capacity(rows)),
-            values: std::mem::replace(&mut self.values, Vec::with_capacity(rows)),
-            ..WriteBatch::default()
-        }
-    }
-
-    fn clear(&mut self) {
-        self.keys.clear();
-        self.runs.clear();
-        self.ts.clear();
-        self.values.clear();
-        self.sections.clear();
-        self.gathered.clear();
-        self.exemplars = 0;
-        self.histograms = 0;
-        self.metadata = 0;
-        self.decoded_bytes = 0;
-        self.faults = Faults::default();
-    }
+    /// Not the message that the content type names: HTTP 400.
+    #[error("cannot decode the body as {}: {malformed}", protocol.message())]
+    Malformed {
+        /// What it should have been.
+        protocol: Protocol,
+        /// What is wrong, and where in the decompressed body.
+        malformed: Malformed,
+    },
 }
 
 /// Decodes requests one after another into the same buffers.
@@ -155,11 +123,12 @@ impl Decoder {
     ///
     /// # Errors
     /// See [`DecodeError`]: the request is refused as a whole.
-    pub fn decode(&mut self, snappy_body: &[u8]) -> Result<&mut DecodedRequest, DecodeError> {
+    pub fn decode(&mut self, protocol: Protocol, snappy_body: &[u8]) -> Result<&mut DecodedRequest, DecodeError> {
         self.request.clear();
+        self.request.by_reference = protocol == Protocol::V2;
         let mut body = std::mem::take(&mut self.request.body);
         let walked = snappy::decompress(snappy_body, &self.limits, &mut body)
-            .and_then(|len| self.walk(&body[..len]).map(|()| len));
+            .and_then(|len| self.walk(protocol, &body[..len]).map(|()| len));
         self.request.body = body;
         self.request.decoded_bytes = walked?;
         Ok(&mut self.request)
@@ -167,183 +136,125 @@ impl Decoder {
 
     /// Gives back what an unusually large request has left behind.
     pub(crate) fn shrink(&mut self) {
-        let request = &mut self.request;
-        if request.body.capacity() > RETAINED_BYTES_MAX {
-            request.body = Vec::new();
-        }
-        if request.ts.capacity() * size_of::<i64>() > RETAINED_BYTES_MAX {
-            request.ts = Vec::new();
-            request.values = Vec::new();
-        }
-        if request.keys.capacity() * size_of::<u128>() > RETAINED_BYTES_MAX {
-            request.keys = Vec::new();
-            request.runs = Vec::new();
-            request.sections = Vec::new();
-        }
-        request.gathered = Vec::new();
+        self.request.shrink();
     }
 
-    fn walk(&mut self, body: &[u8]) -> Result<(), DecodeError> {
-        let mut cursor = Cursor::new(body);
-        while !cursor.is_at_end() {
-            match cursor.tag()? {
-                (1, LENGTH_DELIMITED) => {
-                    let series = cursor.delimited()?;
-                    self.series(series, cursor.position() - series.len())?;
-                }
-                (3, LENGTH_DELIMITED) => {
-                    cursor.skip(LENGTH_DELIMITED)?;
-                    self.request.metadata += 1;
-                }
-                (1 | 3, _) => return Err(cursor.malformed("wrong wire type of a WriteRequest field").into()),
-                (_, wire_type) => cursor.skip(wire_type)?,
-            }
+    fn walk(&mut self, protocol: Protocol, body: &[u8]) -> Result<(), DecodeError> {
+        let mut walk =
+            Walk {
+                body,
+                seed: self.seed,
+                limits: &self.limits,
+                accepted_ms: self.ts_ms_min..=self.ts_ms_max,
+                request: &mut self.request,
+            };
+        let walked = match protocol {
+            Protocol::V1 => v1::walk(&mut walk),
+            Protocol::V2 => v2::walk(&mut walk),
+        };
+        walked.map_err(|stop| match stop {
+            Stop::TooLarge(message) => DecodeError::TooLarge(message),
+            Stop::Malformed(malformed) => DecodeError::Malformed { protocol, malformed },
+        })
+    }
+}
+
+/// Why a walk ends before the end of the body.
+enum Stop {
+    TooLarge(String),
+    Malformed(Malformed),
+}
+
+impl From<Malformed> for Stop {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+/// What a walk over one body needs and fills.
+struct Walk<'a> {
+    body: &'a [u8],
+    seed: u64,
+    limits: &'a DecodeLimits,
+    /// Timestamps that are kept, ms.
+    accepted_ms: RangeInclusive<i64>,
+    request: &'a mut DecodedRequest,
+}
+
+impl Walk<'_> {
+    /// Why a timestamp cannot be kept.
+    #[inline]
+    fn check_ts(&self, ts_ms: i64) -> Result<(), Fault> {
+        match ts_ms {
+            ts_ms if self.accepted_ms.contains(&ts_ms) => Ok(()),
+            ..TS_MS_MIN => Err(Fault::TimestampOutOfRange { ts_ms }),
+            ts_ms if ts_ms < *self.accepted_ms.start() => Err(Fault::TimestampPastRetention { ts_ms }),
+            ..=TS_MS_MAX => Err(Fault::TimestampInFuture { ts_ms }),
+            _ => Err(Fault::TimestampOutOfRange { ts_ms }),
         }
+    }
+
+    /// Adds a row, or notes why not. `series` renders the labels.
+    #[inline]
+    fn sample(&mut self, ts_ms: i64, value: f64, series: impl FnOnce(&Self) -> String) -> Result<(), Stop> {
+        if let Err(fault) = self.check_ts(ts_ms) {
+            self.request.faults.samples_dropped += 1;
+            self.note(fault, series);
+            return Ok(());
+        }
+        if self.request.ts.len() >= self.limits.samples_max {
+            return Err(Stop::TooLarge(format!(
+                "request of more than {} samples; send smaller requests",
+                self.limits.samples_max
+            )));
+        }
+        self.request.ts.push(ts_ms.wrapping_mul(NS_PER_MS));
+        self.request.values.push(value);
         Ok(())
     }
 
-    /// One series; `base` is its offset in the body.
-    fn series(&mut self, series: &[u8], base: usize) -> Result<(), DecodeError> {
-        let at_offset = |malformed: Malformed| Malformed { offset: malformed.offset + base, ..malformed };
-        let first_row = self.request.ts.len();
-        let mut dropped = 0u64;
-        let mut labels: Option<(usize, usize)> = None;
-        let mut scattered = false;
-        let mut cursor = Cursor::new(series);
-        while let Some(tag) = cursor.peek() {
-            let field_start = cursor.position();
-            match tag {
-                0x0a => {
-                    cursor.advance_one();
-                    cursor.delimited().map_err(at_offset)?;
-                    labels = match labels {
-                        None => Some((field_start, cursor.position())),
-                        Some((start, end)) if end == field_start => Some((start, cursor.position())),
-                        Some(other) => {
-                            scattered = true;
-                            Some(other)
-                        }
-                    };
-                }
-                0x12 => {
-                    cursor.advance_one();
-                    let message = cursor.delimited().map_err(at_offset)?;
-                    let (ts_ms, value) = sample(message).map_err(at_offset)?;
-                    if ts_ms < self.ts_ms_min || ts_ms > self.ts_ms_max {
-                        dropped += 1;
-                        let fault = match ts_ms {
-                            ..TS_MS_MIN => Fault::TimestampOutOfRange { ts_ms },
-                            _ if ts_ms < self.ts_ms_min => Fault::TimestampPastRetention { ts_ms },
-                            ..=TS_MS_MAX => Fault::TimestampInFuture { ts_ms },
-                            _ => Fault::TimestampOutOfRange { ts_ms },
-                        };
-                        self.request.faults.note(fault, || label_fields(series));
-                        continue;
-                    }
-                    if self.request.ts.len() >= self.limits.samples_max {
-                        return Err(DecodeError::TooLarge(format!(
-                            "request of more than {} samples; send smaller requests",
-                            self.limits.samples_max
-                        )));
-                    }
-                    self.request.ts.push(ts_ms.wrapping_mul(NS_PER_MS));
-                    self.request.values.push(value);
-                }
-                0x1a => {
-                    cursor.advance_one();
-                    cursor.skip(LENGTH_DELIMITED).map_err(at_offset)?;
-                    self.request.exemplars += 1;
-                }
-                0x22 => {
-                    cursor.advance_one();
-                    cursor.skip(LENGTH_DELIMITED).map_err(at_offset)?;
-                    self.request.histograms += 1;
-                    self.request.faults.note(Fault::NativeHistogram, || label_fields(series));
-                }
-                _ => {
-                    let (number, wire_type) = cursor.tag().map_err(at_offset)?;
-                    if (1..=4).contains(&number) {
-                        return Err(at_offset(cursor.malformed("wrong wire type of a TimeSeries field")).into());
-                    }
-                    cursor.skip(wire_type).map_err(at_offset)?;
-                }
-            }
+    /// Remembers a fault if it is the first of the request.
+    #[cold]
+    fn note(&mut self, fault: Fault, series: impl FnOnce(&Self) -> String) {
+        if self.request.faults.first().is_none() {
+            let series = series(self);
+            self.request.faults.note(fault, || series);
         }
-        self.request.faults.samples_dropped += dropped;
+    }
+
+    /// Takes back the rows of a series that has no labels.
+    fn drop_unlabelled(&mut self, first_row: usize) {
         let rows = self.request.ts.len() - first_row;
-        if rows == 0 {
-            return Ok(());
-        }
-        let Some((start, end)) = labels else {
-            self.request.ts.truncate(first_row);
-            self.request.values.truncate(first_row);
-            self.request.faults.note(Fault::NoLabels, Vec::new);
-            self.request.faults.samples_dropped += rows as u64;
-            return Ok(());
-        };
-        let section = if scattered {
-            let start = self.request.gathered.len();
-            self.request.gathered.extend_from_slice(&label_fields(series));
-            LabelSection::Gathered { start: start as u32, end: self.request.gathered.len() as u32 }
-        } else {
-            LabelSection::Body { start: (base + start) as u32, end: (base + end) as u32 }
-        };
-        let key = match section {
-            LabelSection::Body { .. } => xxh3_128_with_seed(&series[start..end], self.seed),
-            LabelSection::Gathered { start, .. } => {
-                xxh3_128_with_seed(&self.request.gathered[start as usize..], self.seed)
-            }
-        };
+        self.request.ts.truncate(first_row);
+        self.request.values.truncate(first_row);
+        self.request.faults.samples_dropped += rows as u64;
+        self.note(Fault::NoLabels, |_| String::new());
+    }
+
+    /// Ends a series whose rows begin at `first_row`.
+    fn end_series(&mut self, key: u128, section: LabelSection, first_row: usize) {
         self.request.keys.push(key);
-        self.request.runs.push(rows as u32);
+        self.request.runs.push((self.request.ts.len() - first_row) as u32);
         self.request.sections.push(section);
-        Ok(())
+    }
+
+    /// Keeps a copy of label bytes that do not lie together.
+    fn gather(&mut self, bytes: &[u8]) -> LabelSection {
+        let start = self.request.gathered.len();
+        self.request.gathered.extend_from_slice(bytes);
+        LabelSection::Gathered { start: start as u32, end: self.request.gathered.len() as u32 }
     }
 }
 
-/// (timestamp in ms, value) of an encoded `Sample`; absent fields are 0, as protobuf says.
+/// (timestamp in ms, value) of an encoded `Sample` as every sender writes it: value, then timestamp, nothing else.
 #[inline]
-fn sample(message: &[u8]) -> Result<(i64, f64), Malformed> {
-    // What every sender writes: value, then a timestamp.
-    if let Some((&[0x09, v0, v1, v2, v3, v4, v5, v6, v7, 0x10], rest)) = message.split_first_chunk::<10>() {
-        let mut cursor = Cursor::new(rest);
-        let ts = cursor.varint()?;
-        if cursor.is_at_end() {
-            return Ok((ts as i64, f64::from_le_bytes([v0, v1, v2, v3, v4, v5, v6, v7])));
-        }
-    }
-    sample_any_order(message)
-}
-
-fn sample_any_order(message: &[u8]) -> Result<(i64, f64), Malformed> {
-    let (mut ts_ms, mut value) = (0i64, 0f64);
-    let mut cursor = Cursor::new(message);
-    while !cursor.is_at_end() {
-        match cursor.tag()? {
-            (1, super::wire::FIXED64) => value = f64::from_bits(cursor.fixed64()?),
-            (2, super::wire::VARINT) => ts_ms = cursor.varint()? as i64,
-            (1 | 2, _) => return Err(cursor.malformed("wrong wire type of a Sample field")),
-            (_, wire_type) => cursor.skip(wire_type)?,
-        }
-    }
-    Ok((ts_ms, value))
-}
-
-/// Copies the label fields of a series together. For scattered labels and for messages about faults; broken input ends it early.
-fn label_fields(series: &[u8]) -> Vec<u8> {
-    let mut fields = Vec::new();
-    let mut cursor = Cursor::new(series);
-    while !cursor.is_at_end() {
-        let start = cursor.position();
-        let Ok((number, wire_type)) = cursor.tag() else { break };
-        if cursor.skip(wire_type).is_err() {
-            break;
-        }
-        if number == 1 {
-            fields.extend_from_slice(&series[start..cursor.position()]);
-        }
-    }
-    fields
+fn usual_sample(message: &[u8]) -> Option<(i64, f64)> {
+    let (&[0x09, v0, v1, v2, v3, v4, v5, v6, v7, 0x10], rest) = message.split_first_chunk::<10>()? else {
+        return None;
+    };
+    let mut cursor = Cursor::new(rest);
+    let ts = cursor.varint().ok()?;
+    cursor.is_at_end().then(|| (ts as i64, f64::from_le_bytes([v0, v1, v2, v3, v4, v5, v6, v7])))
 }
 
 #[cfg(test)]

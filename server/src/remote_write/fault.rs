@@ -1,10 +1,7 @@
 //! What was wrong with parts of a request, and the sentence that says so to the sender.
 use std::fmt::Write as _;
 
-use super::labels::{self, LabelFault};
-
-/// Longest rendering of a series in a message, bytes.
-const SERIES_TEXT_MAX: usize = 256;
+use super::labels::LabelFault;
 
 /// Why a sample or a series was not stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +38,11 @@ pub enum Fault {
         "native histograms are not supported yet; send classic histograms (drop send_native_histograms from the remote_write section)"
     )]
     NativeHistogram,
+    /// More than one request may bring.
+    #[error(
+        "the labels of this request's new series have more than {0} bytes together; send it again, or smaller requests"
+    )]
+    NewLabelBytes(usize),
     /// The engine takes no more new series.
     #[error("{0}")]
     SeriesLimit(String),
@@ -56,6 +58,7 @@ impl Fault {
             Self::NoLabels => "no_labels",
             Self::Labels(_) => "bad_labels",
             Self::NativeHistogram => "native_histogram",
+            Self::NewLabelBytes(_) => "new_label_bytes",
             Self::SeriesLimit(_) => "series_limit",
         }
     }
@@ -66,14 +69,14 @@ impl Fault {
 pub struct Faults {
     /// Samples not stored.
     pub samples_dropped: u64,
-    first: Option<(Fault, Vec<u8>)>,
+    first: Option<(Fault, String)>,
 }
 
 impl Faults {
-    /// Remembers the first fault with the label bytes of its series.
-    pub(crate) fn note(&mut self, fault: Fault, label_bytes: impl FnOnce() -> Vec<u8>) {
+    /// Remembers the first fault with its series, rendered.
+    pub(crate) fn note(&mut self, fault: Fault, series: impl FnOnce() -> String) {
         if self.first.is_none() {
-            self.first = Some((fault, label_bytes()));
+            self.first = Some((fault, series()));
         }
     }
 
@@ -88,6 +91,14 @@ impl Faults {
 pub struct Report {
     /// Samples in the batch.
     pub samples_stored: u64,
+    /// Native histograms in the batch.
+    pub histograms_stored: u64,
+    /// Exemplars in the batch.
+    pub exemplars_stored: u64,
+    /// Descriptions of metrics in the batch: new or changed.
+    pub metadata_stored: u64,
+    /// Descriptions of metrics above a limit.
+    pub metadata_ignored: u64,
     /// Native histograms not stored.
     pub histograms_dropped: u64,
     /// Exemplars ignored.
@@ -107,9 +118,8 @@ impl Report {
     /// The first fault with its series, and the counts.
     pub fn message(&self) -> String {
         let mut text = String::new();
-        if let Some((fault, label_bytes)) = &self.faults.first {
+        if let Some((fault, series)) = &self.faults.first {
             let _ = write!(text, "{fault}");
-            let series = labels::render(label_bytes, SERIES_TEXT_MAX);
             if !series.is_empty() {
                 let _ = write!(text, " (series {series})");
             }

@@ -5,21 +5,24 @@
 //! | 204 | everything is durable |
 //! | 400 | the request is malformed (nothing stored), or parts of it are invalid (the rest is durable) |
 //! | 413 | above a size limit |
-//! | 415 | not snappy, or not `prometheus.WriteRequest` |
+//! | 415 | a content type or encoding that is not accepted |
 //! | 429 | too many bytes in flight, or the limit of active series (known series are stored) |
 //! | 503 | opening, stopping, memtables full, or the disk refuses: try again |
+//!
+//! Every answer but 415 and 503 says in three headers how many samples, histograms and exemplars of the request are durable.
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::header::{CONTENT_LENGTH, EXPECT};
+use axum::http::{HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
-use super::decode::DecodeError;
+use super::content::negotiate;
+use super::decode::{DecodeError, Protocol};
 use super::fault::Report;
-use super::ingest::IngestError;
+use super::ingest::{IngestError, Prepared};
 use super::snappy;
 use crate::app::App;
 use crate::error::ApiError;
@@ -28,20 +31,55 @@ use crate::http::{body_too_large, discard_body, read_body};
 /// Requests that decompress to more than this are worked on by a blocking thread.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
+/// What a 2.0 sender compares with what it has sent.
+const SAMPLES_WRITTEN: &str = "x-prometheus-remote-write-samples-written";
+const HISTOGRAMS_WRITTEN: &str = "x-prometheus-remote-write-histograms-written";
+const EXEMPLARS_WRITTEN: &str = "x-prometheus-remote-write-exemplars-written";
+
 pub(crate) async fn write(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let started = Instant::now();
-    let outcome = take(&app, request).await;
-    let (status, response) = match outcome {
-        Ok(()) => (StatusCode::NO_CONTENT, StatusCode::NO_CONTENT.into_response()),
-        Err(error) => (error.status, error.into_response()),
+    let protocol = negotiate(request.headers());
+    let version = protocol.as_ref().map_or("unknown", |protocol| protocol.version());
+    let outcome = match protocol {
+        Ok(protocol) => take(&app, protocol, request).await,
+        Err(error) => Err(error),
     };
-    app.metrics.remote_write_request(status, started.elapsed());
+    let response = respond(outcome);
+    app.metrics.remote_write_request(version, response.status(), started.elapsed());
     response
 }
 
-async fn take(app: &Arc<App>, request: Request<Body>) -> Result<(), ApiError> {
+/// The answer to a sender: the verdict, and what of its request is durable.
+fn respond(outcome: Result<Report, ApiError>) -> Response {
+    let (written, verdict) = match outcome {
+        Ok(report) => {
+            let verdict = verdict(&report);
+            (report, verdict)
+        }
+        Err(error) => (Report::default(), Err(error)),
+    };
+    let mut response = match verdict {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => error.into_response(),
+    };
+    // A failed commit may turn out to be durable after all: then a 503 must not say that it is not.
+    let status = response.status();
+    if !status.is_server_error() && status != StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        let counts = [
+            (SAMPLES_WRITTEN, written.samples_stored),
+            (HISTOGRAMS_WRITTEN, written.histograms_stored),
+            (EXEMPLARS_WRITTEN, written.exemplars_stored),
+        ];
+        for (name, count) in counts {
+            response.headers_mut().insert(name, HeaderValue::from(count));
+        }
+    }
+    response
+}
+
+/// Stores what is valid of a request. The report is made after that is durable.
+async fn take(app: &Arc<App>, protocol: Protocol, request: Request<Body>) -> Result<Report, ApiError> {
     let (parts, body) = request.into_parts();
-    check_content(&parts.headers)?;
     let store = app.store()?;
     let wire_bytes_max = app.workers.limits().wire_bytes_max;
     let announced = parts.headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
@@ -66,9 +104,10 @@ async fn take(app: &Arc<App>, request: Request<Body>) -> Result<(), ApiError> {
     let workers = Arc::clone(&app.workers);
     let engine = store.engine.clone();
     let work = move || {
-        let (batch, report) = workers.with(|worker| worker.batch(&engine, &body, ts_ms_max))?;
+        let Prepared { batch, report, described } =
+            workers.with(|worker| worker.batch(&engine, protocol, &body, ts_ms_max))?;
         let commit = if batch.is_empty() { None } else { Some(engine.write(batch)?) };
-        Ok::<_, IngestError>((commit, report))
+        Ok::<_, IngestError>((commit, report, described))
     };
     let worked = if decoded_bytes <= INLINE_BYTES_MAX {
         work()
@@ -78,19 +117,20 @@ async fn take(app: &Arc<App>, request: Request<Body>) -> Result<(), ApiError> {
             .await
             .map_err(|error| ApiError::unavailable(format!("the request was not processed: {error}")))?
     };
-    let (commit, report) = worked.map_err(|error| match error {
+    let (commit, report, described) = worked.map_err(|error| match error {
         IngestError::Decode(error) => refused(&error),
         IngestError::Engine(error) => ApiError::from_write(&error),
     })?;
     if let Some(commit) = commit {
-        commit.await.map_err(|error| ApiError::from_write(&error))?;
+        let lsn = commit.await.map_err(|error| ApiError::from_write(&error))?;
+        app.workers.described(&described, lsn);
     }
     app.metrics.ingested(&report);
-    answer(&report)
+    Ok(report)
 }
 
 /// The verdict on a request whose valid part is durable.
-fn answer(report: &Report) -> Result<(), ApiError> {
+fn verdict(report: &Report) -> Result<(), ApiError> {
     if report.is_clean() {
         Ok(())
     } else if report.limited {
@@ -103,40 +143,8 @@ fn answer(report: &Report) -> Result<(), ApiError> {
 fn decode_error(error: &DecodeError) -> ApiError {
     match error {
         DecodeError::TooLarge(_) => ApiError::too_large(error.to_string()),
-        DecodeError::Snappy(_) | DecodeError::Malformed(_) => ApiError::bad_data(error.to_string()),
+        DecodeError::Snappy(_) | DecodeError::Malformed { .. } => ApiError::bad_data(error.to_string()),
     }
-}
-
-/// Absent headers mean remote write 1.0, as they do in Prometheus; present ones must say so.
-fn check_content(headers: &HeaderMap) -> Result<(), ApiError> {
-    if let Some(encoding) = headers.get(CONTENT_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"snappy")
-    {
-        return Err(ApiError::unsupported_media("only Content-Encoding: snappy is accepted"));
-    }
-    let Some(content_type) = headers.get(CONTENT_TYPE) else {
-        return Ok(());
-    };
-    let content_type = content_type.to_str().unwrap_or_default();
-    let mut parts = content_type.split(';').map(str::trim);
-    if !parts.next().unwrap_or_default().eq_ignore_ascii_case("application/x-protobuf") {
-        return Err(ApiError::unsupported_media("only Content-Type: application/x-protobuf is accepted"));
-    }
-    for parameter in parts {
-        let Some((name, value)) = parameter.split_once('=') else { continue };
-        if name.trim().eq_ignore_ascii_case("proto") {
-            match value.trim().trim_matches('"') {
-                "prometheus.WriteRequest" => {}
-                "io.prometheus.write.v2.Request" => {
-                    return Err(ApiError::unsupported_media(
-                        "remote write 2.0 is not supported yet; send proto=prometheus.WriteRequest (remote write 1.0)",
-                    ));
-                }
-                _ => return Err(ApiError::unsupported_media("unknown proto; send proto=prometheus.WriteRequest")),
-            }
-        }
-    }
-    Ok(())
 }
 
 #[expect(
@@ -149,30 +157,27 @@ fn now_ms(ahead: Duration) -> i64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
 
-    fn status(encoding: Option<&'static str>, content_type: Option<&'static str>) -> Option<u16> {
-        let mut headers = HeaderMap::new();
-        encoding.map(|value| headers.insert(CONTENT_ENCODING, HeaderValue::from_static(value)));
-        content_type.map(|value| headers.insert(CONTENT_TYPE, HeaderValue::from_static(value)));
-        check_content(&headers).err().map(|error| error.status.as_u16())
+    fn written(response: &Response) -> [Option<u64>; 3] {
+        [SAMPLES_WRITTEN, HISTOGRAMS_WRITTEN, EXEMPLARS_WRITTEN]
+            .map(|name| response.headers().get(name)?.to_str().ok()?.parse().ok())
     }
 
     #[test]
-    fn only_snappy_protobuf_of_version_one_is_taken() {
-        assert_eq!(status(Some("snappy"), Some("application/x-protobuf")), None);
-        assert_eq!(status(None, None), None);
-        assert_eq!(status(Some("snappy"), Some("application/x-protobuf;proto=prometheus.WriteRequest")), None);
-        assert_eq!(
-            status(Some("snappy"), Some("application/x-protobuf; proto=io.prometheus.write.v2.Request")),
-            Some(415)
-        );
-        assert_eq!(status(Some("snappy"), Some("application/x-protobuf;proto=other")), Some(415));
-        assert_eq!(status(Some("gzip"), Some("application/x-protobuf")), Some(415));
-        assert_eq!(status(Some("snappy"), Some("application/json")), Some(415));
-        assert_eq!(status(Some("snappy"), Some("")), Some(415));
+    fn answers_say_what_was_written_when_that_is_known() {
+        let mut report = Report { samples_stored: 3, histograms_stored: 2, exemplars_stored: 1, ..Report::default() };
+        let response = respond(Ok(report.clone()));
+        assert_eq!((response.status().as_u16(), written(&response)), (204, [Some(3), Some(2), Some(1)]));
+        report.faults.note(super::super::Fault::NoLabels, String::new);
+        let response = respond(Ok(report.clone()));
+        assert_eq!((response.status().as_u16(), written(&response)), (400, [Some(3), Some(2), Some(1)]));
+        report.limited = true;
+        let response = respond(Ok(report));
+        assert_eq!((response.status().as_u16(), written(&response)), (429, [Some(3), Some(2), Some(1)]));
+        assert_eq!(written(&respond(Err(ApiError::bad_data("x")))), [Some(0); 3]);
+        assert_eq!(written(&respond(Err(ApiError::unsupported_media("x")))), [None; 3]);
+        assert_eq!(written(&respond(Err(ApiError::unavailable("x")))), [None; 3]);
     }
 }

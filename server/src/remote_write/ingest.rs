@@ -1,10 +1,14 @@
 //! Keys to series ids, columns to one batch.
-use foretell_engine::{Engine, Error as EngineError, SeriesId, WriteBatch};
+use std::sync::Arc;
+
+use foretell_engine::{Engine, Error as EngineError, Lsn, SeriesId, WriteBatch};
 use parking_lot::Mutex;
 
-use super::decode::{DecodeError, DecodeLimits, DecodedRequest, Decoder};
+use super::decode::{DecodeError, DecodeLimits, Decoder, Protocol};
 use super::fault::{Fault, Report};
 use super::labels::{self, LabelLimits};
+use super::metadata::MetadataCache;
+use super::request::DecodedRequest;
 
 /// Why nothing of a request could be stored.
 #[derive(Debug, thiserror::Error)]
@@ -17,18 +21,35 @@ pub enum IngestError {
     Engine(#[from] EngineError),
 }
 
+/// A request on its way to a commit.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What to commit.
+    pub batch: WriteBatch,
+    /// What is in it, and what had to be left out.
+    pub report: Report,
+    /// Descriptions that the commit makes durable.
+    pub(crate) described: Vec<(u128, u128)>,
+}
+
 /// A decoder with the scratch that resolving needs.
 #[derive(Debug)]
 pub struct Worker {
     decoder: Decoder,
     labels: LabelLimits,
+    metadata: Arc<MetadataCache>,
     ids: Vec<SeriesId>,
 }
 
 impl Worker {
     /// A worker; `seed` must be the same for all workers of one engine.
     pub fn new(seed: u64, limits: DecodeLimits, labels: LabelLimits) -> Self {
-        Self { decoder: Decoder::new(seed, limits), labels, ids: Vec::new() }
+        Self::sharing(Arc::default(), seed, limits, labels)
+    }
+
+    /// A worker that shares what is known about stored metadata with others of the same engine.
+    fn sharing(metadata: Arc<MetadataCache>, seed: u64, limits: DecodeLimits, labels: LabelLimits) -> Self {
+        Self { decoder: Decoder::new(seed, limits), labels, metadata, ids: Vec::new() }
     }
 
     /// Decodes `snappy_body` and resolves its series: a batch to commit and what had to be left out of it.
@@ -38,13 +59,19 @@ impl Worker {
     pub fn batch(
         &mut self,
         engine: &Engine,
+        protocol: Protocol,
         snappy_body: &[u8],
         ts_ms_max: i64,
-    ) -> Result<(WriteBatch, Report), IngestError> {
+    ) -> Result<Prepared, IngestError> {
         self.decoder.accept_from_ms(oldest_accepted_ms(engine));
         self.decoder.accept_until_ms(ts_ms_max);
-        let request = self.decoder.decode(snappy_body)?;
-        Ok(resolve(engine, request, &self.labels, &mut self.ids)?)
+        let request = self.decoder.decode(protocol, snappy_body)?;
+        let (mut batch, mut report) = resolve(engine, request, &self.labels, &mut self.ids)?;
+        let changes = self.metadata.changes(engine, request);
+        batch.state = changes.state;
+        report.metadata_stored = batch.state.len() as u64;
+        report.metadata_ignored = changes.ignored;
+        Ok(Prepared { batch, report, described: changes.hashes })
     }
 }
 
@@ -66,23 +93,15 @@ pub fn resolve(
 ) -> Result<(WriteBatch, Report), EngineError> {
     let mut limited = false;
     let mut refused: Vec<usize> = Vec::new();
+    let mut new_bytes = 0;
     for i in engine.lookup(&request.keys, ids) {
-        let resolved = match labels::decode(request.label_bytes(i), limits) {
-            Err(fault) => Err(Fault::Labels(fault)),
-            Ok(labels) => match engine.resolve_keyed(request.keys[i], &labels) {
-                Ok(id) => Ok(id),
-                Err(EngineError::Invalid(why)) => Err(Fault::Labels(labels::LabelFault::Refused(why))),
-                Err(EngineError::Limit(why)) => Err(Fault::SeriesLimit(why)),
-                Err(error) => return Err(error),
-            },
-        };
-        match resolved {
+        match resolve_new(engine, request, i, limits, &mut new_bytes)? {
             Ok(id) => ids[i] = id,
             Err(fault) => {
-                limited |= matches!(fault, Fault::SeriesLimit(_));
+                limited |= matches!(fault, Fault::SeriesLimit(_) | Fault::NewLabelBytes(_));
                 if request.faults.first().is_none() {
-                    let label_bytes = request.label_bytes(i).to_vec();
-                    request.faults.note(fault, || label_bytes);
+                    let series = labels::render(request.labels(i));
+                    request.faults.note(fault, || series);
                 }
                 refused.push(i);
             }
@@ -102,8 +121,33 @@ pub fn resolve(
         exemplars_ignored: request.exemplars,
         faults: std::mem::take(&mut request.faults),
         limited,
+        ..Report::default()
     };
     Ok((batch, report))
+}
+
+/// The id of series `i`, whose key the engine does not know; adds its labels to `new_bytes`.
+fn resolve_new(
+    engine: &Engine,
+    request: &DecodedRequest,
+    i: usize,
+    limits: &LabelLimits,
+    new_bytes: &mut usize,
+) -> Result<Result<SeriesId, Fault>, EngineError> {
+    let labels = match labels::decode(request.labels(i), limits) {
+        Ok(labels) => labels,
+        Err(fault) => return Ok(Err(Fault::Labels(fault))),
+    };
+    *new_bytes = new_bytes.saturating_add(labels.as_bytes().len());
+    if *new_bytes > limits.new_bytes_max {
+        return Ok(Err(Fault::NewLabelBytes(limits.new_bytes_max)));
+    }
+    match engine.resolve_keyed(request.keys[i], &labels) {
+        Ok(id) => Ok(Ok(id)),
+        Err(EngineError::Invalid(why)) => Ok(Err(Fault::Labels(labels::LabelFault::Refused(why)))),
+        Err(EngineError::Limit(why)) => Ok(Err(Fault::SeriesLimit(why))),
+        Err(error) => Err(error),
+    }
 }
 
 /// Closes the gaps that the rows of `refused` series leave; their runs become 0. Returns how many rows went.
@@ -134,22 +178,32 @@ pub(crate) struct WorkerPool {
     seed: u64,
     limits: DecodeLimits,
     labels: LabelLimits,
+    metadata: Arc<MetadataCache>,
 }
 
 impl WorkerPool {
     pub(crate) fn new(seed: u64, limits: DecodeLimits, labels: LabelLimits) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { idle: Mutex::new(Vec::new()), idle_max: 2 * cores, seed, limits, labels }
+        Self { idle: Mutex::new(Vec::new()), idle_max: 2 * cores, seed, limits, labels, metadata: Arc::default() }
     }
 
     pub(crate) fn limits(&self) -> &DecodeLimits {
         &self.limits
     }
 
+    /// Notes that commit `lsn` has made these descriptions durable.
+    pub(crate) fn described(&self, hashes: &[(u128, u128)], lsn: Lsn) {
+        if !hashes.is_empty() {
+            self.metadata.remember(hashes, lsn);
+        }
+    }
+
     /// Runs `work` with a worker from the pool.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Worker) -> T) -> T {
         let idle = self.idle.lock().pop();
-        let mut worker = idle.unwrap_or_else(|| Worker::new(self.seed, self.limits.clone(), self.labels.clone()));
+        let mut worker = idle.unwrap_or_else(|| {
+            Worker::sharing(Arc::clone(&self.metadata), self.seed, self.limits.clone(), self.labels.clone())
+        });
         let answer = work(&mut worker);
         worker.decoder.shrink();
         let mut idle = self.idle.lock();
@@ -161,29 +215,5 @@ impl WorkerPool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_of_refused_series_leave_no_gap() {
-        let mut batch =
-            WriteBatch { ts: (0..8).collect(), values: (0..8).map(f64::from).collect(), ..WriteBatch::default() };
-        let mut runs = [2, 1, 3, 2];
-        assert_eq!(drop_runs(&mut batch, &mut runs, &[1, 3]), 3);
-        assert_eq!(runs, [2, 0, 3, 0]);
-        assert_eq!(batch.ts, [0, 1, 3, 4, 5]);
-        assert_eq!(batch.values, [0.0, 1.0, 3.0, 4.0, 5.0]);
-    }
-
-    #[test]
-    fn a_pool_keeps_no_more_workers_than_it_may() {
-        let pool = WorkerPool::new(1, DecodeLimits::default(), LabelLimits::default());
-        fn nested(pool: &WorkerPool, depth: usize) {
-            if depth > 0 {
-                pool.with(|_| nested(pool, depth - 1));
-            }
-        }
-        nested(&pool, 3 * pool.idle_max);
-        assert_eq!(pool.idle.lock().len(), pool.idle_max);
-    }
-}
+#[path = "ingest/tests.rs"]
+mod tests;

@@ -3,7 +3,11 @@ use std::fmt::Write as _;
 
 use foretell_engine::LabelSet;
 
+use super::symbols::{BEYOND, Symbols};
 use super::wire::{Cursor, LENGTH_DELIMITED, Malformed};
+
+/// About how long a rendered series may get, bytes.
+const RENDERED_BYTES_MAX: usize = 256;
 
 /// Caps on the labels of one series.
 #[derive(Clone, Debug)]
@@ -14,11 +18,13 @@ pub struct LabelLimits {
     pub name_bytes_max: usize,
     /// Bytes of a value.
     pub value_bytes_max: usize,
+    /// Bytes of the labels of all new series of a request, put together: references are short, what they refer to need not be.
+    pub new_bytes_max: usize,
 }
 
 impl Default for LabelLimits {
     fn default() -> Self {
-        Self { labels_max: 64, name_bytes_max: 256, value_bytes_max: 4 << 10 }
+        Self { labels_max: 64, name_bytes_max: 256, value_bytes_max: 4 << 10, new_bytes_max: 32 << 20 }
     }
 }
 
@@ -67,16 +73,71 @@ pub enum LabelFault {
     Refused(String),
 }
 
-/// The canonical labels in `label_bytes` (repeated `Label` fields): sorted, empty values dropped.
+/// The labels of one series as they lie on the wire.
+#[derive(Clone, Copy, Debug)]
+pub struct WireLabels<'a>(Form<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Form<'a> {
+    /// Repeated `Label` fields.
+    Fields(&'a [u8]),
+    /// Packed references, in pairs.
+    Refs { refs: &'a [u8], symbols: &'a Symbols, body: &'a [u8] },
+}
+
+impl<'a> WireLabels<'a> {
+    /// Repeated `Label` fields, as in remote write 1.0.
+    pub fn fields(bytes: &'a [u8]) -> Self {
+        Self(Form::Fields(bytes))
+    }
+
+    /// Packed pairs of references to `symbols`, which lie in `body`, as in remote write 2.0.
+    pub(crate) fn refs(refs: &'a [u8], symbols: &'a Symbols, body: &'a [u8]) -> Self {
+        Self(Form::Refs { refs, symbols, body })
+    }
+
+    /// (name, value) of each, until an error.
+    pub fn pairs(self) -> impl Iterator<Item = Result<(&'a [u8], &'a [u8]), Malformed>> {
+        let (Form::Fields(bytes) | Form::Refs { refs: bytes, .. }) = self.0;
+        let mut cursor = Cursor::new(bytes);
+        std::iter::from_fn(move || {
+            if cursor.is_at_end() {
+                return None;
+            }
+            let pair = match self.0 {
+                Form::Fields(_) => field(&mut cursor),
+                Form::Refs { symbols, body, .. } => {
+                    symbol(&mut cursor, symbols, body).and_then(|name| Ok((name, symbol(&mut cursor, symbols, body)?)))
+                }
+            };
+            if pair.is_err() {
+                cursor = Cursor::new(&[]);
+            }
+            Some(pair)
+        })
+    }
+}
+
+fn field<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a [u8], &'a [u8]), Malformed> {
+    cursor.tag()?;
+    label(cursor.delimited()?)
+}
+
+fn symbol<'a>(cursor: &mut Cursor<'_>, symbols: &Symbols, body: &'a [u8]) -> Result<&'a [u8], Malformed> {
+    let reference = cursor.varint()?;
+    let span = symbols.span(reference);
+    let (start, end) = span.ok_or_else(|| cursor.malformed(BEYOND))?;
+    Ok(&body[start as usize..end as usize])
+}
+
+/// The canonical labels: sorted, empty values dropped.
 ///
 /// # Errors
 /// The first thing wrong with them.
-pub fn decode(label_bytes: &[u8], limits: &LabelLimits) -> Result<LabelSet, LabelFault> {
+pub fn decode(labels: WireLabels<'_>, limits: &LabelLimits) -> Result<LabelSet, LabelFault> {
     let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(16);
-    let mut cursor = Cursor::new(label_bytes);
-    while !cursor.is_at_end() {
-        cursor.tag()?;
-        let (name, value) = label(cursor.delimited()?)?;
+    for pair in labels.pairs() {
+        let (name, value) = pair?;
         if pairs.len() >= limits.labels_max {
             return Err(LabelFault::TooMany(limits.labels_max));
         }
@@ -122,15 +183,13 @@ fn label(message: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     Ok((name, value))
 }
 
-/// `{name="value", ...}` for people, at most about `bytes_max` long; shows what it can of bad labels.
-pub fn render(label_bytes: &[u8], bytes_max: usize) -> String {
+/// `{name="value", ...}` for people, of bounded length; shows what it can of bad labels.
+pub fn render(labels: WireLabels<'_>) -> String {
     let mut text = String::new();
-    let mut cursor = Cursor::new(label_bytes);
-    while !cursor.is_at_end() {
-        let Ok((name, value)) = cursor.tag().and_then(|_| cursor.delimited()).and_then(label) else { break };
+    for (name, value) in labels.pairs().map_while(Result::ok) {
         let separator = if text.is_empty() { "{" } else { ", " };
         let _ = write!(text, "{separator}{}={:?}", lossy(name), lossy(value));
-        if text.len() > bytes_max {
+        if text.len() > RENDERED_BYTES_MAX {
             text.push_str(", …");
             break;
         }
@@ -177,13 +236,13 @@ mod tests {
     }
 
     fn fault(pairs: &[(&[u8], &[u8])]) -> LabelFault {
-        decode(&encode(pairs), &LabelLimits::default()).unwrap_err()
+        decode(WireLabels::fields(&encode(pairs)), &LabelLimits::default()).unwrap_err()
     }
 
     #[test]
     fn unsorted_labels_are_sorted_and_empty_values_dropped() {
-        let labels =
-            decode(&encode(&[(b"z", b"1"), (b"b", b""), (b"__name__", b"up")]), &LabelLimits::default()).unwrap();
+        let encoded = encode(&[(b"z", b"1"), (b"b", b""), (b"__name__", b"up")]);
+        let labels = decode(WireLabels::fields(&encoded), &LabelLimits::default()).unwrap();
         assert_eq!(labels.iter().collect::<Vec<_>>(), [("__name__", "up"), ("z", "1")]);
     }
 
@@ -204,10 +263,29 @@ mod tests {
 
     #[test]
     fn rendering_is_bounded() {
+        let rendered = |bytes: &[u8]| render(WireLabels::fields(bytes));
         let long = vec![b'v'; 1 << 20];
         let many: Vec<(&[u8], &[u8])> = (0..1000).map(|_| (&b"name"[..], long.as_slice())).collect();
-        assert!(render(&encode(&many), 256).len() < 500);
-        assert_eq!(render(&encode(&[(b"a", b"x\"y")]), 256), r#"{a="x\"y"}"#);
-        assert_eq!(render(b"\x0a\xff", 256), "");
+        assert!(rendered(&encode(&many)).len() < 500);
+        assert_eq!(rendered(&encode(&[(b"a", b"x\"y")])), r#"{a="x\"y"}"#);
+        assert_eq!(rendered(b"\x0a\xff"), "");
+    }
+
+    #[test]
+    fn references_name_the_labels_that_fields_would() {
+        let body = b"__name__upajob";
+        let mut symbols = Symbols::default();
+        for (start, end) in [(0, 0), (0, 8), (8, 10), (10, 11), (11, 14)] {
+            symbols.push(body, start, end, 1);
+        }
+        let refs = |refs: &'static [u8]| WireLabels::refs(refs, &symbols, body);
+        let labels = decode(refs(&[4, 3, 1, 2]), &LabelLimits::default()).unwrap();
+        assert_eq!(labels.iter().collect::<Vec<_>>(), [("__name__", "up"), ("job", "a")]);
+        assert_eq!(render(refs(&[1, 2, 4, 3])), r#"{__name__="up", job="a"}"#);
+        let fault = |bytes| decode(refs(bytes), &LabelLimits::default()).unwrap_err();
+        assert_eq!(fault(&[0, 3]), LabelFault::EmptyName);
+        assert_eq!(fault(&[4, 3, 4, 0]), LabelFault::Duplicate("job".to_owned()));
+        assert!(matches!(fault(&[4, 5]), LabelFault::Malformed(_)));
+        assert!(matches!(fault(&[4]), LabelFault::Malformed(_)));
     }
 }

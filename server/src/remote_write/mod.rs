@@ -1,4 +1,4 @@
-//! Prometheus remote write 1.0: bytes in, one durable commit out.
+//! Prometheus remote write 1.0 and 2.0: bytes in, one durable commit out.
 //!
 //! ```text
 //!  body -> caps -> snappy -> wire walk -> (key, run) per series + (ts, value) columns
@@ -10,23 +10,32 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | `content` | which message a request's headers announce |
 //! | [`snappy`] | the caps that hold before a byte is allocated |
 //! | [`wire`] | the protobuf wire format, as much of it as is needed |
-//! | [`decode`] | the walk over a `WriteRequest` into columns |
+//! | [`decode`] | limits and the walks over the messages of 1.0 and 2.0 into columns |
+//! | [`request`] | the columns, and where the labels of each series lie |
+//! | `symbols` | the strings of a 2.0 request, hashed once |
 //! | [`labels`] | decoding and checking the labels of a series that is new to us |
+//! | `metadata` | what of a request's metadata has changed |
 //! | [`fault`] | what was wrong with parts of a request, and the sentence that says so |
 //! | [`ingest`] | keys to series ids, columns to one batch |
-//! | `handler` | HTTP: content types, limits in flight, status codes |
+//! | `handler` | HTTP: limits in flight, status codes, what was written |
 //!
 //! Invariants: nothing is allocated on the word of the sender beyond a configured cap; no allocation or lock per sample;
 //! a malformed request stores nothing; a well-formed one stores its valid samples and names the first fault.
+mod content;
 pub mod decode;
 pub mod fault;
 pub(crate) mod handler;
 pub mod ingest;
 pub mod labels;
+mod metadata;
+pub mod request;
 pub mod snappy;
+mod symbols;
 pub mod wire;
 
-pub use decode::{DecodeError, DecodeLimits, DecodedRequest, Decoder};
+pub use decode::{DecodeError, DecodeLimits, Decoder, Protocol};
 pub use fault::{Fault, Report};
+pub use request::DecodedRequest;

@@ -12,6 +12,13 @@ pub struct Malformed {
     pub offset: usize,
 }
 
+impl Malformed {
+    /// The same, told from the start of the message that holds this one at `base`.
+    pub(crate) fn inside(self, base: usize) -> Self {
+        Self { offset: self.offset + base, ..self }
+    }
+}
+
 /// Wire type 0.
 pub const VARINT: u32 = 0;
 /// Wire type 1.

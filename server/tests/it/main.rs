@@ -16,6 +16,7 @@ mod http;
 mod lifecycle;
 mod metrics;
 mod remote_write;
+mod remote_write_2;
 mod shell;
 mod sql;
 mod support;

@@ -15,7 +15,7 @@ fn metrics_follow_what_happens() {
     assert!(text.ends_with("# EOF\n"));
     for line in [
         "foretell_remote_write_samples_total 1",
-        "foretell_remote_write_requests_total{status=\"400\"} 2",
+        "foretell_remote_write_requests_total{protocol=\"1.0\",status=\"400\"} 2",
         "foretell_remote_write_samples_dropped_total{reason=\"timestamp_out_of_range\"} 1",
         "foretell_queries_total{outcome=\"ok\"} 1",
         "foretell_queries_total{outcome=\"bad_data\"} 1",

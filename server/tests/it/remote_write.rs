@@ -175,16 +175,25 @@ fn native_histograms_are_refused_aloud_and_exemplars_ignored() {
 }
 
 #[test]
-fn only_version_one_in_snappy_is_taken() {
+fn other_content_is_refused_with_a_list_of_what_is_accepted() {
     let server = Server::start();
     let body = body(&[Series::of("t_content", "a").sample(1_000, 1.0)]);
     let send = |encoding: &str, content_type: &str| {
-        server.post("/api/v1/write", &[("Content-Encoding", encoding), ("Content-Type", content_type)], &body).status
+        server.post("/api/v1/write", &[("Content-Encoding", encoding), ("Content-Type", content_type)], &body)
     };
-    assert_eq!(send("gzip", "application/x-protobuf"), 415);
-    assert_eq!(send("snappy", "application/json"), 415);
-    assert_eq!(send("snappy", "application/x-protobuf;proto=io.prometheus.write.v2.Request"), 415);
-    assert_eq!(send("snappy", "application/x-protobuf;proto=prometheus.WriteRequest"), 204);
+    for (encoding, content_type) in [
+        ("gzip", "application/x-protobuf"),
+        ("snappy", "application/json"),
+        ("snappy", "application/x-protobuf;proto=io.prometheus.write.v3.Request"),
+        ("zstd", "application/x-protobuf;proto=io.prometheus.write.v2.Request"),
+    ] {
+        let answer = send(encoding, content_type);
+        assert_eq!(answer.status, 415, "{encoding} {content_type}");
+        assert!(answer.error().contains("application/x-protobuf;proto=prometheus.WriteRequest"), "{}", answer.text);
+        assert_eq!(answer.header("x-prometheus-remote-write-samples-written"), "");
+    }
+    let answer = send("snappy", "application/x-protobuf;proto=prometheus.WriteRequest");
+    assert_eq!((answer.status, answer.header("x-prometheus-remote-write-samples-written")), (204, "1"));
 }
 
 #[test]

@@ -50,6 +50,13 @@ fn decoder() -> Decoder {
     Decoder::new(42, DecodeLimits::default())
 }
 
+/// The labels of the first series, encoded again.
+fn label_bytes(request: &DecodedRequest) -> Vec<u8> {
+    let text = |bytes| std::str::from_utf8(bytes).unwrap();
+    let pairs = request.labels(0).pairs().map(Result::unwrap);
+    pairs.map(|(name, value)| label(text(name), text(value))).collect::<Vec<_>>().concat()
+}
+
 #[test]
 fn series_become_keys_runs_and_columns() {
     let stale = f64::from_bits(0x7ff0_0000_0000_0002);
@@ -59,13 +66,13 @@ fn series_become_keys_runs_and_columns() {
         vec![label("__name__", "up"), label("job", "a"), sample_field(3_000, -0.0)],
     ]);
     let mut decoder = decoder();
-    let request = decoder.decode(&compress(&body)).unwrap();
+    let request = decoder.decode(Protocol::V1, &compress(&body)).unwrap();
     assert_eq!(request.runs, [2, 1], "a series without samples is not looked up");
     assert_eq!(request.keys[0], request.keys[1], "the same bytes are the same series");
     assert_eq!(request.ts, [1_000_000_000, -5_000_000, 3_000_000_000]);
     let bits: Vec<u64> = request.values.iter().map(|value| value.to_bits()).collect();
     assert_eq!(bits, [1f64.to_bits(), stale.to_bits(), (-0.0f64).to_bits()]);
-    assert_eq!(request.label_bytes(0), [label("__name__", "up"), label("job", "a")].concat());
+    assert_eq!(label_bytes(request), [label("__name__", "up"), label("job", "a")].concat());
     assert!(request.faults.first().is_none());
 }
 
@@ -74,11 +81,11 @@ fn labels_that_other_fields_stand_between_name_the_same_series() {
     let together = request(&[vec![label("a", "1"), label("b", "2"), sample_field(1, 1.0)]]);
     let scattered = request(&[vec![label("a", "1"), sample_field(1, 1.0), label("b", "2"), sample_field(2, 2.0)]]);
     let mut decoder = decoder();
-    let key = decoder.decode(&compress(&together)).unwrap().keys[0];
-    let request = decoder.decode(&compress(&scattered)).unwrap();
+    let key = decoder.decode(Protocol::V1, &compress(&together)).unwrap().keys[0];
+    let request = decoder.decode(Protocol::V1, &compress(&scattered)).unwrap();
     assert_eq!(request.keys, [key]);
     assert_eq!(request.runs, [2]);
-    assert_eq!(request.label_bytes(0), [label("a", "1"), label("b", "2")].concat());
+    assert_eq!(label_bytes(request), [label("a", "1"), label("b", "2")].concat());
 }
 
 #[test]
@@ -89,7 +96,7 @@ fn zero_fields_that_encoders_omit_are_zero() {
     // Timestamp first, an unknown field between.
     series.extend_from_slice(&[0x12, 0x0d, 0x10, 0x08, 0x18, 0x01, 0x09, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f]);
     let mut decoder = decoder();
-    let request = decoder.decode(&compress(&request(&[vec![series]]))).unwrap();
+    let request = decoder.decode(Protocol::V1, &compress(&request(&[vec![series]]))).unwrap();
     assert_eq!(request.ts, [0, 7_000_000, 8_000_000]);
     assert_eq!(request.values, [0.0, 0.0, 1.0]);
 }
@@ -105,7 +112,7 @@ fn timestamps_that_cannot_be_kept_are_dropped_and_named() {
     ]]);
     let mut decoder = decoder();
     decoder.accept_until_ms(10);
-    let request = decoder.decode(&compress(&body)).unwrap();
+    let request = decoder.decode(Protocol::V1, &compress(&body)).unwrap();
     assert_eq!(request.values, [3.0]);
     assert_eq!(request.faults.samples_dropped, 3);
     assert_eq!(request.faults.first(), Some(&Fault::TimestampOutOfRange { ts_ms: i64::MAX }));
@@ -133,7 +140,7 @@ fn histograms_and_exemplars_are_counted() {
         fields.push(field);
     }
     let mut decoder = decoder();
-    let request = decoder.decode(&compress(&request(&[fields]))).unwrap();
+    let request = decoder.decode(Protocol::V1, &compress(&request(&[fields]))).unwrap();
     assert_eq!((request.exemplars, request.histograms, request.values.len()), (1, 2, 1));
     assert_eq!(request.faults.first(), Some(&Fault::NativeHistogram));
 }
@@ -147,14 +154,14 @@ fn every_truncation_is_an_error_or_a_shorter_request() {
     let first = body.len() / 2;
     let mut decoder = decoder();
     for len in 0..body.len() {
-        let decoded = decoder.decode(&compress(&body[..len]));
+        let decoded = decoder.decode(Protocol::V1, &compress(&body[..len]));
         assert_eq!(decoded.is_ok(), len == 0 || len == first, "{len} of {}", body.len());
     }
     let compressed = compress(&body);
     for len in 0..compressed.len() {
-        assert!(decoder.decode(&compressed[..len]).is_err(), "{len} of {}", compressed.len());
+        assert!(decoder.decode(Protocol::V1, &compressed[..len]).is_err(), "{len} of {}", compressed.len());
     }
-    assert_eq!(decoder.decode(&compressed).unwrap().values.len(), 2, "usable after errors");
+    assert_eq!(decoder.decode(Protocol::V1, &compressed).unwrap().values.len(), 2, "usable after errors");
 }
 
 #[test]
@@ -172,18 +179,18 @@ fn random_damage_never_panics() {
             let at = random.random_range(0..damaged.len());
             damaged[at] = random.random();
         }
-        if let Ok(request) = decoder.decode(&compress(&damaged)) {
+        if let Ok(request) = decoder.decode(Protocol::V1, &compress(&damaged)) {
             assert_eq!(request.ts.len(), request.values.len());
             assert_eq!(request.runs.iter().map(|&run| run as usize).sum::<usize>(), request.ts.len());
             for i in 0..request.keys.len() {
-                let _ = super::super::labels::decode(request.label_bytes(i), &Default::default()).map(|_| ());
-                super::super::labels::render(request.label_bytes(i), 64);
+                let _ = super::super::labels::decode(request.labels(i), &Default::default()).map(|_| ());
+                super::super::labels::render(request.labels(i));
             }
         }
         let mut compressed = compress(&body);
         let at = random.random_range(0..compressed.len());
         compressed[at] = random.random();
-        let _ = decoder.decode(&compressed).map(|_| ());
+        let _ = decoder.decode(Protocol::V1, &compressed).map(|_| ());
     }
 }
 
@@ -191,21 +198,21 @@ fn random_damage_never_panics() {
 fn caps_hold_before_anything_is_allocated() {
     let mut decoder = decoder();
     // Headers of 4 GiB - 1 and of 33 MiB; then a ratio that no real data has.
-    assert!(matches!(decoder.decode(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0]), Err(DecodeError::TooLarge(_))));
-    assert!(matches!(decoder.decode(&[0xff, 0xff, 0xff, 0xff, 0x1f, 0]), Err(DecodeError::Snappy(_))));
+    assert!(matches!(decoder.decode(Protocol::V1, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0]), Err(DecodeError::TooLarge(_))));
+    assert!(matches!(decoder.decode(Protocol::V1, &[0xff, 0xff, 0xff, 0xff, 0x1f, 0]), Err(DecodeError::Snappy(_))));
     let mut header = Vec::new();
     varint(33 << 20, &mut header);
     header.resize(1 << 20, 0);
-    assert!(matches!(decoder.decode(&header), Err(DecodeError::TooLarge(_))));
+    assert!(matches!(decoder.decode(Protocol::V1, &header), Err(DecodeError::TooLarge(_))));
     let mut header = Vec::new();
     varint(1 << 20, &mut header);
-    assert!(matches!(decoder.decode(&header), Err(DecodeError::TooLarge(_))));
+    assert!(matches!(decoder.decode(Protocol::V1, &header), Err(DecodeError::TooLarge(_))));
     assert!(decoder.request.body.capacity() < 1 << 16);
     let mut small =
         Decoder::new(1, DecodeLimits { samples_max: 3, wire_bytes_max: 1 << 10, ..DecodeLimits::default() });
     let body = request(&[vec![label("a", "1"), sample_field(1, 1.0).repeat(4)]]);
-    assert!(matches!(small.decode(&compress(&body)), Err(DecodeError::TooLarge(_))));
-    assert!(matches!(small.decode(&[0; 2 << 10]), Err(DecodeError::TooLarge(_))));
+    assert!(matches!(small.decode(Protocol::V1, &compress(&body)), Err(DecodeError::TooLarge(_))));
+    assert!(matches!(small.decode(Protocol::V1, &[0; 2 << 10]), Err(DecodeError::TooLarge(_))));
 }
 
 #[test]
@@ -213,14 +220,17 @@ fn wrong_wire_types_of_known_fields_are_malformed() {
     for body in
         [&[0x08, 0x01][..], &[0x0a, 0x02, 0x08, 0x01], &[0x0a, 0x04, 0x12, 0x02, 0x08, 0x01], &[0x0b], &[0x00, 0x01]]
     {
-        assert!(matches!(decoder().decode(&compress(body)), Err(DecodeError::Malformed(_))), "{body:?}");
+        assert!(
+            matches!(decoder().decode(Protocol::V1, &compress(body)), Err(DecodeError::Malformed { .. })),
+            "{body:?}"
+        );
     }
-    assert!(decoder().decode(&compress(&[0x7a, 0x01, 0x00])).is_ok(), "unknown fields are stepped over");
+    assert!(decoder().decode(Protocol::V1, &compress(&[0x7a, 0x01, 0x00])).is_ok(), "unknown fields are stepped over");
 }
 
 #[test]
 fn seeds_change_keys() {
     let body = compress(&request(&[vec![label("a", "1"), sample_field(1, 1.0)]]));
-    let key = decoder().decode(&body).unwrap().keys[0];
-    assert_ne!(key, Decoder::new(43, DecodeLimits::default()).decode(&body).unwrap().keys[0]);
+    let key = decoder().decode(Protocol::V1, &body).unwrap().keys[0];
+    assert_ne!(key, Decoder::new(43, DecodeLimits::default()).decode(Protocol::V1, &body).unwrap().keys[0]);
 }
