@@ -21,13 +21,13 @@ const CANDIDATES: usize = 4;
 /// Least weight of a value in the running errors.
 const LOSS_WEIGHT: f64 = 1.0 / 512.0;
 /// An error counts at most this multiple of the running error.
-const LOSS_CLIP: f64 = 5.0;
+const LOSS_CLIP: f32 = 5.0;
 /// What the errors of each candidate are multiplied with. One that clings to the last values predicts the next one
 /// well even in the middle of an incident, so it must be better by half; the seasonal one knows what should have
 /// been.
-const HANDICAPS: [f64; CANDIDATES] = [1.0, 1.0, 1.5, 0.6];
+const HANDICAPS: [f32; CANDIDATES] = [1.0, 1.0, 1.5, 0.6];
 /// A challenger must be better by this share.
-const HYSTERESIS: f64 = 0.95;
+const HYSTERESIS: f32 = 0.95;
 
 /// Nanoseconds in a second.
 const SECOND_NS: f64 = 1e9;
@@ -200,18 +200,19 @@ struct Panel {
     chosen: u8,
 }
 
-/// Running mean of clipped absolute errors.
+/// Running mean of clipped absolute errors; single precision is enough to compare them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Loss {
-    mean: f64,
-    count: u32,
+    mean: f32,
+    count: u16,
 }
 
 impl Loss {
     fn learn(&mut self, error: f64) {
+        let error = error as f32;
         self.count = self.count.saturating_add(1);
-        let clipped = if self.count > 16 { error.min(LOSS_CLIP * self.mean + f64::MIN_POSITIVE) } else { error };
-        let mean = self.mean + (clipped - self.mean) * gain(self.count, LOSS_WEIGHT);
+        let clipped = if self.count > 16 { error.min(LOSS_CLIP * self.mean + f32::MIN_POSITIVE) } else { error };
+        let mean = self.mean + (clipped - self.mean) * gain(self.count, LOSS_WEIGHT) as f32;
         if mean.is_finite() {
             self.mean = mean;
         }
@@ -262,8 +263,8 @@ impl Panel {
         self.fast.save(out);
         self.tracker.save(out);
         for loss in &self.losses {
-            out.put_f64(loss.mean);
-            out.put_u32(loss.count);
+            out.put_f32(loss.mean);
+            out.put_u16(loss.count);
         }
         out.put_u8(self.chosen);
     }
@@ -272,7 +273,7 @@ impl Panel {
         let (mad, slow, fast, tracker) = (Mad::load(from)?, Ewma::load(from)?, Ewma::load(from)?, Tracker::load(from)?);
         let mut losses = [Loss::default(); CANDIDATES];
         for loss in &mut losses {
-            *loss = Loss { mean: from.positive()?, count: from.u32()? };
+            *loss = Loss { mean: from.positive_f32()?, count: from.u16()? };
         }
         let chosen = from.u8()?;
         if usize::from(chosen) >= CANDIDATES {

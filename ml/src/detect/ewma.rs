@@ -10,7 +10,7 @@ use super::tail::Tail;
 use crate::Result;
 
 /// Values before the first score.
-const WARM_UP: u32 = 10;
+const WARM_UP: u16 = 10;
 /// Weight of a value in the default, slow detector: a memory of about 64 values.
 pub(super) const SLOW: f64 = 1.0 / 32.0;
 /// Weight of a value in the fast one: a memory of about 4 values.
@@ -23,12 +23,12 @@ const FIRST_DEVIATION: f64 = 1.0 / 256.0;
 const ALARM_CLIP: f64 = 0.5;
 /// The boundary stands further out by this over the square of the number of values, while that is worth a division.
 const FEW: f64 = 12.0;
-const FEW_MAX: u32 = 1024;
+const FEW_MAX: u16 = 1024;
 /// Values in a row beyond the boundary after which the clip opens.
-const RUN_PATIENCE: u32 = 8;
+const RUN_PATIENCE: u16 = 8;
 
 /// The furthest way to learn from the last of `run` values in a row beyond the boundary, as a share of the way there.
-pub(super) fn clip(run: u32) -> f64 {
+pub(super) fn clip(run: u16) -> f64 {
     // a power of two up to 2^60: exact
     ALARM_CLIP * (1u64 << run.saturating_sub(RUN_PATIENCE).min(60)) as f64
 }
@@ -38,7 +38,7 @@ pub(super) struct Ewma {
     weight: f64,
     mean: f64,
     variance: f64,
-    count: u32,
+    count: u16,
     tail: Tail,
 }
 
@@ -97,7 +97,7 @@ impl Ewma {
         out.put_f64(self.weight);
         out.put_f64(self.mean);
         out.put_f64(self.variance);
-        out.put_u32(self.count);
+        out.put_u16(self.count);
         self.tail.save(out);
     }
 
@@ -106,7 +106,7 @@ impl Ewma {
             weight: from.positive()?.clamp(1e-6, 1.0),
             mean: from.finite()?,
             variance: from.positive()?,
-            count: from.u32()?,
+            count: from.u16()?,
             tail: Tail::load(from)?,
         })
     }

@@ -29,7 +29,7 @@ pub(super) struct Mad {
     window: Window,
     /// Running mean distance from the median, over a longer past than the window.
     scatter: f64,
-    count: u32,
+    count: u16,
     tail: Tail,
 }
 
@@ -79,11 +79,11 @@ impl Mad {
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         self.window.save(out);
         out.put_f64(self.scatter);
-        out.put_u32(self.count);
+        out.put_u16(self.count);
         self.tail.save(out);
     }
 
     pub(super) fn load(from: &mut Reader<'_>) -> Result<Self> {
-        Ok(Self { window: Window::load(from)?, scatter: from.positive()?, count: from.u32()?, tail: Tail::load(from)? })
+        Ok(Self { window: Window::load(from)?, scatter: from.positive()?, count: from.u16()?, tail: Tail::load(from)? })
     }
 }

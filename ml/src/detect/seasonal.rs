@@ -13,7 +13,7 @@ use crate::Result;
 
 const BUCKETS_MAX: i64 = 288;
 /// Visits to a bucket before it scores.
-const VISITS_MIN: u32 = 2;
+const VISITS_MIN: u16 = 2;
 /// Weight of one season in a bucket.
 const BUCKET_WEIGHT: f64 = 0.15;
 /// Weight of one value in the drift and in the spread of the series.
@@ -27,7 +27,7 @@ const FIRST_DEVIATION: f64 = 1.0 / 256.0;
 struct Bucket {
     mean: f64,
     variance: f32,
-    visits: u32,
+    visits: u16,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +37,7 @@ pub(super) struct Seasonal {
     origin: i64,
     drift: f64,
     variance: f64,
-    count: u32,
+    count: u16,
     tail: Tail,
     buckets: Vec<Bucket>,
 }
@@ -144,19 +144,19 @@ impl Seasonal {
         out.put_i64(self.origin);
         out.put_f64(self.drift);
         out.put_f64(self.variance);
-        out.put_u32(self.count);
+        out.put_u16(self.count);
         self.tail.save(out);
         out.put_u32(self.buckets.len() as u32);
         for bucket in &self.buckets {
             out.put_f64(bucket.mean);
             out.put_f32(bucket.variance);
-            out.put_u32(bucket.visits);
+            out.put_u16(bucket.visits);
         }
     }
 
     pub(super) fn load(from: &mut Reader<'_>) -> Result<Self> {
         let (season, origin, drift, variance, count) =
-            (from.i64()?, from.i64()?, from.finite()?, from.positive()?, from.u32()?);
+            (from.i64()?, from.i64()?, from.finite()?, from.positive()?, from.u16()?);
         let tail = Tail::load(from)?;
         let n = from.u32()?;
         if season < 1 || !(0..season).contains(&origin) || n < 1 || i64::from(n) > BUCKETS_MAX {
@@ -164,7 +164,7 @@ impl Seasonal {
         }
         let mut buckets = Vec::with_capacity(n as usize);
         for _ in 0..n {
-            buckets.push(Bucket { mean: from.finite()?, variance: from.positive_f32()?, visits: from.u32()? });
+            buckets.push(Bucket { mean: from.finite()?, variance: from.positive_f32()?, visits: from.u16()? });
         }
         Ok(Self { season, origin, drift, variance, count, tail, buckets })
     }

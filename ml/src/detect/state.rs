@@ -4,6 +4,7 @@ use crate::{Error, Result};
 /// Appends plain values.
 pub(super) trait Put {
     fn put_u8(&mut self, v: u8);
+    fn put_u16(&mut self, v: u16);
     fn put_u32(&mut self, v: u32);
     fn put_i64(&mut self, v: i64);
     fn put_f32(&mut self, v: f32);
@@ -13,6 +14,9 @@ pub(super) trait Put {
 impl Put for Vec<u8> {
     fn put_u8(&mut self, v: u8) {
         self.push(v);
+    }
+    fn put_u16(&mut self, v: u16) {
+        self.extend_from_slice(&v.to_le_bytes());
     }
     fn put_u32(&mut self, v: u32) {
         self.extend_from_slice(&v.to_le_bytes());
@@ -44,6 +48,10 @@ impl<'a> Reader<'a> {
 
     pub(super) fn u8(&mut self) -> Result<u8> {
         Ok(self.take::<1>()?[0])
+    }
+
+    pub(super) fn u16(&mut self) -> Result<u16> {
+        Ok(u16::from_le_bytes(self.take()?))
     }
 
     pub(super) fn u32(&mut self) -> Result<u32> {
