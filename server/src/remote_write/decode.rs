@@ -140,14 +140,13 @@ impl Decoder {
     }
 
     fn walk(&mut self, protocol: Protocol, body: &[u8]) -> Result<(), DecodeError> {
-        let mut walk =
-            Walk {
-                body,
-                seed: self.seed,
-                limits: &self.limits,
-                accepted_ms: self.ts_ms_min..=self.ts_ms_max,
-                request: &mut self.request,
-            };
+        let mut walk = Walk {
+            body,
+            seed: self.seed,
+            limits: &self.limits,
+            accepted_ms: self.ts_ms_min..=self.ts_ms_max,
+            request: &mut self.request,
+        };
         let walked = match protocol {
             Protocol::V1 => v1::walk(&mut walk),
             Protocol::V2 => v2::walk(&mut walk),
@@ -187,7 +186,7 @@ impl Walk<'_> {
     fn check_ts(&self, ts_ms: i64) -> Result<(), Fault> {
         match ts_ms {
             ts_ms if self.accepted_ms.contains(&ts_ms) => Ok(()),
-            ..TS_MS_MIN => Err(Fault::TimestampOutOfRange { ts_ms }),
+            ts_ms if ts_ms < TS_MS_MIN => Err(Fault::TimestampOutOfRange { ts_ms }),
             ts_ms if ts_ms < *self.accepted_ms.start() => Err(Fault::TimestampPastRetention { ts_ms }),
             ..=TS_MS_MAX => Err(Fault::TimestampInFuture { ts_ms }),
             _ => Err(Fault::TimestampOutOfRange { ts_ms }),

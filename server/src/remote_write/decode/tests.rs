@@ -124,11 +124,11 @@ fn timestamps_past_the_retention_are_dropped_and_named() {
     let body = compress(&request(&[series]));
     let mut decoder = decoder();
     decoder.accept_from_ms(10);
-    let request = decoder.decode(&body).unwrap();
+    let request = decoder.decode(Protocol::V1, &body).unwrap();
     assert_eq!((&request.values[..], request.faults.samples_dropped), (&[2.0, 3.0][..], 1));
     assert_eq!(request.faults.first(), Some(&Fault::TimestampPastRetention { ts_ms: 9 }));
     decoder.accept_from_ms(i64::MIN);
-    assert_eq!(decoder.decode(&body).unwrap().values.len(), 3);
+    assert_eq!(decoder.decode(Protocol::V1, &body).unwrap().values.len(), 3);
 }
 
 #[test]
