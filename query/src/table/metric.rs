@@ -14,6 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use foretell_engine::{MatchOp, MetricInfo, Scan, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
 
 use super::columns::{BatchMaker, Column};
+use super::partial::Plain;
 use super::plan::{Request, supports};
 use super::pushdown::{Conditions, Shape};
 use super::scan_exec::{Reader, Source, external};
@@ -42,6 +43,16 @@ impl MetricTable {
             columns.push(Column::Label(label));
         }
         Self { snapshot, metric: Arc::clone(&info.name), columns, schema: Arc::new(Schema::new(fields)) }
+    }
+
+    /// What it shows.
+    pub(crate) fn plain(&self) -> Plain {
+        Plain {
+            snapshot: self.snapshot.clone(),
+            metric: Some(self.metric.to_string()),
+            columns: self.columns.clone(),
+            schema: Arc::clone(&self.schema),
+        }
     }
 }
 
@@ -126,6 +137,15 @@ pub(crate) fn reserve(session: &dyn Session, series: &[Series]) -> Result<Memory
     Ok(memory)
 }
 
+/// Memory that opening a reader of `columns` of `series` takes, about.
+pub(crate) fn opening_bytes<'a>(series: &[Series], columns: impl IntoIterator<Item = &'a Column>) -> usize {
+    // The first few stand for all: reading each would take as long as opening.
+    let looked_at = series.iter().take(64);
+    let label_bytes: usize = looked_at.clone().map(|one| one.labels.as_bytes().len()).sum();
+    let mean_bytes = label_bytes / looked_at.count().max(1) + 1;
+    series.len() * (2 * size_of::<SeriesId>() + BatchMaker::making_bytes(columns, mean_bytes))
+}
+
 /// The series that `conditions` leave.
 pub(crate) fn select(snapshot: &Snapshot, metric: Option<String>, conditions: &Conditions) -> Result<Vec<Series>> {
     if conditions.never {
@@ -197,12 +217,7 @@ impl Source for SeriesSource {
     }
 
     fn opening_bytes(&self, partition: usize) -> usize {
-        let series = &self.series[self.parts[partition].clone()];
-        // The first few stand for all: reading each would take as long as opening.
-        let looked_at = series.iter().take(64);
-        let label_bytes: usize = looked_at.clone().map(|one| one.labels.as_bytes().len()).sum();
-        let mean_bytes = label_bytes / looked_at.count().max(1) + 1;
-        series.len() * (2 * size_of::<SeriesId>() + BatchMaker::making_bytes(&self.columns, mean_bytes))
+        opening_bytes(&self.series[self.parts[partition].clone()], &self.columns)
     }
 
     fn open(&self, partition: usize, rows: usize) -> Result<Box<dyn Reader>> {
