@@ -160,7 +160,14 @@ impl PartialTable {
         let series = select(&self.plain.snapshot, self.plain.metric.clone(), &self.conditions)?;
         let memory = reserve(session, &series)?;
         let groups = if self.unordered || !statistics.extremes {
-            alike(&series, &labels(&columns).collect::<Vec<_>>())
+            let labels: Vec<&Column> = labels(&columns).collect();
+            // An entry of the table of values in use for each series, if all differ, and the numbers.
+            let entry_bytes = 2 * (size_of::<Vec<Option<&str>>>() + labels.len() * size_of::<Option<&str>>());
+            let making_bytes = series.len() * (entry_bytes + 2 * size_of::<u32>());
+            memory.try_grow(making_bytes)?;
+            let groups = alike(&series, &labels);
+            memory.shrink(making_bytes - groups.len() * size_of::<u32>());
+            groups
         } else {
             Vec::new()
         };
