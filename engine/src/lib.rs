@@ -15,7 +15,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`engine`] | the facade: open, write, flush, compact, feed, close |
-//! | [`snapshot`] | a pinned view: select series, scan rows, read state |
+//! | [`snapshot`] | a pinned view: select series, scan or sum up rows, read state |
 //! | `core` | what the threads of an open store share; flush, compaction, recovery |
 //! | `wal` | records, files, group commit, replay |
 //! | [`records`] | rows with typed columns: tables, files, merging, scanning |
@@ -23,7 +23,7 @@
 //! | `catalog` | series and postings: head index in memory, RocksDB, series files |
 //! | `manifest`, `version` | which files are live; who still reads them |
 //! | `segment`, `codec` | immutable column files |
-//! | `scan` | merging sources into sorted, deduplicated batches |
+//! | `scan` | merging sources into sorted, deduplicated batches, or into sums by series and step |
 //! | `compaction` | which segments to merge, and merging them |
 //! | `retention` | which partitions have lived long enough |
 //! | `tombstone` | deletes: which rows of the past no reader sees any more |
@@ -102,8 +102,8 @@ pub use engine::{
 pub use error::{Error, ErrorKind, Result};
 pub use records::{RecordScan, RecordTable, RecordTableInfo, Records, Unique};
 pub use snapshot::{
-    Cardinality, LabelCardinality, MetricInfo, PartitionInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot,
-    WalFileInfo,
+    Aggregate, AggregateBatch, Aggregation, Cardinality, LabelCardinality, MetricInfo, PartitionInfo, Scan, ScanBatch,
+    SegmentInfo, Selector, Series, Snapshot, Statistics, WalFileInfo,
 };
 pub use tombstone::Deletion;
 pub use types::{LabelSet, Lsn, MatchOp, Matcher, SeriesId, SeriesSet, TimeRange};

@@ -18,11 +18,13 @@ use crate::types::{LabelSet, Lsn, Matcher, SeriesId, TimeRange};
 use crate::version::Version;
 use crate::wal::WalFiles;
 
+mod aggregate;
 mod cardinality;
 mod last;
 mod records;
 mod select;
 
+pub use aggregate::{Aggregate, AggregateBatch, Aggregation, Statistics};
 pub use cardinality::{Cardinality, LabelCardinality};
 
 /// A consistent view: sees every commit up to [`Snapshot::lsn`] and none after; nothing it reads is deleted under it.
@@ -225,33 +227,35 @@ impl Snapshot {
         if !series.is_sorted_by(|a, b| a < b) {
             return Err(Error::Invalid("series of a scan must be sorted and unique".into()));
         }
+        let scan = scan::Scan::new(self.sources(range), series.to_vec(), range, want_values, rows_target)?;
+        Ok(Scan { scan, _version: Arc::clone(&self.0.version) })
+    }
+
+    /// Every source that may have rows in `range`, oldest first.
+    fn sources(&self, range: TimeRange) -> Vec<Visible> {
         let pinned = &*self.0;
         let mut sources = Vec::new();
-        if !range.is_empty() {
-            let partitions = pinned.partitioning.of(range.start)..=pinned.partitioning.of(range.end);
-            for (_, partition) in pinned.version.partitions.range(partitions) {
-                sources.extend(partition.segments.iter().map(|live| Visible {
-                    source: Source::Segment(Arc::clone(&live.segment)),
-                    hidden: pinned.tombstones.after(live.meta.applied, range),
-                }));
-            }
-            let memtables = pinned.sealed.iter().map(|sealed| &sealed.memtable).chain([&pinned.active]);
-            for memtable in memtables {
-                let hidden = pinned.tombstones.after(memtable.lsn, range);
-                sources.extend(
-                    memtable
-                        .runs
-                        .iter()
-                        .map(|run| Visible { source: Source::Run(Arc::clone(run)), hidden: hidden.clone() }),
-                );
-                let tail: Vec<_> = memtable.tail.iter().map(|commit| Arc::clone(&commit.batch)).collect();
-                if !tail.is_empty() {
-                    sources.push(Visible { source: Source::Tail(tail), hidden });
-                }
+        if range.is_empty() {
+            return sources;
+        }
+        let partitions = pinned.partitioning.of(range.start)..=pinned.partitioning.of(range.end);
+        for (_, partition) in pinned.version.partitions.range(partitions) {
+            sources.extend(partition.segments.iter().map(|live| Visible {
+                source: Source::Segment(Arc::clone(&live.segment)),
+                hidden: pinned.tombstones.after(live.meta.applied, range),
+            }));
+        }
+        let memtables = pinned.sealed.iter().map(|sealed| &sealed.memtable).chain([&pinned.active]);
+        for memtable in memtables {
+            let hidden = pinned.tombstones.after(memtable.lsn, range);
+            let runs = memtable.runs.iter().map(|run| Source::Run(Arc::clone(run)));
+            sources.extend(runs.map(|source| Visible { source, hidden: hidden.clone() }));
+            let tail: Vec<_> = memtable.tail.iter().map(|commit| Arc::clone(&commit.batch)).collect();
+            if !tail.is_empty() {
+                sources.push(Visible { source: Source::Tail(tail), hidden });
             }
         }
-        let scan = scan::Scan::new(sources, series.to_vec(), range, want_values, rows_target)?;
-        Ok(Scan { scan, _version: Arc::clone(&pinned.version) })
+        sources
     }
 
     /// Live segments of samples and of records, by partition.

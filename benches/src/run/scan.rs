@@ -1,4 +1,5 @@
-//! `scan`: stored values to memory, through the engine's snapshot scan and through SQL.
+//! `scan`: stored values to memory, through the engine's snapshot scan and through SQL; aggregations also row by row, as
+//! they are answered when the engine cannot sum up.
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -75,9 +76,23 @@ pub fn run(options: &Options, results: &Path) -> Result<()> {
 
     let metric = if options.workload == Kind::Tsbs { "cpu_usage_user" } else { "node_cpu_seconds_total" };
     let label = if options.workload == Kind::Tsbs { "region" } else { "mode" };
+    let by_row = |sql: &str| sql.replace(" GROUP BY", " WHERE random() >= 0.0 GROUP BY");
+    let by_metric = "SELECT metric, sum(value) FROM samples GROUP BY metric".to_owned();
+    let by_label = format!("SELECT {label}, sum(value) FROM metrics.\"{metric}\" GROUP BY {label}");
+    let hourly = format!(
+        "SELECT time_bucket('1h', ts), {label}, min(value), avg(value), max(value) FROM metrics.\"{metric}\" \
+         GROUP BY time_bucket('1h', ts), {label}"
+    );
+    let newest = format!("SELECT {label}, last(value, ts) FROM metrics.\"{metric}\" GROUP BY {label}");
     let statements = [
-        ("sql_sum_by_metric", "SELECT metric, sum(value) FROM samples GROUP BY metric".to_owned(), Some(rows)),
-        ("sql_sum_by_label", format!("SELECT {label}, sum(value) FROM metrics.\"{metric}\" GROUP BY {label}"), None),
+        ("sql_sum_by_metric", by_metric.clone(), Some(rows)),
+        ("sql_sum_by_metric_by_row", by_row(&by_metric), Some(rows)),
+        ("sql_sum_by_label", by_label.clone(), None),
+        ("sql_sum_by_label_by_row", by_row(&by_label), None),
+        ("sql_hourly", hourly.clone(), None),
+        ("sql_hourly_by_row", by_row(&hourly), None),
+        ("sql_newest", newest.clone(), None),
+        ("sql_newest_by_row", by_row(&newest), None),
     ];
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let database = {

@@ -1,12 +1,17 @@
 //! The slices of one source: rows of one wanted series in the wanted time range, in (series, ts) order.
+//!
+//! An aggregation also lets it stand on a whole block that nobody has read: its caller takes what the zone map says, or has
+//! the block opened and gets the slices.
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
 use crate::memtable::SortedRun;
-use crate::segment::{Block, BlockDecoder, Segment};
+use crate::segment::{Block, BlockDecoder, Segment, ZoneMap};
 use crate::tombstone::{Hidden, next_visible};
 use crate::types::{SeriesId, TimeRange};
+
+use super::whole::{Answers, Whole};
 
 /// What a scan wants.
 pub(super) struct Want {
@@ -14,11 +19,17 @@ pub(super) struct Want {
     pub(super) ids: Vec<SeriesId>,
     pub(super) range: TimeRange,
     pub(super) values: bool,
+    /// Which blocks need not be read, if some need not.
+    pub(super) answers: Option<Answers>,
 }
 
-/// Walks over one source. Between calls it stands on a slice, which callers consume from its front.
+/// Walks over one source. Between calls it stands on a slice, which callers consume from its front, or on a whole block.
 pub(super) struct Cursor {
     source: Place,
+    /// All its rows are inside.
+    extent: TimeRange,
+    /// The block it stands on, if it is not read.
+    whole: Option<Whole>,
     /// First wanted id that may still come.
     wanted: usize,
     /// The rest of the current slice, rows inside its series.
@@ -52,18 +63,18 @@ enum Place {
 impl Cursor {
     /// Before the first slice of `segment`.
     pub(super) fn segment(segment: Arc<Segment>) -> Self {
-        let source = Place::Segment { segment, at: 0, loaded: false, block: Box::default(), next: 0 };
-        Self::at(source)
+        let extent = TimeRange { start: segment.meta().min_ts, end: segment.meta().max_ts };
+        Self::at(Place::Segment { segment, at: 0, loaded: false, block: Box::default(), next: 0 }, extent)
     }
 
-    /// Before the first slice of `run`.
-    pub(super) fn run(run: Arc<SortedRun>) -> Self {
-        Self::at(Place::Run { run, next: 0 })
+    /// Before the first slice of `run`, all of whose rows are in `extent`.
+    pub(super) fn run(run: Arc<SortedRun>, extent: TimeRange) -> Self {
+        Self::at(Place::Run { run, next: 0 }, extent)
     }
 
-    fn at(source: Place) -> Self {
+    fn at(source: Place, extent: TimeRange) -> Self {
         let (rows, ahead, hidden, holes) = (0..0, 0..0, Hidden::default(), Vec::new());
-        Self { source, wanted: 0, rows, ahead, hidden, holes, hole: 0, hidden_rows: 0 }
+        Self { source, extent, whole: None, wanted: 0, rows, ahead, hidden, holes, hole: 0, hidden_rows: 0 }
     }
 
     /// Leaves out what is `hidden`.
@@ -91,6 +102,48 @@ impl Cursor {
         self.wanted as u32
     }
 
+    /// Series and time of the row it stands on; of a whole block the first of either.
+    pub(super) fn head(&self) -> (u32, i64) {
+        (self.index(), self.whole.as_ref().map_or_else(|| self.ts()[0], |whole| whole.extent.start))
+    }
+
+    /// The block it stands on, if it is not read.
+    pub(super) fn whole(&self) -> Option<&Whole> {
+        self.whole.as_ref()
+    }
+
+    /// The zone map of that block.
+    pub(super) fn zone(&self) -> Option<&ZoneMap> {
+        match (&self.source, &self.whole) {
+            (Place::Segment { segment, at, .. }, Some(_)) => segment.blocks().get(*at),
+            _ => None,
+        }
+    }
+
+    /// Whether rows that it has not passed may be of the series of `whole`, which begins no later than it stands, and
+    /// between its first and its last.
+    pub(super) fn interferes(&self, whole: &Whole) -> bool {
+        let (index, ts) = self.head();
+        let beyond = index > whole.last || whole.first == whole.last && ts > whole.extent.end;
+        !beyond && self.extent.overlaps(whole.extent)
+    }
+
+    /// Passes the whole block that it stands on: it was answered.
+    pub(super) fn pass_whole(&mut self) {
+        if let (Place::Segment { at, .. }, Some(_)) = (&mut self.source, self.whole.take()) {
+            *at += 1;
+        }
+    }
+
+    /// Reads the whole block that it stands on. [`Cursor::advance`] then goes to its first slice.
+    pub(super) fn open_whole(&mut self, decoder: &mut BlockDecoder) -> Result<()> {
+        if let (Place::Segment { segment, at, loaded, block, next }, Some(_)) = (&mut self.source, self.whole.take()) {
+            block.load(decoder, segment, *at)?;
+            (*loaded, *next) = (true, 0);
+        }
+        Ok(())
+    }
+
     /// Timestamps of the slice.
     pub(super) fn ts(&self) -> &[i64] {
         if self.rows.is_empty() { &[] } else { self.source.ts(&self.rows) }
@@ -109,11 +162,14 @@ impl Cursor {
         self.rows.start += n;
     }
 
-    /// Goes to the next slice that shows; `false` when there is none.
+    /// Goes to the next slice that shows, or whole block; `false` when there is none.
     pub(super) fn advance(&mut self, want: &Want, decoder: &mut BlockDecoder) -> Result<bool> {
         loop {
             if self.ahead.is_empty() && !self.next_series(want, decoder)? {
                 return Ok(false);
+            }
+            if self.whole.is_some() {
+                return Ok(true);
             }
             let (from, rows) = (self.ahead.start, self.ahead.len());
             let visible = next_visible(self.source.ts(&self.ahead), 0, &self.holes, &mut self.hole);
@@ -130,7 +186,8 @@ impl Cursor {
         }
     }
 
-    /// Goes to the next wanted series with rows in the wanted range; `false` when there is none.
+    /// Goes to the next wanted series with rows in the wanted range, or to a block that need not be read; `false` when there
+    /// is neither.
     fn next_series(&mut self, want: &Want, decoder: &mut BlockDecoder) -> Result<bool> {
         self.ahead = match &mut self.source {
             Place::Run { run, next } => loop {
@@ -145,8 +202,15 @@ impl Cursor {
             Place::Segment { segment, at, loaded, block, next } => loop {
                 if !*loaded {
                     let Some(index) = next_block(segment, *at, want, &mut self.wanted) else { return Ok(false) };
+                    *at = index;
+                    let answers = want.answers.as_ref();
+                    self.whole =
+                        answers.and_then(|answers| answers.whole(segment, index, want, self.wanted, &self.hidden));
+                    if self.whole.is_some() {
+                        return Ok(true);
+                    }
                     block.load(decoder, segment, index)?;
-                    (*at, *loaded, *next) = (index, true, 0);
+                    (*loaded, *next) = (true, 0);
                 }
                 let Some(k) = next_common(block.series(), *next, want, &mut self.wanted) else {
                     *loaded = false;

@@ -9,8 +9,12 @@
 //! | module | owns |
 //! |---|---|
 //! | [`cursor`] | the slices of one source, segments pruned by zone map and decoded block by block |
+//! | [`cursors`] | all sources of a scan: opened, consumed, dropped when they end |
 //! | [`merge`] | choosing among slices of the same series |
 //! | [`tail`] | sorting recent batches |
+//! | [`aggregate`] | the same rows, summed up by series and step of time |
+//! | [`whole`] | which blocks an aggregation need not read, because their zone map says enough |
+//! | [`fold`] | adding rows and zone maps up |
 //!
 //! Sources are given oldest first; of rows with equal (series, ts) the one of the newest source wins. A block is decoded
 //! once in a scan, and its values only if one of its rows is wanted.
@@ -18,19 +22,26 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::memtable::SortedRun;
-use crate::segment::{BlockDecoder, Segment};
+use crate::segment::Segment;
 use crate::snapshot::ScanBatch;
 use crate::tombstone::Hidden;
 use crate::types::{SeriesId, TimeRange};
 use crate::write_batch::WriteBatch;
 
+mod aggregate;
 mod cursor;
+mod cursors;
+mod fold;
 mod merge;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod whole;
 
-use cursor::{Cursor, Want};
+pub(crate) use aggregate::Aggregation;
+use cursor::Want;
+use cursors::Cursors;
+pub(crate) use fold::Step;
 
 /// A place that rows come from.
 pub(crate) enum Source {
@@ -56,12 +67,8 @@ impl From<Source> for Visible {
 
 /// A running scan.
 pub(crate) struct Scan {
-    want: Want,
     rows_target: usize,
-    /// Sources that have a slice left, oldest first.
-    cursors: Vec<Cursor>,
-    decoder: BlockDecoder,
-    hidden_rows: u64,
+    cursors: Cursors,
 }
 
 impl Scan {
@@ -77,37 +84,18 @@ impl Scan {
         want_values: bool,
         rows_target: usize,
     ) -> Result<Self> {
-        debug_assert!(ids.is_sorted_by(|a, b| a < b));
-        let want = Want { ids, range, values: want_values };
-        let mut decoder = BlockDecoder::new()?;
-        let (mut cursors, mut hidden_rows) = (Vec::new(), 0);
-        for visible in sources {
-            let Visible { source, hidden } = visible.into();
-            let mut cursor = match source {
-                Source::Segment(segment) if segment.meta().may_hold(&want.ids, range) => Cursor::segment(segment),
-                Source::Segment(_) => continue,
-                Source::Run(run) => Cursor::run(run),
-                Source::Tail(batches) => Cursor::run(Arc::new(tail::sort(&batches, &want))),
-            };
-            cursor.hide(hidden);
-            if cursor.advance(&want, &mut decoder)? {
-                cursors.push(cursor);
-            } else {
-                hidden_rows += cursor.hidden_rows();
-            }
-        }
-        Ok(Self { want, rows_target: rows_target.max(1), cursors, decoder, hidden_rows })
+        let cursors = Cursors::open(sources, Want { ids, range, values: want_values, answers: None })?;
+        Ok(Self { rows_target: rows_target.max(1), cursors })
     }
 
     /// Memory it holds, about.
     pub(crate) fn bytes(&self) -> usize {
-        let ids = self.want.ids.len() * size_of::<SeriesId>();
-        self.decoder.bytes() + ids + self.cursors.iter().map(Cursor::bytes).sum::<usize>()
+        self.cursors.bytes()
     }
 
     /// After the last batch: how many rows were passed because they are deleted.
     pub(crate) fn hidden_rows(&self) -> u64 {
-        self.hidden_rows
+        self.cursors.hidden_rows()
     }
 
     /// Replaces `batch` with the next rows, at most `rows_target` of them; `false` when there are no more. After an error
@@ -121,7 +109,7 @@ impl Scan {
         batch.values.clear();
         let filled = self.fill(batch);
         if filled.is_err() {
-            self.cursors.clear();
+            self.cursors.end();
             batch.runs.clear();
             batch.ts.clear();
             batch.values.clear();
@@ -131,12 +119,12 @@ impl Scan {
     }
 
     fn fill(&mut self, batch: &mut ScanBatch) -> Result<()> {
-        while batch.ts.len() < self.rows_target && !self.cursors.is_empty() {
-            let choice = merge::choose(&self.cursors, self.rows_target - batch.ts.len());
-            let chosen = &mut self.cursors[choice.cursor];
+        while batch.ts.len() < self.rows_target && !self.cursors.list().is_empty() {
+            let choice = merge::choose(self.cursors.list(), self.rows_target - batch.ts.len());
+            let chosen = &self.cursors.list()[choice.cursor];
             let (index, ts, values) = (chosen.index(), &chosen.ts()[..choice.rows], chosen.values());
             batch.ts.extend_from_slice(ts);
-            if self.want.values {
+            if self.cursors.want().values {
                 batch.values.extend_from_slice(&values[..choice.rows]);
             }
             match batch.runs.last_mut() {
@@ -144,31 +132,9 @@ impl Scan {
                 _ => batch.runs.push((index, choice.rows as u32)),
             }
             if choice.superseded {
-                // The row just copied wins over the same (series, ts) of every older source.
-                let t = ts[0];
-                let older = |cursor: &Cursor| cursor.index() == index && cursor.ts()[0] == t;
-                self.consume_where(choice.cursor, older)?;
+                self.cursors.supersede(choice.cursor)?;
             } else {
-                self.consume(choice.cursor, choice.rows)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn consume(&mut self, at: usize, rows: usize) -> Result<()> {
-        self.cursors[at].consume(rows);
-        if self.cursors[at].ts().is_empty() && !self.cursors[at].advance(&self.want, &mut self.decoder)? {
-            self.hidden_rows += self.cursors.remove(at).hidden_rows();
-        }
-        Ok(())
-    }
-
-    /// Consumes one row of each cursor up to `newest` for which `which` holds.
-    fn consume_where(&mut self, newest: usize, which: impl Fn(&Cursor) -> bool) -> Result<()> {
-        // From the newest down, because a cursor that ends is removed.
-        for at in (0..=newest).rev() {
-            if which(&self.cursors[at]) {
-                self.consume(at, 1)?;
+                self.cursors.consume(choice.cursor, choice.rows)?;
             }
         }
         Ok(())

@@ -76,7 +76,7 @@ impl SeriesRuns {
     }
 
     /// The ids from `id` on, increasing.
-    pub(super) fn iter_from(&self, id: SeriesId) -> impl Iterator<Item = SeriesId> {
+    pub(crate) fn iter_from(&self, id: SeriesId) -> impl Iterator<Item = SeriesId> {
         let run = self.firsts.partition_point(|&first| first <= id.0).saturating_sub(1);
         let runs = self.firsts[run..].iter().zip(&self.lens[run..]);
         runs.flat_map(move |(&first, &len)| {

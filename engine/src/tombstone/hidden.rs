@@ -20,6 +20,12 @@ impl Hidden {
         self.0.is_empty()
     }
 
+    /// Whether a row of one of `ids` in `range` may be hidden.
+    pub(crate) fn concerns(&self, mut ids: impl Iterator<Item = SeriesId>, range: TimeRange) -> bool {
+        let overlapping: Vec<_> = self.0.iter().filter(|deletion| deletion.range.overlaps(range)).collect();
+        !overlapping.is_empty() && ids.any(|id| overlapping.iter().any(|deletion| deletion.series.contains(id)))
+    }
+
     /// Fills `holes` with the stretches of time in which rows of `id` do not show, in order and apart from each other.
     pub(crate) fn holes(&self, id: SeriesId, holes: &mut Vec<TimeRange>) {
         holes.clear();

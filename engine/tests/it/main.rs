@@ -6,6 +6,7 @@
     reason = "tests stop at the first surprise, and break files by hand"
 )]
 
+mod aggregate;
 mod backup;
 mod basics;
 mod bitrot;

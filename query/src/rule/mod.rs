@@ -5,8 +5,9 @@
 //! | [`null_safe_lists`] | keeps NULL apart from false where DataFusion merges lists of values |
 //! | [`distinct_projections`] | keeps DataFusion from dropping a projection that looks like the one above it |
 //! | [`window_memory`] | counts the rows that window functions hold |
+//! | [`partial_aggregates`] | lets the engine sum rows up below aggregations |
 //!
-//! The first two keep DataFusion 55.2 from wrong answers, the last from using memory that nobody counts; each names the bug
+//! The first two keep DataFusion 55.2 from wrong answers, the third from using memory that nobody counts; each names the bug
 //! and goes when it is fixed there.
 use std::sync::Arc;
 
@@ -15,13 +16,16 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 
 mod distinct_projections;
 mod null_safe_lists;
+mod partial_aggregates;
 mod window_memory;
 
-/// DataFusion's rules with ours before them.
+/// DataFusion's rules between those of ours that must see a statement as it was written, and those that look at what
+/// became of it.
 pub(crate) fn all() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
         vec![Arc::new(distinct_projections::DistinctProjections), Arc::new(null_safe_lists::NullSafeLists)];
     rules.extend(Optimizer::new().rules);
+    rules.push(Arc::new(partial_aggregates::PartialAggregates));
     rules
 }
 

@@ -46,51 +46,84 @@ pub(crate) fn label_maps<'a>(sets: impl Iterator<Item = &'a LabelSet>) -> Result
 }
 
 /// A column that is constant along a series, as one entry per series of the scan.
-enum PerSeries {
-    Ts,
-    Value,
-    Dictionary { keys: Vec<Option<i32>>, values: ArrayRef, nulls: bool },
+pub(crate) enum PerSeries {
+    /// A label.
+    Dictionary {
+        /// Index of its value in `values`, by series.
+        keys: Vec<Option<i32>>,
+        /// Distinct values.
+        values: ArrayRef,
+        /// Whether a series lacks it.
+        nulls: bool,
+    },
+    /// All labels, by series.
     Maps(ArrayRef),
+}
+
+impl PerSeries {
+    /// `column` of `series`; `None` if it differs from row to row.
+    pub(crate) fn of(column: &Column, series: &[Series]) -> Result<Option<Self>> {
+        Ok(match column {
+            Column::Ts | Column::Value => None,
+            Column::Label(name) => Some(dictionary(name, series)),
+            Column::Labels => Some(Self::Maps(Arc::new(label_maps(series.iter().map(|s| &s.labels))?))),
+        })
+    }
+
+    /// Memory it holds, about.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Dictionary { keys, values, .. } => {
+                keys.capacity() * size_of::<Option<i32>>() + values.get_buffer_memory_size()
+            }
+            Self::Maps(maps) => maps.get_buffer_memory_size(),
+        }
+    }
+
+    /// One entry a row, of which `runs` says how many each series has, `rows` in all.
+    pub(crate) fn array(&self, runs: &[(u32, u32)], rows: usize) -> Result<ArrayRef> {
+        Ok(match self {
+            Self::Dictionary { keys, values, nulls } => {
+                let keys = if *nulls { nullable_keys(keys, runs, rows) } else { dense_keys(keys, runs, rows) };
+                Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::clone(values))?)
+            }
+            Self::Maps(maps) => {
+                let mut index = Vec::with_capacity(rows);
+                for &(series, n) in runs {
+                    index.resize(index.len() + n as usize, series);
+                }
+                take(maps, &UInt32Array::from(index), None)?
+            }
+        })
+    }
+}
+
+/// Times as a column.
+pub(crate) fn times(ts: Vec<i64>) -> ArrayRef {
+    Arc::new(TimestampNanosecondArray::from(ts).with_timezone("UTC"))
 }
 
 /// Makes record batches for one partition's series.
 pub(crate) struct BatchMaker {
     schema: SchemaRef,
-    columns: Vec<PerSeries>,
+    columns: Vec<(Column, Option<PerSeries>)>,
 }
 
 impl BatchMaker {
     /// For `columns` of `series`; run indexes of the scan refer to `series`.
     pub(crate) fn new(schema: SchemaRef, columns: &[Column], series: &[Series]) -> Result<Self> {
-        let columns = columns
-            .iter()
-            .map(|column| {
-                Ok(match column {
-                    Column::Ts => PerSeries::Ts,
-                    Column::Value => PerSeries::Value,
-                    Column::Label(name) => dictionary(name, series),
-                    Column::Labels => PerSeries::Maps(Arc::new(label_maps(series.iter().map(|s| &s.labels))?)),
-                })
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { schema, columns })
+        let made = |column: &Column| Ok((column.clone(), PerSeries::of(column, series)?));
+        Ok(Self { schema, columns: columns.iter().map(made).collect::<Result<_>>()? })
     }
 
     /// Memory it holds, about.
     pub(crate) fn bytes(&self) -> usize {
-        let bytes = self.columns.iter().map(|column| match column {
-            PerSeries::Ts | PerSeries::Value => 0,
-            PerSeries::Dictionary { keys, values, .. } => {
-                keys.capacity() * size_of::<Option<i32>>() + values.get_buffer_memory_size()
-            }
-            PerSeries::Maps(maps) => maps.get_buffer_memory_size(),
-        });
-        bytes.sum()
+        self.columns.iter().filter_map(|(_, labels)| labels.as_ref()).map(PerSeries::bytes).sum()
     }
 
     /// Memory that one for `columns` of a series with `label_bytes` of labels takes while it is made, about.
-    pub(crate) fn making_bytes(columns: &[Column], label_bytes: usize) -> usize {
-        let bytes = columns.iter().map(|column| match column {
+    pub(crate) fn making_bytes<'a>(columns: impl IntoIterator<Item = &'a Column>, label_bytes: usize) -> usize {
+        let bytes = columns.into_iter().map(|column| match column {
             Column::Ts | Column::Value => 0,
             // Key, place of the value, and its place in a table of all values.
             Column::Label(_) => 64,
@@ -106,28 +139,10 @@ impl BatchMaker {
         let arrays = self
             .columns
             .iter()
-            .map(|column| -> Result<ArrayRef> {
-                Ok(match column {
-                    PerSeries::Ts => {
-                        Arc::new(TimestampNanosecondArray::from(std::mem::take(&mut scanned.ts)).with_timezone("UTC"))
-                    }
-                    PerSeries::Value => Arc::new(Float64Array::from(std::mem::take(&mut scanned.values))),
-                    PerSeries::Dictionary { keys, values, nulls } => {
-                        let keys = if *nulls {
-                            nullable_keys(keys, &scanned.runs, rows)
-                        } else {
-                            dense_keys(keys, &scanned.runs, rows)
-                        };
-                        Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::clone(values))?)
-                    }
-                    PerSeries::Maps(maps) => {
-                        let mut index = Vec::with_capacity(rows);
-                        for &(series, n) in &scanned.runs {
-                            index.resize(index.len() + n as usize, series);
-                        }
-                        take(maps, &UInt32Array::from(index), None)?
-                    }
-                })
+            .map(|column| match column {
+                (_, Some(labels)) => labels.array(&scanned.runs, rows),
+                (Column::Ts, None) => Ok(times(std::mem::take(&mut scanned.ts))),
+                (_, None) => Ok(Arc::new(Float64Array::from(std::mem::take(&mut scanned.values))) as ArrayRef),
             })
             .collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));

@@ -14,6 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use foretell_engine::{MatchOp, MetricInfo, Scan, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
 
 use super::columns::{BatchMaker, Column};
+use super::partial::Plain;
 use super::plan::{Request, supports};
 use super::pushdown::{Conditions, Shape};
 use super::scan_exec::{Reader, Source, external};
@@ -42,6 +43,16 @@ impl MetricTable {
             columns.push(Column::Label(label));
         }
         Self { snapshot, metric: Arc::clone(&info.name), columns, schema: Arc::new(Schema::new(fields)) }
+    }
+
+    /// What it shows.
+    pub(crate) fn plain(&self) -> Plain {
+        Plain {
+            snapshot: self.snapshot.clone(),
+            metric: Some(self.metric.to_string()),
+            columns: self.columns.clone(),
+            schema: Arc::clone(&self.schema),
+        }
     }
 }
 
@@ -126,8 +137,8 @@ pub(crate) fn reserve(session: &dyn Session, series: &[Series]) -> Result<Memory
     Ok(memory)
 }
 
-/// Memory that opening a scan of `series` takes, about.
-pub(crate) fn opening_bytes(series: &[Series], columns: &[Column]) -> usize {
+/// Memory that opening a reader of `columns` of `series` takes, about.
+pub(crate) fn opening_bytes<'a>(series: &[Series], columns: impl IntoIterator<Item = &'a Column>) -> usize {
     // The first few stand for all: reading each would take as long as opening.
     let looked_at = series.iter().take(64);
     let label_bytes: usize = looked_at.clone().map(|one| one.labels.as_bytes().len()).sum();

@@ -14,6 +14,7 @@ use foretell_engine::types::METRIC_NAME;
 
 use super::columns::{Column, map_type};
 use super::metric::SeriesSource;
+use super::partial::Plain;
 use super::plan::{Request, supports};
 use super::pushdown::Shape;
 use super::{SAMPLES, label_type, timestamp_type};
@@ -41,6 +42,16 @@ impl SamplesTable {
         ]);
         let columns = vec![Column::Ts, Column::Label(METRIC_NAME.to_owned()), Column::Labels, Column::Value];
         Self { snapshot, columns, schema: Arc::new(schema) }
+    }
+
+    /// What it shows.
+    pub(crate) fn plain(&self) -> Plain {
+        Plain {
+            snapshot: self.snapshot.clone(),
+            metric: None,
+            columns: self.columns.clone(),
+            schema: Arc::clone(&self.schema),
+        }
     }
 }
 

@@ -59,6 +59,10 @@ pub(crate) trait Reader: Send {
     fn bytes(&self) -> usize {
         0
     }
+    /// Rows so far that an answer counts though they were not read.
+    fn rows_unread(&self) -> u64 {
+        0
+    }
 }
 
 /// Reads a [`Source`].
@@ -132,6 +136,8 @@ impl ExecutionPlan for ScanExec {
             left: self.limit.unwrap_or(usize::MAX),
             rows_read: MetricBuilder::new(&self.metrics).output_rows(partition),
             memory: MemoryConsumer::new("a scan").register(context.memory_pool()),
+            metrics: self.metrics.clone(),
+            rows_unread: None,
             ahead: None,
         };
         let stream =
@@ -163,6 +169,9 @@ struct State {
     left: usize,
     rows_read: Count,
     memory: MemoryReservation,
+    metrics: ExecutionPlanMetricsSet,
+    /// Only if there are some.
+    rows_unread: Option<Count>,
     /// The batch being read while the last one is worked on.
     ahead: Option<SpawnedTask<Step>>,
 }
@@ -181,6 +190,7 @@ impl State {
             }
         };
         let (batch, reader) = task.join_unwind().await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))??;
+        self.count_unread(reader.rows_unread());
         let Some(batch) = batch else {
             self.memory.free();
             return Ok(None);
@@ -194,6 +204,14 @@ impl State {
             self.ahead = Some(SpawnedTask::spawn_blocking(move || step(reader)));
         }
         Ok(Some(batch))
+    }
+
+    fn count_unread(&mut self, rows: u64) {
+        if rows > 0 {
+            let new = || MetricBuilder::new(&self.metrics).counter("rows_unread", self.partition);
+            let count = self.rows_unread.get_or_insert_with(new);
+            count.add(rows as usize - count.value());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Integration tests: one binary.
 #![allow(clippy::unwrap_used, missing_docs)]
 mod admission;
+mod aggregates;
 mod conditions;
 mod continuous;
 mod continuous_crash;
