@@ -1,7 +1,7 @@
 //! The benchmarks. Each takes its parameters, prints a table and writes one JSON file.
+pub mod abuse;
 pub mod churn;
 pub mod continuous;
-pub mod abuse;
 pub mod decode;
 pub mod ingest;
 pub mod recovery;

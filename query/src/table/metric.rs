@@ -43,6 +43,11 @@ impl MetricTable {
         }
         Self { snapshot, metric: Arc::clone(&info.name), columns, schema: Arc::new(Schema::new(fields)) }
     }
+
+    /// The metric it shows.
+    pub(crate) fn metric(&self) -> &str {
+        &self.metric
+    }
 }
 
 impl Shape for MetricTable {

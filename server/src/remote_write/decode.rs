@@ -140,14 +140,13 @@ impl Decoder {
     }
 
     fn walk(&mut self, protocol: Protocol, body: &[u8]) -> Result<(), DecodeError> {
-        let mut walk =
-            Walk {
-                body,
-                seed: self.seed,
-                limits: &self.limits,
-                accepted_ms: self.ts_ms_min..=self.ts_ms_max,
-                request: &mut self.request,
-            };
+        let mut walk = Walk {
+            body,
+            seed: self.seed,
+            limits: &self.limits,
+            accepted_ms: self.ts_ms_min..=self.ts_ms_max,
+            request: &mut self.request,
+        };
         let walked = match protocol {
             Protocol::V1 => v1::walk(&mut walk),
             Protocol::V2 => v2::walk(&mut walk),
