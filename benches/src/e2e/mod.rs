@@ -11,6 +11,7 @@
 //! Prometheus is the truth: it is never killed, so it holds all that it has ever sent. What stood in its queues at the kill is
 //! sent again, hence equality is total. The metadata of each must be those that Prometheus has.
 pub mod compare;
+pub mod dump;
 pub mod prometheus;
 
 use std::fs;
@@ -152,6 +153,8 @@ fn run_in(options: &Options, binaries: &Binaries, results: &Path, dir: &Path) ->
         report.figure(&format!("{name}_stop_seconds"), stopped_in.as_secs_f64(), "SIGTERM to the end");
         verdicts.push((name, found));
     }
+    let dumped = dump::check(binaries, &dir.join("prometheus"), dir, &expected).context("promtool's dump")?;
+    report.figure("samples_imported", dumped.equal as f64, "equal after promtool's dump and foretell import");
     report.figure("queue_samples_sent", queue.sent, "acknowledged by both, as Prometheus counts them");
     report.figure("queue_samples_retried", queue.retried, "sent again after the kills");
     report.figure("restart_seconds", restarts.iter().copied().fold(0.0, f64::max), "longest, kill -9 to ready");
@@ -160,7 +163,10 @@ fn run_in(options: &Options, binaries: &Binaries, results: &Path, dir: &Path) ->
     if options.record {
         report.write(results)?;
     }
-    verdicts.iter().try_for_each(|(name, found)| verdict(name, found))
+    verdicts.iter().try_for_each(|(name, found)| verdict(name, found))?;
+    let imported = dumped.is_equal() && dumped.equal > 0;
+    ensure!(imported, "promtool's dump was not imported whole: {}", dumped.examples.join("; "));
+    Ok(())
 }
 
 /// A Foretell that one of the remote writes goes to.
