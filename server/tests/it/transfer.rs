@@ -243,7 +243,9 @@ fn faults_are_named_with_file_and_place_and_what_came_before_is_there() {
 #[test]
 fn a_busy_server_is_waited_for() {
     // Room for one request at a time: the others get 429.
-    let server = Server::start_with_file("[limits]\nin_flight_bytes_max = \"400KiB\"\nwire_bytes_max = \"300KiB\"\n");
+    let server = Server::start_with_file(
+        "[limits]\nin_flight_bytes_max = \"600KiB\"\nwire_bytes_max = \"200KiB\"\ndecoded_bytes_max = \"400KiB\"\n",
+    );
     let mut csv = String::from("ts,metric,value,job\n");
     for i in 0..60_000 {
         csv.push_str(&format!(
