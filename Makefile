@@ -49,7 +49,7 @@ unit: setup ## every test of every crate
 	$(CARGO) test $(FLAGS)
 
 e2e-prometheus: build ## real Prometheus and node_exporter against foretell, with a kill -9 in the middle (FOR=120s)
-	benches/peers.sh $(PEERS) prometheus prometheus-node-exporter
+	benches/peers.sh $(PEERS) prometheus promtool prometheus-node-exporter
 	$(BIN)/bench e2e-prometheus --peers $(PEERS) --for $(FOR)
 
 e2e-prometheus-short:

@@ -1,23 +1,27 @@
 //! The façade: one `Database` over one engine.
 //!
 //! ```text
-//!  query: admit -> gate (places, queue) -> plan on a large stack over one snapshot -> execute on the queries' threads
+//!  query:  admit -> gate (places, queue) -> plan on a large stack over one snapshot -> execute on the queries' threads
+//!  delete: admit -> gate                 -> plan                                     -> the engine commits it
 //! ```
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use foretell_engine::{Engine, Snapshot};
+use datafusion::scalar::ScalarValue;
+use foretell_engine::{DeleteSummary, Engine, ErrorKind as EngineErrorKind, Snapshot};
 use futures::{FutureExt, stream};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::admit::{Admitted, admit};
 use crate::continuous::{self, ContinuousLimits, ContinuousQueries};
-use crate::error::{Error, Result};
+use crate::delete;
+use crate::error::{Error, ErrorKind, Result};
 use crate::execute::{self, Held, QueryRuntime};
 use crate::limits::QueryLimits;
 use crate::planner;
@@ -46,7 +50,7 @@ pub struct QueryRequest {
     /// SQL text: one statement.
     pub sql: String,
     /// Values of `$1`, `$2`, … as JSON-like scalars already turned into SQL literals' values.
-    pub params: Vec<datafusion::scalar::ScalarValue>,
+    pub params: Vec<ScalarValue>,
     /// Deadline; the configured one when `None`, never more than it.
     pub timeout: Option<Duration>,
 }
@@ -99,7 +103,11 @@ impl Database {
         self.sessions.memory_used_bytes()
     }
 
-    /// Admits, plans and starts one statement. Objects (`CREATE CONTINUOUS QUERY`, `SHOW`, `DROP`) answer with a small table.
+    /// Admits, plans and starts one statement. Objects (`CREATE CONTINUOUS QUERY`, `SHOW`, `DROP`) answer with a small table,
+    /// and so does `DELETE`.
+    ///
+    /// # Durability
+    /// A delete is on stable storage when its answer is there.
     ///
     /// # Errors
     /// See [`crate::ErrorKind`].
@@ -119,44 +127,82 @@ impl Database {
             let rows = self.continuous.execute(statement?).await?;
             return Ok(small(listed.query.id, rows));
         }
-        let place = self.gate.enter(deadline).await?;
-        let listed = self.running.begin(&request.sql)?;
-        let id = listed.query.id;
-        let cancel = listed.query.cancel.clone();
-        let cancel_planning = cancel.clone().drop_guard();
-        let held = Held { listed, memory: self.sessions.memory(), _place: place };
-        let planned = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Err(execute::cancelled()),
-            () = tokio::time::sleep_until(deadline) => return Err(execute::timed_out()),
-            planned = self.plan(admitted, request.params, held) => planned?,
-        };
-        cancel_planning.disarm();
-        let Planned { plan, context, held } = planned;
+        if delete::is_delete(&admitted) {
+            return self.delete(&request.sql, admitted, request.params, deadline).await;
+        }
+        let (limits, params) = (self.limits.clone(), request.params);
+        let planned = self.planned(&request.sql, deadline, move |state, runtime, held| {
+            runtime.block_on(async {
+                let logical = planner::plan_admitted(state, admitted, params, &limits).await?;
+                let plan = state.create_physical_plan(&logical).await;
+                let plan = plan.map_err(|error| execute::failed(error, &held.listed.running))?;
+                Ok((plan, state.task_ctx()))
+            })
+        });
+        let ((plan, context), held) = planned.await?;
+        let id = held.listed.query.id;
         let schema = plan.schema();
         let answer = execute::start(self.runtime.handle()?, plan, context, held, deadline, self.limits.rows_max);
         Ok(QueryResponse { id, schema, stream: Box::pin(answer) })
     }
 
-    /// Plans on a large stack. The query keeps its place until planning really ends, even when nobody waits for it any more.
-    async fn plan(
+    /// Deletes. Its answer is one row: the series that matched, and the commit.
+    async fn delete(
         &self,
+        sql: &str,
         admitted: Admitted,
-        params: Vec<datafusion::scalar::ScalarValue>,
-        held: Held,
-    ) -> Result<Planned> {
-        let (engine, sessions, limits) = (self.engine.clone(), Arc::clone(&self.sessions), self.limits.clone());
+        params: Vec<ScalarValue>,
+        deadline: Instant,
+    ) -> Result<QueryResponse> {
+        let limits = self.limits.clone();
+        let planned = self.planned(sql, deadline, move |state, runtime, _| {
+            runtime.block_on(delete::selector(state, admitted, params, &limits))
+        });
+        let (selector, held) = planned.await?;
+        let id = held.listed.query.id;
+        let Some(selector) = selector else { return Ok(small(id, delete::answer(&DeleteSummary::default())?)) };
+        // From here on it is carried out, whoever waits: neither deadline nor cancellation leave it half done.
+        let engine = self.engine.clone();
+        let deleting = self.runtime.handle()?.spawn_blocking(move || {
+            let _held = held;
+            engine.delete(&selector)
+        });
+        let done = deleting.await.map_err(|error| Error::internal(format!("the delete ended early: {error}")))?;
+        let done = done.map_err(|error| match error.kind() {
+            // Too many deletes wait to be carried out: they will be.
+            EngineErrorKind::Limit => Error::new(ErrorKind::Unavailable, error.to_string()),
+            _ => Error::from_engine(&error),
+        })?;
+        Ok(small(id, delete::answer(&done)?))
+    }
+
+    /// Does `work`, which plans, once there is a place for a query: on a large stack, over a snapshot of now. The query keeps
+    /// its place until planning really ends, even when nobody waits for it any more.
+    async fn planned<T, F>(&self, sql: &str, deadline: Instant, work: F) -> Result<(T, Held)>
+    where
+        T: Send + 'static,
+        F: FnOnce(&SessionState, &Handle, &Held) -> Result<T> + Send + 'static,
+    {
+        let place = self.gate.enter(deadline).await?;
+        let listed = self.running.begin(sql)?;
+        let cancel = listed.query.cancel.clone();
+        let cancel_planning = cancel.clone().drop_guard();
+        let held = Held { listed, memory: self.sessions.memory(), _place: place };
+        let (engine, sessions) = (self.engine.clone(), Arc::clone(&self.sessions));
         let runtime = self.runtime.handle()?.clone();
-        planner::on_large_stack(move || {
+        let planning = planner::on_large_stack(move || {
             let state = sessions.state(&engine.snapshot(), &held.memory);
-            runtime.block_on(async {
-                let logical = planner::plan_admitted(&state, admitted, params, &limits).await?;
-                let plan = state.create_physical_plan(&logical).await;
-                let plan = plan.map_err(|error| execute::failed(error, &held.listed.running))?;
-                Ok(Planned { plan, context: state.task_ctx(), held })
-            })
-        })
-        .await
+            let planned = work(&state, &runtime, &held)?;
+            Ok((planned, held))
+        });
+        let planned = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(execute::cancelled()),
+            () = tokio::time::sleep_until(deadline) => return Err(execute::timed_out()),
+            planned = planning => planned?,
+        };
+        cancel_planning.disarm();
+        Ok(planned)
     }
 
     /// Running queries.
@@ -202,12 +248,6 @@ impl Database {
         }
         Ok(())
     }
-}
-
-struct Planned {
-    plan: Arc<dyn ExecutionPlan>,
-    context: Arc<TaskContext>,
-    held: Held,
 }
 
 /// An answer that is there already.

@@ -17,6 +17,7 @@
 //! | `table` | how a snapshot looks to SQL |
 //! | `udf` | functions |
 //! | `running` | queries in flight |
+//! | `delete` | from a DELETE to what the engine deletes by |
 //! | `execute` | running a plan on the queries' own threads |
 //! | `memory` | how much memory rows take |
 //! | `continuous` | continuous queries |
@@ -34,6 +35,7 @@ pub mod native;
 
 mod admit;
 mod continuous;
+mod delete;
 mod execute;
 mod memory;
 mod planner;

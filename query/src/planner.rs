@@ -80,6 +80,9 @@ pub(crate) async fn plan_admitted(
     params: Vec<ScalarValue>,
     limits: &QueryLimits,
 ) -> Result<LogicalPlan> {
+    if let Some(refused) = refused_word(&admitted.words) {
+        return Err(Error::invalid(format!("{refused} is refused: {REFUSAL}")));
+    }
     let mut statement = parse(admitted, limits)?;
     allow(&statement)?;
     named::resolve(&mut statement)?;
@@ -100,19 +103,17 @@ pub(crate) async fn plan_admitted(
 }
 
 /// Parses exactly one statement.
-fn parse(admitted: Admitted, limits: &QueryLimits) -> Result<Statement> {
+///
+/// # Errors
+/// `Invalid` for bad SQL, no statement, more than one.
+pub(crate) fn parse(admitted: Admitted, limits: &QueryLimits) -> Result<Statement> {
     // One admitted level costs the parser a handful of recursive calls.
     let recursion_limit = limits.depth_max.saturating_mul(16).saturating_add(limits.terms_max * 2);
     let mut statements = DFParserBuilder::new(admitted.tokens)
         .with_dialect(&GenericDialect {})
         .with_recursion_limit(recursion_limit)
         .build()
-        .and_then(|mut parser| {
-            if let Some(refused) = refused_word(&admitted.words) {
-                return Err(Error::invalid(format!("{refused} is refused: {REFUSAL}")).into());
-            }
-            parser.parse_statements()
-        })
+        .and_then(|mut parser| parser.parse_statements())
         .map_err(Error::from_datafusion)?;
     match (statements.pop_front(), statements.is_empty()) {
         (Some(statement), true) => Ok(statement),
@@ -121,8 +122,7 @@ fn parse(admitted: Admitted, limits: &QueryLimits) -> Result<Statement> {
     }
 }
 
-const REFUSAL: &str =
-    "SQL here reads tables; data comes in over the ingest protocols, files and settings cannot be reached from a query";
+const REFUSAL: &str = "SQL here reads tables and deletes rows of metrics; data comes in over the ingest protocols, files and settings cannot be reached from a query";
 
 /// The leading word, when it begins a statement that nobody may run. Checked before the parser, whose errors about such
 /// statements would talk of their syntax.

@@ -7,6 +7,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use crate::backup::{BackupArgs, RestoreArgs};
 use crate::config::{self, Flags};
 use crate::repair::RepairArgs;
+use crate::transfer::export::ExportArgs;
+use crate::transfer::import::ImportArgs;
 use crate::verify::VerifyArgs;
 use crate::{demo, serve, shell};
 
@@ -43,6 +45,10 @@ enum Command {
     Verify(VerifyArgs),
     /// Make a damaged, stopped store whole again with everything that can be read
     Repair(RepairArgs),
+    /// Write samples, or the rows of a query, to a file
+    Export(ExportArgs),
+    /// Read samples from files into a running server
+    Import(ImportArgs),
     /// Watch a simulated shop with a fault, and the SQL that finds it
     Demo(demo::DemoArgs),
     /// Print completions for a shell
@@ -156,6 +162,8 @@ impl Cli {
             Command::Restore(args) => Ok(args.run()),
             Command::Verify(args) => Ok(args.run()),
             Command::Repair(args) => Ok(args.run()),
+            Command::Export(args) => Ok(args.run()),
+            Command::Import(args) => Ok(args.run()),
             Command::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "foretell", &mut std::io::stdout());

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use foretell_engine::{Error as EngineError, ErrorKind as EngineKind};
 use foretell_query::{Error as QueryError, ErrorKind as QueryKind};
 
+use crate::encode::Unencodable;
 use crate::http::respond;
 
 /// An answer that says no.
@@ -77,6 +78,12 @@ impl ApiError {
     /// Text of the JSON body.
     pub(crate) fn body(&self) -> String {
         serde_json::json!({ "status": "error", "errorType": self.kind, "error": self.message }).to_string()
+    }
+}
+
+impl From<Unencodable> for ApiError {
+    fn from(error: Unencodable) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "execution", error.to_string())
     }
 }
 

@@ -13,9 +13,12 @@
 //! | `app` | what handlers share: phase, limits in flight, metrics |
 //! | `http` | router, listener, SQL endpoint, operations endpoints |
 //! | [`remote_write`] | Prometheus remote write 1.0 and 2.0 |
+//! | `encode` | results as JSON, CSV, NDJSON, Arrow |
+//! | `sender` | the sending side of remote write 1.0 |
 //! | `metrics` | the server's own metrics |
 //! | [`shell`] | `foretell sql` |
 //! | [`verify`], [`repair`], [`backup`] | the commands of these names, and `foretell restore` |
+//! | [`transfer`] | `foretell export` and `foretell import` |
 //! | `progress` | progress bars |
 //! | [`demo`] | `foretell demo` |
 //!
@@ -26,13 +29,16 @@ pub mod backup;
 pub mod command;
 pub mod config;
 pub mod demo;
+mod encode;
 mod error;
 mod http;
 mod metrics;
 mod progress;
 pub mod remote_write;
 pub mod repair;
+mod sender;
 pub mod serve;
 pub mod shell;
 mod timestamp;
+pub mod transfer;
 pub mod verify;

@@ -17,6 +17,12 @@ pub(crate) fn bar(doing: &str) -> anyhow::Result<ProgressBar> {
     Ok(ProgressBar::new(0).with_style(ProgressStyle::with_template(&template).context("progress bar")?))
 }
 
+/// A sign of life with a message, for work whose end is not known; on a terminal only.
+pub(crate) fn spinner(doing: &str) -> anyhow::Result<ProgressBar> {
+    let template = format!("{{spinner}} {doing} {{msg}}, {{elapsed}}");
+    Ok(ProgressBar::new_spinner().with_style(ProgressStyle::with_template(&template).context("progress bar")?))
+}
+
 /// Runs `work` with a bar that shows how far it has come.
 pub(crate) fn watched<T: Send>(doing: &str, work: impl FnOnce(&Progress) -> T + Send) -> anyhow::Result<T> {
     let bar = bar(doing)?;

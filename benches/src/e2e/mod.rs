@@ -13,6 +13,7 @@
 //! custom buckets, made of classic ones, in 2.0 alone) and for the exemplars of a target of ours: those are asked for in SQL. The
 //! metadata of each must be those that Prometheus has.
 pub mod compare;
+pub mod dump;
 pub mod prometheus;
 pub mod records;
 pub mod target;
@@ -165,6 +166,8 @@ fn run_in(options: &Options, binaries: &Binaries, results: &Path, dir: &Path) ->
         report.figure(&format!("{name}_stop_seconds"), stopped_in.as_secs_f64(), "SIGTERM to the end");
         verdicts.push((name, found));
     }
+    let dumped = dump::check(binaries, &dir.join("prometheus"), dir, &expected).context("promtool's dump")?;
+    report.figure("samples_imported", dumped.equal as f64, "equal after promtool's dump and foretell import");
     report.figure("queue_samples_sent", queue.sent, "acknowledged by both, as Prometheus counts them");
     report.figure("queue_samples_retried", queue.retried, "sent again after the kills");
     report.figure("restart_seconds", restarts.iter().copied().fold(0.0, f64::max), "longest, kill -9 to ready");
@@ -173,7 +176,10 @@ fn run_in(options: &Options, binaries: &Binaries, results: &Path, dir: &Path) ->
     if options.record {
         report.write(results)?;
     }
-    verdicts.iter().try_for_each(|(name, found)| verdict(name, found))
+    verdicts.iter().try_for_each(|(name, found)| verdict(name, found))?;
+    let imported = dumped.is_equal() && dumped.equal > 0;
+    ensure!(imported, "promtool's dump was not imported whole: {}", dumped.examples.join("; "));
+    Ok(())
 }
 
 /// A Foretell that one of the remote writes goes to.

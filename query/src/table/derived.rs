@@ -87,6 +87,11 @@ impl DerivedTable {
         let (fields, columns): (Vec<Field>, Vec<Shown>) = shown.into_iter().unzip();
         Ok(Self { snapshot, metric: Arc::clone(&info.name), columns, schema: Arc::new(Schema::new(fields)) })
     }
+
+    /// The metric it shows.
+    pub(crate) fn metric(&self) -> &str {
+        &self.metric
+    }
 }
 
 fn field_of(series: &Series) -> &str {

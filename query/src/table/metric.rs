@@ -54,6 +54,11 @@ impl MetricTable {
             schema: Arc::clone(&self.schema),
         }
     }
+
+    /// The metric it shows.
+    pub(crate) fn metric(&self) -> &str {
+        &self.metric
+    }
 }
 
 impl Shape for MetricTable {

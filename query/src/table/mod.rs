@@ -19,6 +19,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::catalog::TableProvider;
 use datafusion::error::Result;
 use foretell_engine::Snapshot;
 
@@ -39,6 +40,29 @@ pub(crate) mod sys;
 
 pub(crate) use catalog::Catalogs;
 pub(crate) use sys::SysTables;
+
+use self::metric::MetricTable;
+use self::pushdown::Shape;
+use self::samples::SamplesTable;
+
+/// What a table shows of the engine's rows.
+pub(crate) struct Stored<'a> {
+    /// One metric, or all of them.
+    pub(crate) metric: Option<&'a str>,
+    /// How its columns show time and labels.
+    pub(crate) shape: &'a dyn Shape,
+}
+
+/// `provider` as a table of stored rows, if it is one.
+pub(crate) fn stored(provider: &dyn TableProvider) -> Option<Stored<'_>> {
+    if let Some(table) = provider.downcast_ref::<MetricTable>() {
+        return Some(Stored { metric: Some(table.metric()), shape: table });
+    }
+    if let Some(table) = provider.downcast_ref::<derived::DerivedTable>() {
+        return Some(Stored { metric: Some(table.metric()), shape: table });
+    }
+    provider.downcast_ref::<SamplesTable>().map(|table| Stored { metric: None, shape: table })
+}
 
 /// The one catalogue.
 pub(crate) const CATALOG: &str = "foretell";

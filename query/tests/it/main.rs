@@ -8,6 +8,7 @@ mod continuous_crash;
 mod continuous_fixture;
 mod continuous_property;
 mod continuous_retention;
+mod delete;
 mod docs;
 mod functions;
 mod metamorphic;

@@ -1,35 +1,15 @@
-//! The sending side of Prometheus remote write 1.0: protobuf written by hand, snappy block format.
-//!
-//! ```text
-//! WriteRequest  1: TimeSeries*       3: MetricMetadata*
-//! TimeSeries    1: Label*  2: Sample*
-//! Label         1: name    2: value
-//! Sample        1: double value      2: int64 timestamp (ms)
-//! Metadata      1: type    2: metric_family_name
-//! ```
-//! The labels of a series are encoded once; a request then costs one copy of them and 11 to 18 bytes a sample.
+//! The shop's scrapes as requests of remote write.
 use foretell_ml::twin::{MetricKind, Series};
 
-/// Tags: field number and wire type.
-const SERIES: u8 = 1 << 3 | 2;
-const METADATA: u8 = 3 << 3 | 2;
-const LABEL: u8 = 1 << 3 | 2;
-const SAMPLE: u8 = 2 << 3 | 2;
-const TEXT_1: u8 = 1 << 3 | 2;
-const TEXT_2: u8 = 2 << 3 | 2;
-const VALUE: u8 = 1 << 3 | 1;
-const TIMESTAMP: u8 = 2 << 3;
-const KIND: u8 = 1 << 3;
+use crate::sender::{Request, encode_labels};
 
 /// Writes requests for a fixed set of series.
 pub(super) struct Encoder {
-    /// Per series, its `Label` fields.
+    /// Per series, its encoded labels.
     labels: Vec<Vec<u8>>,
-    /// The `MetricMetadata` fields of all metrics.
-    metadata: Vec<u8>,
-    request: Vec<u8>,
-    compressor: snap::raw::Encoder,
-    compressed: Vec<u8>,
+    /// All metric families and their types.
+    families: Vec<(&'static str, u8)>,
+    request: Request,
 }
 
 /// Scrapes of all series, column after column.
@@ -51,13 +31,7 @@ impl Scrapes {
 
 impl Encoder {
     pub(super) fn new(series: &[Series]) -> Self {
-        Self {
-            labels: series.iter().map(encode_labels).collect(),
-            metadata: encode_metadata(series),
-            request: Vec::new(),
-            compressor: snap::raw::Encoder::new(),
-            compressed: Vec::new(),
-        }
+        Self { labels: series.iter().map(labels).collect(), families: families(series), request: Request::new() }
     }
 
     /// The body of a request with all samples of `scrapes`; with the metrics' metadata if asked.
@@ -69,74 +43,28 @@ impl Encoder {
         self.request.clear();
         for (series, labels) in self.labels.iter().enumerate() {
             let values = scrapes.values.iter().skip(series).step_by(count);
-            let samples = scrapes.timestamps_ms.iter().copied().zip(values.copied());
-            let samples_len: usize = samples.clone().map(|(ts, _)| 2 + sample_len(ts)).sum();
-            self.request.push(SERIES);
-            put_varint(&mut self.request, (labels.len() + samples_len) as u64);
-            self.request.extend_from_slice(labels);
-            for (ts, value) in samples {
-                self.request.extend_from_slice(&[SAMPLE, sample_len(ts) as u8, VALUE]);
-                self.request.extend_from_slice(&value.to_le_bytes());
-                self.request.push(TIMESTAMP);
-                put_varint(&mut self.request, ts as u64);
-            }
+            self.request.series(labels, scrapes.timestamps_ms.iter().copied().zip(values.copied()));
         }
         if with_metadata {
-            self.request.extend_from_slice(&self.metadata);
+            self.families.iter().for_each(|(name, kind)| self.request.metadata(*kind, name));
         }
-        self.compressed.resize(snap::raw::max_compress_len(self.request.len()), 0);
-        let len = self.compressor.compress(&self.request, &mut self.compressed)?;
-        Ok(&self.compressed[..len])
+        self.request.body()
     }
 }
 
-/// Length of a `Sample` message: tag and double, tag and varint.
-fn sample_len(ts: i64) -> usize {
-    9 + 1 + varint_len(ts as u64)
-}
-
-fn varint_len(value: u64) -> usize {
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
-    out.push(tag);
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-/// The labels in the order of their names, as the protocol demands; `__name__` is smaller than every lower-case name.
-fn encode_labels(series: &Series) -> Vec<u8> {
+/// `__name__` is smaller than every lower-case name.
+fn labels(series: &Series) -> Vec<u8> {
     let mut out = Vec::new();
-    let name = [("__name__", series.metric)];
-    for (name, value) in name.into_iter().chain(series.labels.iter().map(|(name, value)| (*name, value.as_str()))) {
-        let mut label = Vec::new();
-        put_bytes(&mut label, TEXT_1, name.as_bytes());
-        put_bytes(&mut label, TEXT_2, value.as_bytes());
-        put_bytes(&mut out, LABEL, &label);
-    }
+    let name = [("__name__", series.metric)].into_iter();
+    encode_labels(name.chain(series.labels.iter().map(|(name, value)| (*name, value.as_str()))), &mut out);
     out
 }
 
-fn encode_metadata(series: &[Series]) -> Vec<u8> {
-    let mut families: Vec<(&str, u8)> = series.iter().map(family).collect();
+fn families(series: &[Series]) -> Vec<(&'static str, u8)> {
+    let mut families: Vec<_> = series.iter().map(family).collect();
     families.sort_unstable();
     families.dedup();
-    let mut out = Vec::new();
-    for (name, kind) in families {
-        let mut message = vec![KIND, kind];
-        put_bytes(&mut message, TEXT_2, name.as_bytes());
-        put_bytes(&mut out, METADATA, &message);
-    }
-    out
+    families
 }
 
 /// Name of a metric's family and its type as the protocol numbers it.

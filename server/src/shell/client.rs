@@ -1,5 +1,5 @@
 //! HTTP to the server.
-use std::io::{self, Read as _, Write};
+use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -68,13 +68,17 @@ impl Client {
 
     /// The answer with at most `rows_max` of its rows.
     pub(crate) fn rows(&self, sql: &str, rows_max: usize) -> Result<Answer, Failure> {
-        let body = self.run(sql, "json")?.into_body().into_with_config().limit(u64::MAX).reader();
-        answer::read(body, rows_max).map_err(Failure::Broken)
+        answer::read(self.stream(sql, "json")?, rows_max).map_err(Failure::Broken)
+    }
+
+    /// The answer as it comes.
+    pub(crate) fn stream(&self, sql: &str, format: &str) -> Result<impl Read + use<>, Failure> {
+        Ok(self.run(sql, format)?.into_body().into_with_config().limit(u64::MAX).reader())
     }
 
     /// Copies the answer as it comes.
     pub(crate) fn copy(&self, sql: &str, format: &str, out: &mut impl Write) -> Result<io::Result<()>, Failure> {
-        let mut body = self.run(sql, format)?.into_body().into_with_config().limit(u64::MAX).reader();
+        let mut body = self.stream(sql, format)?;
         let mut chunk = vec![0; COPY_BYTES];
         loop {
             // Reading and writing fail for different reasons: a broken answer is an error, a closed pipe is not.

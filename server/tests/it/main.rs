@@ -20,4 +20,5 @@ mod remote_write_2;
 mod shell;
 mod sql;
 mod support;
+mod transfer;
 mod verify;

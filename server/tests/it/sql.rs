@@ -75,8 +75,7 @@ fn bad_requests_are_400_with_a_reason() {
         ("/api/v1/sql", b"SELECT no_such_column FROM samples", ""),
         ("/api/v1/sql", b"\xff\xfe", "UTF-8"),
         ("/api/v1/sql", b"{\"query\":\"SELECT 1\",\"parms\":[]}", "params"),
-        ("/api/v1/sql?format=arrow", b"SELECT 1", "json, csv or ndjson"),
-        ("/api/v1/sql?format=parquet", b"SELECT 1", "json, csv or ndjson"),
+        ("/api/v1/sql?format=orc", b"SELECT 1", "json, csv, ndjson, arrow"),
         ("/api/v1/sql?timeout=soon", b"SELECT 1", "duration"),
         ("/api/v1/sql?fromat=csv", b"SELECT 1", "fromat"),
     ] {
@@ -87,6 +86,47 @@ fn bad_requests_are_400_with_a_reason() {
     }
     assert_eq!(post("/api/v1/sql", &vec![b' '; 2 << 20]).status, 413);
     assert!(matches!(server.sql("SELECT * FROM no_such_table").status, 400 | 404));
+}
+
+#[test]
+fn a_delete_is_durable_counted_and_only_what_it_says() {
+    let server = with_data();
+    let before = server.metric("foretell_engine_deletes_total");
+    let answer = server.sql("DELETE FROM metrics.\"t_sql\" WHERE job = 'a' AND ts < '1970-01-01T00:00:02Z'");
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let json = answer.json();
+    let columns =
+        serde_json::json!([{"name":"series","type":"BIGINT UNSIGNED"},{"name":"lsn","type":"BIGINT UNSIGNED"}]);
+    assert_eq!((&json["columns"], &json["rows"][0][0]), (&columns, &1.into()));
+    assert!(json["rows"][0][1].is_u64(), "{json}");
+    let left = serde_json::json!([
+        ["1970-01-01T00:00:02.000000000Z", "a", "NaN"],
+        ["1970-01-01T00:00:01.000000000Z", "b,\"c\"", "-Infinity"]
+    ]);
+    assert_eq!(server.sql(ALL).json()["rows"], left);
+    assert_eq!(server.metric("foretell_engine_deletes_total") - before, 1.0);
+    // No clean stop: the delete is in the log.
+    let server = Server::start_in(server.kill(), &[]);
+    assert_eq!(server.sql(ALL).json()["rows"], left);
+    for (sql, because) in [
+        ("DELETE FROM metrics.\"t_sql\" WHERE value > 1", "cannot delete by"),
+        ("DELETE FROM samples", "must say of what"),
+        ("DELETE FROM sys.series", "nothing can be deleted"),
+        ("EXPLAIN DELETE FROM samples", "refused"),
+    ] {
+        let answer = server.sql(sql);
+        assert_eq!(
+            (answer.status, answer.json()["errorType"].as_str()),
+            (400, Some("bad_data")),
+            "{sql}: {}",
+            answer.text
+        );
+        assert!(answer.error().contains(because), "{sql}: {}", answer.text);
+    }
+    assert_eq!(server.get("/api/v1/sql").status, 405, "never by GET");
+    assert_eq!(server.sql(ALL).json()["rows"], left);
+    assert_eq!(server.sql("DELETE FROM metrics.\"t_sql\"").status, 200);
+    assert_eq!(server.count("t_sql"), 0);
 }
 
 #[test]

@@ -1,10 +1,8 @@
-//! `POST /api/v1/sql`: one statement in, rows out as JSON, CSV or NDJSON.
+//! `POST /api/v1/sql`: one statement in, rows out in a format of [`crate::encode`].
 //!
 //! An answer is gathered up to [`BUFFERED_BYTES_MAX`]; an error until then gives a proper status. Beyond, it is streamed with
 //! status 200, and an error ends the connection without the terminating chunk (HTTP/2: resets the stream), so that no
-//! client can take a part for the whole; JSON and NDJSON say why as their last object.
-mod cell;
-mod encode;
+//! client can take a part for the whole; JSON and NDJSON say why as their last object, Arrow lacks its end.
 mod request;
 
 use std::sync::Arc;
@@ -21,10 +19,10 @@ use bytes::Bytes;
 use foretell_query::{Error as QueryError, QueryResponse};
 use futures::StreamExt as _;
 
-use self::encode::Encoder;
 use self::request::{SqlParams, parse_body};
 use super::{read_body, refuse_encoded, respond};
 use crate::app::App;
+use crate::encode::{Encoder, Stats};
 use crate::error::ApiError;
 use crate::metrics::QueryTimer;
 
@@ -86,8 +84,9 @@ async fn answer(
     let started = Instant::now();
     let response = store.database.query(request).await?;
     let id = response.id;
-    let encoder = Encoder::new(format, &response.schema);
-    let mut rows = Rows { response, encoder, id, started, rows: 0, out: Vec::new(), done: false };
+    let encoder = Encoder::new(format, &response.schema)?;
+    let content_type = format.content_type();
+    let mut rows = Rows { response, encoder, content_type, id, started, rows: 0, out: Vec::new(), done: false };
     rows.encoder.head(&mut rows.out);
     while !rows.done && rows.out.len() < BUFFERED_BYTES_MAX {
         rows.advance().await?;
@@ -103,6 +102,7 @@ async fn answer(
 struct Rows {
     response: QueryResponse,
     encoder: Encoder,
+    content_type: &'static str,
     id: u64,
     started: Instant,
     rows: u64,
@@ -117,26 +117,35 @@ impl Rows {
             Some(Ok(batch)) => self.batch(&batch),
             Some(Err(error)) => Err(QueryError::from_datafusion(error).into()),
             None => {
-                self.encoder.tail(self.id, self.rows, self.started.elapsed(), &mut self.out);
+                let stats = Stats { query_id: self.id, rows: self.rows, elapsed: self.started.elapsed() };
+                self.encoder.tail(&stats, &mut self.out)?;
                 self.done = true;
                 Ok(())
             }
         }
     }
 
+    /// Advances until there is something to send.
+    async fn fill(&mut self) -> Result<(), ApiError> {
+        while self.out.is_empty() && !self.done {
+            self.advance().await?;
+        }
+        Ok(())
+    }
+
     fn batch(&mut self, batch: &RecordBatch) -> Result<(), ApiError> {
         self.rows += batch.num_rows() as u64;
-        self.encoder.batch(batch, &mut self.out)
+        Ok(self.encoder.batch(batch, &mut self.out)?)
     }
 
     fn respond(&self, body: Body) -> Response {
-        let mut response = respond::text(StatusCode::OK, self.encoder.content_type(), body);
+        let mut response = respond::text(StatusCode::OK, self.content_type, body);
         response.headers_mut().insert(QUERY_ID, HeaderValue::from(self.id));
         response
     }
 
     fn stream(self, timer: QueryTimer) -> Response {
-        let content_type = self.encoder.content_type();
+        let content_type = self.content_type;
         let id = self.id;
         let chunks = futures::stream::unfold(Streaming::Rows(Box::new(self), timer), Streaming::next);
         let mut response = respond::text(StatusCode::OK, content_type, Body::from_stream(chunks));
@@ -157,12 +166,10 @@ impl Streaming {
     async fn next(self) -> Option<(Result<Bytes, std::io::Error>, Self)> {
         match self {
             Self::Rows(mut rows, timer) => {
-                if rows.out.is_empty()
-                    && let Err(error) = rows.advance().await
-                {
+                if let Err(error) = rows.fill().await {
                     tracing::warn!(query = rows.id, error = %error.message, "an answer ended early");
                     rows.out.clear();
-                    rows.encoder.failed(&error, &mut rows.out);
+                    rows.encoder.failed(&error.body(), &mut rows.out);
                     timer.finish(error.kind);
                     return Some((
                         Ok(Bytes::from(std::mem::take(&mut rows.out))),

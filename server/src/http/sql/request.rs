@@ -7,15 +7,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::config::parse_span;
+use crate::encode::Format;
 use crate::error::ApiError;
-
-/// Shape of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    Json,
-    Csv,
-    Ndjson,
-}
 
 /// URL parameters.
 #[derive(Debug, Default, Deserialize)]
@@ -27,12 +20,10 @@ pub(crate) struct SqlParams {
 
 impl SqlParams {
     pub(super) fn format(&self) -> Result<Format, ApiError> {
-        match self.format.as_deref() {
-            None | Some("json") => Ok(Format::Json),
-            Some("csv") => Ok(Format::Csv),
-            Some("ndjson") => Ok(Format::Ndjson),
-            Some(other) => Err(ApiError::bad_data(format!("unknown format {other:?}; use json, csv or ndjson"))),
-        }
+        let Some(name) = self.format.as_deref() else { return Ok(Format::Json) };
+        Format::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
+            ApiError::bad_data(format!("unknown format {name:?}; use {}", Format::ALL.map(Format::name).join(", ")))
+        })
     }
 
     pub(super) fn timeout(&self) -> Result<Option<Duration>, ApiError> {

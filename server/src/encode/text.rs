@@ -1,16 +1,22 @@
-//! The three formats around the cells.
+//! The three formats of text around the cells.
 use std::io::Write as _;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 
 use super::cell::{Cells, json_text, quote_csv};
-use super::request::Format;
-use crate::error::ApiError;
+use super::{Stats, Unencodable};
 
-/// Writes an answer piece by piece.
-pub(super) struct Encoder {
+/// Which of the three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Json,
+    Csv,
+    Ndjson,
+}
+
+/// Writes an answer as text.
+pub(super) struct Text {
     format: Format,
     schema: SchemaRef,
     /// Column names as JSON strings.
@@ -18,18 +24,10 @@ pub(super) struct Encoder {
     first_row: bool,
 }
 
-impl Encoder {
+impl Text {
     pub(super) fn new(format: Format, schema: &SchemaRef) -> Self {
         let names = schema.fields().iter().map(|field| json_text(field.name())).collect();
         Self { format, schema: SchemaRef::clone(schema), names, first_row: true }
-    }
-
-    pub(super) fn content_type(&self) -> &'static str {
-        match self.format {
-            Format::Json => "application/json",
-            Format::Csv => "text/csv; charset=utf-8; header=present",
-            Format::Ndjson => "application/x-ndjson",
-        }
     }
 
     /// What stands before the rows.
@@ -65,7 +63,7 @@ impl Encoder {
     }
 
     /// The rows of `batch`.
-    pub(super) fn batch(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ApiError> {
+    pub(super) fn batch(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), Unencodable> {
         let columns = batch.columns().iter().map(Cells::new).collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows() {
             match self.format {
@@ -104,8 +102,9 @@ impl Encoder {
     }
 
     /// What stands after the rows of a complete answer.
-    pub(super) fn tail(&self, query_id: u64, rows: u64, elapsed: Duration, out: &mut Vec<u8>) {
+    pub(super) fn tail(&self, stats: &Stats, out: &mut Vec<u8>) {
         if self.format == Format::Json {
+            let Stats { query_id, rows, elapsed } = stats;
             let elapsed_ms = elapsed.as_secs_f64() * 1e3;
             let _ = write!(
                 out,
@@ -114,9 +113,8 @@ impl Encoder {
         }
     }
 
-    /// What stands at the end of an answer that fails on its way; the connection is broken after it.
-    pub(super) fn failed(&self, error: &ApiError, out: &mut Vec<u8>) {
-        let body = error.body();
+    /// What stands at the end of an answer that fails on its way: `body` is the error object.
+    pub(super) fn failed(&self, body: &str, out: &mut Vec<u8>) {
         match self.format {
             // The object that is being written ends as an error object: `rows`, then `status`, `errorType`, `error`.
             Format::Json => {
@@ -174,7 +172,3 @@ pub(super) fn type_name(data_type: &DataType) -> String {
         other => other.to_string().to_uppercase(),
     }
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

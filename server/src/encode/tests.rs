@@ -2,22 +2,33 @@
 use std::sync::Arc;
 
 use arrow::array::*;
-use arrow::datatypes::{Field, Int32Type, Schema};
+use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Schema, TimestampNanosecondType};
+use arrow::ipc::reader::StreamReader;
 
 use super::*;
 
-fn encoded(format: Format, columns: Vec<(&str, ArrayRef)>) -> String {
+const STATS: Stats = Stats { query_id: 7, rows: 3, elapsed: Duration::from_millis(2) };
+
+fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     let fields: Vec<_> =
         columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
     let schema = Arc::new(Schema::new(fields));
-    let batch =
-        RecordBatch::try_new(Arc::clone(&schema), columns.into_iter().map(|(_, array)| array).collect()).unwrap();
-    let mut encoder = Encoder::new(format, &schema);
+    RecordBatch::try_new(schema, columns.into_iter().map(|(_, array)| array).collect()).unwrap()
+}
+
+fn bytes(format: Format, batches: &[RecordBatch]) -> Vec<u8> {
+    let mut encoder = Encoder::new(format, &batches[0].schema()).unwrap();
     let mut out = Vec::new();
     encoder.head(&mut out);
-    encoder.batch(&batch, &mut out).unwrap();
-    encoder.tail(7, batch.num_rows() as u64, Duration::from_millis(2), &mut out);
-    String::from_utf8(out).unwrap()
+    for batch in batches {
+        encoder.batch(batch, &mut out).unwrap();
+    }
+    encoder.tail(&STATS, &mut out).unwrap();
+    out
+}
+
+fn encoded(format: Format, columns: Vec<(&str, ArrayRef)>) -> String {
+    String::from_utf8(bytes(format, &[batch(columns)])).unwrap()
 }
 
 fn columns() -> Vec<(&'static str, ArrayRef)> {
@@ -93,9 +104,9 @@ fn nested_values_are_objects_and_arrays() {
 #[test]
 fn a_failed_answer_is_still_json_and_an_error() {
     let mut out = Vec::new();
-    let encoder = Encoder::new(Format::Json, &Arc::new(Schema::empty()));
+    let mut encoder = Encoder::new(Format::Json, &Arc::new(Schema::empty())).unwrap();
     encoder.head(&mut out);
-    encoder.failed(&ApiError::bad_data("broken"), &mut out);
+    encoder.failed(&crate::error::ApiError::bad_data("broken").body(), &mut out);
     let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(json["status"], "error");
     assert_eq!(json["error"], "broken");
@@ -107,4 +118,50 @@ fn an_answer_without_rows_is_complete() {
     let text = encoded(Format::Json, vec![("x", Arc::new(Int64Array::from(Vec::<i64>::new())))]);
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(json["rows"], serde_json::json!([]));
+}
+
+/// Values that only exact copies keep apart.
+fn odd_values() -> Vec<f64> {
+    let bits = [0x7ff0_0000_0000_0002, 0x7ff8_0000_0000_0001, 0xfff8_dead_beef_0001, 1, 0x8000_0000_0000_0000, 0];
+    bits.into_iter().map(f64::from_bits).chain([f64::INFINITY, f64::MIN, 0.1]).collect()
+}
+
+fn bits(batches: &[RecordBatch]) -> Vec<(i64, u64)> {
+    let of = |batch: &RecordBatch| {
+        let ts = batch["ts"].as_primitive::<TimestampNanosecondType>().values().to_vec();
+        let values = batch["value"].as_primitive::<Float64Type>().values().to_vec();
+        ts.into_iter().zip(values.into_iter().map(f64::to_bits)).collect::<Vec<_>>()
+    };
+    batches.iter().flat_map(of).collect()
+}
+
+#[test]
+fn arrow_keeps_every_bit_over_many_batches() {
+    let values = odd_values();
+    let batches: Vec<RecordBatch> = (0..40)
+        .map(|number: i64| {
+            // Another dictionary in each batch, as partitions of a scan have.
+            let labels: DictionaryArray<Int32Type> = (0..8_192)
+                .map(|i| (i % 3 > 0).then(|| format!("host-{number}-{}", i % 7)))
+                .collect::<Vec<_>>()
+                .iter()
+                .map(|label| label.as_deref())
+                .collect();
+            batch(vec![
+                (
+                    "ts",
+                    Arc::new(
+                        TimestampNanosecondArray::from_iter_values((0..8_192).map(|i| number * 1_000_000 - i))
+                            .with_timezone("UTC"),
+                    ),
+                ),
+                ("value", Arc::new(Float64Array::from_iter_values(values.iter().copied().cycle().take(8_192)))),
+                ("label", Arc::new(labels)),
+            ])
+        })
+        .collect();
+    let arrow: Vec<RecordBatch> =
+        StreamReader::try_new(&*bytes(Format::Arrow, &batches), None).unwrap().map(Result::unwrap).collect();
+    assert_eq!(bits(&arrow), bits(&batches));
+    assert_eq!(arrow[7]["label"].as_ref(), batches[7]["label"].as_ref());
 }

@@ -12,7 +12,7 @@ use arrow::datatypes::{
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::error::ApiError;
+use super::Unencodable;
 use crate::timestamp::{write_date, write_rfc3339};
 
 /// A column or a nested part of one.
@@ -56,16 +56,16 @@ where
     Kind::Unsigned(Box::new(move |row| values[row].into()))
 }
 
-fn list<O: OffsetSizeTrait>(array: &GenericListArray<O>) -> Result<Kind<'_>, ApiError> {
+fn list<O: OffsetSizeTrait>(array: &GenericListArray<O>) -> Result<Kind<'_>, Unencodable> {
     let offsets = array.value_offsets();
     let items = Cells::new(array.values())?;
     Ok(Kind::List(Box::new(move |row| (offsets[row].as_usize(), offsets[row + 1].as_usize())), Box::new(items)))
 }
 
-fn structure(array: &StructArray) -> Result<Kind<'_>, ApiError> {
+fn structure(array: &StructArray) -> Result<Kind<'_>, Unencodable> {
     let fields = array.fields().iter().zip(array.columns());
     let cells = fields.map(|(field, column)| Ok((json_text(field.name()), Cells::new(column)?)));
-    Ok(Kind::Struct(cells.collect::<Result<_, ApiError>>()?))
+    Ok(Kind::Struct(cells.collect::<Result<_, Unencodable>>()?))
 }
 
 /// `text` as a JSON string.
@@ -82,7 +82,7 @@ fn write_json_text(text: &str, out: &mut Vec<u8>) {
 
 impl<'a> Cells<'a> {
     /// Over `array`.
-    pub(super) fn new(array: &'a ArrayRef) -> Result<Self, ApiError> {
+    pub(super) fn new(array: &'a ArrayRef) -> Result<Self, Unencodable> {
         let kind = match array.data_type() {
             DataType::Null => Kind::Null,
             DataType::Boolean => Kind::Bool(array.as_boolean()),
@@ -176,7 +176,7 @@ impl<'a> Cells<'a> {
             }
             _ => {
                 let formatter = ArrayFormatter::try_new(array.as_ref(), &DISPLAY);
-                Kind::Other(formatter.map_err(|error| internal(&error))?)
+                Kind::Other(formatter.map_err(|error| Unencodable::new("text", &error))?)
             }
         };
         Ok(Self { nulls: array.nulls().cloned(), kind })
@@ -342,8 +342,4 @@ pub(super) fn quote_csv(start: usize, out: &mut Vec<u8>) {
         out.push(byte);
     }
     out.push(b'"');
-}
-
-fn internal(error: &arrow::error::ArrowError) -> ApiError {
-    ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("cannot encode a column: {error}"))
 }
