@@ -238,7 +238,8 @@ fn a_block_in_one_step_is_answered_without_reading_it() {
 fn a_block_is_read_when_another_source_or_a_delete_reaches_into_it() {
     // (rows written after, by number of series and time), whose rows of times 100 to 200 are deleted, and how many rows of
     // three blocks (8,192, 8,192 and 3,616) are still answered unread.
-    let cases: [(&[(u32, i64)], Option<u32>, u64); 6] = [
+    type Case = (&'static [(u32, i64)], Option<u32>, u64);
+    let cases: [Case; 6] = [
         (&[], None, 20_000),
         (&[(3, 10_000)], None, 20_000 - 8_192),
         (&[(3, 20_000), (6, 10_000)], None, 20_000),

@@ -123,7 +123,7 @@ pub fn resolve(
     let (histograms_stored, exemplars_stored) = (rows(&histograms), rows(&exemplars));
     request.faults.histograms_dropped += request.histograms.len() as u64 - histograms_stored;
     request.faults.exemplars_dropped += request.exemplars.len() as u64 - exemplars_stored;
-    batch.records = histograms.into_iter().chain(exemplars).collect();
+    batch.records = histograms.into_iter().chain(exemplars).map(Arc::new).collect();
     let report = Report {
         samples_stored: batch.len() as u64,
         histograms_stored,

@@ -84,7 +84,9 @@ pub(super) fn read_promtool<R: BufRead>(mut lines: Lines<R>, batcher: &mut Batch
 }
 
 /// Labels, time (ns) and value of a line.
-fn sample(line: &str) -> Result<(Vec<(String, String)>, i64, f64), String> {
+type Sample = (Vec<(String, String)>, i64, f64);
+
+fn sample(line: &str) -> Result<Sample, String> {
     let (conditions, rest) = label_text::parse(line)?;
     let rest = rest.trim_start();
     if rest.starts_with('{') {
