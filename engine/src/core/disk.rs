@@ -1,12 +1,13 @@
 //! Room on the disk: refusing writes before there is none, and flushing while there is some.
 //!
 //! ```text
-//!  free:  |<-- reserve -->|<-- as much as the log -->|
-//!          refuse writes   flush, start a new file    as usual
-//!          no merges       of the log
+//!  free:  |<-- reserve -->|<-- unflushed -->|<-- as much again -->|
+//!          no merges                          flush, start a new     as usual
+//!          refuse writes    refuse writes     file of the log
 //! ```
-//! A flush writes about as many bytes as the log it frees, at most, and it starts while they surely fit. Whatever finds
-//! no room in spite of that undoes what it began, answers `DiskFull` and may be tried again; only a failed sync is final.
+//! A flush writes about as many bytes as the log it frees, at most. Writes are refused while these would not fit beside the
+//! reserve, so a flush makes room however fast writers are. Whatever finds no room in spite of that undoes what it began,
+//! answers `DiskFull` and may be tried again; only a failed sync is final.
 use crate::error::{Error, Result};
 use crate::fs::Space;
 
@@ -41,7 +42,7 @@ impl Core {
     /// Before `bytes` more are written to the log.
     pub(super) fn refuse_if_disk_is_full(&self, bytes: usize) -> Result<()> {
         let space = self.space()?;
-        let needed_bytes = self.reserve(space).saturating_add(bytes as u64);
+        let needed_bytes = self.reserve(space).saturating_add(self.unflushed_bytes()).saturating_add(bytes as u64);
         if space.free >= needed_bytes {
             return Ok(());
         }
@@ -57,9 +58,14 @@ impl Core {
     /// Whether there is something to flush, or log to remove, and soon no room to flush it.
     pub(super) fn disk_runs_short(&self) -> bool {
         let Ok(space) = self.space() else { return false };
-        // Slow consumers may hold back log that is flushed: what must fit is in memtables.
-        let unflushed = self.wal_files.bytes().min(self.memtable_bytes() as u64);
-        space.free < self.reserve(space).saturating_add(unflushed) && (unflushed > 0 || self.wal_files.count() > 1)
+        let unflushed = self.unflushed_bytes();
+        let short = space.free < self.reserve(space).saturating_add(2 * unflushed);
+        short && (unflushed > 0 || self.wal_files.count() > 1)
+    }
+
+    /// What a flush writes, at most. Slow consumers may hold back log that is flushed: what must fit is in memtables.
+    fn unflushed_bytes(&self) -> u64 {
+        self.wal_files.bytes().min(self.memtable_bytes() as u64)
     }
 }
 

@@ -14,8 +14,12 @@ const DISCARDED_BYTES_MAX: usize = 64 << 20;
 const DISCARDED_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// The whole body, if it arrives within `timeout` and has at most `bytes_max`.
-pub(crate) async fn read(body: Body, bytes_max: usize, timeout: Duration) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout(timeout, collect(body, bytes_max)).await {
+pub(crate) async fn read(mut body: Body, bytes_max: usize, timeout: Duration) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(timeout, collect(&mut body, bytes_max)).await {
+        Ok(Err(error)) if error.status == StatusCode::PAYLOAD_TOO_LARGE => {
+            discard(body).await;
+            Err(error)
+        }
         Ok(collected) => collected,
         Err(_) => Err(ApiError::new(
             StatusCode::REQUEST_TIMEOUT,
@@ -54,9 +58,8 @@ pub(crate) async fn discard(mut body: Body) {
     .await;
 }
 
-async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-    if body_size_hint(&body) > bytes_max as u64 {
-        discard(body).await;
+async fn collect(body: &mut Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+    if body_size_hint(body) > bytes_max as u64 {
         return Err(too_large(bytes_max));
     }
     // A body of one frame, the common case, is not copied.
@@ -66,7 +69,6 @@ async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
         let frame = frame.map_err(|error| ApiError::bad_data(format!("cannot read the body: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + whole.len() + data.len() > bytes_max {
-            discard(body).await;
             return Err(too_large(bytes_max));
         }
         if first.is_empty() && whole.is_empty() {
