@@ -181,8 +181,8 @@ pub(crate) fn read(fs: &dyn Fs, path: &Path) -> Result<Stored> {
     while offset < bytes.len() {
         match edit_at(&bytes, offset, path) {
             Ok((found, payload, end)) => {
-                if number.is_some_and(|number| found != number + 1) {
-                    let expected = format!("edit {}", number.unwrap_or(0) + 1);
+                if number.is_some_and(|number: u64| number.checked_add(1) != Some(found)) {
+                    let expected = format!("edit {}", number.unwrap_or(0).saturating_add(1));
                     return Err(
                         Reader::new(&bytes[offset..], path, offset as u64).corrupt(expected, format!("edit {found}"))
                     );
