@@ -42,9 +42,9 @@ impl Sizes {
         }
     }
 
-    /// Nothing is flushed and no log file ends.
+    /// Nothing of what one request brings is flushed, and no log file ends.
     pub(super) fn largest() -> Self {
-        Self { memtable_bytes: 256 << 20, wal_segment_bytes: 64 << 20 }
+        Self { memtable_bytes: 16 << 20, wal_segment_bytes: 64 << 20 }
     }
 }
 

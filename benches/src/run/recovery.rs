@@ -59,6 +59,8 @@ fn start(options: &Options, binaries: &Binaries, dir: &Path) -> Result<Server> {
     let mut command = Command::new(binaries.path(Peer::Foretell)?);
     command.arg("serve").arg("--data-dir").arg(dir.join("data")).arg("--listen-http").arg(address.to_string());
     for (name, value) in [
+        // beyond any machine, so that the budget does not flush what shall be replayed
+        ("MEMORY", "1024GiB"),
         ("STORAGE_MEMTABLE_BYTES_MAX", options.memtable.as_str()),
         ("STORAGE_MEMTABLE_TOTAL_BYTES_MAX", "128GiB"),
         ("STORAGE_MEMTABLE_AGE_MAX", "30d"),

@@ -182,7 +182,7 @@ pub(crate) fn read(fs: &dyn Fs, path: &Path) -> Result<Stored> {
         match edit_at(&bytes, offset, path) {
             Ok((found, payload, end)) => {
                 if number.is_some_and(|number: u64| number.checked_add(1) != Some(found)) {
-                    let expected = format!("the edit after {}", number.unwrap_or(0));
+                    let expected = format!("edit {}", number.unwrap_or(0).saturating_add(1));
                     return Err(
                         Reader::new(&bytes[offset..], path, offset as u64).corrupt(expected, format!("edit {found}"))
                     );
