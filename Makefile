@@ -12,15 +12,16 @@ SERIES ?= 2000000
 # how long the demo goes on after its answer; `make demo DEMO=` stays until Ctrl-C
 DEMO ?= --for 60s
 
-# how much of each harness: kills, seeds, flips, seconds a decoder, MiB of log; and where to start
+# how much of each harness: kills, seeds, flips, seconds a decoder, MiB of log, questions; and where to start
 KILLS ?= 1000
 SEED ?= 1
 SEEDS ?= 10000
 FLIPS ?= 10000
 FUZZ ?= 60
 WAL_MIB ?= 1024
+QUESTIONS ?= 10000
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short bench churn deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -71,6 +72,13 @@ bitrot: setup ## one flipped bit at a time in every file of a store (FLIPS=10000
 
 fuzz: setup ## decoders of everything stored against mutated bytes (FUZZ=60 seconds each)
 	FUZZ_SECONDS=$(FUZZ) $(CARGO) test $(FLAGS) --lib -- --nocapture --test-threads 2 fuzz::
+
+year: setup ## a year of 1,000 series, late rows, overwrites and deletes against a brute-force model (SEED=1)
+	FORETELL_YEAR=full FORETELL_YEAR_SEED=$(SEED) $(CARGO) test $(FLAGS) --test engine -- --nocapture year::a_year
+
+metamorphic: setup ## random SQL over the same rows, stored in random ways, against brute force (QUESTIONS=10000 SEED=1)
+	FORETELL_METAMORPHIC=$(QUESTIONS) FORETELL_METAMORPHIC_SEED=$(SEED) \
+		$(CARGO) test $(FLAGS) --test query -- --nocapture metamorphic::the_same
 
 recovery: build ## a killed server with a log of WAL_MIB=1024: time to ready, memory, first query
 	$(BIN)/bench recovery --wal-mib $(WAL_MIB)

@@ -31,3 +31,4 @@ mod select;
 mod sim;
 mod support;
 mod verify;
+mod year;

@@ -39,7 +39,11 @@ impl Store {
         let directory = tempfile::tempdir().unwrap();
         let mut config = EngineConfig::new(directory.path());
         config.background = false;
-        let engine = Engine::open(config).unwrap();
+        Self::over(Engine::open(config).unwrap(), directory, limits)
+    }
+
+    /// Over an engine that keeps its files in `directory`.
+    pub(crate) fn over(engine: Engine, directory: TempDir, limits: QueryLimits) -> Self {
         let database = Database::open(engine.clone(), limits).unwrap();
         Self { database, engine, _directory: directory }
     }
