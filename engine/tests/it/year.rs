@@ -165,7 +165,7 @@ impl World {
         let compared = View::of(engine, &mut self.model).and_then(|view| view.check(span, &mut self.random));
         self.compared += compared.map_err(|difference| format!("{when}: {difference}"))?;
         let on_disk = self.engine().stats().segment_rows;
-        println!("  {when}: {} rows, {on_disk} in segments", self.model.rows());
+        eprintln!("  {when}: {} rows, {on_disk} in segments", self.model.rows());
         Ok(())
     }
 

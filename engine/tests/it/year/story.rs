@@ -4,7 +4,7 @@
 //! engine and to a model alike.
 use std::ops::Range;
 
-use foretell_engine::{LabelSet, MatchOp, Matcher, Selector, TimeRange};
+use foretell_engine::{MatchOp, Matcher, Selector, TimeRange};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};

@@ -195,12 +195,15 @@ fn value(metric: usize, random: &mut StdRng) -> f64 {
     }
 }
 
+/// Whether a value of a label matches.
+type Holds = Box<dyn Fn(&str) -> bool>;
+
 /// A delete that leaves alone the series that have all columns; `None` when the dice show one that would not.
 fn delete(series: &[Series], random: &mut StdRng) -> Option<Delete> {
     let metric = random.random_bool(0.6).then(|| random.random_range(0..METRICS.len()));
     let name = LABELS[random.random_range(0..LABELS.len())];
     let value = VALUES[random.random_range(0..VALUES.len())];
-    let (op, text, holds): (MatchOp, &str, Box<dyn Fn(&str) -> bool>) = match random.random_range(0..5) {
+    let (op, text, holds): (MatchOp, &str, Holds) = match random.random_range(0..5) {
         0 => (MatchOp::NotEqual, "k", Box::new(|v| v != "k")),
         1 => (MatchOp::Regex, "x.*", Box::new(|v| v.starts_with('x'))),
         2 => (MatchOp::OneOf, "y\0Zz", Box::new(|v| v == "y" || v == "Zz")),
