@@ -45,12 +45,13 @@ impl<'a> View<'a> {
         Ok(all + count + self.some(span, 40, random)?)
     }
 
-    /// Random selections and newest values.
+    /// Random selections, their labels, and newest values.
     pub(crate) fn some(&self, span: Span, times: usize, random: &mut StdRng) -> Outcome {
         let mut rows = 0;
         for _ in 0..times {
             rows += self.selection(span, random)?;
             rows += self.last_values(span, random)?;
+            self.labels(span, random)?;
         }
         Ok(rows)
     }
@@ -70,6 +71,36 @@ impl<'a> View<'a> {
         let selector = selector(span, random);
         let found = known(&self.snapshot, self.model, &selector)?;
         self.scan(&found, selector.range, true, rows_target(random)).map_err(|e| format!("{selector:?}: {e}"))
+    }
+
+    /// Label names and the values of one label for a random selector: all of the series with rows in its range, none that
+    /// no matching series ever had.
+    pub(crate) fn labels(&self, span: Span, random: &mut StdRng) -> Result<(), String> {
+        let selector = selector(span, random);
+        let conditions = Conditions::of(&selector);
+        let label = ["__name__", "job", "mode", "instance", "nowhere"][random.random_range(0..5)];
+        let (mut ever, mut now) = ([BTreeSet::new(), BTreeSet::new()], [BTreeSet::new(), BTreeSet::new()]);
+        for track in self.model.tracks.iter().filter(|track| conditions.hold(&track.labels)) {
+            let has_rows = !track.in_range(selector.range).is_empty();
+            for sets in [Some(&mut ever), has_rows.then_some(&mut now)].into_iter().flatten() {
+                sets[0].extend(track.labels.iter().map(|pair| pair.0.to_owned()));
+                sets[1].extend(track.labels.get(label).map(str::to_owned));
+            }
+        }
+        let names = self.snapshot.label_names(&selector).map_err(text)?;
+        let values = self.snapshot.label_values(label, &selector, usize::MAX).map_err(text)?;
+        let few = self.snapshot.label_values(label, &selector, 3).map_err(text)?;
+        if few != values[..values.len().min(3)] {
+            return Err(format!("{selector:?}: the first values of {label} are {few:?}, of {values:?}"));
+        }
+        for (which, got) in [names, values].into_iter().enumerate() {
+            let set: BTreeSet<String> = got.iter().cloned().collect();
+            if !got.is_sorted_by(|a, b| a < b) || !now[which].is_subset(&set) || !set.is_subset(&ever[which]) {
+                let what = if which == 0 { "names" } else { label };
+                return Err(format!("{selector:?}: {what} {got:?}, not from {:?} to {:?}", now[which], ever[which]));
+            }
+        }
+        Ok(())
     }
 
     /// The newest row of some series in a random range.
