@@ -263,7 +263,7 @@ impl<'a> Questions<'a> {
         );
         if random.random_bool(0.3) {
             sql = format!("SELECT * FROM ({sql}) WHERE s > 0.5");
-            rows.retain(|(_, score)| score.is_some_and(|score| score > 0.5));
+            rows.retain(|(_, score)| score.is_some_and(|score| score.total_cmp(&0.5).is_gt()));
         }
         let cells = |(row, score): &(&Row, Option<f64>)| {
             let mut cells = vec![Cell::Time(row.ts)];
