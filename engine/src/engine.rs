@@ -86,6 +86,8 @@ pub struct EngineStats {
     pub lsn: Lsn,
     /// Samples committed since open.
     pub samples_written: u64,
+    /// Records committed since open.
+    pub records_written: u64,
     /// Batches committed since open.
     pub batches_written: u64,
     /// `fdatasync` calls of the WAL since open.
@@ -108,6 +110,12 @@ pub struct EngineStats {
     pub segment_bytes: u64,
     /// Rows in live segments (gauge).
     pub segment_rows: u64,
+    /// Live segments of records (gauge).
+    pub record_segments: u64,
+    /// Bytes of live segments of records (gauge).
+    pub record_segment_bytes: u64,
+    /// Rows in live segments of records (gauge).
+    pub record_segment_rows: u64,
     /// Flushes since open.
     pub flushes: u64,
     /// Compactions since open.
@@ -315,6 +323,7 @@ impl Engine {
         let mut stats = EngineStats {
             lsn,
             samples_written: core.counters.samples.load(Ordering::Relaxed),
+            records_written: core.counters.records.load(Ordering::Relaxed),
             batches_written: core.counters.batches.load(Ordering::Relaxed),
             wal_syncs: core.queue.syncs.load(Ordering::Relaxed),
             wal_bytes_written: core.queue.bytes_written.load(Ordering::Relaxed),
@@ -342,6 +351,11 @@ impl Engine {
             stats.segments += 1;
             stats.segment_bytes += live.meta.bytes;
             stats.segment_rows += live.meta.rows;
+        }
+        for live in version.record_segments() {
+            stats.record_segments += 1;
+            stats.record_segment_bytes += live.meta().segment.bytes;
+            stats.record_segment_rows += live.meta().segment.rows;
         }
         stats
     }

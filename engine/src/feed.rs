@@ -53,7 +53,7 @@ impl Ring {
             if !commits.is_empty() && rows >= rows_max {
                 break;
             }
-            rows += commit.batch.len();
+            rows += commit.batch.rows();
             commits.push(Commit { lsn: commit.lsn, batch: Arc::clone(&commit.batch) });
         }
         Some(commits)

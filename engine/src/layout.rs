@@ -9,6 +9,8 @@ pub(crate) struct Layout {
 
 /// Extension of segments.
 const SEGMENT: &str = "segment";
+/// Extension of segments of records.
+const RECORDS: &str = "records";
 /// Extension of series files.
 const SERIES: &str = "series";
 /// Extension of state files.
@@ -45,6 +47,9 @@ impl Layout {
     pub(crate) fn segment_file(&self, partition: i64, number: u64) -> PathBuf {
         self.partition(partition).join(format!("{number:010}.{SEGMENT}"))
     }
+    pub(crate) fn record_file(&self, partition: i64, number: u64) -> PathBuf {
+        self.partition(partition).join(format!("{number:010}.{RECORDS}"))
+    }
     pub(crate) fn series_file(&self, partition: i64, number: u64) -> PathBuf {
         self.partition(partition).join(format!("{number:010}.{SERIES}"))
     }
@@ -57,6 +62,6 @@ impl Layout {
 /// The number of a file that a flush or a compaction wrote; `None` for any other name.
 pub(crate) fn file_number(name: &str) -> Option<u64> {
     let (stem, extension) = name.split_once('.')?;
-    let ours = matches!(extension, SEGMENT | SERIES | STATE) && stem.len() == 10;
+    let ours = matches!(extension, SEGMENT | RECORDS | SERIES | STATE) && stem.len() == 10;
     ours.then(|| stem.parse().ok()).flatten()
 }

@@ -1,4 +1,4 @@
-//! The storage engine of Foretell: a columnar LSM for time series.
+//! The storage engine of Foretell: a columnar LSM for samples and records of time series.
 //!
 //! ```text
 //!  labels ──► key cache ──► head index ──► catalogue           (who is this series?)
@@ -18,6 +18,7 @@
 //! | [`snapshot`] | a pinned view: select series, scan rows, read state |
 //! | `core` | what the threads of an open store share; flush, compaction, recovery |
 //! | `wal` | records, files, group commit, replay |
+//! | [`records`] | rows with typed columns: tables, files, merging, scanning |
 //! | `memtable` | rows not yet in a segment |
 //! | `catalog` | series and postings: head index in memory, RocksDB, series files |
 //! | `manifest`, `version` | which files are live; who still reads them |
@@ -41,6 +42,7 @@
 //!   MANIFEST                             which of the files below are part of it
 //!   wal/00000000000000000001.wal         commits from this position on
 //!   partitions/19675/0000000007.segment  rows of one time partition
+//!   partitions/19675/0000000009.records  records of one table in one time partition
 //!   partitions/19675/0000000008.series   series that were new to the partition
 //!   state/0000000009.state               all keyed state at the last flush that changed it
 //!   catalogue/                           RocksDB; derived from the series files
@@ -79,6 +81,7 @@ mod layout;
 mod manifest;
 mod memtable;
 mod partition;
+pub mod records;
 pub mod repair;
 mod retention;
 mod scan;
@@ -97,6 +100,7 @@ pub use engine::{
     Commit, CommitHandle, CompactionSummary, DeleteSummary, Engine, EngineStats, MemoryShare, ReplayProgress,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use records::{RecordScan, RecordTable, RecordTableInfo, Records, Unique};
 pub use snapshot::{
     Cardinality, LabelCardinality, MetricInfo, PartitionInfo, Scan, ScanBatch, SegmentInfo, Selector, Series, Snapshot,
     WalFileInfo,

@@ -8,8 +8,10 @@ use crate::core::{Core, Sealed};
 use crate::error::{Error, Result};
 use crate::memtable::Memtable;
 use crate::partition::Partitioning;
+use crate::records::Tables;
 use crate::retention::Retention;
 use crate::scan::{self, Source, Visible};
+use crate::segment::{ColumnBytes, SegmentMeta};
 use crate::state::StateMap;
 use crate::tombstone::Tombstones;
 use crate::types::{LabelSet, Lsn, Matcher, SeriesId, TimeRange};
@@ -18,6 +20,7 @@ use crate::wal::WalFiles;
 
 mod cardinality;
 mod last;
+mod records;
 mod select;
 
 pub use cardinality::{Cardinality, LabelCardinality};
@@ -31,6 +34,7 @@ struct Pinned {
     sealed: Vec<Arc<Sealed>>,
     active: Memtable,
     state: StateMap,
+    tables: Tables,
     version: Arc<Version>,
     tombstones: Tombstones,
     head: Arc<RwLock<Head>>,
@@ -78,6 +82,8 @@ pub struct Selector {
 pub struct SegmentInfo {
     /// File name inside the store.
     pub file: String,
+    /// The table whose records it holds; `None` when it holds samples.
+    pub table: Option<Arc<str>>,
     /// Start of the time partition, ns.
     pub partition_start: i64,
     /// Compaction level.
@@ -86,13 +92,13 @@ pub struct SegmentInfo {
     pub rows: u64,
     /// Series.
     pub series: u64,
-    /// Blocks.
+    /// Blocks, or groups of records.
     pub blocks: u64,
     /// File size: the sum of the next four.
     pub bytes: u64,
     /// Bytes of timestamps.
     pub ts_bytes: u64,
-    /// Bytes of values.
+    /// Bytes of values, or of all other columns of records.
     pub value_bytes: u64,
     /// Bytes of series ids.
     pub series_bytes: u64,
@@ -119,7 +125,7 @@ pub struct PartitionInfo {
     pub bytes: u64,
     /// Series that were ever flushed to it.
     pub series: u64,
-    /// First and last sample in its segments, ns; `None` without a segment.
+    /// First and last row in its segments, ns; `None` without a segment.
     pub samples: Option<TimeRange>,
     /// When its age passes the retention, ns; `None` when it is kept for ever, whatever its age.
     pub expires_ns: Option<i64>,
@@ -180,6 +186,7 @@ impl Snapshot {
             sealed: live.sealed.clone(),
             active: live.active.clone(),
             state: live.state.clone(),
+            tables: live.tables.clone(),
             version: Arc::clone(&live.version),
             tombstones: live.tombstones.clone(),
             head: Arc::clone(&core.head),
@@ -247,42 +254,49 @@ impl Snapshot {
         Ok(Scan { scan, _version: Arc::clone(&pinned.version) })
     }
 
-    /// Live segments.
+    /// Live segments of samples and of records, by partition.
     pub fn segments(&self) -> Vec<SegmentInfo> {
-        let info = |live: &Arc<crate::version::LiveSegment>| {
-            let (meta, columns) = (&live.meta, live.segment.columns());
-            SegmentInfo {
-                file: format!("partitions/{}/{}", meta.partition, meta.file),
-                partition_start: self.0.partitioning.range(meta.partition).start,
-                level: meta.level,
-                rows: meta.rows,
-                series: meta.series,
-                blocks: meta.blocks,
-                bytes: meta.bytes,
-                ts_bytes: columns.ts,
-                value_bytes: columns.values,
-                series_bytes: columns.series,
-                rest_bytes: columns.rest,
-                min_ts: meta.min_ts,
-                max_ts: meta.max_ts,
-                max_lsn: meta.max_lsn,
-            }
-        };
-        self.0.version.segments().map(info).collect()
+        let samples = self.0.version.segments().map(|live| self.segment_info(&live.meta, live.segment.columns(), None));
+        let records = self.0.version.record_segments().map(|live| {
+            let meta = live.meta();
+            self.segment_info(&meta.segment, live.segment.bytes(), Some(Arc::clone(meta.table.name())))
+        });
+        let mut infos: Vec<SegmentInfo> = samples.chain(records).collect();
+        infos.sort_by_key(|info| info.partition_start);
+        infos
+    }
+
+    fn segment_info(&self, meta: &SegmentMeta, columns: ColumnBytes, table: Option<Arc<str>>) -> SegmentInfo {
+        SegmentInfo {
+            file: format!("partitions/{}/{}", meta.partition, meta.file),
+            table,
+            partition_start: self.0.partitioning.range(meta.partition).start,
+            level: meta.level,
+            rows: meta.rows,
+            series: meta.series,
+            blocks: meta.blocks,
+            bytes: meta.bytes,
+            ts_bytes: columns.ts,
+            value_bytes: columns.values,
+            series_bytes: columns.series,
+            rest_bytes: columns.rest,
+            min_ts: meta.min_ts,
+            max_ts: meta.max_ts,
+            max_lsn: meta.max_lsn,
+        }
     }
 
     /// Time partitions, oldest first.
     pub fn partitions(&self) -> Vec<PartitionInfo> {
         let info = |(&number, partition): (&i64, &crate::version::Partition)| {
-            let metas = || partition.segments.iter().map(|live| &live.meta);
-            let first = metas().map(|meta| meta.min_ts).min();
-            let last = metas().map(|meta| meta.max_ts).max();
+            let first = partition.metas().map(|meta| meta.min_ts).min();
+            let last = partition.metas().map(|meta| meta.max_ts).max();
             let range = self.0.partitioning.range(number);
             PartitionInfo {
                 range,
-                segments: partition.segments.len() as u64,
-                rows: metas().map(|meta| meta.rows).sum(),
-                bytes: metas().map(|meta| meta.bytes).sum(),
+                segments: partition.metas().count() as u64,
+                rows: partition.metas().map(|meta| meta.rows).sum(),
+                bytes: partition.metas().map(|meta| meta.bytes).sum(),
                 series: u64::from(partition.series),
                 samples: first.zip(last).map(|(start, end)| TimeRange { start, end }),
                 expires_ns: self.0.retention.expiry(range),

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::catalog::PartitionIndex;
 use crate::error::Result;
 use crate::fs::Fs;
+use crate::records::LiveRecords;
 use crate::segment::{Segment, SegmentMeta};
+use crate::tombstone::Tombstone;
 
 /// A segment that some version refers to. Its file goes with the last version once the manifest has removed it.
 pub(crate) struct LiveSegment {
@@ -47,10 +49,20 @@ impl Drop for LiveSegment {
 pub(crate) struct Partition {
     /// Oldest commits first.
     pub(crate) segments: Vec<Arc<LiveSegment>>,
+    /// Of all tables, oldest commits first.
+    pub(crate) records: Vec<Arc<LiveRecords>>,
     /// Series in its series files.
     pub(crate) series: u32,
     /// Their postings; none before its first series file.
     pub(crate) index: Option<Arc<PartitionIndex>>,
+}
+
+impl Partition {
+    /// What the manifest keeps of each segment, of samples and of records.
+    pub(crate) fn metas(&self) -> impl Iterator<Item = &SegmentMeta> {
+        let samples = self.segments.iter().map(|live| &live.meta);
+        samples.chain(self.records.iter().map(|live| &live.meta().segment))
+    }
 }
 
 /// The live segments by partition.
@@ -74,6 +86,31 @@ impl Version {
             std::mem::take(&mut partition.segments).into_iter().partition(|s| files.contains(&s.meta.file));
         partition.segments = left;
         gone
+    }
+
+    /// With `records` added.
+    pub(crate) fn add_records(&mut self, records: Arc<LiveRecords>) {
+        let segment = &records.meta().segment;
+        let all = &mut self.partitions.entry(segment.partition).or_default().records;
+        let at = all.partition_point(|other| other.meta().segment.max_lsn < segment.max_lsn);
+        all.insert(at, records);
+    }
+
+    /// Without the record segments of `partition` named `files`, which are returned.
+    pub(crate) fn remove_records(&mut self, partition: i64, files: &[String]) -> Vec<Arc<LiveRecords>> {
+        let Some(partition) = self.partitions.get_mut(&partition) else { return Vec::new() };
+        partition.records.extract_if(.., |records| files.contains(&records.meta().segment.file)).collect()
+    }
+
+    /// Whether `tombstone` concerns a segment, of samples or of records.
+    pub(crate) fn is_concerned_by(&self, tombstone: &Tombstone) -> bool {
+        self.segments().any(|live| tombstone.concerns(&live.segment, live.meta.applied))
+            || self.record_segments().any(|live| tombstone.concerns_records(&live.segment))
+    }
+
+    /// Every record segment, by partition.
+    pub(crate) fn record_segments(&self) -> impl Iterator<Item = &Arc<LiveRecords>> {
+        self.partitions.values().flat_map(|partition| &partition.records)
     }
 
     /// Every segment, by partition.

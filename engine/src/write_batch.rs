@@ -1,4 +1,7 @@
-//! A columnar batch of samples and keyed state, committed as one.
+//! A columnar batch of samples, records and keyed state, committed as one.
+use std::sync::Arc;
+
+use crate::records::Records;
 use crate::tombstone::Deletion;
 use crate::types::SeriesId;
 
@@ -12,9 +15,11 @@ pub struct WriteBatch {
     pub ts: Vec<i64>,
     /// Values; bits are kept exactly, NaN payloads included.
     pub values: Vec<f64>,
+    /// Rows with other columns, each element of one table; see [`crate::records`]. Applied in order.
+    pub records: Vec<Arc<Records>>,
     /// Keyed state: key -> new value, or `None` to delete. Applied in order.
     pub state: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// Rows to delete, of commits before this one: the samples of the batch itself stay. [`crate::Engine::delete`] makes them.
+    /// Rows to delete, of commits before this one: the rows of the batch itself stay. [`crate::Engine::delete`] makes them.
     pub deletes: Vec<Deletion>,
 }
 
@@ -29,11 +34,20 @@ impl WriteBatch {
     pub fn len(&self) -> usize {
         self.series.len()
     }
+    /// Number of samples and records.
+    pub fn rows(&self) -> usize {
+        self.len() + self.records.iter().map(|records| records.len()).sum::<usize>()
+    }
+    /// Series of each sample and record.
+    pub(crate) fn all_series(&self) -> impl Iterator<Item = &SeriesId> {
+        self.series.iter().chain(self.records.iter().flat_map(|records| &records.series))
+    }
     /// Memory it holds, about.
     pub(crate) fn bytes(&self) -> usize {
         let state = self.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len) + 64);
+        let records: usize = self.records.iter().map(|records| records.bytes()).sum();
         let deletes: usize = self.deletes.iter().map(Deletion::bytes).sum();
-        128 + self.len() * 24 + state.sum::<usize>() + deletes
+        128 + self.len() * 24 + state.sum::<usize>() + records + deletes
     }
     /// Gives back the room that its columns have and do not use: what is counted is what it holds.
     pub(crate) fn trim(&mut self) {
@@ -43,6 +57,6 @@ impl WriteBatch {
     }
     /// Whether the batch changes nothing.
     pub fn is_empty(&self) -> bool {
-        self.series.is_empty() && self.state.is_empty() && self.deletes.is_empty()
+        self.rows() == 0 && self.state.is_empty() && self.deletes.is_empty()
     }
 }

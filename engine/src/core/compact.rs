@@ -1,4 +1,5 @@
-//! Compaction: carrying out what the plan says.
+//! Compaction: carrying out what the plan says, for samples and for each table of records.
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,19 +13,44 @@ use crate::types::{Lsn, TimeRange};
 use crate::version::{LiveSegment, Version};
 
 use super::Core;
+use super::records::RecordJob;
 
 /// What a merge works with: segments, and the deletions in the manifest at the same moment.
-struct Base {
-    version: Arc<Version>,
-    tombstones: Tombstones,
+pub(super) struct Base {
+    pub(super) version: Arc<Version>,
+    pub(super) tombstones: Tombstones,
     /// Deletions up to here are among `tombstones` if they concern a segment.
     flushed: Lsn,
-    deletes_press: bool,
+    pub(super) deletes_press: bool,
+}
+
+/// A merge to do, with what it reads.
+enum Work {
+    Samples(Job, Vec<Input>),
+    Records(RecordJob),
+}
+
+/// What a merge came to.
+pub(super) struct Outcome {
+    /// Segments read.
+    pub(super) inputs: usize,
+    /// Rows written; none when all were deleted, and then there is no segment.
+    pub(super) rows: u64,
+    /// Deleted rows left out.
+    pub(super) rows_deleted: u64,
 }
 
 impl Base {
     /// The next merge, if one is due.
-    fn plan(&self) -> Option<Job> {
+    fn plan(&self) -> Option<Work> {
+        let job = self.plan_samples().map(|job| {
+            let inputs = self.inputs(&job);
+            Work::Samples(job, inputs)
+        });
+        job.or_else(|| self.plan_records().map(Work::Records))
+    }
+
+    fn plan_samples(&self) -> Option<Job> {
         let concerned =
             |live: &LiveSegment| self.tombstones.iter().any(|t| t.concerns(&live.segment, live.meta.applied));
         let candidates: Vec<Candidate> = self
@@ -50,9 +76,17 @@ impl Base {
 
     /// Tombstones that concern no segment any more. Later flushes cannot change that: their segments are newer.
     fn spent(&self) -> Vec<(Lsn, u32)> {
-        let concerns =
-            |t: &&Tombstone| self.version.segments().any(|live| t.concerns(&live.segment, live.meta.applied));
-        self.tombstones.iter().filter(|t| !concerns(t)).map(Tombstone::key).collect()
+        self.tombstones.iter().filter(|t| !self.version.is_concerned_by(t)).map(Tombstone::key).collect()
+    }
+}
+
+impl Work {
+    /// Bytes that it reads, and may write.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Samples(_, inputs) => inputs.iter().map(|input| input.segment.meta().bytes).sum(),
+            Self::Records(job) => job.bytes(),
+        }
     }
 }
 
@@ -64,23 +98,25 @@ impl Core {
         let mut summary = CompactionSummary { partitions_dropped, ..CompactionSummary::default() };
         loop {
             let base = self.base();
-            let Some(job) = base.plan() else {
+            let Some(work) = base.plan() else {
                 self.forget_tombstones(&base.spent())?;
                 return Ok(summary);
             };
-            let inputs = base.inputs(&job);
-            let (flushed, count) = (base.flushed, inputs.len());
+            let flushed = base.flushed;
             drop(base);
-            if !self.has_room_to_merge(inputs.iter().map(|input| input.segment.meta().bytes).sum()) {
+            if !self.has_room_to_merge(work.bytes()) {
                 return Ok(summary);
             }
-            let (rows, rows_deleted) = self.merge(&job, &inputs, flushed)?;
-            summary.rows += rows;
-            summary.rows_deleted += rows_deleted;
-            summary.segments_in += count;
-            summary.segments_out += usize::from(rows > 0);
+            let done = match &work {
+                Work::Samples(job, inputs) => self.merge(job, inputs, flushed)?,
+                Work::Records(job) => self.merge_records(job, flushed)?,
+            };
+            summary.rows += done.rows;
+            summary.rows_deleted += done.rows_deleted;
+            summary.segments_in += done.inputs;
+            summary.segments_out += usize::from(done.rows > 0);
             self.counters.compactions.fetch_add(1, Ordering::Relaxed);
-            self.counters.rows_deleted.fetch_add(rows_deleted, Ordering::Relaxed);
+            self.counters.rows_deleted.fetch_add(done.rows_deleted, Ordering::Relaxed);
         }
     }
 
@@ -95,7 +131,7 @@ impl Core {
     }
 
     /// Between two steps of a merge: leaves time to others; whether to go on.
-    fn pace(&self, before: &mut (i64, u64)) -> bool {
+    pub(super) fn pace(&self, before: &mut (i64, u64)) -> bool {
         let samples = self.counters.samples.load(Ordering::Relaxed);
         let busy_ns = self.clock.now_ns().saturating_sub(before.0).max(0);
         let load = Load {
@@ -107,8 +143,7 @@ impl Core {
         go_on
     }
 
-    /// Returns the rows written and the deleted rows left out.
-    fn merge(&self, job: &Job, inputs: &[Input], flushed: Lsn) -> Result<(u64, u64)> {
+    fn merge(&self, job: &Job, inputs: &[Input], flushed: Lsn) -> Result<Outcome> {
         let number = self.new_file_number();
         let path = self.layout.segment_file(job.partition, number);
         let started_ns = self.clock.now_ns();
@@ -116,38 +151,20 @@ impl Core {
         let mut go_on = || self.pace(&mut before);
         let timelines_max = self.config.timeline_bytes_max;
         let merged = execute(&*self.fs, inputs, &path, job.level, timelines_max, &mut go_on).and_then(|merged| {
-            let Merged { segment, rows_deleted } =
-                merged.ok_or_else(|| Error::Unavailable("compaction ends because the store is closing".into()))?;
+            let Merged { segment, rows_deleted } = merged.ok_or_else(closing)?;
             let Some(mut meta) = segment else { return Ok((None, rows_deleted)) };
             meta.applied = meta.max_lsn.max(flushed);
             self.fs.sync_dir(&self.layout.partition(job.partition))?;
             Ok((Some(LiveSegment::open(&self.fs, path.clone(), &meta)?), rows_deleted))
         });
         let (merged, rows_deleted) = merged.inspect_err(|_| self.give_up(std::slice::from_ref(&path), &[number]))?;
-        let edited = self.edit(|_| {
-            let mut changes: Vec<Change> =
-                merged.iter().map(|segment| Change::AddSegment(segment.meta.clone())).collect();
-            for file in &job.inputs {
-                changes.push(Change::RemoveSegment { partition: job.partition, file: file.clone() });
-                let path = self.layout.partition(job.partition).join(file);
-                changes.push(Change::Removed(self.layout.name_of(&path)));
-            }
-            changes.push(Change::NextFile(self.finish_files(&[number])));
-            changes
-        });
-        if let Err(error @ Error::DiskFull { .. }) = edited {
-            self.give_up(&[path], &[number]);
-            return Err(error);
-        }
-        edited?;
+        let added = merged.iter().map(|segment| Change::AddSegment(segment.meta.clone()));
+        let removed =
+            job.inputs.iter().map(|file| Change::RemoveSegment { partition: job.partition, file: file.clone() });
+        self.replace(job, added.chain(removed).collect(), path, number)?;
         let rows = merged.as_ref().map_or(0, |segment| segment.meta.rows);
-        let counters = &self.counters;
         let bytes_read = inputs.iter().map(|input| input.segment.meta().bytes).sum();
-        counters.merge_bytes_read.fetch_add(bytes_read, Ordering::Relaxed);
-        let bytes_written = merged.as_ref().map_or(0, |segment| segment.meta.bytes);
-        counters.merge_bytes_written.fetch_add(bytes_written, Ordering::Relaxed);
-        let took_ns = self.clock.now_ns().saturating_sub(started_ns).max(0);
-        counters.merge_ns.fetch_add(took_ns as u64, Ordering::Relaxed);
+        self.count_merge(bytes_read, merged.as_ref().map_or(0, |segment| segment.meta.bytes), started_ns);
         let mut live = self.live.lock();
         let mut version = (*live.version).clone();
         let replaced = version.remove(job.partition, &job.inputs);
@@ -156,7 +173,32 @@ impl Core {
         drop(live);
         // Their files go when the last snapshot that reads them does.
         replaced.iter().for_each(|segment| segment.retire());
-        Ok((rows, rows_deleted))
+        Ok(Outcome { inputs: inputs.len(), rows, rows_deleted })
+    }
+
+    /// The manifest edit after a merge: `changes`, and the files of the inputs go. Without room for it the output, file
+    /// `path` of that number, is given up.
+    pub(super) fn replace(&self, job: &Job, mut changes: Vec<Change>, path: PathBuf, number: u64) -> Result<()> {
+        let dir = self.layout.partition(job.partition);
+        let name = |file: &String| self.layout.name_of(&dir.join(file));
+        changes.extend(job.inputs.iter().map(|file| Change::Removed(name(file))));
+        let edited = self.edit(|_| {
+            changes.push(Change::NextFile(self.finish_files(&[number])));
+            changes
+        });
+        if let Err(Error::DiskFull { .. }) = edited {
+            self.give_up(&[path], &[number]);
+        }
+        edited.map(drop)
+    }
+
+    /// Counts the work of a merge that is done.
+    pub(super) fn count_merge(&self, bytes_read: u64, bytes_written: u64, started_ns: i64) {
+        let counters = &self.counters;
+        counters.merge_bytes_read.fetch_add(bytes_read, Ordering::Relaxed);
+        counters.merge_bytes_written.fetch_add(bytes_written, Ordering::Relaxed);
+        let took_ns = self.clock.now_ns().saturating_sub(started_ns).max(0);
+        counters.merge_ns.fetch_add(took_ns as u64, Ordering::Relaxed);
     }
 
     fn forget_tombstones(&self, spent: &[(Lsn, u32)]) -> Result<()> {
@@ -168,4 +210,9 @@ impl Core {
         live.tombstones = live.tombstones.iter().filter(|t| !spent.contains(&t.key())).cloned().collect();
         Ok(())
     }
+}
+
+/// Why a merge was left.
+pub(super) fn closing() -> Error {
+    Error::Unavailable("compaction ends because the store is closing".into())
 }

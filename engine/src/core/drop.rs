@@ -88,6 +88,12 @@ impl Core {
             changes.push(Change::RemoveSegment { partition: meta.partition, file: meta.file.clone() });
             changes.push(Change::Removed(self.layout.name_of(&path)));
         }
+        let records = contents.records.values().map(|meta| &meta.segment);
+        for meta in records.filter(|meta| partitions.contains(&meta.partition)) {
+            let path = self.layout.partition(meta.partition).join(&meta.file);
+            changes.push(Change::RemoveRecords { partition: meta.partition, file: meta.file.clone() });
+            changes.push(Change::Removed(self.layout.name_of(&path)));
+        }
         for file in contents.series_files.iter().filter(|file| partitions.contains(&file.partition)) {
             let path = self.layout.series_file(file.partition, file.number);
             changes.push(Change::Removed(self.layout.name_of(&path)));
@@ -149,6 +155,7 @@ impl Core {
         drop(live);
         for partition in &gone {
             partition.segments.iter().for_each(|segment| segment.retire());
+            partition.records.iter().for_each(|records| records.retire());
             partition.index.iter().for_each(|index| index.retire());
         }
         drop((before, gone));

@@ -11,8 +11,9 @@ use crate::catalog::{PartitionIndex, write_series_file};
 use crate::error::{Error, Result};
 use crate::manifest::{Change, SeriesFile};
 use crate::memtable::{Memtable, SeriesRows, SortedRun, merge_rows};
+use crate::records::LiveRecords;
 use crate::segment::SegmentWriter;
-use crate::tombstone::Tombstone;
+use crate::tombstone::{Tombstone, Tombstones};
 use crate::types::{LabelSet, Lsn, SeriesId, SeriesSet, TimeRange};
 use crate::version::{LiveSegment, Version};
 
@@ -40,11 +41,12 @@ pub(super) struct Written {
     pub(super) numbers: Vec<u64>,
     pub(super) changes: Vec<Change>,
     segments: Vec<Arc<LiveSegment>>,
+    pub(super) records: Vec<Arc<LiveRecords>>,
     pub(super) series: Vec<NewSeries>,
     /// Deletions that concern segments from now on.
     tombstones: Vec<Tombstone>,
     /// Rows left out because they are deleted.
-    rows_deleted: u64,
+    pub(super) rows_deleted: u64,
 }
 
 /// The series of a new series file.
@@ -72,6 +74,21 @@ impl Live {
         let memtable = std::mem::replace(&mut self.active, next);
         self.sealed.push(Arc::new(Sealed { memtable, state: self.state.clone() }));
     }
+}
+
+/// The runs of `sealed`, oldest first, without what later commits delete.
+fn visible_runs(sealed: &[Arc<Sealed>], tombstones: &Tombstones, written: &mut Written) -> Vec<Arc<SortedRun>> {
+    let mut runs = Vec::new();
+    for Sealed { memtable, .. } in sealed.iter().map(|sealed| &**sealed) {
+        let hidden = tombstones.after(memtable.lsn, TimeRange::ALL);
+        let tail = Arc::new(SortedRun::from_batches(&memtable.tail));
+        for run in memtable.runs.iter().chain([&tail]) {
+            let (run, gone) = run.visible(&hidden);
+            runs.push(run);
+            written.rows_deleted += gone;
+        }
+    }
+    runs
 }
 
 impl Core {
@@ -117,10 +134,12 @@ impl Core {
         written: &mut Written,
     ) -> Result<()> {
         let flushed = newest.memtable.lsn;
-        let runs = self.visible_runs(sealed, flushed, written);
+        let tombstones = self.tombstones_of_flush(flushed, written);
+        let runs = visible_runs(sealed, &tombstones, written);
         let first = Lsn(self.manifest.lock().contents().flushed.0 + 1);
         let mut series = self.write_segments(&runs, (first, flushed), written)?;
         drop(runs);
+        self.write_records(sealed, &tombstones, (first, flushed), &mut series, written)?;
         self.write_series_files(&mut series, unplaced, members, written)?;
         if sealed.iter().any(|sealed| sealed.memtable.state_changed) {
             let number = self.new_file_number();
@@ -137,29 +156,16 @@ impl Core {
         self.commit_flush(flushed, sealed, members, written)
     }
 
-    /// The runs of `sealed`, oldest first, without what later commits up to `flushed` delete; and the deletions that
-    /// concern segments.
-    fn visible_runs(&self, sealed: &[Arc<Sealed>], flushed: Lsn, written: &mut Written) -> Vec<Arc<SortedRun>> {
+    /// What was deleted up to `flushed`; of that, what concerns segments goes into the manifest.
+    fn tombstones_of_flush(&self, flushed: Lsn, written: &mut Written) -> Tombstones {
         let (version, before, tombstones) = {
             let live = self.live.lock();
             (Arc::clone(&live.version), live.flushed, live.tombstones.up_to(flushed))
         };
-        let concerns =
-            |tombstone: &Tombstone| version.segments().any(|live| tombstone.concerns(&live.segment, live.meta.applied));
         written.tombstones = tombstones.flushed(before, flushed);
-        written.tombstones.retain(concerns);
+        written.tombstones.retain(|tombstone| version.is_concerned_by(tombstone));
         written.changes.extend(written.tombstones.iter().cloned().map(Change::AddTombstone));
-        let mut runs = Vec::new();
-        for Sealed { memtable, .. } in sealed.iter().map(|sealed| &**sealed) {
-            let hidden = tombstones.after(memtable.lsn, TimeRange::ALL);
-            let tail = Arc::new(SortedRun::from_batches(&memtable.tail));
-            for run in memtable.runs.iter().chain([&tail]) {
-                let (run, gone) = run.visible(&hidden);
-                runs.push(run);
-                written.rows_deleted += gone;
-            }
-        }
-        runs
+        tombstones
     }
 
     /// Writes a segment for each partition and returns the series of each.
@@ -197,7 +203,7 @@ impl Core {
 
     /// Creates a partition's directory, durably. One that exists may have been made just before a crash or a failed
     /// sync, so its entry is synced again.
-    fn ensure_partition_dir(&self, partition: i64) -> Result<()> {
+    pub(super) fn ensure_partition_dir(&self, partition: i64) -> Result<()> {
         self.fs.create_dir(&self.layout.partition(partition))?;
         self.fs.sync_dir(&self.layout.partitions())
     }
@@ -332,6 +338,7 @@ impl Core {
             let mut live = self.live.lock();
             let mut version = (*live.version).clone();
             written.segments.drain(..).for_each(|segment| version.add(segment));
+            written.records.drain(..).for_each(|records| version.add_records(records));
             live.version = Arc::new(version);
             let before = live.flushed;
             let others = live.tombstones.iter().filter(|other| other.lsn <= before || other.lsn > flushed).cloned();

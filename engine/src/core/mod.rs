@@ -4,7 +4,7 @@
 //!  writers --> CommitQueue --> commit thread --> Live { memtables, state, feed, version, position }
 //!                                                 ^ snapshot copies it      ^ flush, compaction replace parts
 //! ```
-//! Lock order, outermost first: `compacting`, `flushing`, `creating`, `manifest`, then `head`, `live`, `claims`,
+//! Lock order, outermost first: `compacting`, `flushing`, `creating`, `manifest`, then `head`, `live`, `declared`, `claims`,
 //! `numbers`, `pending`, `unplaced`, which but for `head` are held alone and never during I/O. `creating` is held while
 //! RocksDB is asked for a series, `manifest` while its edit is synced.
 mod compact;
@@ -12,6 +12,7 @@ mod delete;
 mod disk;
 mod drop;
 mod flush;
+mod records;
 mod recovery;
 mod retain;
 mod series;
@@ -34,6 +35,7 @@ use crate::layout::Layout;
 use crate::manifest::{Change, Manifest, Stored};
 use crate::memtable::{CommittedBatch, Memtable, Tidy};
 use crate::partition::Partitioning;
+use crate::records::Tables;
 use crate::state::StateMap;
 use crate::tombstone::Tombstones;
 use crate::types::{LabelSet, Lsn, SeriesId};
@@ -61,6 +63,8 @@ pub(crate) struct Live {
     /// Oldest first; flushed together.
     pub(crate) sealed: Vec<Arc<Sealed>>,
     pub(crate) state: StateMap,
+    /// Tables and columns of the records committed so far.
+    pub(crate) tables: Tables,
     pub(crate) version: Arc<Version>,
     /// Newest commit in segments.
     pub(crate) flushed: Lsn,
@@ -87,6 +91,7 @@ struct FileNumbers {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) samples: AtomicU64,
+    pub(crate) records: AtomicU64,
     pub(crate) batches: AtomicU64,
     pub(crate) flushes: AtomicU64,
     pub(crate) compactions: AtomicU64,
@@ -131,6 +136,8 @@ pub(crate) struct Core {
     creating: Mutex<()>,
     flushing: Mutex<flush::Members>,
     compacting: Mutex<()>,
+    /// Tables and columns of the records that writers have brought, committed or not.
+    declared: Mutex<Tables>,
     claims: Mutex<BTreeMap<String, Lsn>>,
     /// Partitions that end before it were dropped since the open.
     retained_from_ns: AtomicI64,
@@ -151,7 +158,8 @@ impl Core {
         }
         self.refuse_if_memtables_are_full()?;
         batch.trim();
-        self.touch(&batch.series)?;
+        self.admit_records(&batch)?;
+        self.touch_all(&batch)?;
         let encoded = encode_batch(&batch)?;
         self.refuse_if_disk_is_full(encoded.payload.len())?;
         self.queue.push(Arc::new(batch), encoded)
@@ -175,17 +183,19 @@ impl Core {
 
     /// Makes durable commits visible, in order.
     pub(crate) fn publish(&self, commits: Vec<CommittedBatch>) {
-        let (batches, mut samples) = (commits.len() as u64, 0);
+        let (batches, mut samples, mut records) = (commits.len() as u64, 0, 0);
         let now_ns = self.clock.now_ns();
         let (lsn, crowded) = {
             let mut live = self.live.lock();
             for commit in commits {
                 samples += commit.batch.len() as u64;
+                records += (commit.batch.rows() - commit.batch.len()) as u64;
                 self.add(&mut live, commit, now_ns);
             }
             (live.lsn, live.active.is_crowded(self.config.memtable_run_rows))
         };
         self.counters.samples.fetch_add(samples, Ordering::Relaxed);
+        self.counters.records.fetch_add(records, Ordering::Relaxed);
         self.counters.batches.fetch_add(batches, Ordering::Relaxed);
         self.newest.send_replace(lsn);
         if crowded && self.config.background {
@@ -205,6 +215,12 @@ impl Core {
             self.counters.deletes.fetch_add(1, Ordering::Relaxed);
         }
         live.state.apply(&commit.batch.state);
+        for records in &commit.batch.records {
+            // The columns were declared before the batch was queued or replayed: they fit.
+            if let Err(error) = live.tables.admit(&records.table, records.columns.schema_ref()) {
+                tracing::error!(%error, "columns of a committed batch do not fit their table");
+            }
+        }
         live.lsn = commit.lsn;
         live.ring.push(Arc::clone(&commit));
         let bytes = live.active.push(commit, now_ns);

@@ -17,6 +17,7 @@ use crate::layout::{Layout, file_number};
 use crate::manifest::{Contents, Manifest};
 use crate::memtable::{CommittedBatch, Memtable};
 use crate::partition::Partitioning;
+use crate::records::{LiveRecords, Tables};
 use crate::state::StateMap;
 use crate::types::{LabelSet, Lsn, SeriesId};
 use crate::version::{LiveSegment, Version};
@@ -65,6 +66,7 @@ pub(crate) fn open(
     let (catalogue, head) = open_catalogue(&*fs, &layout, &contents, manifest.number(), config.catalogue_bytes_max)?;
     let catalogue = Arc::new(catalogue);
     let version = load_version(&fs, &layout, &contents, &catalogue)?;
+    let tables = load_tables(&version)?;
     let now_ns = clock.now_ns();
     let memtable_held = Arc::default();
     let core = Arc::new(Core {
@@ -73,6 +75,7 @@ pub(crate) fn open(
             active: Memtable::new(0, contents.flushed, now_ns, &memtable_held),
             sealed: Vec::new(),
             state,
+            tables: tables.clone(),
             version: Arc::new(version),
             flushed: contents.flushed,
             tombstones: contents.tombstones.values().cloned().collect(),
@@ -97,6 +100,7 @@ pub(crate) fn open(
         creating: Mutex::new(()),
         flushing: Mutex::new(Members::default()),
         compacting: Mutex::new(()),
+        declared: Mutex::new(tables),
         claims: Mutex::new(contents.claims),
         retained_from_ns: AtomicI64::new(i64::MIN),
         evicted_ns: AtomicI64::new(now_ns),
@@ -178,12 +182,30 @@ fn load_version(fs: &Arc<dyn Fs>, layout: &Layout, contents: &Contents, catalogu
         let path = layout.partition(meta.partition).join(&meta.file);
         version.add(LiveSegment::open(fs, path, meta)?);
     }
+    for meta in contents.records.values() {
+        let path = layout.partition(meta.segment.partition).join(&meta.segment.file);
+        version.add_records(LiveRecords::open(fs, path, meta)?);
+    }
     for (partition, index) in contents.indexes() {
         let entry = version.partitions.entry(partition).or_default();
         entry.series = contents.series_in(partition);
         entry.index = Some(PartitionIndex::new(catalogue, index));
     }
     Ok(version)
+}
+
+/// Tables and columns that record segments have.
+fn load_tables(version: &Version) -> Result<Tables> {
+    let mut tables = Tables::default();
+    for live in version.record_segments() {
+        tables.admit(&live.meta().table, live.segment.columns()).map_err(|error| Error::Corruption {
+            path: live.segment.path().to_owned(),
+            offset: 0,
+            expected: "columns of the types that other files have".into(),
+            got: error.to_string(),
+        })?;
+    }
+    Ok(tables)
 }
 
 fn load_state(fs: &dyn Fs, layout: &Layout, contents: &Contents) -> Result<StateMap> {
@@ -241,10 +263,10 @@ impl Core {
             match replayed {
                 Replayed::Definitions(series) => self.restore_series(series, &dir)?,
                 Replayed::Batch(lsn, batch) => {
-                    self.touch(&batch.series).map_err(|error| Error::Corruption {
+                    self.touch_all(&batch).and_then(|()| self.declare(&batch)).map_err(|error| Error::Corruption {
                         path: dir.clone(),
                         offset: 0,
-                        expected: format!("definitions of all series of commit {}", lsn.0),
+                        expected: format!("definitions of all series and columns of commit {}", lsn.0),
                         got: error.to_string(),
                     })?;
                     let commit = CommittedBatch { lsn, batch: Arc::new(batch) };

@@ -24,11 +24,12 @@ impl Core {
             return Ok(0);
         }
         let version = Arc::clone(&self.live.lock().version);
-        let bytes = |partition: &crate::version::Partition| partition.segments.iter().map(|live| live.meta.bytes).sum();
         let partitions: Vec<_> = version
             .partitions
             .iter()
-            .map(|(&number, partition)| (self.partitioning.range(number), bytes(partition)))
+            .map(|(&number, partition)| {
+                (self.partitioning.range(number), partition.metas().map(|meta| meta.bytes).sum())
+            })
             .collect();
         drop(version);
         let cut = self.retention().cut(&partitions, self.clock.now_ns());

@@ -6,9 +6,13 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::format::{self, Reader};
 use crate::layout::Layout;
+use crate::records::{RecordMeta, put_table, take_table};
 use crate::segment::SegmentMeta;
 use crate::tombstone::{Deletion, Tombstone};
 use crate::types::{Lsn, SeriesId};
+
+const ADD_RECORDS: u8 = 20;
+const REMOVE_RECORDS: u8 = 21;
 
 /// A series file of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +33,11 @@ pub(crate) struct SeriesFile {
 pub(crate) enum Change {
     AddSegment(SegmentMeta),
     RemoveSegment {
+        partition: i64,
+        file: String,
+    },
+    AddRecords(RecordMeta),
+    RemoveRecords {
         partition: i64,
         file: String,
     },
@@ -60,6 +69,7 @@ pub(crate) enum Change {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Contents {
     pub(crate) segments: BTreeMap<(i64, String), SegmentMeta>,
+    pub(crate) records: BTreeMap<(i64, String), RecordMeta>,
     pub(crate) series_files: Vec<SeriesFile>,
     pub(crate) flushed: Lsn,
     pub(crate) state_file: Option<u64>,
@@ -80,6 +90,12 @@ impl Contents {
             }
             Change::RemoveSegment { partition, file } => {
                 self.segments.remove(&(*partition, file.clone()));
+            }
+            Change::AddRecords(meta) => {
+                self.records.insert((meta.segment.partition, meta.segment.file.clone()), meta.clone());
+            }
+            Change::RemoveRecords { partition, file } => {
+                self.records.remove(&(*partition, file.clone()));
             }
             Change::AddSeriesFile(file) => {
                 let edit = if file.edit == 0 { edit } else { file.edit };
@@ -119,15 +135,21 @@ impl Contents {
         changes.push(Change::Claims(self.claims.clone()));
         changes.extend(self.series_files.iter().cloned().map(Change::AddSeriesFile));
         changes.extend(self.segments.values().cloned().map(Change::AddSegment));
+        changes.extend(self.records.values().cloned().map(Change::AddRecords));
         changes.extend(self.removed.iter().cloned().map(Change::Removed));
         changes.extend(self.tombstones.values().cloned().map(Change::AddTombstone));
         changes.extend(self.numbered.iter().map(|(&metric, &next)| Change::Numbered { metric, next }));
         changes
     }
 
+    /// What is kept of every segment, of samples and of records.
+    pub(crate) fn all_segments(&self) -> impl Iterator<Item = &SegmentMeta> {
+        self.segments.values().chain(self.records.values().map(|meta| &meta.segment))
+    }
+
     /// Every file that must be there, in the order of their kinds: whoever looks at all files of a store asks here.
     pub(crate) fn files(&self, layout: &Layout) -> Vec<PathBuf> {
-        let segments = self.segments.values().map(|meta| layout.partition(meta.partition).join(&meta.file));
+        let segments = self.all_segments().map(|meta| layout.partition(meta.partition).join(&meta.file));
         let series = self.series_files.iter().map(|file| layout.series_file(file.partition, file.number));
         let state = self.state_file.map(|number| layout.state_file(number));
         segments.chain(series).chain(state).collect()
@@ -164,6 +186,16 @@ impl Change {
             }
             Self::RemoveSegment { partition, file } => {
                 out.push(2);
+                format::put_zigzag(out, *partition);
+                format::put_bytes(out, file.as_bytes());
+            }
+            Self::AddRecords(meta) => {
+                out.push(ADD_RECORDS);
+                put_table(out, &meta.table);
+                encode_segment(out, &meta.segment);
+            }
+            Self::RemoveRecords { partition, file } => {
+                out.push(REMOVE_RECORDS);
                 format::put_zigzag(out, *partition);
                 format::put_bytes(out, file.as_bytes());
             }
@@ -252,7 +284,12 @@ impl Change {
             }),
             11 => Self::RemoveTombstone(Lsn(reader.varint()?), narrow(reader)?),
             12 => Self::Numbered { metric: narrow(reader)?, next: narrow(reader)? },
-            other => return Err(at.corrupt("a change tag of 1 to 12", other.to_string())),
+            ADD_RECORDS => {
+                let table = take_table(reader)?;
+                Self::AddRecords(RecordMeta { table, segment: decode_segment(reader)? })
+            }
+            REMOVE_RECORDS => Self::RemoveRecords { partition: reader.zigzag()?, file: reader.string()?.to_owned() },
+            other => return Err(at.corrupt("a known change tag", other.to_string())),
         })
     }
 }

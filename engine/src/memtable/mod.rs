@@ -1,23 +1,26 @@
-//! Samples that are durable in the WAL but not yet in a segment.
+//! Samples and records that are durable in the WAL but not yet in a segment.
 //!
 //! ```text
 //!  commit --> tail: batches as they came --(256k rows)--> sorted run --(8 of a size)--> larger run
 //! ```
 //! A memtable is log-structured and columnar: publishing a commit pushes one `Arc`, whatever its size. Everything in it
 //! is immutable and shared, so a snapshot is a copy of pointers. Order is age: runs (oldest first), then the tail; of
-//! equal (series, ts) the later wins. It knows nothing of labels, files or partitions.
+//! equal (series, ts) the later wins. Records are kept as they came: whoever reads them sorts them. It knows nothing of
+//! labels, files or partitions.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::types::Lsn;
 
 mod merge;
+mod record_lane;
 mod run;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use merge::{SeriesRows, merge_rows};
+pub(crate) use record_lane::RecordLane;
 pub(crate) use run::{CommittedBatch, SortedRun};
 
 /// A tail of this many batches is sorted even if they are small.
@@ -37,6 +40,8 @@ pub(crate) struct Memtable {
     /// Oldest first, all older than the tail.
     pub(crate) runs: Vec<Arc<SortedRun>>,
     pub(crate) tail_rows: usize,
+    /// As they came, oldest first.
+    pub(crate) records: RecordLane,
     /// Memory it holds, about.
     pub(crate) bytes: usize,
     /// Whether a batch changed keyed state.
@@ -94,9 +99,9 @@ impl Tidy {
 impl Memtable {
     /// `total` counts the memory of all memtables.
     pub(crate) fn new(number: u64, lsn: Lsn, now_ns: i64, total: &Arc<AtomicUsize>) -> Self {
-        let (tail, runs) = (Vec::new(), Vec::new());
+        let (tail, runs, records) = (Vec::new(), Vec::new(), RecordLane::default());
         let held = Arc::new(Held { bytes: AtomicUsize::new(0), total: Arc::clone(total) });
-        Self { number, tail, runs, tail_rows: 0, bytes: 0, state_changed: false, lsn, since_ns: now_ns, held }
+        Self { number, tail, runs, tail_rows: 0, records, bytes: 0, state_changed: false, lsn, since_ns: now_ns, held }
     }
 
     /// Whether no commit came.
@@ -104,9 +109,9 @@ impl Memtable {
         self.bytes == 0
     }
 
-    /// Whether a commit had samples.
+    /// Whether a commit had samples or records.
     pub(crate) fn has_rows(&self) -> bool {
-        self.tail_rows > 0 || !self.runs.is_empty()
+        self.tail_rows > 0 || !self.runs.is_empty() || !self.records.is_empty()
     }
 
     /// Adds a commit and returns the bytes it holds.
@@ -120,6 +125,9 @@ impl Memtable {
         self.tail_rows += commit.batch.len();
         self.state_changed |= !commit.batch.state.is_empty();
         self.lsn = commit.lsn;
+        for records in commit.batch.records.iter().filter(|records| !records.is_empty()) {
+            self.records.push(Arc::clone(records));
+        }
         self.tail.push(commit);
         bytes
     }

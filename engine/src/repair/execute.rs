@@ -1,6 +1,11 @@
 //! Carrying out a plan. Up to the publication of the manifest nothing that readers see has changed.
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arrow::array::{AsArray, BooleanArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::UInt64Type;
+use arrow::record_batch::RecordBatch;
 use hashbrown::HashSet;
 
 use crate::catalog::{OFFLINE_BYTES_MAX, write_series_file};
@@ -10,6 +15,7 @@ use crate::fs::{Fs, publish};
 use crate::layout::Layout;
 use crate::manifest::{Contents, SeriesFile, encode_file};
 use crate::partition::Partitioning;
+use crate::records::{RecordChecker, RecordMeta, RecordSegment, RecordWriter};
 use crate::segment::{Checker, Segment, SegmentMeta, SegmentWriter};
 use crate::types::SeriesId;
 use crate::verify::{Survey, SurveyedSegment};
@@ -28,12 +34,18 @@ pub(super) fn execute(fs: &dyn Fs, layout: &Layout, survey: &Survey, plan: &Plan
     }
     for (index, fate) in &plan.segments {
         let surveyed = &survey.segments[*index];
-        contents.segments.remove(&(surveyed.meta.partition, surveyed.meta.file.clone()));
+        let place = (surveyed.meta.partition, surveyed.meta.file.clone());
+        contents.segments.remove(&place);
+        contents.records.remove(&place);
         if let Fate::Rewrite { bad } = fate {
             let nameless = plan.nameless.get(&surveyed.meta.partition);
             let kept = Kept { bad, nameless, width_ns: survey.stored.width_ns };
-            if let Some(meta) = rewrite(fs, layout, surveyed, &kept, contents.next_file)? {
-                contents.segments.insert((meta.partition, meta.file.clone()), meta);
+            if surveyed.table.is_none() {
+                if let Some(meta) = rewrite(fs, layout, surveyed, &kept, contents.next_file)? {
+                    contents.segments.insert((meta.partition, meta.file.clone()), meta);
+                }
+            } else if let Some(meta) = rewrite_records(fs, layout, surveyed, &kept, contents.next_file)? {
+                contents.records.insert((meta.segment.partition, meta.segment.file.clone()), meta);
             }
             contents.next_file += 1;
         }
@@ -74,6 +86,16 @@ struct Kept<'a> {
     width_ns: i64,
 }
 
+impl Kept<'_> {
+    /// The rows of records whose series have labels.
+    fn of(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        let Some(nameless) = self.nameless else { return Ok(rows) };
+        let named = |id: &u64| Some(!nameless.contains(&SeriesId(*id)));
+        let mask: BooleanArray = rows.column(0).as_primitive::<UInt64Type>().values().iter().map(named).collect();
+        filter_record_batch(&rows, &mask).map_err(|error| Error::Invalid(format!("a group of records: {error}")))
+    }
+}
+
 /// Writes what can be kept as segment number `number`; `None` when that is nothing.
 fn rewrite(
     fs: &dyn Fs,
@@ -107,6 +129,41 @@ fn rewrite(
     let Some(writer) = writer else { return Ok(None) };
     let meta = writer.finish()?;
     fs.sync_dir(&layout.partition(meta.partition))?;
+    Ok(Some(meta))
+}
+
+/// As [`rewrite`], of records.
+fn rewrite_records(
+    fs: &dyn Fs,
+    layout: &Layout,
+    surveyed: &SurveyedSegment,
+    kept: &Kept<'_>,
+    number: u64,
+) -> Result<Option<RecordMeta>> {
+    let segment = RecordSegment::open_by_footer(fs, &surveyed.path)?;
+    let SegmentMeta { partition, level, min_lsn, max_lsn, .. } = surveyed.meta;
+    let range = Partitioning { width_ns: kept.width_ns }.range(partition);
+    let mut checker = RecordChecker::new(&segment, range)?;
+    let path = layout.record_file(partition, number);
+    let mut writer = None;
+    for group in (0..segment.groups()).filter(|group| !kept.bad.contains(group)) {
+        let rows = kept.of(checker.read(group)?)?;
+        if rows.num_rows() == 0 {
+            continue;
+        }
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            None => {
+                let (table, columns) = (segment.meta().table.clone(), Arc::clone(segment.columns()));
+                let lsns = (min_lsn, max_lsn);
+                writer.insert(RecordWriter::create(fs, &path, table, columns, partition, level, lsns)?)
+            }
+        };
+        writer.append(&rows)?;
+    }
+    let Some(writer) = writer else { return Ok(None) };
+    let meta = writer.finish()?;
+    fs.sync_dir(&layout.partition(partition))?;
     Ok(Some(meta))
 }
 

@@ -13,6 +13,7 @@ mod definitions;
 mod execute;
 mod log;
 mod plan;
+mod readable;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,13 +42,13 @@ pub struct Loss {
     pub path: PathBuf,
     /// What it is.
     pub what: String,
-    /// Samples, if that is known.
+    /// Samples or records, if that is known.
     pub rows: Option<u64>,
     /// Series concerned, if that is known.
     pub series: Option<u64>,
     /// Labels of the first of them.
     pub labels: Vec<LabelSet>,
-    /// When the samples are of, if that is known.
+    /// When they are of, if that is known.
     pub range: Option<TimeRange>,
 }
 

@@ -6,10 +6,10 @@ use hashbrown::{HashMap, HashSet};
 use crate::error::Result;
 use crate::fs::Fs;
 use crate::layout::{Layout, file_number};
-use crate::segment::Segment;
 use crate::types::{LabelSet, SeriesId, TimeRange};
 use crate::verify::{Condition, Survey, SurveyedSegment};
 
+use super::readable::{Piece, Readable};
 use super::{Loss, definitions, log};
 
 /// Labels named in a loss.
@@ -148,18 +148,17 @@ fn sound_members(fs: &dyn Fs, survey: &Survey, partition: i64) -> Result<HashSet
     Ok(members)
 }
 
-/// The first series of which rows are lost with the bad blocks of a segment.
+/// The first series of which rows are lost with the bad blocks of a segment, as far as they are known.
 fn lost_series(fs: &dyn Fs, surveyed: &SurveyedSegment) -> Vec<SeriesId> {
     let bad = match &surveyed.condition {
         Condition::Sound => return Vec::new(),
         Condition::Damaged { bad } => Some(bad),
         Condition::Gone => None,
     };
-    let Ok(segment) = Segment::open_by_footer(fs, &surveyed.path) else { return Vec::new() };
-    let zones = segment.blocks().iter().enumerate().filter(|(i, _)| bad.is_none_or(|bad| bad.contains(i)));
-    let ranges: Vec<(SeriesId, SeriesId)> = zones.map(|(_, zone)| (zone.first, zone.last)).collect();
-    let lost = |id: &SeriesId| ranges.iter().any(|(first, last)| first <= id && id <= last);
-    segment.series().iter().filter(lost).take(LABELS_NAMED_MAX).collect()
+    let Ok(readable) = Readable::open(fs, surveyed) else { return Vec::new() };
+    let pieces = readable.pieces().into_iter().enumerate().filter(|(i, _)| bad.is_none_or(|bad| bad.contains(i)));
+    let pieces: Vec<Piece> = pieces.map(|(_, piece)| piece).collect();
+    readable.series().filter(|&id| pieces.iter().any(|piece| piece.may_hold(id))).take(LABELS_NAMED_MAX).collect()
 }
 
 fn plan_segment(
@@ -193,17 +192,17 @@ fn plan_segment(
             return Ok(());
         }
     };
-    let segment = Segment::open_by_footer(fs, path)?;
-    for &block in &bad {
-        let zone = &segment.blocks()[block];
-        let of_block = segment.series().iter().filter(|id| zone.first <= *id && *id <= zone.last);
-        let known = of_block.take(LABELS_NAMED_MAX).filter_map(|id| labels.get(&id).cloned());
+    let readable = Readable::open(fs, surveyed)?;
+    let pieces = readable.pieces();
+    for piece in bad.iter().map(|&at| &pieces[at]) {
+        let of_piece = readable.series().filter(|&id| piece.may_hold(id));
+        let known = of_piece.take(LABELS_NAMED_MAX).filter_map(|id| labels.get(&id).cloned());
         plan.losses.push(Loss {
-            rows: Some(u64::from(zone.rows)),
-            series: Some(u64::from(zone.series)),
-            range: Some(TimeRange { start: zone.min_ts, end: zone.max_ts }),
+            rows: Some(piece.rows),
+            series: piece.series,
+            range: Some(piece.range),
             labels: known.collect(),
-            ..Loss::of(path, format!("the block at offset {}", zone.offset))
+            ..Loss::of(path, format!("the block at offset {}", piece.offset))
         });
     }
     if !lost.is_empty() {
@@ -214,13 +213,13 @@ fn plan_segment(
         });
     }
     plan.aside.push(path.clone());
-    let nothing_left = segment.series().iter().all(|id| lost.contains(&id));
+    let nothing_left = surveyed.all_undefined && lost.len() == surveyed.undefined.len();
     if nothing_left {
         plan.steps.push(format!("take {} off the manifest", path.display()));
         plan.segments.push((index, Fate::Drop));
     } else {
-        let kept = segment.blocks().len() - bad.len();
-        plan.steps.push(format!("write {} anew with {kept} of {} blocks", path.display(), segment.blocks().len()));
+        let kept = pieces.len() - bad.len();
+        plan.steps.push(format!("write {} anew with {kept} of {} blocks", path.display(), pieces.len()));
         plan.segments.push((index, Fate::Rewrite { bad }));
     }
     Ok(())

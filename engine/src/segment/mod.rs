@@ -32,6 +32,7 @@ mod zone_map;
 
 pub(crate) use block::{Block, BlockDecoder};
 pub(crate) use check::Checker;
+pub(crate) use footer::ColumnBytes;
 #[cfg(test)]
 pub(crate) use footer::TRAILER_BYTES;
 pub(crate) use reader::Segment;

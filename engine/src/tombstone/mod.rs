@@ -21,7 +21,8 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::{Reader, put_zigzag};
-use crate::segment::Segment;
+use crate::records::RecordSegment;
+use crate::segment::{Segment, SegmentMeta};
 use crate::types::{Lsn, SeriesSet, TimeRange};
 
 mod hidden;
@@ -80,9 +81,20 @@ impl Tombstone {
 
     /// Whether `segment`, on which deletions up to `applied` were carried out, may have rows that this hides.
     pub(crate) fn concerns(&self, segment: &Segment, applied: Lsn) -> bool {
-        let meta = segment.meta();
-        self.lsn > applied
-            && self.deletion.range.overlaps(TimeRange { start: meta.min_ts, end: meta.max_ts })
+        self.may_concern(segment.meta(), applied)
             && segment.series().runs().any(|(first, last)| self.deletion.series.has_any(first, last))
+    }
+
+    /// The same of a segment of records, of which the first and last series of each group are known.
+    pub(crate) fn concerns_records(&self, records: &RecordSegment) -> bool {
+        let (meta, deletion) = (&records.meta().segment, &self.deletion);
+        self.may_concern(meta, meta.applied)
+            && records
+                .zones()
+                .any(|zone| deletion.range.overlaps(zone.range) && deletion.series.has_any(zone.first, zone.last))
+    }
+
+    fn may_concern(&self, meta: &SegmentMeta, applied: Lsn) -> bool {
+        self.lsn > applied && self.deletion.range.overlaps(TimeRange { start: meta.min_ts, end: meta.max_ts })
     }
 }

@@ -1,5 +1,5 @@
 //! What a store without a readable manifest consists of, by its files.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::catalog::read_series_file;
 use crate::error::{Error, Result};
@@ -7,6 +7,7 @@ use crate::fs::Fs;
 use crate::layout::{Layout, file_number};
 use crate::manifest::{Contents, SeriesFile, Stored, read_width};
 use crate::partition::Partitioning;
+use crate::records::RecordSegment;
 use crate::segment::{Segment, SegmentMeta};
 use crate::state::StateMap;
 use crate::types::Lsn;
@@ -34,6 +35,9 @@ pub(super) fn infer(fs: &dyn Fs, layout: &Layout, width_ns: Option<i64>) -> Resu
         contents.next_file = contents.next_file.max(number + 1);
         let taken = if name.ends_with(".segment") {
             Segment::open_by_footer(fs, &path).and_then(|segment| take_segment(&mut contents, partition, &segment))
+        } else if name.ends_with(".records") {
+            RecordSegment::open_by_footer(fs, &path)
+                .and_then(|records| take_records(&mut contents, partition, &records))
         } else {
             read_series_file(fs, &path).map(|series| {
                 let (base, series) = (contents.series_in(partition), series.len() as u32);
@@ -46,7 +50,7 @@ pub(super) fn infer(fs: &dyn Fs, layout: &Layout, width_ns: Option<i64>) -> Resu
     let (log, _) = named_files(fs, &layout.wal())?;
     contents.flushed = match log.first() {
         Some(first) => Lsn(first.first_lsn.saturating_sub(1)),
-        None => contents.segments.values().map(|meta| meta.max_lsn).max().unwrap_or_default(),
+        None => contents.all_segments().map(|meta| meta.max_lsn).max().unwrap_or_default(),
     };
     // A flush writes the state file last: all its segments are there.
     contents.flushed = contents.flushed.max(state_lsn);
@@ -54,7 +58,7 @@ pub(super) fn infer(fs: &dyn Fs, layout: &Layout, width_ns: Option<i64>) -> Resu
         Ok(width_ns) => width_ns,
         Err(_) => width_ns.unwrap_or(WIDTH_NS),
     };
-    let width_unknown = check_width(width_ns, contents.segments.values()).err();
+    let width_unknown = check_width(width_ns, contents.all_segments()).err();
     Ok(Inferred { stored: Stored { width_ns, number: 1, contents }, unreadable, width_unknown })
 }
 
@@ -75,12 +79,24 @@ fn partition_files(fs: &dyn Fs, layout: &Layout) -> Result<Vec<(i64, PathBuf)>> 
 
 fn take_segment(contents: &mut Contents, partition: i64, segment: &Segment) -> Result<()> {
     let meta = segment.meta();
-    if meta.partition != partition {
-        let (expected, got) = (format!("a segment of partition {partition}"), format!("one of {}", meta.partition));
-        return Err(Error::Corruption { path: segment.path().to_owned(), offset: 12, expected, got });
-    }
+    check_partition(meta, partition, segment.path())?;
     contents.segments.insert((partition, meta.file.clone()), meta.clone());
     Ok(())
+}
+
+fn take_records(contents: &mut Contents, partition: i64, records: &RecordSegment) -> Result<()> {
+    let meta = records.meta();
+    check_partition(&meta.segment, partition, records.path())?;
+    contents.records.insert((partition, meta.segment.file.clone()), meta.clone());
+    Ok(())
+}
+
+fn check_partition(meta: &SegmentMeta, partition: i64, path: &Path) -> Result<()> {
+    if meta.partition == partition {
+        return Ok(());
+    }
+    let (expected, got) = (format!("a segment of partition {partition}"), format!("one of {}", meta.partition));
+    Err(Error::Corruption { path: path.to_owned(), offset: 12, expected, got })
 }
 
 /// Takes the newest state file that can be read; the commit it is of.

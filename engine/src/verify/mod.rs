@@ -1,7 +1,7 @@
 //! Reading a closed store whole, and saying what is wrong with it.
 //!
 //! ```text
-//!  MANIFEST ──> per partition: series files ──> segments: every block, row order, zone maps, series defined
+//!  MANIFEST ──> per partition: series files ──> segments: every block or group, row order, bounds, series defined
 //!     │                             └─────────> catalogue: ids, labels, postings, metrics
 //!     ├───────> state file
 //!     └───────> WAL: every record, commits without gaps, series defined
@@ -10,6 +10,7 @@
 //! store says of it: a file's checksum does not prove that the file belongs here. [`crate::repair`] starts from the same
 //! reading. A partition's series definitions are in memory at a time, and 16 bytes for each series of the store.
 mod infer;
+mod segments;
 mod survey;
 
 use std::path::{Path, PathBuf};
@@ -75,9 +76,9 @@ pub struct Report {
     pub findings_left_out: u64,
     /// What is unusual and harmless.
     pub notes: Vec<String>,
-    /// Segments read.
+    /// Segments read, of samples and of records.
     pub segments: u64,
-    /// Blocks read.
+    /// Blocks, and groups of records, read.
     pub blocks: u64,
     /// Rows in them.
     pub rows: u64,

@@ -11,10 +11,10 @@ use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::layout::{Layout, file_number};
 use crate::manifest::{self, Contents, SeriesFile, Stored};
-use crate::partition::Partitioning;
-use crate::segment::{Checker, Segment, SegmentMeta};
+use crate::records::RecordTable;
+use crate::segment::SegmentMeta;
 use crate::state::StateMap;
-use crate::types::{LabelSet, SeriesId, TimeRange};
+use crate::types::{LabelSet, SeriesId};
 use crate::wal::{self, Event};
 
 use super::infer::infer;
@@ -25,7 +25,7 @@ use super::{Finding, Progress, Report};
 pub(crate) enum Condition {
     /// All of it.
     Sound,
-    /// Every block but these; the file has to be written anew.
+    /// Every block, or group of records, but these; the file has to be written anew.
     Damaged { bad: Vec<usize> },
     /// Nothing.
     Gone,
@@ -36,9 +36,13 @@ pub(crate) enum Condition {
 pub(crate) struct SurveyedSegment {
     pub(crate) path: PathBuf,
     pub(crate) meta: SegmentMeta,
+    /// The table whose records it holds; `None` when it holds samples.
+    pub(crate) table: Option<RecordTable>,
     pub(crate) condition: Condition,
     /// Its series that no series file of the partition defines.
     pub(crate) undefined: Vec<SeriesId>,
+    /// Whether all of its series are such.
+    pub(crate) all_undefined: bool,
 }
 
 /// A series file that the manifest lists.
@@ -118,11 +122,11 @@ fn is_new(fs: &dyn Fs, layout: &Layout) -> Result<bool> {
     Ok(true)
 }
 
-struct Surveyor<'a> {
-    fs: &'a dyn Fs,
-    layout: &'a Layout,
+pub(super) struct Surveyor<'a> {
+    pub(super) fs: &'a dyn Fs,
+    pub(super) layout: &'a Layout,
     progress: &'a Progress,
-    survey: Survey,
+    pub(super) survey: Survey,
     /// Hash of the labels of each series.
     defined: HashMap<SeriesId, u64>,
 }
@@ -143,8 +147,7 @@ impl Surveyor<'_> {
         self.progress.total.store(paths.map(|path| self.fs.len(path).unwrap_or(0)).sum(), Ordering::Relaxed);
         let mut catalogue = self.open_catalogue(&contents)?;
         let partitions: BTreeSet<i64> = contents
-            .segments
-            .values()
+            .all_segments()
             .map(|meta| meta.partition)
             .chain(contents.series_files.iter().map(|file| file.partition))
             .collect();
@@ -153,6 +156,9 @@ impl Surveyor<'_> {
             let members: HashSet<SeriesId> = series.iter().flat_map(|file| &file.1).map(|pair| pair.0).collect();
             for meta in contents.segments.values().filter(|meta| meta.partition == partition) {
                 self.read_segment(meta, &members)?;
+            }
+            for meta in contents.records.values().filter(|meta| meta.segment.partition == partition) {
+                self.read_records(meta, &members)?;
             }
             self.compare_catalogue(partition, &series, &mut catalogue);
         }
@@ -169,11 +175,11 @@ impl Surveyor<'_> {
         self.note_others(&files, &contents)
     }
 
-    fn find(&mut self, error: Error, path: &Path) {
+    pub(super) fn find(&mut self, error: Error, path: &Path) {
         self.survey.report.add(Finding::from_error(error, path, false));
     }
 
-    fn done(&mut self, bytes: u64) {
+    pub(super) fn done(&mut self, bytes: u64) {
         self.survey.report.bytes += bytes;
         self.progress.done.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -220,79 +226,6 @@ impl Surveyor<'_> {
             self.survey.series_files.push(SurveyedSeriesFile { path, file, sound });
         }
         found
-    }
-
-    fn read_segment(&mut self, meta: &SegmentMeta, members: &HashSet<SeriesId>) -> Result<()> {
-        let path = self.layout.partition(meta.partition).join(&meta.file);
-        let mut surveyed = SurveyedSegment {
-            path: path.clone(),
-            meta: meta.clone(),
-            condition: Condition::Gone,
-            undefined: Vec::new(),
-        };
-        self.survey.report.segments += 1;
-        let (segment, mut damaged) = match Segment::open(self.fs, &path, meta) {
-            Ok(segment) => (Some(segment), false),
-            Err(error) => {
-                self.find(error, &path);
-                // The footer says all that a damaged header does; another segment's is no use.
-                let footer = Segment::open_by_footer(self.fs, &path).ok();
-                let same = |found: &SegmentMeta| SegmentMeta { applied: meta.applied, ..found.clone() } == *meta;
-                (footer.filter(|segment| same(segment.meta())), true)
-            }
-        };
-        let Some(segment) = segment else {
-            self.done(self.fs.len(&path).unwrap_or(0));
-            self.survey.segments.push(surveyed);
-            return Ok(());
-        };
-        let bad = self.read_blocks(&segment, meta, &mut damaged)?;
-        surveyed.undefined = segment.series().iter().filter(|id| !members.contains(id)).collect();
-        if let Some(first) = surveyed.undefined.first() {
-            let expected = format!("series that a series file of partition {} defines", meta.partition);
-            let got = format!("{} others, the first {}", surveyed.undefined.len(), first.0);
-            self.find(Error::Corruption { path: path.clone(), offset: 0, expected, got }, &path);
-        }
-        surveyed.condition = match (bad.len(), damaged) {
-            (0, false) => Condition::Sound,
-            (bad, _) if bad == segment.blocks().len() => Condition::Gone,
-            _ => Condition::Damaged { bad },
-        };
-        self.survey.segments.push(surveyed);
-        Ok(())
-    }
-
-    /// Reads every block; answers those that cannot be kept.
-    fn read_blocks(&mut self, segment: &Segment, meta: &SegmentMeta, damaged: &mut bool) -> Result<Vec<usize>> {
-        let range = match self.survey.width_unknown {
-            None => Partitioning { width_ns: self.survey.stored.width_ns }.range(meta.partition),
-            Some(_) => TimeRange::ALL,
-        };
-        let (mut checker, mut bad) = (Checker::new(segment, range)?, Vec::new());
-        let mut done = 0;
-        for (index, zone) in segment.blocks().iter().enumerate() {
-            let read = checker.read(index);
-            let checked = if read.is_ok() { checker.compare_zone(index) } else { Ok(()) };
-            if read.is_err() {
-                bad.push(index);
-            }
-            if let Err(error) = read.and(checked) {
-                *damaged = true;
-                self.find(error, segment.path());
-            }
-            self.survey.report.blocks += 1;
-            self.survey.report.rows += u64::from(zone.rows);
-            self.done(u64::from(zone.len));
-            done += u64::from(zone.len);
-        }
-        if bad.is_empty()
-            && let Err(error) = checker.compare_series()
-        {
-            *damaged = true;
-            self.find(error, segment.path());
-        }
-        self.done(meta.bytes.saturating_sub(done));
-        Ok(bad)
     }
 
     fn open_catalogue(&mut self, contents: &Contents) -> Result<Option<OpenCatalogue>> {
@@ -407,7 +340,7 @@ impl Surveyor<'_> {
                 Event::Definitions(series, path, offset) => self.define(&series, path, offset),
                 Event::Batch(lsn, batch, path, offset) => {
                     self.survey.report.commits += 1;
-                    let unknown = batch.series.iter().find(|&id| !self.defined.contains_key(id));
+                    let unknown = batch.all_series().find(|&id| !self.defined.contains_key(id));
                     if lsn > flushed
                         && let Some(id) = unknown
                     {

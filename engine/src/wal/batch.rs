@@ -1,8 +1,11 @@
 //! The payload of a batch record: columns, encoded on the caller's thread.
 use std::path::Path;
+use std::sync::Arc;
 
+use crate::codec::Effort;
 use crate::error::{Error, Result};
 use crate::format::{self, Reader};
+use crate::records::{ColumnDecoder, ColumnEncoder, decode_records, encode_records};
 use crate::tombstone::Deletion;
 use crate::types::SeriesId;
 use crate::write_batch::WriteBatch;
@@ -15,6 +18,8 @@ const TS_CONSTANT: u8 = 0;
 const TS_DELTA: u8 = 1;
 const STATE_DELETE: u8 = 0;
 const STATE_PUT: u8 = 1;
+/// Bytes of the shortest records: name, rule, rows, columns.
+const RECORDS_BYTES_MIN: usize = 5;
 
 /// A batch ready to be appended.
 #[derive(Debug)]
@@ -33,8 +38,8 @@ pub(crate) fn encode_batch(batch: &WriteBatch) -> Result<Encoded> {
         batch.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len) + 24).sum();
     let too_large = || {
         Err(Error::Invalid(format!(
-            "a batch of {} samples and {state_bytes} bytes of state exceeds the {} MiB of one log record; split it",
-            batch.len(),
+            "a batch of {} rows and {state_bytes} bytes of state exceeds the {} MiB of one log record; split it",
+            batch.rows(),
             PAYLOAD_LEN_MAX >> 20
         )))
     };
@@ -64,6 +69,13 @@ pub(crate) fn encode_batch(batch: &WriteBatch) -> Result<Encoded> {
     }
     format::put_varint(&mut out, batch.deletes.len() as u64);
     batch.deletes.iter().for_each(|deletion| deletion.encode(&mut out));
+    format::put_varint(&mut out, batch.records.len() as u64);
+    if !batch.records.is_empty() {
+        let mut encoder = ColumnEncoder::new(Effort::Quick)?;
+        for records in &batch.records {
+            encode_records(&mut encoder, records, &mut out)?;
+        }
+    }
     if out.len() > PAYLOAD_LEN_MAX {
         return too_large();
     }
@@ -119,6 +131,13 @@ pub(crate) fn decode_batch(payload: &[u8], path: &Path, offset: u64) -> Result<W
     for _ in 0..reader.count(3)? {
         batch.deletes.push(Deletion::decode(&mut reader)?);
     }
+    let count = reader.count(RECORDS_BYTES_MIN)?;
+    if count > 0 {
+        let mut decoder = ColumnDecoder::new()?;
+        for _ in 0..count {
+            batch.records.push(Arc::new(decode_records(&mut decoder, &mut reader)?));
+        }
+    }
     reader.finish()?;
     Ok(batch)
 }
@@ -142,13 +161,30 @@ fn decode_ts(reader: &mut Reader<'_>, rows: usize, ts: &mut Vec<i64>) -> Result<
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use arrow::array::{ArrayRef, StringArray};
+    use arrow::record_batch::RecordBatch;
+
     use super::*;
+    use crate::records::{RecordTable, Records, Unique};
+
+    fn records(rows: usize) -> Arc<Records> {
+        let text: ArrayRef = Arc::new(StringArray::from_iter((0..rows).map(|row| (row != 1).then_some("text"))));
+        let columns = RecordBatch::try_from_iter_with_nullable([("a", text, true)]).unwrap();
+        let series = (0..rows as u64).map(|n| SeriesId(u64::MAX - n * 7)).collect();
+        let ts = (0..rows as i64).map(|n| i64::MIN + n * n).collect();
+        Arc::new(Records { table: RecordTable::new("t", Unique::WholeRow).unwrap(), series, ts, columns })
+    }
 
     fn check(batch: &WriteBatch) {
         let encoded = encode_batch(batch).unwrap();
         let back = decode_batch(&encoded.payload, Path::new("w"), 0).unwrap();
         assert_eq!((&back.series, &back.ts, &back.state), (&batch.series, &batch.ts, &batch.state));
         assert_eq!(back.deletes, batch.deletes);
+        assert_eq!(back.records.len(), batch.records.len());
+        for (back, records) in back.records.iter().zip(&batch.records) {
+            assert_eq!((&back.table, &back.series, &back.ts), (&records.table, &records.series, &records.ts));
+            assert_eq!(back.columns, records.columns);
+        }
         let bits = |b: &WriteBatch| b.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&back), bits(batch));
         for cut in 0..encoded.payload.len() {
@@ -170,6 +206,10 @@ mod tests {
         let ranges = [(i64::MIN, i64::MAX), (-5, 5)].map(|(start, end)| crate::types::TimeRange { start, end });
         batch.deletes = ranges.map(|range| Deletion { series: series.into_iter().collect(), range }).to_vec();
         check(&batch);
+        for rows in [0, 1, 5] {
+            batch.records.push(records(rows));
+            check(&batch);
+        }
     }
 
     #[test]

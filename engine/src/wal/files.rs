@@ -135,7 +135,7 @@ impl WalFiles {
                 offset = record.end();
                 if record.kind == Kind::Batch && record.lsn == next {
                     let batch = decode_batch(record.payload, &path, record.payload_offset())?;
-                    rows += batch.len();
+                    rows += batch.rows();
                     next += 1;
                     commits.push(CommittedBatch { lsn: Lsn(record.lsn), batch: Arc::new(batch) });
                 }

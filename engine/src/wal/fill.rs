@@ -1,5 +1,6 @@
 //! Writing a damaged log anew: every record that can be read, and empty commits for those that cannot.
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
@@ -158,7 +159,7 @@ impl<'a> FilledLog<'a> {
         lost: &mut impl FnMut(Lost),
     ) -> Result<()> {
         let known = |id: &SeriesId| record.lsn <= self.flushed.0 || self.defined.contains_key(id);
-        if batch.series.iter().all(known) {
+        if batch.all_series().all(known) {
             self.out.extend_from_slice(raw);
             return Ok(());
         }
@@ -166,8 +167,11 @@ impl<'a> FilledLog<'a> {
         for row in (0..batch.len()).filter(|&row| known(&batch.series[row])) {
             kept.push(batch.series[row], batch.ts[row], batch.values[row]);
         }
-        lost(Lost::Rows { path: path.to_owned(), lsn: record.lsn, rows: (batch.len() - kept.len()) as u64 });
-        kept.state = batch.state;
+        for records in &batch.records {
+            kept.records.push(Arc::new(records.only(known)?));
+        }
+        lost(Lost::Rows { path: path.to_owned(), lsn: record.lsn, rows: (batch.rows() - kept.rows()) as u64 });
+        (kept.state, kept.deletes) = (batch.state, batch.deletes);
         let encoded = encode_batch(&kept)?;
         self.put(Kind::Batch, record.lsn, &encoded.payload);
         Ok(())

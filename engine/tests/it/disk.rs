@@ -4,6 +4,7 @@ use std::sync::Arc;
 use foretell_engine::fs::SmallFs;
 use foretell_engine::{Engine, Error, ErrorKind, Result, SeriesId, WriteBatch};
 
+use crate::records::{mirror, mirrored};
 use crate::support::{HOUR, Rows, Store, batch, labels, put, rows};
 
 /// A store on a disk of `size` bytes.
@@ -125,6 +126,8 @@ fn step(engine: &Engine, step: u32) -> Result<Vec<((SeriesId, i64), u64)>> {
         batch.push(id, ts, value);
         new.push(((id, ts), value.to_bits()));
     }
+    let samples: Vec<_> = new.iter().map(|&((id, ts), bits)| (id, ts, f64::from_bits(bits))).collect();
+    batch.records.push(mirror(&samples));
     engine.write(batch)?.wait()?;
     Ok(new)
 }
@@ -185,6 +188,7 @@ fn no_room_from_any_call_on_loses_nothing_and_is_over_when_there_is_room() {
         assert!(refused > 0, "{what}: nothing was refused");
         assert!(!engine.stats().poisoned, "{what}");
         assert_eq!(rows(&engine.snapshot()), told, "{what}");
+        assert_eq!(mirrored(&engine.snapshot()).unwrap(), told, "{what}: records and samples are one");
         if at % 3 < 2 {
             // The machine goes down: while the disk is full, or with new commits that no flush has followed.
             let mut refused = 0;
@@ -195,7 +199,9 @@ fn no_room_from_any_call_on_loses_nothing_and_is_over_when_there_is_room() {
             assert_eq!(refused, 0, "{what}");
             store.fs.power_cut();
             drop(engine);
-            assert_eq!(rows(&store.open().snapshot()), told, "{what}: after a power cut");
+            let engine = store.open();
+            assert_eq!(rows(&engine.snapshot()), told, "{what}: after a power cut");
+            assert_eq!(mirrored(&engine.snapshot()).unwrap(), told, "{what}: records after a power cut");
             continue;
         }
         disk.full_at(None);
@@ -204,6 +210,7 @@ fn no_room_from_any_call_on_loses_nothing_and_is_over_when_there_is_room() {
         assert_eq!(refused, 0, "{what}");
         engine.flush().unwrap();
         assert_eq!(rows(&engine.snapshot()), told, "{what}: with room again");
+        assert_eq!(mirrored(&engine.snapshot()).unwrap(), told, "{what}: records with room again");
         engine.close().unwrap();
         drop(engine);
         assert_eq!(rows(&open(&store, &disk).unwrap().snapshot()), told, "{what}: opened again");

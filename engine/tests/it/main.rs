@@ -24,6 +24,8 @@ mod footprint;
 mod last_values;
 mod memory;
 mod model;
+mod record_files;
+mod records;
 mod repair;
 mod retention;
 mod script;

@@ -1,8 +1,9 @@
 //! The engine against a `BTreeMap`.
-use foretell_engine::{SeriesId, Snapshot, TimeRange};
+use foretell_engine::{SeriesId, Snapshot, TimeRange, WriteBatch};
 use proptest::prelude::*;
 
 use crate::deletes::one_of;
+use crate::records::{mirror, mirrored};
 use crate::support::{HOUR, Rows, Store, batch, rows, scan, series};
 
 #[derive(Clone, Debug)]
@@ -50,7 +51,8 @@ proptest! {
                     let new: Vec<_> =
                         new.iter().map(|&(n, at, value)| (ids[n as usize], at * slot, f64::from(value))).collect();
                     model.extend(new.iter().map(|&(id, ts, value)| ((id, ts), value.to_bits())));
-                    engine.write(batch(&new)).unwrap().wait().unwrap();
+                    let records = vec![mirror(&new)];
+                    engine.write(WriteBatch { records, ..batch(&new) }).unwrap().wait().unwrap();
                 }
                 Op::Delete(which, from, to) => {
                     let numbers: Vec<u32> = (0..7).filter(|n| which >> n & 1 == 1).collect();
@@ -79,6 +81,7 @@ proptest! {
             }
             let snapshot = engine.snapshot();
             prop_assert_eq!(&rows(&snapshot), &model, "after {:?}", op);
+            prop_assert_eq!(&mirrored(&snapshot).unwrap(), &model, "records after {:?}", op);
             let range = TimeRange { start: -3 * slot, end: 11 * slot };
             let mut some: Vec<SeriesId> = ids.iter().copied().step_by(2).collect();
             some.sort_unstable();
@@ -88,6 +91,7 @@ proptest! {
         engine.flush().unwrap();
         engine.compact().unwrap();
         prop_assert_eq!(&rows(&engine.snapshot()), &model, "after the last merge");
+        prop_assert_eq!(&mirrored(&engine.snapshot()).unwrap(), &model, "records after the last merge");
         prop_assert_eq!(engine.stats().tombstones, 0);
         let mut sorted = ids.clone();
         sorted.sort_unstable();

@@ -3,6 +3,7 @@
 use foretell_engine::{Engine, Result, SeriesId, WriteBatch};
 
 use crate::deletes::one_of;
+use crate::records::{mirror, mirrored};
 use crate::support::{HOUR, Rows, Store, batch, labels, number, put, rows, series};
 
 /// Steps of the script, a write each.
@@ -69,7 +70,7 @@ pub(crate) fn work(store: &Store, told: &mut Told) -> Result<()> {
     engine.close()
 }
 
-/// The write of one step: new and known series, four partitions, overwrites, state.
+/// The write of one step: new and known series, four partitions, overwrites, records that say the same, state.
 pub(crate) fn append(engine: &Engine, told: &mut Told, step: u32) -> Result<()> {
     let new: Vec<_> = (0..3).map(|k| ((step + k) % 5, i64::from(step % 4) * HOUR, f64::from(step * 10 + k))).collect();
     told.begin(Act::Write(new.clone()));
@@ -77,6 +78,9 @@ pub(crate) fn append(engine: &Engine, told: &mut Told, step: u32) -> Result<()> 
     for &(n, ts, value) in &new {
         batch.push(resolve(engine, n)?, ts, value);
     }
+    let samples = batch.series.iter().zip(&batch.ts).zip(&batch.values);
+    let samples: Vec<_> = samples.map(|((&id, &ts), &value)| (id, ts, value)).collect();
+    batch.records.push(mirror(&samples));
     engine.write(batch)?.wait()?;
     told.end();
     Ok(())
@@ -123,6 +127,7 @@ pub(crate) fn check(store: &Store, told: &Told) {
     let found = rows(&engine.snapshot());
     let (without, with) = models(&engine, told);
     assert!(found == without || found == with, "{found:?} is neither {without:?} nor {with:?}");
+    assert_eq!(mirrored(&engine.snapshot()).unwrap(), found, "records and samples are one");
     let one_more = matches!(told.in_flight, Some(Act::Write(_))) && found == with && found != without;
     let steps = told.writes() + u32::from(one_more);
     let state = engine.snapshot().state(b"step").map(|value| String::from_utf8(value.to_vec()).unwrap());
@@ -133,6 +138,7 @@ pub(crate) fn check(store: &Store, told: &Told) {
     engine.compact().unwrap();
     let mut now = rows(&engine.snapshot());
     assert!(now.remove(&(id, 0)).is_some() && now == found, "after a flush and a merge");
+    assert_eq!(mirrored(&engine.snapshot()).unwrap(), found, "records after a flush and a merge");
     assert_eq!(engine.stats().tombstones, 0, "deletes are carried out");
 }
 

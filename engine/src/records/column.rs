@@ -1,0 +1,430 @@
+//! One Arrow array to bytes and back. The number of rows and the type are the caller's to know.
+//!
+//! ```text
+//! array    = 0 present{rows}  |  1 bytes{mask, bit i: row i is not NULL} present{rows that are not NULL, if any}
+//! present  = boolean             bytes{bits}
+//!          | integer, time       a sequence of i64 (UInt64 by its bits; Float32 by its bits)
+//!          | Float64             values, 8,192 at a time
+//!          | Utf8, Binary        0 numbers{lengths} bytes     1 varint(entries) numbers{lengths} bytes numbers{which}
+//!          | FixedSizeBinary     bytes
+//!          | List, Map           numbers{lengths} array{items}
+//!          | Struct              array{rows} of each field
+//! ```
+//! `numbers`, `bytes`, sequences and values are the codecs of samples, so that times, counters and gauges inside of
+//! records cost what they cost as samples.
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, FixedSizeBinaryArray, GenericByteArray, ListArray,
+    MapArray, PrimitiveArray, StructArray, UInt32Array, new_null_array,
+};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::{filter, take};
+use arrow::datatypes::{
+    BinaryType, ByteArrayType, DataType, DurationNanosecondType, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, TimeUnit, TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type, Utf8Type,
+};
+use arrow::error::ArrowError;
+use hashbrown::HashMap;
+
+use crate::codec::sequence::{SequencesDecoder, SequencesEncoder};
+use crate::codec::{Effort, Packer, ROWS_MAX, Unpacker, ValuesDecoder, ValuesEncoder};
+use crate::error::{Error, Result};
+use crate::format::{Reader, put_varint};
+
+const ALL_PRESENT: u8 = 0;
+const SOME_PRESENT: u8 = 1;
+const EACH: u8 = 0;
+const DICTIONARY: u8 = 1;
+
+/// Fewer values are not worth looking for equal ones.
+const DICTIONARY_ROWS_MIN: usize = 8;
+/// Bytes that one array of strings may have, and items that one of lists may: more are neither written nor believed.
+const BYTES_MAX: u64 = 1 << 30;
+const ITEMS_MAX: u64 = 1 << 27;
+
+/// Contexts and buffers for writing arrays.
+pub(crate) struct ColumnEncoder {
+    packer: Packer,
+    sequences: SequencesEncoder,
+    values: ValuesEncoder,
+    integers: Vec<i64>,
+    numbers: Vec<u64>,
+}
+
+impl ColumnEncoder {
+    /// Contexts for `effort`.
+    ///
+    /// # Errors
+    /// `Unavailable` without memory for a compression context.
+    pub(crate) fn new(effort: Effort) -> Result<Self> {
+        Ok(Self {
+            packer: Packer::new(effort)?,
+            sequences: SequencesEncoder::default(),
+            values: ValuesEncoder::default(),
+            integers: Vec::new(),
+            numbers: Vec::new(),
+        })
+    }
+
+    /// Appends `array`.
+    ///
+    /// # Errors
+    /// `Invalid` for a type that `put_type` would refuse.
+    pub(crate) fn encode(&mut self, array: &dyn Array, out: &mut Vec<u8>) -> Result<()> {
+        let Some(nulls) = array.nulls().filter(|nulls| nulls.null_count() > 0) else {
+            out.push(ALL_PRESENT);
+            return self.encode_present(array, out);
+        };
+        out.push(SOME_PRESENT);
+        self.bits(nulls.inner(), out);
+        if nulls.null_count() == array.len() {
+            return Ok(());
+        }
+        let present = filter(array, &BooleanArray::new(nulls.inner().clone(), None)).map_err(refused)?;
+        self.encode_present(&present, out)
+    }
+
+    fn encode_present(&mut self, array: &dyn Array, out: &mut Vec<u8>) -> Result<()> {
+        match array.data_type() {
+            DataType::Boolean => self.bits(array.as_boolean().values(), out),
+            DataType::Int8 => self.primitive::<Int8Type>(array, i64::from, out),
+            DataType::Int16 => self.primitive::<Int16Type>(array, i64::from, out),
+            DataType::Int32 => self.primitive::<Int32Type>(array, i64::from, out),
+            DataType::Int64 => self.primitive::<Int64Type>(array, |v| v, out),
+            DataType::UInt8 => self.primitive::<UInt8Type>(array, i64::from, out),
+            DataType::UInt16 => self.primitive::<UInt16Type>(array, i64::from, out),
+            DataType::UInt32 => self.primitive::<UInt32Type>(array, i64::from, out),
+            DataType::UInt64 => self.primitive::<UInt64Type>(array, |v| v as i64, out),
+            DataType::Float32 => self.primitive::<Float32Type>(array, |v| i64::from(v.to_bits()), out),
+            DataType::Float64 => {
+                for piece in array.as_primitive::<Float64Type>().values().chunks(ROWS_MAX) {
+                    self.values.encode(&mut self.packer, piece, &[0, piece.len() as u32], out);
+                }
+            }
+            DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+                self.primitive::<TimestampNanosecondType>(array, |v| v, out);
+            }
+            DataType::Duration(TimeUnit::Nanosecond) => self.primitive::<DurationNanosecondType>(array, |v| v, out),
+            DataType::Utf8 => self.strings(array.as_bytes::<Utf8Type>(), out)?,
+            DataType::Binary => self.strings(array.as_bytes::<BinaryType>(), out)?,
+            DataType::FixedSizeBinary(width) => {
+                let values = array.as_fixed_size_binary().value_data();
+                bounded(values.len() as u64, BYTES_MAX, "bytes")?;
+                self.packer.pack_bytes(&values[..array.len() * *width as usize], out);
+            }
+            DataType::List(_) => {
+                let lists = array.as_list::<i32>();
+                self.items(lists.offsets(), lists.values(), out)?;
+            }
+            DataType::Map(..) => {
+                let maps = array.as_map();
+                self.items(maps.offsets(), maps.entries(), out)?;
+            }
+            DataType::Struct(_) => {
+                for column in array.as_struct().columns() {
+                    self.encode(column, out)?;
+                }
+            }
+            other => return Err(Error::Invalid(format!("a column of records cannot be {other}"))),
+        }
+        Ok(())
+    }
+
+    /// Appends integers, which may be none.
+    pub(crate) fn sequence(&mut self, integers: &[i64], out: &mut Vec<u8>) {
+        if !integers.is_empty() {
+            self.sequences.clear();
+            self.sequences.push(integers);
+            self.sequences.finish(&mut self.packer, out);
+        }
+    }
+
+    fn primitive<T: ArrowPrimitiveType>(
+        &mut self,
+        array: &dyn Array,
+        integer: impl Fn(T::Native) -> i64,
+        out: &mut Vec<u8>,
+    ) {
+        let mut integers = std::mem::take(&mut self.integers);
+        integers.clear();
+        integers.extend(array.as_primitive::<T>().values().iter().map(|&value| integer(value)));
+        self.sequence(&integers, out);
+        self.integers = integers;
+    }
+
+    fn bits(&mut self, bits: &BooleanBuffer, out: &mut Vec<u8>) {
+        // Beyond the last row a shared buffer may hold anything.
+        let own = BooleanBuffer::collect_bool(bits.len(), |i| bits.value(i));
+        self.packer.pack_bytes(&own.values()[..bits.len().div_ceil(8)], out);
+    }
+
+    fn lengths(&mut self, lengths: impl Iterator<Item = usize>, out: &mut Vec<u8>) {
+        self.numbers.clear();
+        self.numbers.extend(lengths.map(|length| length as u64));
+        self.packer.pack(&self.numbers, out);
+    }
+
+    fn items(&mut self, offsets: &OffsetBuffer<i32>, items: &dyn Array, out: &mut Vec<u8>) -> Result<()> {
+        self.lengths(offsets.lengths(), out);
+        let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
+        bounded((last - first) as u64, ITEMS_MAX, "items of lists")?;
+        self.encode(&items.slice(first, last - first), out)
+    }
+
+    fn strings<T: ByteArrayType<Offset = i32>>(
+        &mut self,
+        array: &GenericByteArray<T>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let (offsets, data) = (array.value_offsets(), array.value_data());
+        bounded((offsets[offsets.len() - 1] - offsets[0]) as u64, BYTES_MAX, "bytes")?;
+        let values = offsets.windows(2).map(|pair| &data[pair[0] as usize..pair[1] as usize]);
+        let Some((entries, which)) = dictionary(values) else {
+            out.push(EACH);
+            self.lengths(array.offsets().lengths(), out);
+            self.packer.pack_bytes(&data[offsets[0] as usize..offsets[offsets.len() - 1] as usize], out);
+            return Ok(());
+        };
+        out.push(DICTIONARY);
+        put_varint(out, entries.len() as u64);
+        self.lengths(entries.iter().map(|entry| entry.len()), out);
+        self.packer.pack_bytes(&entries.concat(), out);
+        self.packer.pack(&which, out);
+        Ok(())
+    }
+}
+
+/// The distinct values in the order they appear, and which of them each value is; `None` when most are distinct.
+fn dictionary<'a>(values: impl ExactSizeIterator<Item = &'a [u8]>) -> Option<(Vec<&'a [u8]>, Vec<u64>)> {
+    let entries_max = values.len() / 2;
+    if values.len() < DICTIONARY_ROWS_MIN {
+        return None;
+    }
+    let (mut entries, mut numbers) = (Vec::new(), HashMap::new());
+    let mut which = Vec::with_capacity(values.len());
+    for value in values {
+        let number = *numbers.entry(value).or_insert_with(|| {
+            entries.push(value);
+            entries.len() as u64 - 1
+        });
+        if entries.len() > entries_max {
+            return None;
+        }
+        which.push(number);
+    }
+    Some((entries, which))
+}
+
+fn bounded(count: u64, count_max: u64, what: &str) -> Result<()> {
+    if count <= count_max {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "a column has {count} {what} in 8,192 rows, at most {count_max} are allowed; split the batch"
+    )))
+}
+
+fn refused(error: ArrowError) -> Error {
+    Error::Invalid(format!("arrow refuses a column: {error}"))
+}
+
+/// Contexts and buffers for reading arrays.
+pub(crate) struct ColumnDecoder {
+    unpacker: Unpacker,
+    sequences: SequencesDecoder,
+    values: ValuesDecoder,
+    integers: Vec<i64>,
+    numbers: Vec<u64>,
+    floats: Vec<f64>,
+}
+
+impl ColumnDecoder {
+    /// Contexts.
+    ///
+    /// # Errors
+    /// `Unavailable` without memory for a decompression context.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            unpacker: Unpacker::new()?,
+            sequences: SequencesDecoder::default(),
+            values: ValuesDecoder::default(),
+            integers: Vec::new(),
+            numbers: Vec::new(),
+            floats: Vec::new(),
+        })
+    }
+
+    /// The next array, of `rows` rows of `data_type`.
+    ///
+    /// # Errors
+    /// `Corruption` with path and offset.
+    pub(crate) fn decode(&mut self, input: &mut Reader<'_>, data_type: &DataType, rows: usize) -> Result<ArrayRef> {
+        let at = input.clone();
+        match input.u8()? {
+            ALL_PRESENT => self.decode_present(input, data_type, rows),
+            SOME_PRESENT => {
+                let mask = self.bits_of(input, rows)?;
+                let count = mask.count_set_bits();
+                if count == 0 {
+                    return Ok(new_null_array(data_type, rows));
+                }
+                let present = self.decode_present(input, data_type, count)?;
+                let mut next = 0u32;
+                let places = (0..rows).map(|row| {
+                    let place = next;
+                    next += u32::from(mask.value(row));
+                    // A NULL takes no place, but its number has to be one.
+                    place.min(count as u32 - 1)
+                });
+                let places = UInt32Array::new(places.collect(), Some(NullBuffer::new(mask.clone())));
+                take(&present, &places, None).map_err(|e| at.corrupt(format!("{rows} rows"), e.to_string()))
+            }
+            tag => Err(at.corrupt("an array tag of 0 or 1", tag.to_string())),
+        }
+    }
+
+    fn decode_present(&mut self, input: &mut Reader<'_>, data_type: &DataType, rows: usize) -> Result<ArrayRef> {
+        let at = input.clone();
+        let wrong = |e: ArrowError| at.corrupt(format!("{rows} values of {data_type}"), e.to_string());
+        Ok(match data_type {
+            DataType::Boolean => Arc::new(BooleanArray::new(self.bits_of(input, rows)?, None)),
+            DataType::Int8 => self.primitive_of::<Int8Type>(input, data_type, rows, |v| v as i8)?,
+            DataType::Int16 => self.primitive_of::<Int16Type>(input, data_type, rows, |v| v as i16)?,
+            DataType::Int32 => self.primitive_of::<Int32Type>(input, data_type, rows, |v| v as i32)?,
+            DataType::Int64 => self.primitive_of::<Int64Type>(input, data_type, rows, |v| v)?,
+            DataType::UInt8 => self.primitive_of::<UInt8Type>(input, data_type, rows, |v| v as u8)?,
+            DataType::UInt16 => self.primitive_of::<UInt16Type>(input, data_type, rows, |v| v as u16)?,
+            DataType::UInt32 => self.primitive_of::<UInt32Type>(input, data_type, rows, |v| v as u32)?,
+            DataType::UInt64 => self.primitive_of::<UInt64Type>(input, data_type, rows, |v| v as u64)?,
+            DataType::Float32 => {
+                self.primitive_of::<Float32Type>(input, data_type, rows, |v| f32::from_bits(v as u32))?
+            }
+            DataType::Float64 => self.floats_of(input, rows)?,
+            DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+                self.primitive_of::<TimestampNanosecondType>(input, data_type, rows, |v| v)?
+            }
+            DataType::Duration(TimeUnit::Nanosecond) => {
+                self.primitive_of::<DurationNanosecondType>(input, data_type, rows, |v| v)?
+            }
+            DataType::Utf8 => self.strings_of::<Utf8Type>(input, rows)?,
+            DataType::Binary => self.strings_of::<BinaryType>(input, rows)?,
+            DataType::FixedSizeBinary(width) => {
+                let bytes = rows as u64 * *width as u64;
+                if bytes > BYTES_MAX {
+                    return Err(at.corrupt(format!("at most {BYTES_MAX} bytes"), bytes.to_string()));
+                }
+                let mut values = Vec::new();
+                self.unpacker.unpack_bytes(input, rows * *width as usize, &mut values)?;
+                Arc::new(FixedSizeBinaryArray::try_new(*width, Buffer::from(values), None).map_err(wrong)?)
+            }
+            DataType::List(item) => {
+                let (offsets, count) = self.offsets_of(input, rows, ITEMS_MAX)?;
+                let items = self.decode(input, item.data_type(), count)?;
+                Arc::new(ListArray::try_new(Arc::clone(item), offsets, items, None).map_err(wrong)?)
+            }
+            DataType::Map(entry, sorted) => {
+                let (offsets, count) = self.offsets_of(input, rows, ITEMS_MAX)?;
+                let entries = self.decode(input, entry.data_type(), count)?;
+                let entries = entries.as_struct().clone();
+                Arc::new(MapArray::try_new(Arc::clone(entry), offsets, entries, None, *sorted).map_err(wrong)?)
+            }
+            DataType::Struct(fields) => {
+                let columns = fields.iter().map(|field| self.decode(input, field.data_type(), rows));
+                let columns = columns.collect::<Result<Vec<_>>>()?;
+                Arc::new(StructArray::try_new(fields.clone(), columns, None).map_err(wrong)?)
+            }
+            other => return Err(at.corrupt("a type that columns may have", other.to_string())),
+        })
+    }
+
+    /// The next `n` integers.
+    pub(crate) fn sequence(&mut self, input: &mut Reader<'_>, n: usize) -> Result<&[i64]> {
+        self.integers.clear();
+        if n > 0 {
+            self.sequences.start(&mut self.unpacker, input, std::iter::once(n))?;
+            self.sequences.next_into(n, &mut self.integers);
+        }
+        Ok(&self.integers)
+    }
+
+    fn primitive_of<T: ArrowPrimitiveType>(
+        &mut self,
+        input: &mut Reader<'_>,
+        data_type: &DataType,
+        rows: usize,
+        value: impl Fn(i64) -> T::Native,
+    ) -> Result<ArrayRef> {
+        let values: Vec<T::Native> = self.sequence(input, rows)?.iter().map(|&integer| value(integer)).collect();
+        Ok(Arc::new(PrimitiveArray::<T>::new(values.into(), None).with_data_type(data_type.clone())))
+    }
+
+    fn floats_of(&mut self, input: &mut Reader<'_>, rows: usize) -> Result<ArrayRef> {
+        let mut floats = Vec::with_capacity(rows);
+        while floats.len() < rows {
+            let piece = (rows - floats.len()).min(ROWS_MAX);
+            self.values.decode(&mut self.unpacker, input, &[piece as u32], &mut self.floats)?;
+            floats.extend_from_slice(&self.floats);
+        }
+        Ok(Arc::new(PrimitiveArray::<Float64Type>::new(floats.into(), None)))
+    }
+
+    fn bits_of(&mut self, input: &mut Reader<'_>, rows: usize) -> Result<BooleanBuffer> {
+        let mut bytes = Vec::new();
+        self.unpacker.unpack_bytes(input, rows.div_ceil(8), &mut bytes)?;
+        Ok(BooleanBuffer::new(Buffer::from(bytes), 0, rows))
+    }
+
+    /// Offsets from the next `rows` lengths, and their sum, which is at most `sum_max`.
+    fn offsets_of(&mut self, input: &mut Reader<'_>, rows: usize, sum_max: u64) -> Result<(OffsetBuffer<i32>, usize)> {
+        let at = input.clone();
+        self.unpacker.unpack(input, rows, &mut self.numbers)?;
+        let mut end = 0u64;
+        let mut offsets = Vec::with_capacity(rows + 1);
+        offsets.push(0);
+        for &length in &self.numbers {
+            end = end.saturating_add(length);
+            if end > sum_max {
+                return Err(at.corrupt(format!("lengths of {sum_max} together"), end.to_string()));
+            }
+            offsets.push(end as i32);
+        }
+        Ok((OffsetBuffer::new(ScalarBuffer::from(offsets)), end as usize))
+    }
+
+    fn strings_of<T: ByteArrayType<Offset = i32>>(&mut self, input: &mut Reader<'_>, rows: usize) -> Result<ArrayRef> {
+        let at = input.clone();
+        let mut data = Vec::new();
+        let offsets = match input.u8()? {
+            EACH => {
+                let (offsets, bytes) = self.offsets_of(input, rows, BYTES_MAX)?;
+                self.unpacker.unpack_bytes(input, bytes, &mut data)?;
+                offsets
+            }
+            DICTIONARY => {
+                let count = input.varint()?;
+                if count > rows as u64 {
+                    return Err(at.corrupt(format!("at most {rows} entries"), count.to_string()));
+                }
+                let (entries, bytes) = self.offsets_of(input, count as usize, BYTES_MAX)?;
+                let mut text = Vec::new();
+                self.unpacker.unpack_bytes(input, bytes, &mut text)?;
+                self.unpacker.unpack(input, rows, &mut self.numbers)?;
+                let mut offsets = Vec::with_capacity(rows + 1);
+                offsets.push(0);
+                for &number in &self.numbers {
+                    if number >= count || data.len() as u64 > BYTES_MAX {
+                        return Err(at.corrupt(format!("one of {count} entries"), number.to_string()));
+                    }
+                    let (from, to) = (entries[number as usize], entries[number as usize + 1]);
+                    data.extend_from_slice(&text[from as usize..to as usize]);
+                    offsets.push(data.len() as i32);
+                }
+                OffsetBuffer::new(ScalarBuffer::from(offsets))
+            }
+            tag => return Err(at.corrupt("a string tag of 0 or 1", tag.to_string())),
+        };
+        let array = GenericByteArray::<T>::try_new(offsets, Buffer::from(data), None);
+        Ok(Arc::new(array.map_err(|e| at.corrupt(format!("{rows} values of {}", T::DATA_TYPE), e.to_string()))?))
+    }
+}

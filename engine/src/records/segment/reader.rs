@@ -1,0 +1,173 @@
+//! Opens a record segment and checks each chunk before use.
+use std::path::{Path, PathBuf};
+
+use arrow::array::{ArrayRef, new_null_array};
+use arrow::datatypes::SchemaRef;
+
+use crate::error::Result;
+use crate::format::{Reader, crc32c};
+use crate::fs::{Fs, Mapped};
+use crate::segment::ColumnBytes;
+use crate::types::{SeriesId, TimeRange};
+
+use super::super::ColumnDecoder;
+use super::RecordMeta;
+use super::footer::{Footer, GroupMeta};
+
+/// What the footer says of a group.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GroupZone {
+    pub(crate) rows: usize,
+    /// Lowest and highest series.
+    pub(crate) first: SeriesId,
+    pub(crate) last: SeriesId,
+    /// Earliest and latest instant.
+    pub(crate) range: TimeRange,
+    /// Where its chunks begin, and how long they are.
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+impl GroupZone {
+    fn of(group: &GroupMeta) -> Self {
+        Self {
+            rows: group.rows as usize,
+            first: group.first,
+            last: group.last,
+            range: TimeRange { start: group.min_ts, end: group.max_ts },
+            offset: group.offset(),
+            len: group.len(),
+        }
+    }
+}
+
+/// An open record segment: the footer is in memory, chunks are read through the mapping.
+pub(crate) struct RecordSegment {
+    path: PathBuf,
+    meta: RecordMeta,
+    file: Mapped,
+    columns: SchemaRef,
+    groups: Vec<GroupMeta>,
+}
+
+impl RecordSegment {
+    /// Opens the file `path` and compares it with what the manifest says of it.
+    ///
+    /// # Errors
+    /// `Io`; `Corruption` with path and offset when header, footer or trailer are damaged or are another file's.
+    pub(crate) fn open(fs: &dyn Fs, path: &Path, meta: &RecordMeta) -> Result<Self> {
+        let mut this = Self::open_with(fs, path, Footer::decode)?;
+        this.meta.segment.applied = meta.segment.applied;
+        if this.meta != *meta {
+            let at = Reader::new(&this.file, path, 0);
+            return Err(at.corrupt(format!("{meta:?}, as the manifest says"), format!("{:?}", this.meta)));
+        }
+        Ok(this)
+    }
+
+    /// Opens the file `path` whatever it holds and its header says, for a check or a repair: the footer says it again.
+    ///
+    /// # Errors
+    /// As [`RecordSegment::open`].
+    pub(crate) fn open_by_footer(fs: &dyn Fs, path: &Path) -> Result<Self> {
+        Self::open_with(fs, path, Footer::decode_tail)
+    }
+
+    fn open_with(fs: &dyn Fs, path: &Path, decode: fn(&[u8], &Path) -> Result<Footer>) -> Result<Self> {
+        let file = fs.map(path)?;
+        let footer = decode(&file, path)?;
+        let meta = footer.meta(path, file.len() as u64);
+        Ok(Self { path: path.to_owned(), meta, file, columns: footer.columns, groups: footer.groups })
+    }
+
+    /// What the manifest keeps of it.
+    pub(crate) fn meta(&self) -> &RecordMeta {
+        &self.meta
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its columns by name, without series and ts.
+    pub(crate) fn columns(&self) -> &SchemaRef {
+        &self.columns
+    }
+
+    /// What is known of each group without reading it, in row order.
+    pub(crate) fn zones(&self) -> impl ExactSizeIterator<Item = GroupZone> {
+        self.groups.iter().map(GroupZone::of)
+    }
+
+    /// Number of groups.
+    pub(crate) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// What is known of one of them.
+    pub(crate) fn zone(&self, group: usize) -> GroupZone {
+        GroupZone::of(&self.groups[group])
+    }
+
+    /// What the file's bytes are for.
+    pub(crate) fn bytes(&self) -> ColumnBytes {
+        let chunk = |number: usize| self.groups.iter().map(move |group| u64::from(group.chunks[number].len));
+        let (series, ts) = (chunk(0).sum(), chunk(1).sum());
+        let chunks: u64 = self.groups.iter().map(GroupMeta::len).sum();
+        ColumnBytes { series, ts, values: chunks - series - ts, rest: self.meta.segment.bytes - chunks }
+    }
+
+    /// Series and timestamp of each row of a group, in order.
+    ///
+    /// # Errors
+    /// `Corruption` with path and offset.
+    pub(crate) fn keys(&self, group: usize, decoder: &mut ColumnDecoder) -> Result<(Vec<u64>, Vec<i64>)> {
+        let zone = &self.groups[group];
+        let series = self.integers(group, 0, decoder)?.iter().map(|&id| id as u64).collect::<Vec<_>>();
+        let ts = self.integers(group, 1, decoder)?;
+        let ends = (series.first().copied(), series.last().copied());
+        if ends != (Some(zone.first.0), Some(zone.last.0)) {
+            let at = self.chunk(group, 0)?;
+            return Err(at.corrupt(format!("series {} to {}", zone.first.0, zone.last.0), format!("{ends:?}")));
+        }
+        Ok((series, ts))
+    }
+
+    fn integers(&self, group: usize, chunk: usize, decoder: &mut ColumnDecoder) -> Result<Vec<i64>> {
+        let mut input = self.chunk(group, chunk)?;
+        let at = input.clone();
+        if input.u8()? != 0 {
+            return Err(at.corrupt("a column without NULL", "one with"));
+        }
+        let integers = decoder.sequence(&mut input, self.groups[group].rows as usize)?.to_vec();
+        input.finish()?;
+        Ok(integers)
+    }
+
+    /// Column number `column` of [`RecordSegment::columns`] in a group.
+    ///
+    /// # Errors
+    /// `Corruption` with path and offset.
+    pub(crate) fn column(&self, group: usize, column: usize, decoder: &mut ColumnDecoder) -> Result<ArrayRef> {
+        let (rows, data_type) = (self.groups[group].rows as usize, self.columns.field(column).data_type());
+        if self.groups[group].chunks[column + 2].len == 0 {
+            return Ok(new_null_array(data_type, rows));
+        }
+        let mut input = self.chunk(group, column + 2)?;
+        let array = decoder.decode(&mut input, data_type, rows)?;
+        input.finish()?;
+        Ok(array)
+    }
+
+    /// The bytes of a chunk, checksum compared. Opening made sure that the chunks end where the footer begins.
+    fn chunk(&self, group: usize, chunk: usize) -> Result<Reader<'_>> {
+        let chunk = &self.groups[group].chunks[chunk];
+        let bytes = &self.file[chunk.offset as usize..][..chunk.len as usize];
+        let at = Reader::new(bytes, &self.path, chunk.offset);
+        match crc32c(bytes) {
+            got if got == chunk.crc => Ok(at),
+            got => Err(at.corrupt(format!("crc {:08x} of {} bytes", chunk.crc, chunk.len), format!("{got:08x}"))),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+#![allow(clippy::unwrap_used)]
+use std::path::Path;
+
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, Float64Builder, Int64Array, ListBuilder, StringArray, UInt64Array,
+};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::record_batch::RecordBatch;
+
+use super::*;
+use crate::codec::Effort;
+use crate::error::Error;
+use crate::format::Reader;
+use crate::fs::{FaultFs, Fs};
+use crate::types::Lsn;
+
+const PATH: &str = "/p/0000000001.records";
+
+/// Series, ts and columns: numbers with NULLs, texts, lists, nothing but NULLs.
+fn batch(from: usize, rows: usize, text_len: usize) -> RecordBatch {
+    let at = || from..from + rows;
+    let mut lists = ListBuilder::new(Float64Builder::new());
+    for row in at() {
+        (0..row % 5).for_each(|k| lists.values().append_value(k as f64 + 0.5));
+        lists.append(row % 4 != 1);
+    }
+    let text = |row: usize| format!("{row}-").repeat(text_len.div_ceil(4));
+    let columns: Vec<(&str, ArrayRef, bool)> = vec![
+        ("series", Arc::new(UInt64Array::from_iter_values(at().map(|row| row as u64 / 10))), false),
+        ("ts", Arc::new(Int64Array::from_iter_values(at().map(|row| row as i64 % 10 * 1000))), false),
+        ("bit", Arc::new(BooleanArray::from_iter(at().map(|row| Some(row % 3 == 0)))), true),
+        ("lists", Arc::new(lists.finish()), true),
+        ("none", Arc::new(Int64Array::new_null(rows)), true),
+        ("number", Arc::new(Int64Array::from_iter(at().map(|row| (row % 3 != 0).then_some(row as i64)))), true),
+        ("text", Arc::new(StringArray::from_iter_values(at().map(text))), true),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+}
+
+fn write(fs: &FaultFs, batches: &[RecordBatch]) -> RecordMeta {
+    fs.create_dir(Path::new("/p")).unwrap();
+    let table = RecordTable::new("t", Unique::WholeRow).unwrap();
+    let columns = Arc::new(Schema::new(batches[0].schema().fields()[2..].to_vec()));
+    let mut writer = RecordWriter::create(fs, Path::new(PATH), table, columns, -3, 1, (Lsn(4), Lsn(9))).unwrap();
+    batches.iter().for_each(|batch| writer.append(batch).unwrap());
+    writer.finish().unwrap()
+}
+
+/// Everything the file holds, group by group.
+fn read(fs: &FaultFs, meta: &RecordMeta) -> Result<Vec<Vec<ArrayRef>>> {
+    let segment = RecordSegment::open(fs, Path::new(PATH), meta)?;
+    let mut decoder = ColumnDecoder::new()?;
+    let groups = (0..segment.groups()).map(|group| {
+        let (series, ts) = segment.keys(group, &mut decoder)?;
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt64Array::from(series)), Arc::new(Int64Array::from(ts))];
+        for column in 0..segment.columns().fields().len() {
+            columns.push(segment.column(group, column, &mut decoder)?);
+        }
+        Ok(columns)
+    });
+    groups.collect()
+}
+
+#[test]
+fn a_file_gives_back_what_was_written_in_groups_of_rows_and_of_bytes() {
+    let fs = FaultFs::new();
+    let written = [batch(0, 5000, 8), batch(5000, 5000, 8), batch(10_000, 300, 100_000)];
+    let meta = write(&fs, &written);
+    assert_eq!((meta.segment.rows, meta.segment.series, meta.segment.partition), (10_300, 1030, -3));
+    let groups = read(&fs, &meta).unwrap();
+    assert_eq!(groups[0][0].len(), 8192);
+    let bytes = |group: &Vec<ArrayRef>| group.iter().map(|column| size::bytes_of(column)).sum::<usize>();
+    assert!(groups.len() > 5 && groups.iter().all(|group| bytes(group) <= 3 << 20), "{} groups", groups.len());
+    let mut row = 0;
+    let all = arrow::compute::concat_batches(&written[0].schema(), &written).unwrap();
+    for group in &groups {
+        for (column, found) in group.iter().enumerate() {
+            assert_eq!(found.to_data(), all.column(column).slice(row, found.len()).to_data(), "column {column}");
+        }
+        row += group[0].len();
+    }
+    assert_eq!(row, 10_300);
+}
+
+#[test]
+fn a_flip_of_any_byte_is_an_error_with_path_and_offset() {
+    let fs = FaultFs::new();
+    let meta = write(&fs, &[batch(0, 100, 8)]);
+    let whole = read(&fs, &meta).unwrap();
+    for byte in 0..meta.segment.bytes {
+        fs.flip(Path::new(PATH), byte as usize);
+        match read(&fs, &meta) {
+            Err(Error::Corruption { path, offset, .. }) => {
+                assert!(path == Path::new(PATH) && offset <= meta.segment.bytes, "byte {byte}: {offset}");
+            }
+            other => panic!("byte {byte}: {other:?}"),
+        }
+        fs.flip(Path::new(PATH), byte as usize);
+    }
+    assert_eq!(format!("{:?}", read(&fs, &meta).unwrap()), format!("{whole:?}"));
+}
+
+#[test]
+fn a_file_of_any_other_length_is_an_error() {
+    for len in 0..write(&FaultFs::new(), &[batch(0, 20, 8)]).segment.bytes {
+        let fs = FaultFs::new();
+        let meta = write(&fs, &[batch(0, 20, 8)]);
+        fs.truncate(Path::new(PATH), len).unwrap();
+        assert!(matches!(read(&fs, &meta), Err(Error::Corruption { .. })), "{len} bytes");
+    }
+}
+
+#[test]
+fn bytes_that_no_encoder_wrote_never_panic() {
+    let rows = batch(0, 60, 8);
+    let mut encoder = ColumnEncoder::new(Effort::Thorough).unwrap();
+    let mut decoder = ColumnDecoder::new().unwrap();
+    for column in rows.columns() {
+        let mut bytes = Vec::new();
+        encoder.encode(column, &mut bytes).unwrap();
+        for at in 0..bytes.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                bytes[at] ^= flip;
+                let mut input = Reader::new(&bytes, Path::new("x"), 0);
+                let _ = decoder.decode(&mut input, column.data_type(), 60);
+                bytes[at] ^= flip;
+            }
+        }
+        let mut input = Reader::new(&bytes, Path::new("x"), 0);
+        assert_eq!(decoder.decode(&mut input, column.data_type(), 60).unwrap().to_data(), column.to_data());
+    }
+}
+
+#[test]
+fn types_come_back_and_cut_or_foreign_ones_are_errors() {
+    let item = |data_type| Arc::new(Field::new("item", data_type, true));
+    let deep = (0..NESTING_MAX).fold(DataType::Utf8, |inner, _| DataType::List(item(inner)));
+    let pair =
+        DataType::Struct(vec![Field::new("k", DataType::Utf8, false), Field::new("v", deep.clone(), true)].into());
+    let zone = DataType::Timestamp(arrow::datatypes::TimeUnit::Nanosecond, Some("Europe/Oslo".into()));
+    for data_type in [DataType::UInt8, DataType::FixedSizeBinary(16), zone, deep.clone()] {
+        let mut bytes = Vec::new();
+        kind::put_type(&mut bytes, &data_type).unwrap();
+        assert_eq!(kind::take_type(&mut Reader::new(&bytes, Path::new("x"), 0)).unwrap(), data_type);
+        for cut in 0..bytes.len() {
+            assert!(kind::take_type(&mut Reader::new(&bytes[..cut], Path::new("x"), 0)).is_err());
+        }
+    }
+    for refused in
+        [pair, DataType::List(item(deep)), DataType::Date32, DataType::LargeUtf8, DataType::FixedSizeBinary(0)]
+    {
+        assert!(kind::put_type(&mut Vec::new(), &refused).is_err(), "{refused}");
+    }
+}
+
+#[test]
+fn the_size_of_a_row_counts_only_its_own_items() {
+    let rows = batch(0, 1000, 8);
+    for column in rows.columns() {
+        let each: usize = (0..1000).map(|row| size::bytes_of_rows(column, row, 1)).sum();
+        let halves = size::bytes_of(&column.slice(0, 500)) + size::bytes_of(&column.slice(500, 500));
+        let all = size::bytes_of(column);
+        assert!(halves.abs_diff(all) <= 8 && each >= all && each <= all + 3000, "{each} {halves} {all}");
+    }
+    assert_eq!(rows.column(1).as_primitive::<Int64Type>().value(11), 1000);
+}
