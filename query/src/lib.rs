@@ -21,6 +21,7 @@
 //! | `memory` | how much memory rows take |
 //! | `continuous` | continuous queries |
 //! | [`metadata`] | type, help and unit of metric families, as stored |
+//! | [`native`] | native histograms and exemplars, as stored |
 //! | [`duration`] | durations as people write them |
 //!
 //! Architecture invariants: opens no file and no socket; every query has a deadline, a memory budget and can be cancelled.
@@ -29,6 +30,7 @@ pub mod duration;
 pub mod error;
 pub mod limits;
 pub mod metadata;
+pub mod native;
 
 mod admit;
 mod continuous;

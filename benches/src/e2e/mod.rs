@@ -9,10 +9,15 @@
 //!                                           +---- compare --+
 //! ```
 //! Prometheus is the truth: it is never killed, so it holds all that it has ever sent. What stood in its queues at the kill is
-//! sent again, hence equality is total. The metadata of each must be those that Prometheus has.
+//! sent again, hence equality is total. So it is for native histograms (its own, with integers; of a rule, with floats; with
+//! custom buckets, made of classic ones, in 2.0 alone) and for the exemplars of a target of ours: those are asked for in SQL. The
+//! metadata of each must be those that Prometheus has.
 pub mod compare;
 pub mod prometheus;
+pub mod records;
+pub mod target;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,6 +35,8 @@ use crate::process::{Process, free_port, scratch_dir};
 use crate::report::{Report, print};
 use compare::{Comparison, Store, compare};
 use prometheus::{Described, Prometheus, Remote};
+use records::{CUSTOM_SCHEMA, Exemplar, Histogram, Key, differences, stored_exemplars, stored_histograms};
+use target::Target;
 
 /// A real metric of the node exporter with several labels.
 const METRIC: &str = "node_cpu_seconds_total";
@@ -99,7 +106,8 @@ fn run_in(options: &Options, binaries: &Binaries, results: &Path, dir: &Path) ->
         receivers.push(Receiver::start(protocol, binaries, dir)?);
     }
     let remotes: Vec<_> = receivers.iter().map(Receiver::remote).collect();
-    let targets = [("node", exporter.1.clone())];
+    let target = Target::start()?;
+    let targets = [("node", exporter.1.clone()), ("e2e", target.address())];
     let prometheus = Prometheus::start(binaries, dir, free_port()?, &remotes, &targets)?;
     print(&format!("Prometheus scrapes for {:?} and writes to {remotes:?}", options.for_));
 
@@ -121,7 +129,8 @@ fn run_in(options: &Options, binaries: &Binaries, results: &Path, dir: &Path) ->
     sleep_until(scraping + options.for_);
     prometheus.stop_scraping()?;
     let queue = prometheus.drain(DRAIN_WITHIN)?;
-    let expected = prometheus.read_all()?;
+    let (expected, histograms) = prometheus.read_all()?;
+    let exemplars = prometheus.exemplars()?;
     let parameters = json!({"for_seconds": options.for_.as_secs(), "kills": options.kills, "canary": options.canary});
     let mut report = Report::new("e2e-prometheus", parameters);
     report.text("prometheus_version", &Peer::Prometheus.version(binaries)?, "");
@@ -134,6 +143,10 @@ fn run_in(options: &Options, binaries: &Binaries, results: &Path, dir: &Path) ->
             scored as f64,
             "rows of anomaly_score over two real metrics with a score",
         );
+        let (stored, traces) =
+            ask_records(receiver.protocol, &client, &url, &histograms, &exemplars).with_context(|| name.clone())?;
+        report.figure(&format!("{name}_histograms"), stored as f64, "native histograms, equal in every bucket");
+        report.figure(&format!("{name}_exemplars"), traces as f64, "exemplars, equal");
         let families = ask_metadata(&client, &url, &described).with_context(|| name.clone())?;
         report.figure(&format!("{name}_metadata"), families as f64, "families described as Prometheus describes them");
     }
@@ -252,14 +265,41 @@ fn ask(client: &Client, url: &str, expected: &Store) -> Result<u64> {
     Ok(by_auto + by_ewma)
 }
 
+/// Compares the tables `histograms` and `exemplars` with what Prometheus holds; how many of each there are.
+fn ask_records(
+    protocol: Protocol,
+    client: &Client,
+    url: &str,
+    histograms: &BTreeMap<Key, Histogram>,
+    exemplars: &BTreeMap<Exemplar, ()>,
+) -> Result<(usize, usize)> {
+    let mut expected = histograms.clone();
+    if protocol == Protocol::V1 {
+        expected.retain(|_, histogram| histogram.schema != CUSTOM_SCHEMA);
+    }
+    for float in [false, true] {
+        let any = expected.values().any(|histogram| histogram.float == float);
+        ensure!(any, "Prometheus has no native histogram with float counts: {float}");
+    }
+    let custom = expected.values().any(|histogram| histogram.schema == CUSTOM_SCHEMA);
+    ensure!(custom == (protocol == Protocol::V2), "histograms with custom buckets among those expected: {custom}");
+    ensure!(!exemplars.is_empty(), "Prometheus holds no exemplar");
+    let mut wrong = differences(&expected, &stored_histograms(client, url)?);
+    wrong.extend(differences(exemplars, &stored_exemplars(client, url)?));
+    ensure!(wrong.is_empty(), "histograms or exemplars differ:\n{}", wrong.join("\n"));
+    Ok((expected.len(), exemplars.len()))
+}
+
 /// Compares `sys.metadata` with what Prometheus says of its targets; how many families are described.
 fn ask_metadata(client: &Client, url: &str, expected: &Described) -> Result<u64> {
     let rows = client.sql(url, "SELECT metric, type, help, unit FROM sys.metadata")?;
     for row in &rows {
         let cells: Vec<&str> = row.iter().filter_map(|cell| cell.as_str()).collect();
         let &[family, kind, help, unit] = cells.as_slice() else { bail!("sys.metadata answers {row:?}") };
-        let known = expected.get(family).is_some_and(|known| known.contains(&[kind, help, unit].map(str::to_owned)));
-        ensure!(known, "sys.metadata says {row:?}, and Prometheus {:?}", expected.get(family));
+        // OpenMetrics names a counter without the suffix that its series have.
+        let expected = expected.get(family).or_else(|| expected.get(family.strip_suffix("_total")?));
+        let known = expected.is_some_and(|known| known.contains(&[kind, help, unit].map(str::to_owned)));
+        ensure!(known, "sys.metadata says {row:?}, and Prometheus {expected:?}");
     }
     // Prometheus also knows families of which there is no series, and sends nothing of them in 2.0.
     ensure!(rows.len() * 5 >= expected.len() * 4, "{} families of {} are described", rows.len(), expected.len());

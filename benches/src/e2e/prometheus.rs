@@ -11,6 +11,7 @@ use foretell_proto::prometheus::v1::{LabelMatcher, Query, ReadRequest, ReadRespo
 use prost::Message;
 
 use super::compare::Store;
+use super::records::{Exemplar, Histogram, Key, held_exemplars};
 use crate::http::Client;
 use crate::peer::Binaries;
 use crate::process::Process;
@@ -22,6 +23,11 @@ const POLL: Duration = Duration::from_millis(500);
 const QUIET_POLLS: usize = 10;
 const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
+
+const FEATURES: &str = "--enable-feature=metadata-wal-records,native-histograms,exemplar-storage";
+/// A rate of native histograms is a histogram with float counts.
+const RULES: &str = "groups:\n  - name: e2e\n    rules:\n      - record: e2e:http_request_duration:rate5s\n        \
+    expr: rate(prometheus_http_request_duration_seconds[5s])\n";
 
 /// Type, help and unit of each metric family; targets may describe one differently.
 pub type Described = BTreeMap<String, BTreeSet<[String; 3]>>;
@@ -50,11 +56,11 @@ pub struct Prometheus {
 pub struct Queue {
     /// Samples acknowledged.
     pub sent: f64,
-    /// Samples read from its log and not acknowledged yet.
+    /// Samples, histograms and exemplars read from its log and not acknowledged yet.
     pub pending: f64,
-    /// Samples given up.
+    /// The same, given up.
     pub failed: f64,
-    /// Samples left out before sending.
+    /// Samples and exemplars left out before sending.
     pub dropped: f64,
     /// Samples sent again.
     pub retried: f64,
@@ -78,29 +84,30 @@ impl Prometheus {
         remotes: &[Remote],
         targets: &[(&str, String)],
     ) -> Result<Self> {
-        let config = dir.join("prometheus.yml");
+        let (config, rules) = (dir.join("prometheus.yml"), dir.join("rules.yml"));
+        fs::write(&rules, RULES)?;
         let own = ("prometheus", format!("127.0.0.1:{port}"));
         let jobs: Vec<String> = targets.iter().chain([&own]).map(|(job, _)| (*job).to_owned()).collect();
         let addressed = targets.iter().chain([&own]).map(|(job, address)| (*job, Some(address.as_str())));
-        fs::write(&config, config_text(remotes, addressed))?;
+        fs::write(&config, config_text(remotes, Some(&rules), addressed))?;
         let mut command = Command::new(binaries.unpacked("prometheus")?);
         command.arg(format!("--config.file={}", config.display()));
         command.arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()));
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
-        command.args(["--web.enable-lifecycle", "--log.level=warn", "--enable-feature=metadata-wal-records"]);
+        command.args(["--web.enable-lifecycle", "--log.level=warn", FEATURES]);
         let (url, client) = (format!("http://127.0.0.1:{port}"), Client::default());
         let mut process = Process::start("prometheus", &mut command, &dir.join("prometheus.log"))?;
         process.wait_until("readiness", START_WITHIN, || client.is_ok(&format!("{url}/-/ready")))?;
         Ok(Self { process, config, url, remotes: remotes.to_vec(), jobs, client })
     }
 
-    /// Takes every target from its jobs: it ends their series with stale markers and scrapes no more. (Were the jobs to go as
-    /// well, it would write no markers.)
+    /// Takes every target from its jobs, and the rules: it ends their series with stale markers and scrapes no more. (Were the
+    /// jobs to go as well, it would write no markers.)
     ///
     /// # Errors
     /// When it refuses the reload.
     pub fn stop_scraping(&self) -> Result<()> {
-        fs::write(&self.config, config_text(&self.remotes, self.jobs.iter().map(|job| (job.as_str(), None))))?;
+        fs::write(&self.config, config_text(&self.remotes, None, self.jobs.iter().map(|job| (job.as_str(), None))))?;
         let (status, answer) = self.client.post(&format!("{}/-/reload", self.url), &[], b"")?;
         ensure!(status == 200, "reload: {status} {}", String::from_utf8_lossy(&answer));
         Ok(())
@@ -141,11 +148,11 @@ impl Prometheus {
         }
     }
 
-    /// Every sample it holds, by remote read: raw values, stale markers included.
+    /// Every sample and every native histogram it holds, by remote read: raw values, stale markers included.
     ///
     /// # Errors
     /// When it does not answer with samples.
-    pub fn read_all(&self) -> Result<Store> {
+    pub fn read_all(&self) -> Result<(Store, BTreeMap<Key, Histogram>)> {
         let matcher = LabelMatcher {
             r#type: label_matcher::Type::Re.into(),
             name: "__name__".to_owned(),
@@ -169,14 +176,31 @@ impl Prometheus {
         let (status, answer) = self.client.post(&format!("{}/api/v1/read", self.url), &headers, &body)?;
         ensure!(status == 200, "remote read: {status} {}", String::from_utf8_lossy(&answer));
         let answer = snap::raw::Decoder::new().decompress_vec(&answer).context("remote read is not snappy")?;
-        let mut store = Store::default();
+        let (mut store, mut histograms) = (Store::default(), BTreeMap::new());
         for series in ReadResponse::decode(&*answer)?.results.into_iter().flat_map(|result| result.timeseries) {
             let mut labels: Vec<_> = series.labels.into_iter().map(|label| (label.name, label.value)).collect();
             labels.sort();
+            for histogram in &series.histograms {
+                let key = (labels.clone(), histogram.timestamp * 1_000_000);
+                histograms.insert(key, Histogram::held(histogram));
+            }
             let samples = series.samples.iter().map(|sample| (sample.timestamp * 1_000_000, sample.value.to_bits()));
             store.series.entry(labels).or_default().extend(samples);
         }
-        Ok(store)
+        Ok((store, histograms))
+    }
+
+    /// Every exemplar it holds.
+    ///
+    /// # Errors
+    /// When it does not answer with exemplars.
+    pub fn exemplars(&self) -> Result<BTreeMap<Exemplar, ()>> {
+        // {job=~".+"}
+        let query = "query=%7Bjob%3D~%22.%2B%22%7D&start=0&end=";
+        let end = crate::run::now_ms()? / 1000 + 3600;
+        let (status, answer) = self.client.get(&format!("{}/api/v1/query_exemplars?{query}{end}", self.url))?;
+        ensure!(status == 200, "query_exemplars: {status} {}", String::from_utf8_lossy(&answer));
+        held_exemplars(&serde_json::from_slice(&answer)?)
     }
 
     /// What it knows about the metrics of its targets.
@@ -205,29 +229,42 @@ impl Prometheus {
     }
 }
 
-fn config_text<'a>(remotes: &[Remote], jobs: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> String {
-    let mut text = "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\nremote_write:\n".to_owned();
+fn config_text<'a>(
+    remotes: &[Remote],
+    rules: Option<&Path>,
+    jobs: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+) -> String {
+    let mut text = "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n  evaluation_interval: 1s\n".to_owned();
+    if let Some(rules) = rules {
+        text.push_str(&format!("rule_files:\n  - {}\n", rules.display()));
+    }
+    text.push_str("remote_write:\n");
     for Remote { url, message } in remotes {
         // the queue's defaults, but for a shorter pause after a failed attempt and a shorter wait for company
         text.push_str(&format!(
             "  - url: {url}\n    protobuf_message: {message}\n    remote_timeout: 10s\n    queue_config:\n      \
-             max_backoff: 1s\n      batch_send_deadline: 1s\n    metadata_config:\n      send_interval: 5s\n"
+             max_backoff: 1s\n      batch_send_deadline: 1s\n    metadata_config:\n      send_interval: 5s\n    send_exemplars: true\n    \
+             send_native_histograms: true\n"
         ));
     }
     text.push_str("scrape_configs:\n");
     for (job, address) in jobs {
         let targets = address.map_or(String::new(), |address| format!("'{address}'"));
-        text.push_str(&format!("  - job_name: {job}\n    static_configs:\n      - targets: [{targets}]\n"));
+        // Classic histograms stay beside the native ones that are made of them.
+        text.push_str(&format!(
+            "  - job_name: {job}\n    convert_classic_histograms_to_nhcb: true\n    always_scrape_classic_histograms: true\n    \
+             static_configs:\n      - targets: [{targets}]\n"
+        ));
     }
     text
 }
 
 impl Queue {
     fn parse(text: &str) -> Self {
-        let sum = |names: &[&str]| -> f64 {
+        let sum = |names: &[String]| -> f64 {
             let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok());
             let named = |line: &&str| {
-                names.iter().any(|name| line.strip_prefix(name).is_some_and(|r| r.starts_with(['{', ' '])))
+                names.iter().any(|name| line.strip_prefix(&**name).is_some_and(|r| r.starts_with(['{', ' '])))
             };
             text.lines().filter(named).filter_map(value).sum()
         };
@@ -237,14 +274,20 @@ impl Queue {
             named.filter_map(value).reduce(f64::min).unwrap_or_default()
         };
         Self {
-            sent: sum(&["prometheus_remote_storage_samples_total"]),
-            pending: sum(&["prometheus_remote_storage_samples_pending"]),
-            failed: sum(&["prometheus_remote_storage_samples_failed_total"]),
-            dropped: sum(&["prometheus_remote_storage_samples_dropped_total"]),
-            retried: sum(&["prometheus_remote_storage_samples_retried_total"]),
+            sent: sum(&["prometheus_remote_storage_samples_total".to_owned()]),
+            pending: sum(
+                &["samples", "histograms", "exemplars"].map(|what| format!("prometheus_remote_storage_{what}_pending"))
+            ),
+            failed: sum(&["samples", "histograms", "exemplars"]
+                .map(|what| format!("prometheus_remote_storage_{what}_failed_total"))),
+            // Not histograms: those with custom buckets are left out of remote write 1.0, which cannot express them.
+            dropped: sum(
+                &["samples", "exemplars"].map(|what| format!("prometheus_remote_storage_{what}_dropped_total"))
+            ),
+            retried: sum(&["prometheus_remote_storage_samples_retried_total".to_owned()]),
             highest: least("prometheus_remote_storage_highest_timestamp_in_seconds"),
             highest_sent: least("prometheus_remote_storage_queue_highest_sent_timestamp_seconds"),
-            stored: sum(&["prometheus_tsdb_head_samples_appended_total"]),
+            stored: sum(&["prometheus_tsdb_head_samples_appended_total".to_owned()]),
         }
     }
 }
@@ -256,6 +299,7 @@ mod tests {
     #[test]
     fn the_queue_is_read_from_prometheus_own_metrics() {
         let text = "# TYPE x counter\nprometheus_remote_storage_samples_total{remote_name=\"a b\",url=\"u\"} 1.5e+03\n\
+            prometheus_remote_storage_histograms_pending{url=\"u\"} 3\nprometheus_remote_storage_exemplars_failed_total 4\n\
             prometheus_remote_storage_samples_total_other 9\nprometheus_remote_storage_samples_pending{url=\"u\"} 2\n\
             prometheus_tsdb_head_samples_appended_total{type=\"float\"} 7\n\
             prometheus_tsdb_head_samples_appended_total{type=\"histogram\"} 1\n\
@@ -263,15 +307,18 @@ mod tests {
             prometheus_remote_storage_queue_highest_sent_timestamp_seconds{url=\"v\"} 5\n";
         let queue = Queue::parse(text);
         assert_eq!(queue.highest_sent, 5.0, "of the queue that is behind");
-        assert_eq!((queue.sent, queue.pending, queue.failed, queue.stored), (1500.0, 2.0, 0.0, 8.0));
+        assert_eq!((queue.sent, queue.pending, queue.failed, queue.stored), (1500.0, 5.0, 4.0, 8.0));
     }
 
     #[test]
     fn a_job_keeps_its_name_when_its_target_goes() {
         let remotes =
             [("http://u", "m.V1"), ("http://v", "m.V2")].map(|(url, message)| Remote { url: url.to_owned(), message });
-        let text = config_text(&remotes, [("node", Some("127.0.0.1:1")), ("own", None)].into_iter());
-        assert!(text.contains("job_name: node\n    static_configs:\n      - targets: ['127.0.0.1:1']\n"), "{text}");
+        let jobs = || [("node", Some("127.0.0.1:1")), ("own", None)].into_iter();
+        let text = config_text(&remotes, Some(Path::new("/r.yml")), jobs());
+        assert!(text.contains("\nrule_files:\n  - /r.yml\nremote_write:\n"), "{text}");
+        assert!(!config_text(&remotes, None, jobs()).contains("rule_files"));
+        assert!(text.contains("  - job_name: node\n") && text.contains("      - targets: ['127.0.0.1:1']\n"), "{text}");
         assert!(text.contains("  - url: http://v\n    protobuf_message: m.V2\n"), "{text}");
         assert!(text.ends_with("job_name: own\n    static_configs:\n      - targets: []\n"), "{text}");
     }

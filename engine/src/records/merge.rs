@@ -86,6 +86,11 @@ impl Merge {
         })
     }
 
+    /// Memory that its cursors hold, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.cursors.iter().map(Cursor::bytes).sum()
+    }
+
     /// After the last batch: how many rows were passed because they are deleted.
     pub(crate) fn hidden_rows(&self) -> u64 {
         self.hidden_rows

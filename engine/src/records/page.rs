@@ -132,6 +132,12 @@ impl Block {
         Ok((rows, self.wanted(fields, decoder)?.iter().map(|column| bytes_of(column)).sum()))
     }
 
+    /// Memory of the columns that were decoded so far, about.
+    fn bytes_decoded(&self) -> usize {
+        let wanted = self.wanted.get().into_iter().flatten().map(|column| bytes_of(column));
+        wanted.chain(self.whole.get().into_iter().flatten().map(|(_, column)| bytes_of(column))).sum()
+    }
+
     /// What tells a row from others with its key.
     pub(super) fn hash(&self, row: u32, decoder: &mut ColumnDecoder, scratch: &mut Vec<u8>) -> Result<u128> {
         if let Some(whole) = self.whole.get() {
@@ -294,6 +300,12 @@ impl Cursor {
             Source::Segment(live, hidden) => (Vec::new(), Arc::new([]), Some((live, 0)), hidden),
         };
         Self { page, at: 0, blocks, rest, hidden, hidden_rows: 0 }
+    }
+
+    /// Memory of its page and of the columns of its group, about.
+    pub(super) fn bytes(&self) -> usize {
+        let read = self.blocks.iter().filter(|block| block.is_read());
+        self.page.capacity() * size_of::<Row>() + read.map(|block| block.bytes_decoded()).sum::<usize>()
     }
 
     /// Rows that were passed because they are deleted.

@@ -33,6 +33,11 @@ impl RecordScan {
         Arc::clone(self.0.schema())
     }
 
+    /// Memory it holds besides the store's own, about.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
     /// The next rows in (series, ts) order, at most 8,192 and fewer when they are large; `None` at the end. Rows of one
     /// instant stand in the order they were committed.
     ///

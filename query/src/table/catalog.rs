@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::derived::{self, DerivedTable};
 use super::metric::MetricTable;
+use super::records::{Kind, RecordsTable};
 use super::samples::SamplesTable;
 use super::sys::SysTables;
 use super::{CATALOG, METRICS, PUBLIC, SAMPLES, SYS};
@@ -45,6 +46,11 @@ impl Tables {
         Arc::new(SamplesTable::new(self.snapshot.clone()))
     }
 
+    fn records(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name)?;
+        Some(Arc::new(RecordsTable::new(self.snapshot.clone(), kind)))
+    }
+
     fn sys(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let mut made = self.made.lock();
         if let Some(table) = made.get(name) {
@@ -62,6 +68,9 @@ impl Tables {
         let mut found = Vec::new();
         if name == SAMPLES {
             found.push((PUBLIC, self.samples()));
+        }
+        if let Some(table) = self.records(name) {
+            found.push((PUBLIC, table));
         }
         if let Some(table) = self.metric(name)? {
             found.push((METRICS, table));
@@ -137,7 +146,7 @@ impl SchemaProvider for Schema {
         match self.name {
             METRICS => self.tables.snapshot.metrics().iter().map(|m| m.name.to_string()).collect(),
             SYS => self.tables.sys.names(),
-            _ => vec![SAMPLES.to_owned()],
+            _ => std::iter::once(SAMPLES).chain(Kind::ALL.map(Kind::name)).map(str::to_owned).collect(),
         }
     }
 
@@ -159,7 +168,7 @@ impl SchemaProvider for Schema {
         match self.name {
             METRICS => metric(),
             SYS => sys(),
-            _ => name == SAMPLES || metric() || sys(),
+            _ => name == SAMPLES || self.tables.records(name).is_some() || metric() || sys(),
         }
     }
 }

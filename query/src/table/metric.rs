@@ -126,6 +126,15 @@ pub(crate) fn reserve(session: &dyn Session, series: &[Series]) -> Result<Memory
     Ok(memory)
 }
 
+/// Memory that opening a scan of `series` takes, about.
+pub(crate) fn opening_bytes(series: &[Series], columns: &[Column]) -> usize {
+    // The first few stand for all: reading each would take as long as opening.
+    let looked_at = series.iter().take(64);
+    let label_bytes: usize = looked_at.clone().map(|one| one.labels.as_bytes().len()).sum();
+    let mean_bytes = label_bytes / looked_at.count().max(1) + 1;
+    series.len() * (2 * size_of::<SeriesId>() + BatchMaker::making_bytes(columns, mean_bytes))
+}
+
 /// The series that `conditions` leave.
 pub(crate) fn select(snapshot: &Snapshot, metric: Option<String>, conditions: &Conditions) -> Result<Vec<Series>> {
     if conditions.never {
@@ -197,12 +206,7 @@ impl Source for SeriesSource {
     }
 
     fn opening_bytes(&self, partition: usize) -> usize {
-        let series = &self.series[self.parts[partition].clone()];
-        // The first few stand for all: reading each would take as long as opening.
-        let looked_at = series.iter().take(64);
-        let label_bytes: usize = looked_at.clone().map(|one| one.labels.as_bytes().len()).sum();
-        let mean_bytes = label_bytes / looked_at.count().max(1) + 1;
-        series.len() * (2 * size_of::<SeriesId>() + BatchMaker::making_bytes(&self.columns, mean_bytes))
+        opening_bytes(&self.series[self.parts[partition].clone()], &self.columns)
     }
 
     fn open(&self, partition: usize, rows: usize) -> Result<Box<dyn Reader>> {

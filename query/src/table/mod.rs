@@ -5,6 +5,8 @@
 //! | [`catalog`] | schemas `public`, `metrics`, `sys` and how an unqualified name finds its table |
 //! | [`metric`] | `metrics."<name>"` |
 //! | [`samples`] | `samples`: every metric at once, labels as a map |
+//! | [`records`] | `histograms` and `exemplars` |
+//! | [`histogram`] | stored histograms to what SQL shows of them |
 //! | [`derived`] | metrics that continuous queries wrote, with several value columns |
 //! | [`sys`] | `sys.*`, open to other modules |
 //! | [`plan`] | from the arguments of a scan to its physical plan |
@@ -24,9 +26,11 @@ use crate::continuous::output::DerivedTable;
 pub(crate) mod catalog;
 pub(crate) mod columns;
 pub(crate) mod derived;
+pub(crate) mod histogram;
 pub(crate) mod metric;
 pub(crate) mod plan;
 pub(crate) mod pushdown;
+pub(crate) mod records;
 pub(crate) mod samples;
 pub(crate) mod scan_exec;
 pub(crate) mod sys;

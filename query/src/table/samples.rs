@@ -49,21 +49,25 @@ impl Shape for SamplesTable {
         matches!(expr, Expr::Column(column) if column.name == "ts")
     }
 
-    /// `metric`, and `labels['name']` in the form that the planner gives it.
     fn label(&self, expr: &Expr) -> Option<String> {
-        match expr {
-            Expr::Column(column) if column.name == "metric" => Some(METRIC_NAME.to_owned()),
-            Expr::ScalarFunction(call) if call.name() == "get_field" => match call.args.as_slice() {
-                [Expr::Column(map), Expr::Literal(ScalarValue::Utf8(Some(name)), _)]
-                    // The map leaves the metric's name out.
-                    if map.name == "labels" && name != METRIC_NAME && !name.is_empty() =>
-                {
-                    Some(name.clone())
-                }
-                _ => None,
-            },
+        shown_label(expr)
+    }
+}
+
+/// The label that `metric`, or `labels['name']` in the form that the planner gives it, shows.
+pub(crate) fn shown_label(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Column(column) if column.name == "metric" => Some(METRIC_NAME.to_owned()),
+        Expr::ScalarFunction(call) if call.name() == "get_field" => match call.args.as_slice() {
+            [Expr::Column(map), Expr::Literal(ScalarValue::Utf8(Some(name)), _)]
+                // The map leaves the metric's name out.
+                if map.name == "labels" && name != METRIC_NAME && !name.is_empty() =>
+            {
+                Some(name.clone())
+            }
             _ => None,
-        }
+        },
+        _ => None,
     }
 }
 

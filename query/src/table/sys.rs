@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 
 use super::columns::label_maps;
 use super::derived::FIELD_LABEL;
+use super::records::Kind;
 use super::{METRICS, PUBLIC, SAMPLES, SYS};
 use crate::error::Error;
 use crate::metadata::MetricMetadata;
@@ -91,6 +92,13 @@ impl SysTable for TableList {
         let mut kinds = vec!["samples"];
         let mut series = vec![Some(metrics.iter().map(|m| m.series as i64).sum::<i64>())];
         let mut labels = vec![None];
+        for kind in Kind::ALL {
+            names.push(kind.name().to_owned());
+            schemas.push(PUBLIC);
+            kinds.push("records");
+            series.push(None);
+            labels.push(None);
+        }
         for metric in &metrics {
             let derived = metric.label_names.iter().any(|l| &**l == FIELD_LABEL);
             let list: Vec<&str> = metric.label_names.iter().map(|l| &**l).filter(|l| *l != FIELD_LABEL).collect();
@@ -154,6 +162,11 @@ impl SysTable for SeriesList {
     }
 }
 
+/// What a segment holds: samples, or the records of a table.
+fn content(segment: &foretell_engine::SegmentInfo) -> &str {
+    segment.table.as_deref().unwrap_or(SAMPLES)
+}
+
 /// `sys.segments`
 struct SegmentList;
 
@@ -168,6 +181,7 @@ impl SysTable for SegmentList {
         };
         batch(vec![
             ("file", Arc::new(StringArray::from_iter_values(segments.iter().map(|s| &s.file)))),
+            ("content", Arc::new(StringArray::from_iter_values(segments.iter().map(content)))),
             ("partition_start", time(|s| s.partition_start)),
             ("level", number(|s| u64::from(s.level))),
             ("rows", number(|s| s.rows)),

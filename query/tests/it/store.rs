@@ -2,10 +2,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, ListArray, MapBuilder, MapFieldNames,
+    RecordBatch, StringBuilder, StructArray, UInt32Array, UInt64Array,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::Field;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use foretell_engine::{Engine, EngineConfig, LabelSet, WriteBatch};
-use foretell_query::{Database, Error, MetricMetadata, MetricType, QueryLimits, QueryRequest};
+use foretell_engine::{Engine, EngineConfig, LabelSet, Records, WriteBatch};
+use foretell_query::{Database, Error, MetricMetadata, MetricType, QueryLimits, QueryRequest, native};
 use futures::StreamExt;
 use tempfile::TempDir;
 
@@ -56,6 +61,7 @@ impl Store {
             cpu(&store.engine, minutes.clone());
             requests(&store.engine, minutes.clone());
             latency(&store.engine, minutes);
+            records(&store.engine, half == 1);
             if half == 0 {
                 store.engine.flush().unwrap();
             }
@@ -174,6 +180,65 @@ fn metadata(engine: &Engine) {
         batch.state.push((MetricMetadata::key(family), Some(metadata.encode())));
     }
     engine.write(batch).unwrap().wait().unwrap();
+}
+
+/// A histogram and two exemplars of `latency_ms`: first with integers, later with floats and custom borders.
+fn records(engine: &Engine, later: bool) {
+    let labels = [("__name__", "latency_ms"), ("service", "checkout")];
+    let series = engine.resolve(&LabelSet::from_pairs(labels).unwrap()).unwrap();
+    let ts = if later { minute(40) } else { minute(10) };
+    let spans = |offset, length| {
+        let fields: Vec<ArrayRef> =
+            vec![Arc::new(Int32Array::from(vec![offset])), Arc::new(UInt32Array::from(vec![length]))];
+        list(Arc::new(StructArray::new(native::span_fields(), fields, None)), true)
+    };
+    // NULL where the histogram is not of the kind that has them.
+    let integers = |values: Vec<i64>| list(Arc::new(Int64Array::from(values)), !later);
+    let floats = |values: Vec<f64>| list(Arc::new(Float64Array::from(values)), later);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int32Array::from(vec![if later { native::CUSTOM_SCHEMA } else { 0 }])),
+        Arc::new(Int32Array::from(vec![if later { 3 } else { 2 }])),
+        Arc::new(BooleanArray::from(vec![later])),
+        Arc::new(UInt64Array::from(vec![if later { 2.5f64.to_bits() } else { (1 << 53) + 1 }])),
+        Arc::new(UInt64Array::from(vec![u64::from(!later)])),
+        Arc::new(Float64Array::from(vec![0.5])),
+        Arc::new(Float64Array::from(vec![18.5])),
+        spans(0, u32::from(!later)),
+        integers(if later { vec![] } else { vec![1] }),
+        floats(vec![]),
+        spans(i32::from(!later), 2),
+        integers(if later { vec![] } else { vec![3, 2] }),
+        floats(if later { vec![0.5, 2.0] } else { vec![] }),
+        floats(if later { vec![10.0] } else { vec![] }),
+        Arc::new(Int64Array::from(vec![(!later).then_some(START / 1_000_000)])),
+    ];
+    let row = |table, schema, columns, rows: usize| {
+        let columns = RecordBatch::try_new(schema, columns).unwrap();
+        Arc::new(Records { table, series: vec![series; rows], ts: vec![ts; rows], columns })
+    };
+    let histogram = row(native::histogram_table().unwrap(), native::histogram_schema(), columns, 1);
+    let mut traces = MapBuilder::new(
+        Some(MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() }),
+        StringBuilder::new(),
+        StringBuilder::new(),
+    );
+    for trace in ["4bf9", "7ac1"] {
+        traces.keys().append_value("trace_id");
+        traces.values().append_value(trace);
+        traces.append(true).unwrap();
+    }
+    let values = Arc::new(Float64Array::from(vec![99.0, 250.0]));
+    let columns: Vec<ArrayRef> = vec![values, Arc::new(traces.finish())];
+    let exemplars = row(native::exemplar_table().unwrap(), native::exemplar_schema(), columns, 2);
+    let batch = WriteBatch { records: vec![histogram, exemplars], ..WriteBatch::default() };
+    engine.write(batch).unwrap().wait().unwrap();
+}
+
+/// One row with all of `items`, or NULL.
+fn list(items: ArrayRef, valid: bool) -> ArrayRef {
+    let field = Arc::new(Field::new_list_field(items.data_type().clone(), true));
+    let nulls = Some(NullBuffer::from(vec![valid]));
+    Arc::new(ListArray::new(field, OffsetBuffer::from_lengths([items.len()]), items, nulls))
 }
 
 fn derived(engine: &Engine) {

@@ -27,6 +27,26 @@ fn durations() -> Histogram {
     Histogram::new(SECONDS)
 }
 
+/// Counters of one kind of records that senders write.
+struct Stored {
+    stored: Counter,
+    dropped: Counter,
+}
+
+impl Stored {
+    fn register(root: &mut Registry, name: &str, what: &str) -> Self {
+        let this = Self { stored: Counter::default(), dropped: Counter::default() };
+        root.register(format!("remote_write_{name}"), format!("{what} acknowledged as durable"), this.stored.clone());
+        root.register(format!("remote_write_{name}_dropped"), format!("{what} refused"), this.dropped.clone());
+        this
+    }
+
+    fn count(&self, stored: u64, dropped: u64) {
+        self.stored.inc_by(stored);
+        self.dropped.inc_by(dropped);
+    }
+}
+
 /// Counters of the server.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -36,8 +56,8 @@ pub(crate) struct Metrics {
     write_seconds: Histogram,
     write_samples: Counter,
     write_dropped: Family<Labels<1>, Counter>,
-    write_exemplars: Counter,
-    write_histograms: Counter,
+    write_exemplars: Stored,
+    write_histograms: Stored,
     write_metadata: Counter,
     write_metadata_ignored: Counter,
     write_wire_bytes: Counter,
@@ -74,14 +94,8 @@ impl Metrics {
             "Samples refused, by the first fault of their request",
             write_dropped.clone(),
         );
-        let write_exemplars = Counter::default();
-        root.register("remote_write_exemplars_ignored", "Exemplars received and not stored", write_exemplars.clone());
-        let write_histograms = Counter::default();
-        root.register(
-            "remote_write_histograms_refused",
-            "Native histograms refused with 400",
-            write_histograms.clone(),
-        );
+        let write_exemplars = Stored::register(&mut root, "exemplars", "Exemplars");
+        let write_histograms = Stored::register(&mut root, "histograms", "Native histograms");
         let write_metadata = Counter::default();
         root.register("remote_write_metadata", "New or changed metadata of metrics stored", write_metadata.clone());
         let write_metadata_ignored = Counter::default();
@@ -161,8 +175,8 @@ impl Metrics {
 
     pub(crate) fn ingested(&self, report: &Report) {
         self.write_samples.inc_by(report.samples_stored);
-        self.write_exemplars.inc_by(report.exemplars_ignored);
-        self.write_histograms.inc_by(report.histograms_dropped);
+        self.write_exemplars.count(report.exemplars_stored, report.faults.exemplars_dropped);
+        self.write_histograms.count(report.histograms_stored, report.faults.histograms_dropped);
         self.write_metadata.inc_by(report.metadata_stored);
         self.write_metadata_ignored.inc_by(report.metadata_ignored);
         if let Some(fault) = report.faults.first() {

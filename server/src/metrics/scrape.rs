@@ -47,6 +47,9 @@ impl Reading {
             gauge("engine_segment_bytes", "Bytes of live segments", engine.segment_bytes);
             gauge("engine_tombstones", "Deletes that hide rows still on disk or in memory", engine.tombstones);
             gauge("engine_segment_rows", "Rows in live segments", engine.segment_rows);
+            gauge("engine_record_segments", "Live segments of records", engine.record_segments);
+            gauge("engine_record_segment_bytes", "Bytes of live segments of records", engine.record_segment_bytes);
+            gauge("engine_record_segment_rows", "Rows in live segments of records", engine.record_segment_rows);
             gauge("disk_free_bytes", "Bytes that can still be written to the disk", engine.disk_free_bytes);
             gauge("disk_reserve_bytes", "Writes are refused when fewer bytes are free", engine.disk_reserve_bytes);
             gauge(
@@ -77,6 +80,7 @@ impl Reading {
         let mut counter = |name: &str, help: &str, value: u64| ours.register(name, help, ConstCounter::new(value));
         if let Some(engine) = &self.engine {
             counter("engine_samples_written", "Samples committed", engine.samples_written);
+            counter("engine_records_written", "Records committed", engine.records_written);
             counter("engine_batches_written", "Batches committed", engine.batches_written);
             counter("engine_wal_syncs", "fdatasync calls of the write-ahead log", engine.wal_syncs);
             counter("engine_wal_bytes_written", "Bytes appended to the write-ahead log", engine.wal_bytes_written);

@@ -9,6 +9,7 @@ mod v2;
 use std::ops::RangeInclusive;
 
 use super::fault::Fault;
+use super::labels::WireLabels;
 use super::request::{DecodedRequest, LabelSection};
 use super::snappy;
 use super::wire::{Cursor, FIXED64, LENGTH_DELIMITED, Malformed, VARINT};
@@ -158,6 +159,21 @@ impl Decoder {
     }
 }
 
+/// Bytes of one native histogram; a longer one is refused before it is read.
+const HISTOGRAM_BYTES_MAX: usize = 512 << 10;
+/// Numbers of all native histograms of a request.
+const HISTOGRAM_WEIGHT_MAX: usize = 4 << 20;
+/// Bytes of all exemplars of a request.
+const EXEMPLAR_BYTES_MAX: usize = 32 << 20;
+
+/// What a request holds when a series begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    samples: usize,
+    histograms: usize,
+    exemplars: usize,
+}
+
 /// Why a walk ends before the end of the body.
 enum Stop {
     TooLarge(String),
@@ -221,19 +237,92 @@ impl Walk<'_> {
         }
     }
 
-    /// Takes back the rows of a series that has no labels.
-    fn drop_unlabelled(&mut self, first_row: usize) {
-        let rows = self.request.ts.len() - first_row;
-        self.request.ts.truncate(first_row);
-        self.request.values.truncate(first_row);
-        self.request.faults.samples_dropped += rows as u64;
+    /// Adds the native histogram at offset `base` of the body, or notes why not. `series` renders the labels.
+    fn histogram(&mut self, message: &[u8], base: usize, series: impl FnOnce(&Self) -> String) -> Result<(), Stop> {
+        let read = if message.len() > HISTOGRAM_BYTES_MAX {
+            Err(Fault::Histogram("it has more than 512 KiB"))
+        } else {
+            let histograms = &mut self.request.histograms;
+            let head = histograms.read(message).map_err(|malformed| malformed.inside(base))?;
+            let checked = histograms.check(&head).map_err(Fault::Histogram);
+            checked.and_then(|()| self.check_ts(head.ts_ms)).map(|()| head)
+        };
+        let histograms = &mut self.request.histograms;
+        match read {
+            Ok(head) => {
+                let of = self.request.keys.len() as u32;
+                histograms.keep(&head, of, head.ts_ms.wrapping_mul(NS_PER_MS));
+                if histograms.weight() > HISTOGRAM_WEIGHT_MAX {
+                    return Err(Stop::TooLarge("request of too many native histograms; send smaller requests".into()));
+                }
+            }
+            Err(fault) => {
+                histograms.discard();
+                self.request.faults.histograms_dropped += 1;
+                self.note(fault, series);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an exemplar, or notes why not. `labels` are its label bytes, of the kind that the protocol has.
+    fn exemplar(
+        &mut self,
+        ts_ms: i64,
+        value: f64,
+        labels: &[u8],
+        series: impl FnOnce(&Self) -> String,
+    ) -> Result<(), Stop> {
+        let checked = self.check_ts(ts_ms);
+        let request = &mut *self.request;
+        let labels = if request.by_reference {
+            WireLabels::refs(labels, &request.symbols, self.body)
+        } else {
+            WireLabels::fields(labels)
+        };
+        let of = request.keys.len() as u32;
+        let pushed = checked.and_then(|()| {
+            let ts = ts_ms.wrapping_mul(NS_PER_MS);
+            request.exemplars.push(of, ts, value, labels).map_err(Fault::Exemplar)
+        });
+        if let Err(fault) = pushed {
+            request.faults.exemplars_dropped += 1;
+            self.note(fault, series);
+        } else if request.exemplars.weight() > EXEMPLAR_BYTES_MAX {
+            return Err(Stop::TooLarge("request of too many exemplars; send smaller requests".into()));
+        }
+        Ok(())
+    }
+
+    /// Where the next series begins.
+    fn mark(&self) -> Mark {
+        let request = &self.request;
+        Mark { samples: request.ts.len(), histograms: request.histograms.len(), exemplars: request.exemplars.len() }
+    }
+
+    /// Whether a series has brought nothing that is kept.
+    fn is_empty_since(&self, mark: Mark) -> bool {
+        self.mark() == mark
+    }
+
+    /// Takes back what a series without labels has brought.
+    fn drop_unlabelled(&mut self, mark: Mark) {
+        let end = self.mark();
+        let request = &mut *self.request;
+        request.ts.truncate(mark.samples);
+        request.values.truncate(mark.samples);
+        request.histograms.truncate(mark.histograms);
+        request.exemplars.truncate(mark.exemplars);
+        request.faults.samples_dropped += (end.samples - mark.samples) as u64;
+        request.faults.histograms_dropped += (end.histograms - mark.histograms) as u64;
+        request.faults.exemplars_dropped += (end.exemplars - mark.exemplars) as u64;
         self.note(Fault::NoLabels, |_| String::new());
     }
 
-    /// Ends a series whose rows begin at `first_row`.
-    fn end_series(&mut self, key: u128, section: LabelSection, first_row: usize) {
+    /// Ends a series that began at `mark`.
+    fn end_series(&mut self, key: u128, section: LabelSection, mark: Mark) {
         self.request.keys.push(key);
-        self.request.runs.push((self.request.ts.len() - first_row) as u32);
+        self.request.runs.push((self.request.ts.len() - mark.samples) as u32);
         self.request.sections.push(section);
     }
 

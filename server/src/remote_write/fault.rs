@@ -33,11 +33,12 @@ pub enum Fault {
     /// Bad labels.
     #[error(transparent)]
     Labels(#[from] LabelFault),
-    /// Not built yet; saying so is better than losing them silently.
-    #[error(
-        "native histograms are not supported yet; send classic histograms (drop send_native_histograms from the remote_write section)"
-    )]
-    NativeHistogram,
+    /// A native histogram that could not be read again.
+    #[error("native histogram refused: {0}")]
+    Histogram(&'static str),
+    /// An exemplar with bad labels.
+    #[error("exemplar refused: {0}")]
+    Exemplar(&'static str),
     /// More than one request may bring.
     #[error(
         "the labels of this request's new series have more than {0} bytes together; send it again, or smaller requests"
@@ -57,7 +58,8 @@ impl Fault {
             Self::TimestampPastRetention { .. } => "timestamp_past_retention",
             Self::NoLabels => "no_labels",
             Self::Labels(_) => "bad_labels",
-            Self::NativeHistogram => "native_histogram",
+            Self::Histogram(_) => "bad_histogram",
+            Self::Exemplar(_) => "bad_exemplar",
             Self::NewLabelBytes(_) => "new_label_bytes",
             Self::SeriesLimit(_) => "series_limit",
         }
@@ -69,6 +71,10 @@ impl Fault {
 pub struct Faults {
     /// Samples not stored.
     pub samples_dropped: u64,
+    /// Native histograms not stored.
+    pub histograms_dropped: u64,
+    /// Exemplars not stored.
+    pub exemplars_dropped: u64,
     first: Option<(Fault, String)>,
 }
 
@@ -99,10 +105,6 @@ pub struct Report {
     pub metadata_stored: u64,
     /// Descriptions of metrics above a limit.
     pub metadata_ignored: u64,
-    /// Native histograms not stored.
-    pub histograms_dropped: u64,
-    /// Exemplars ignored.
-    pub exemplars_ignored: u64,
     /// The rest.
     pub faults: Faults,
     /// Whether a limit (rather than the sender) is the cause of a drop, so that trying again later can help.
@@ -125,10 +127,19 @@ impl Report {
             }
         }
         let _ = write!(text, "; {} samples dropped", self.faults.samples_dropped);
-        if self.histograms_dropped > 0 {
-            let _ = write!(text, ", {} native histograms dropped", self.histograms_dropped);
+        for (dropped, what) in
+            [(self.faults.histograms_dropped, "native histograms"), (self.faults.exemplars_dropped, "exemplars")]
+        {
+            if dropped > 0 {
+                let _ = write!(text, ", {dropped} {what} dropped");
+            }
         }
         let _ = write!(text, ", {} samples stored", self.samples_stored);
+        for (stored, what) in [(self.histograms_stored, "native histograms"), (self.exemplars_stored, "exemplars")] {
+            if stored > 0 {
+                let _ = write!(text, ", {stored} {what} stored");
+            }
+        }
         text
     }
 }

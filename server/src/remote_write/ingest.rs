@@ -1,13 +1,14 @@
 //! Keys to series ids, columns to one batch.
 use std::sync::Arc;
 
-use foretell_engine::{Engine, Error as EngineError, Lsn, SeriesId, WriteBatch};
+use foretell_engine::{Engine, Error as EngineError, Lsn, Records, SeriesId, WriteBatch};
 use parking_lot::Mutex;
 
 use super::decode::{DecodeError, DecodeLimits, Decoder, Protocol};
 use super::fault::{Fault, Report};
 use super::labels::{self, LabelLimits};
 use super::metadata::MetadataCache;
+use super::records::{self, Resolved};
 use super::request::DecodedRequest;
 
 /// Why nothing of a request could be stored.
@@ -115,10 +116,18 @@ pub fn resolve(
     for (&id, &run) in ids.iter().zip(&request.runs) {
         batch.series.extend(std::iter::repeat_n(id, run as usize));
     }
+    let resolved = Resolved { ids, refused: &refused };
+    let histograms = records::histograms(&request.histograms, resolved)?;
+    let exemplars = records::exemplars(&request.exemplars, resolved)?;
+    let rows = |records: &Option<Records>| records.as_ref().map_or(0, Records::len) as u64;
+    let (histograms_stored, exemplars_stored) = (rows(&histograms), rows(&exemplars));
+    request.faults.histograms_dropped += request.histograms.len() as u64 - histograms_stored;
+    request.faults.exemplars_dropped += request.exemplars.len() as u64 - exemplars_stored;
+    batch.records = histograms.into_iter().chain(exemplars).collect();
     let report = Report {
         samples_stored: batch.len() as u64,
-        histograms_dropped: request.histograms,
-        exemplars_ignored: request.exemplars,
+        histograms_stored,
+        exemplars_stored,
         faults: std::mem::take(&mut request.faults),
         limited,
         ..Report::default()

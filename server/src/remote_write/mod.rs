@@ -17,6 +17,8 @@
 //! | [`request`] | the columns, and where the labels of each series lie |
 //! | `symbols` | the strings of a 2.0 request, hashed once |
 //! | [`labels`] | decoding and checking the labels of a series that is new to us |
+//! | `histogram`, `exemplar`, `lists` | native histograms and exemplars as columns |
+//! | `records` | those columns as records for a batch |
 //! | `metadata` | what of a request's metadata has changed |
 //! | [`fault`] | what was wrong with parts of a request, and the sentence that says so |
 //! | [`ingest`] | keys to series ids, columns to one batch |
@@ -26,11 +28,15 @@
 //! a malformed request stores nothing; a well-formed one stores its valid samples and names the first fault.
 mod content;
 pub mod decode;
+mod exemplar;
 pub mod fault;
 pub(crate) mod handler;
+mod histogram;
 pub mod ingest;
 pub mod labels;
+mod lists;
 mod metadata;
+mod records;
 pub mod request;
 pub mod snappy;
 mod symbols;

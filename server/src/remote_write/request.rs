@@ -1,7 +1,9 @@
 //! One decoded request: columns, and where the labels of each series lie.
 use foretell_engine::WriteBatch;
 
+use super::exemplar::Exemplars;
 use super::fault::Faults;
+use super::histogram::Histograms;
 use super::labels::WireLabels;
 use super::metadata::Descriptions;
 use super::symbols::Symbols;
@@ -23,21 +25,20 @@ pub(crate) enum LabelSection {
 pub struct DecodedRequest {
     /// Seeded hash of each series' labels as sent.
     pub keys: Vec<u128>,
-    /// Samples of each series: the next `runs[i]` rows are of series `i`. Never 0.
+    /// Samples of each series: the next `runs[i]` rows are of series `i`. 0 for a series of nothing but
+    /// histograms or exemplars.
     pub runs: Vec<u32>,
     /// Nanoseconds UTC of each row.
     pub ts: Vec<i64>,
     /// Value of each row, exact bits.
     pub values: Vec<f64>,
-    /// Exemplars seen (and ignored).
-    pub exemplars: u64,
-    /// Native histograms seen (and not stored).
-    pub histograms: u64,
     /// Decompressed size, bytes.
     pub decoded_bytes: usize,
     /// What was dropped during the walk.
     pub faults: Faults,
     pub(crate) sections: Vec<LabelSection>,
+    pub(crate) histograms: Histograms,
+    pub(crate) exemplars: Exemplars,
     pub(crate) symbols: Symbols,
     pub(crate) descriptions: Descriptions,
     pub(crate) gathered: Vec<u8>,
@@ -77,8 +78,8 @@ impl DecodedRequest {
         self.symbols.clear();
         self.descriptions.clear();
         self.gathered.clear();
-        self.exemplars = 0;
-        self.histograms = 0;
+        self.histograms.truncate(0);
+        self.exemplars.truncate(0);
         self.decoded_bytes = 0;
         self.faults = Faults::default();
     }
@@ -98,6 +99,12 @@ impl DecodedRequest {
             self.sections = Vec::new();
         }
         self.gathered = Vec::new();
+        if self.histograms.weight() > RETAINED_BYTES_MAX / size_of::<u64>() {
+            self.histograms = Histograms::default();
+        }
+        if self.exemplars.weight() > RETAINED_BYTES_MAX {
+            self.exemplars = Exemplars::default();
+        }
         self.symbols.shrink();
         self.descriptions.shrink();
     }

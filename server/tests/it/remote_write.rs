@@ -163,15 +163,16 @@ fn a_far_future_timestamp_does_not_block_later_writes() {
 }
 
 #[test]
-fn native_histograms_are_refused_aloud_and_exemplars_ignored() {
+fn histograms_and_exemplars_of_1_0_are_stored() {
     let server = Server::start();
     let answer = server.write(&[Series::of("t_native", "a").sample(1_000, 1.0).histogram()]);
-    assert_eq!(answer.status, 400);
-    assert!(answer.error().contains("native histograms are not supported yet"), "{}", answer.text);
+    assert_eq!((answer.status, answer.header("x-prometheus-remote-write-histograms-written")), (204, "1"));
+    assert_eq!(server.write(&[Series::of("t_native", "b").exemplar()]).status, 204);
     assert_eq!(server.count("t_native"), 1);
-    assert_eq!(server.write(&[Series::of("t_native", "b").sample(1_000, 1.0).exemplar()]).status, 204);
-    assert_eq!(server.metric("foretell_remote_write_exemplars_ignored_total"), 1.0);
-    assert_eq!(server.metric("foretell_remote_write_histograms_refused_total"), 1.0);
+    assert_eq!(server.rows("SELECT labels['job'], count FROM histograms"), [["a".into(), serde_json::json!(0.0)]]);
+    assert_eq!(server.rows("SELECT labels['job'], value FROM exemplars"), [["b".into(), serde_json::json!(0.0)]]);
+    assert_eq!(server.metric("foretell_remote_write_exemplars_total"), 1.0);
+    assert_eq!(server.metric("foretell_remote_write_histograms_total"), 1.0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Remote write 2.0: what a sender gets for what it sends.
 use foretell_proto::prometheus::v1::{MetricMetadata, WriteRequest};
-use foretell_proto::prometheus::v2::{Exemplar, Histogram, Metadata, Request, Sample, TimeSeries};
+use foretell_proto::prometheus::v2::histogram::{Count, ZeroCount};
+use foretell_proto::prometheus::v2::{BucketSpan, Exemplar, Histogram, Metadata, Request, Sample, TimeSeries};
 use prost::Message as _;
 
 use crate::support::{Answer, Server, compress, now_ms};
@@ -144,17 +145,117 @@ fn symbols_and_samples_of_a_request_are_bounded() {
     assert_eq!(server.count("t_bound"), 2);
 }
 
+/// An integer histogram of schema 0 with two buckets, and one around zero.
+fn histogram(ts: i64) -> Histogram {
+    Histogram {
+        count: Some(Count::CountInt(10)),
+        sum: 18.5,
+        zero_threshold: 0.5,
+        zero_count: Some(ZeroCount::ZeroCountInt(1)),
+        positive_spans: vec![BucketSpan { offset: 1, length: 2 }],
+        positive_deltas: vec![3, 2],
+        negative_spans: vec![BucketSpan { offset: 0, length: 1 }],
+        negative_deltas: vec![1],
+        reset_hint: 2,
+        timestamp: ts,
+        start_timestamp: 500,
+        ..Histogram::default()
+    }
+}
+
+const HISTOGRAMS: &str = "SELECT ts, labels['job'], count, sum, schema, is_float, zero_count, reset_hint, start_ts, buckets \
+    FROM histograms WHERE metric = 't_native' ORDER BY ts";
+
 #[test]
-fn what_is_not_stored_is_not_said_to_be() {
+fn native_histograms_and_exemplars_come_back_as_they_were_sent() {
+    let server = Server::start();
+    let mut request = Builder::default().series(&[("__name__", "t_native"), ("job", "a")], &[]);
+    let refs = request.refs(&[("trace_id", "4bf9")]);
+    let series = &mut request.0.timeseries[0];
+    let float = Histogram {
+        count: Some(Count::CountFloat(2.5)),
+        schema: -53,
+        positive_spans: vec![BucketSpan { offset: 0, length: 3 }],
+        positive_counts: vec![0.5, 1.5, 0.5],
+        custom_values: vec![1.0, 5.0],
+        timestamp: 2_000,
+        ..Histogram::default()
+    };
+    series.histograms = vec![histogram(1_000), float];
+    let exemplar = |value| Exemplar { labels_refs: refs.clone(), value, timestamp: 1_000 };
+    series.exemplars = vec![exemplar(0.25), exemplar(0.75)];
+    for _ in 0..2 {
+        let answer = request.send(&server);
+        assert_eq!((answer.status, written(&answer)), (204, ["0", "2", "2"]), "{}", answer.text);
+    }
+    let bucket = |lo: serde_json::Value, hi: serde_json::Value, count: f64| serde_json::json!({"lo": lo, "hi": hi, "count": count});
+    let number = serde_json::Value::from;
+    let expected = [
+        serde_json::json!([
+            "1970-01-01T00:00:01.000000000Z",
+            "a",
+            10.0,
+            18.5,
+            0,
+            false,
+            1.0,
+            "no",
+            "1970-01-01T00:00:00.500000000Z",
+            [
+                bucket(number(-1.0), number(-0.5), 1.0),
+                bucket(number(-0.5), number(0.5), 1.0),
+                bucket(number(1.0), number(2.0), 3.0),
+                bucket(number(2.0), number(4.0), 5.0)
+            ]
+        ]),
+        serde_json::json!([
+            "1970-01-01T00:00:02.000000000Z",
+            "a",
+            2.5,
+            0.0,
+            -53,
+            true,
+            0.0,
+            "unknown",
+            null,
+            [
+                bucket(number("-Infinity"), number(1.0), 0.5),
+                bucket(number(1.0), number(5.0), 1.5),
+                bucket(number(5.0), number("Infinity"), 0.5)
+            ]
+        ]),
+    ];
+    let exemplars = "SELECT value, exemplar_labels['trace_id'], metric FROM exemplars ORDER BY value";
+    let traces = [serde_json::json!([0.25, "4bf9", "t_native"]), serde_json::json!([0.75, "4bf9", "t_native"])];
+    let check = |server: &Server, when: &str| {
+        assert_eq!(serde_json::json!(server.rows(HISTOGRAMS)), serde_json::json!(expected), "{when}");
+        assert_eq!(serde_json::json!(server.rows(exemplars)), serde_json::json!(traces), "{when}");
+    };
+    check(&server, "from memory");
+    let server = Server::start_in(server.kill(), &[]);
+    check(&server, "after kill -9");
+    let server = Server::start_in(server.stop(), &[]);
+    check(&server, "from segments");
+}
+
+#[test]
+fn bad_histograms_and_exemplars_are_named_and_the_rest_is_kept() {
     let server = Server::start();
     let mut request = Builder::default().series(&[("__name__", "t_native")], &[(1_000, 1.0)]);
-    request.0.timeseries[0].exemplars.push(Exemplar { value: 1.0, timestamp: 1_000, ..Exemplar::default() });
+    let unnamed = request.refs(&[("", "x")]);
+    let series = &mut request.0.timeseries[0];
+    let broken = Histogram { positive_deltas: vec![1], ..histogram(2_000) };
+    series.histograms = vec![histogram(1_000), broken];
+    series.exemplars = vec![Exemplar { labels_refs: unnamed, value: 1.0, timestamp: 1_000 }];
     let answer = request.send(&server);
-    assert_eq!((answer.status, written(&answer)), (204, ["1", "0", "0"]));
-    request.0.timeseries[0].histograms.push(Histogram { timestamp: 1_000, ..Histogram::default() });
+    assert_eq!((answer.status, written(&answer)), (400, ["1", "1", "0"]), "{}", answer.text);
+    let error = answer.error();
+    assert!(error.contains("native histogram refused: its spans and its buckets differ in number"), "{error}");
+    assert!(error.contains("1 native histograms dropped, 1 exemplars dropped"), "{error}");
+    request.0.timeseries[0].exemplars[0].labels_refs = vec![99, 0];
     let answer = request.send(&server);
-    assert_eq!((answer.status, written(&answer)), (400, ["1", "0", "0"]));
-    assert!(answer.error().contains("native histograms are not supported yet"), "{}", answer.text);
+    assert_eq!((answer.status, written(&answer)), (400, ["0", "0", "0"]), "{}", answer.text);
+    assert_eq!(server.rows("SELECT count(*) FROM histograms")[0][0], 1);
 }
 
 fn metadata(server: &Server) -> Vec<String> {

@@ -132,17 +132,30 @@ fn timestamps_past_the_retention_are_dropped_and_named() {
 }
 
 #[test]
-fn histograms_and_exemplars_are_counted() {
-    let mut fields = vec![label("a", "1"), sample_field(1, 1.0)];
-    for tag in [0x1a, 0x22, 0x22] {
+fn histograms_and_exemplars_belong_to_their_series() {
+    let message = |tag, bytes: &[u8]| {
         let mut field = Vec::new();
-        delimited(tag, b"\x08\x01", &mut field);
-        fields.push(field);
-    }
+        delimited(tag, bytes, &mut field);
+        field
+    };
+    let exemplar = [label("trace_id", "x"), vec![0x11, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f, 0x18, 7]].concat();
+    let body = request(&[
+        vec![label("a", "0"), sample_field(1, 1.0)],
+        vec![label("a", "1"), message(0x22, b"\x08\x05\x78\x02"), message(0x1a, &exemplar), message(0x22, b"\x78\x03")],
+        vec![label("a", "2"), message(0x22, b"\x08\x05\x52\x08aaaaaaaa")],
+    ]);
     let mut decoder = decoder();
-    let request = decoder.decode(Protocol::V1, &compress(&request(&[fields]))).unwrap();
-    assert_eq!((request.exemplars, request.histograms, request.values.len()), (1, 2, 1));
-    assert_eq!(request.faults.first(), Some(&Fault::NativeHistogram));
+    let request = decoder.decode(Protocol::V1, &compress(&body)).unwrap();
+    assert_eq!(request.runs, [1, 0], "the last series has nothing that is kept");
+    assert_eq!((request.histograms.series.as_slice(), request.exemplars.series.as_slice()), (&[1, 1][..], &[1][..]));
+    assert_eq!(
+        (request.histograms.ts.as_slice(), request.histograms.count.as_slice()),
+        (&[2_000_000, 3_000_000][..], &[5, 0][..])
+    );
+    assert_eq!((request.exemplars.ts[0], request.exemplars.values[0]), (7_000_000, 1.5));
+    assert_eq!(request.exemplars.labels_of(0).collect::<Vec<_>>(), [("trace_id", "x")]);
+    assert!(matches!(request.faults.first(), Some(Fault::Histogram(_))));
+    assert_eq!(request.faults.histograms_dropped, 1);
 }
 
 #[test]

@@ -6,7 +6,6 @@
 //! ```
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::super::fault::Fault;
 use super::super::labels::{WireLabels, render};
 use super::super::metadata::Text;
 use super::{Cursor, FIXED64, LENGTH_DELIMITED, LabelSection, Malformed, Stop, VARINT, Walk, usual_sample};
@@ -68,7 +67,7 @@ fn metadata(walk: &mut Walk<'_>, message: &[u8], base: usize) -> Result<(), Stop
 /// One series; `base` is its offset in the body.
 fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
     let at_offset = |malformed: Malformed| malformed.inside(base);
-    let first_row = walk.request.ts.len();
+    let mark = walk.mark();
     let mut labels: Option<(usize, usize)> = None;
     let mut scattered = false;
     let mut cursor = Cursor::new(series);
@@ -95,14 +94,14 @@ fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
             }
             0x1a => {
                 cursor.advance_one();
-                cursor.skip(LENGTH_DELIMITED).map_err(at_offset)?;
-                walk.request.exemplars += 1;
+                let message = cursor.delimited().map_err(at_offset)?;
+                let (ts_ms, value) = exemplar(message).map_err(at_offset)?;
+                walk.exemplar(ts_ms, value, &label_fields(message), |_| rendered(series))?;
             }
             0x22 => {
                 cursor.advance_one();
-                cursor.skip(LENGTH_DELIMITED).map_err(at_offset)?;
-                walk.request.histograms += 1;
-                walk.note(Fault::NativeHistogram, |_| rendered(series));
+                let message = cursor.delimited().map_err(at_offset)?;
+                walk.histogram(message, base + cursor.position() - message.len(), |_| rendered(series))?;
             }
             _ => {
                 let (number, wire_type) = cursor.tag().map_err(at_offset)?;
@@ -113,11 +112,11 @@ fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
             }
         }
     }
-    if walk.request.ts.len() == first_row {
+    if walk.is_empty_since(mark) {
         return Ok(());
     }
     let Some((start, end)) = labels else {
-        walk.drop_unlabelled(first_row);
+        walk.drop_unlabelled(mark);
         return Ok(());
     };
     let (key, section) = if scattered {
@@ -127,7 +126,7 @@ fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
         let section = LabelSection::Body { start: (base + start) as u32, end: (base + end) as u32 };
         (xxh3_128_with_seed(&series[start..end], walk.seed), section)
     };
-    walk.end_series(key, section, first_row);
+    walk.end_series(key, section, mark);
     Ok(())
 }
 
@@ -145,6 +144,22 @@ fn sample_any_order(message: &[u8]) -> Result<(i64, f64), Malformed> {
             (1, FIXED64) => value = f64::from_bits(cursor.fixed64()?),
             (2, VARINT) => ts_ms = cursor.varint()? as i64,
             (1 | 2, _) => return Err(cursor.malformed("wrong wire type of a Sample field")),
+            (_, wire_type) => cursor.skip(wire_type)?,
+        }
+    }
+    Ok((ts_ms, value))
+}
+
+/// (timestamp in ms, value) of an encoded `Exemplar`; its labels are fields like those of a series.
+fn exemplar(message: &[u8]) -> Result<(i64, f64), Malformed> {
+    let (mut ts_ms, mut value) = (0i64, 0f64);
+    let mut cursor = Cursor::new(message);
+    while !cursor.is_at_end() {
+        match cursor.tag()? {
+            (1, LENGTH_DELIMITED) => cursor.skip(LENGTH_DELIMITED)?,
+            (2, FIXED64) => value = f64::from_bits(cursor.fixed64()?),
+            (3, VARINT) => ts_ms = cursor.varint()? as i64,
+            (1..=3, _) => return Err(cursor.malformed("wrong wire type of an Exemplar field")),
             (_, wire_type) => cursor.skip(wire_type)?,
         }
     }

@@ -8,7 +8,6 @@
 //! The body is walked twice: symbols may stand after the series that refer to them, and stepping over a series costs a length.
 use foretell_engine::types::METRIC_NAME;
 
-use super::super::fault::Fault;
 use super::super::labels::{WireLabels, render};
 use super::super::metadata::Text;
 use super::super::symbols::BEYOND;
@@ -61,7 +60,7 @@ fn symbols(walk: &mut Walk<'_>) -> Result<(), Stop> {
 /// One series; `base` is its offset in the body.
 fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
     let at_offset = |malformed: Malformed| malformed.inside(base);
-    let first_row = walk.request.ts.len();
+    let mark = walk.mark();
     let mut labels: Option<(usize, usize)> = None;
     let mut scattered = false;
     let mut description = None;
@@ -85,14 +84,17 @@ fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
             }
             0x1a => {
                 cursor.advance_one();
-                cursor.skip(LENGTH_DELIMITED).map_err(at_offset)?;
-                walk.request.histograms += 1;
-                walk.note(Fault::NativeHistogram, |walk| rendered(walk, series));
+                let message = cursor.delimited().map_err(at_offset)?;
+                walk.histogram(message, base + cursor.position() - message.len(), |walk| rendered(walk, series))?;
             }
             0x22 => {
                 cursor.advance_one();
-                cursor.skip(LENGTH_DELIMITED).map_err(at_offset)?;
-                walk.request.exemplars += 1;
+                let message = cursor.delimited().map_err(at_offset)?;
+                let (ts_ms, value) = exemplar(message).map_err(at_offset)?;
+                let refs = label_refs(message);
+                // As with a series: what refers to nothing makes the whole table doubtful.
+                walk.request.symbols.key(&refs, walk.seed).map_err(at_offset)?;
+                walk.exemplar(ts_ms, value, &refs, |walk| rendered(walk, series))?;
             }
             0x2a => {
                 cursor.advance_one();
@@ -124,11 +126,11 @@ fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
     {
         describe(walk, refs, kind, help, unit);
     }
-    if walk.request.ts.len() == first_row {
+    if walk.is_empty_since(mark) {
         return Ok(());
     }
     if refs.is_empty() {
-        walk.drop_unlabelled(first_row);
+        walk.drop_unlabelled(mark);
         return Ok(());
     }
     let section = if scattered {
@@ -136,7 +138,7 @@ fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
     } else {
         LabelSection::Body { start: (base + start) as u32, end: (base + end) as u32 }
     };
-    walk.end_series(key, section, first_row);
+    walk.end_series(key, section, mark);
     Ok(())
 }
 
@@ -193,6 +195,27 @@ fn sample_any_order(message: &[u8]) -> Result<(i64, f64), Malformed> {
             (2, VARINT) => ts_ms = cursor.varint()? as i64,
             (3, VARINT) => drop(cursor.varint()?),
             (1..=3, _) => return Err(cursor.malformed("wrong wire type of a Sample field")),
+            (_, wire_type) => cursor.skip(wire_type)?,
+        }
+    }
+    Ok((ts_ms, value))
+}
+
+/// (timestamp in ms, value) of an encoded `Exemplar`; its labels are references like those of a series.
+fn exemplar(message: &[u8]) -> Result<(i64, f64), Malformed> {
+    let (mut ts_ms, mut value) = (0i64, 0f64);
+    let mut cursor = Cursor::new(message);
+    while !cursor.is_at_end() {
+        match cursor.tag()? {
+            (1, LENGTH_DELIMITED) => {
+                if cursor.delimited()?.last().is_some_and(|byte| byte & 0x80 != 0) {
+                    return Err(cursor.malformed("truncated label reference"));
+                }
+            }
+            (1, VARINT) => drop(cursor.varint()?),
+            (2, FIXED64) => value = f64::from_bits(cursor.fixed64()?),
+            (3, VARINT) => ts_ms = cursor.varint()? as i64,
+            (1..=3, _) => return Err(cursor.malformed("wrong wire type of an Exemplar field")),
             (_, wire_type) => cursor.skip(wire_type)?,
         }
     }
