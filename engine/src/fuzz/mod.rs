@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::{ArrayRef, Float64Builder, ListBuilder, StringArray, UInt64Array};
+use arrow::record_batch::RecordBatch;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -19,6 +21,7 @@ use crate::codec::{
 use crate::format::{self, Reader, envelope};
 use crate::fs::{FaultFs, Fs};
 use crate::manifest::{Change, Manifest};
+use crate::records::{RecordTable, Records, Unique};
 use crate::state::StateMap;
 use crate::tombstone::{Deletion, Tombstone};
 use crate::types::{LabelSet, Lsn, SeriesId, SeriesSet, TimeRange};
@@ -101,6 +104,26 @@ fn deletion(n: u64) -> Deletion {
     Deletion { series, range: TimeRange { start: -5, end: n as i64 } }
 }
 
+/// Numbers, texts and lists, some of them NULL.
+fn records(n: u64) -> Arc<Records> {
+    let mut lists = ListBuilder::new(Float64Builder::new());
+    for row in 0..n {
+        (0..row % 4).for_each(|k| lists.values().append_value(k as f64 * 0.5));
+        lists.append(row % 3 != 1);
+    }
+    let columns: Vec<(&str, ArrayRef, bool)> = vec![
+        ("lists", Arc::new(lists.finish()), true),
+        ("number", Arc::new(UInt64Array::from_iter((0..n).map(|row| (row % 3 != 0).then_some(row << 20)))), true),
+        ("text", Arc::new(StringArray::from_iter_values((0..n).map(|row| format!("text {}", row % 2)))), true),
+    ];
+    Arc::new(Records {
+        table: RecordTable::new("fuzzed", Unique::WholeRow).unwrap(),
+        series: (0..n).map(|row| SeriesId(row / 2)).collect(),
+        ts: (0..n as i64).map(|row| row * 1_000).collect(),
+        columns: RecordBatch::try_from_iter_with_nullable(columns).unwrap(),
+    })
+}
+
 fn batches() -> Vec<WriteBatch> {
     let deletes = WriteBatch { deletes: vec![deletion(1), deletion(9)], ..WriteBatch::default() };
     let mut batches = vec![WriteBatch::default(), deletes];
@@ -108,6 +131,7 @@ fn batches() -> Vec<WriteBatch> {
         let mut batch = WriteBatch::default();
         (0..n * n).for_each(|k| batch.push(SeriesId(k / 2), 1_000 * (k as i64 % n as i64), k as f64 * 0.37));
         batch.state = vec![(b"key".to_vec(), Some(vec![1, 2, 3])), (b"gone".to_vec(), None)];
+        batch.records = vec![records(n)];
         batches.push(batch);
     }
     batches

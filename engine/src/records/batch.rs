@@ -18,7 +18,8 @@ use crate::format::{self, Reader};
 use crate::types::SeriesId;
 
 use super::kind::{put_type, take_type};
-use super::{BATCH_ROWS_MAX, COLUMNS_MAX, ColumnDecoder, ColumnEncoder, RecordTable, Records, Unique};
+use super::size::bytes_of;
+use super::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, COLUMNS_MAX, ColumnDecoder, ColumnEncoder, RecordTable, Records, Unique};
 
 const PER_INSTANT: u8 = 0;
 const WHOLE_ROW: u8 = 1;
@@ -85,13 +86,19 @@ pub(crate) fn decode_records(decoder: &mut ColumnDecoder, input: &mut Reader<'_>
         return Err(at.corrupt(format!("at most {COLUMNS_MAX} columns"), count.to_string()));
     }
     let (mut fields, mut columns) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let mut bytes = 0;
     for _ in 0..count {
+        // Twice, because a mask may be counted that was not there before.
+        if bytes > 2 * BATCH_BYTES_MAX {
+            return Err(at.corrupt(format!("at most {BATCH_BYTES_MAX} bytes of columns"), bytes.to_string()));
+        }
         let name = input.string()?.to_owned();
         let data_type = take_type(input)?;
         let mut pieces = Vec::new();
         for from in (0..rows).step_by(ROWS_MAX) {
             pieces.push(decoder.decode(input, &data_type, (rows - from).min(ROWS_MAX))?);
         }
+        bytes += pieces.iter().map(|piece| bytes_of(piece)).sum::<usize>();
         columns.push(match pieces.len() {
             0 => arrow::array::new_empty_array(&data_type),
             1 => pieces.remove(0),

@@ -16,12 +16,14 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::deletes::one_of;
-use crate::support::{HOUR, Replay, Rows, all, number, put, scan, seeds, series, write};
+use crate::records::{mirror, mirrored};
+use crate::support::{HOUR, Replay, Rows, all, batch, number, put, scan, seeds, series, write};
 
 /// What a store answers.
 #[derive(Clone, Debug, PartialEq)]
 struct Answers {
     rows: Rows,
+    records: Rows,
     names: Vec<(SeriesId, String)>,
     state: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -32,6 +34,7 @@ fn read(engine: &Engine) -> Result<Answers> {
     let ids: Vec<SeriesId> = found.iter().map(|series| series.id).collect();
     Ok(Answers {
         rows: scan(&snapshot, &ids, TimeRange::ALL)?,
+        records: mirrored(&snapshot)?,
         names: found.into_iter().map(|series| (series.id, format!("{:?}", series.labels))).collect(),
         state: snapshot.state_prefix(b"").into_iter().map(|(key, value)| (key, value.to_vec())).collect(),
     })
@@ -66,7 +69,8 @@ impl Original {
                 let rows: Vec<_> = (0..12)
                     .map(|k| (id, i64::from(n % 5) * HOUR + i64::from(k * 7 + n), f64::from(n) * 0.37))
                     .collect();
-                write(engine, &rows);
+                let records = vec![mirror(&rows)];
+                engine.write(WriteBatch { records, ..batch(&rows) }).unwrap().wait().unwrap();
                 if n % 9 == 8 {
                     engine.flush().unwrap();
                 }

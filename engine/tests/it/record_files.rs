@@ -103,6 +103,23 @@ fn a_damaged_header_or_a_lost_manifest_costs_nothing() {
 }
 
 #[test]
+fn they_go_with_their_partition() {
+    let store = Store::new();
+    let (engine, expected) = filled(&store);
+    let path = record_file(&store, "0");
+    let snapshot = engine.snapshot();
+    assert_eq!(engine.drop_before(HOUR).unwrap(), 1);
+    let left: Rows = expected.iter().filter(|((_, ts), _)| *ts >= HOUR).map(|(key, bits)| (*key, *bits)).collect();
+    assert_eq!((mirrored(&engine.snapshot()).unwrap(), engine.stats().record_segments), (left.clone(), 1));
+    assert_eq!(mirrored(&snapshot).unwrap().len(), expected.len(), "pinned");
+    drop(snapshot);
+    assert!(!store.fs.exists(&path).unwrap());
+    drop(engine);
+    assert!(check(&store.fs).is_clean());
+    assert_eq!(mirrored(&store.open().snapshot()).unwrap(), left);
+}
+
+#[test]
 fn a_backup_has_them() {
     let store = Store::new();
     let (engine, expected) = filled(&store);

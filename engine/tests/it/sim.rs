@@ -14,6 +14,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::deletes::one_of;
+use crate::records::{mirror, mirrored};
 use crate::support::{HOUR, Replay, Store, all, labels, scan, seeds};
 
 const OPERATIONS: u32 = 70;
@@ -75,6 +76,7 @@ fn contents_of(snapshot: &Snapshot) -> Contents {
     }
     let ids: Vec<SeriesId> = numbers.keys().copied().collect();
     let rows = scan(snapshot, &ids, TimeRange::ALL).unwrap();
+    assert_eq!(mirrored(snapshot).unwrap(), rows, "records and samples are one");
     Contents {
         rows: rows.into_iter().map(|((id, ts), bits)| ((numbers[&id], ts), bits)).collect(),
         state: snapshot.state_prefix(b"").into_iter().map(|(key, value)| (key, value.to_vec())).collect(),
@@ -237,6 +239,9 @@ impl Simulation {
             self.model = self.model.with(&change);
             return "write that the canary keeps back";
         }
+        let samples = batch.series.iter().zip(&batch.ts).zip(&batch.values);
+        let samples: Vec<_> = samples.map(|((&id, &ts), &value)| (id, ts, value)).collect();
+        batch.records.push(mirror(&samples));
         let written = engine.write(batch).map(|handle| handle.wait());
         match written {
             Ok(committed) => {
