@@ -106,8 +106,13 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// Whether the two describe the same rows; a sum that is no number has no certain bits.
+/// Whether the two describe the same rows, bit by bit: a block may begin or end with a NaN. A sum that is no number has no
+/// certain bits.
 fn same(a: &ZoneMap, b: &ZoneMap) -> bool {
-    let sums = a.sum == b.sum || (a.sum.is_nan() && b.sum.is_nan());
-    sums && ZoneMap { sum: 0.0, ..a.clone() } == ZoneMap { sum: 0.0, ..b.clone() }
+    let encoded = |zone: &ZoneMap| {
+        let (sum, mut bytes) = (if zone.sum.is_nan() { f64::NAN } else { zone.sum }, Vec::new());
+        ZoneMap { sum, ..zone.clone() }.encode(None, &mut bytes);
+        bytes
+    };
+    encoded(a) == encoded(b)
 }

@@ -66,6 +66,19 @@ fn a_sound_store_is_clean_open_commits_compacted_or_closed() {
 }
 
 #[test]
+fn a_store_whose_blocks_begin_and_end_with_stale_markers_is_sound() {
+    let store = Store::new();
+    let engine = store.open();
+    for (ts, bits) in [0x7ff0_0000_0000_0002, f64::NAN.to_bits(), u64::MAX].into_iter().enumerate() {
+        write(&engine, &[(series(&engine, 0), ts as i64, f64::from_bits(bits))]);
+    }
+    engine.flush().unwrap();
+    drop(engine);
+    let report = check(&store.fs);
+    assert!(report.is_clean() && report.rows == 3, "{report:#?}");
+}
+
+#[test]
 fn a_flipped_byte_in_any_file_is_reported_with_its_place_or_changes_no_answer() {
     let store = Store::new();
     let engine = filled(&store);
