@@ -351,6 +351,11 @@ impl Catalogue {
         self.dead.write().add_all(orphans);
     }
 
+    /// Whether there is something to sweep.
+    pub(crate) fn is_swept(&self) -> bool {
+        self.retired.lock().is_empty()
+    }
+
     /// Drops the indexes that no version holds any more.
     pub(crate) fn sweep(&self) -> Result<()> {
         loop {
@@ -361,33 +366,53 @@ impl Catalogue {
         }
     }
 
-    /// Deletes the index `index`, and the series that are in no other one. What a crash leaves of it is found by the next
-    /// open ([`Catalogue::indexes`]): the members go last.
-    pub(crate) fn drop_index(&self, index: u64) -> Result<()> {
-        let _writing = self.writing.lock();
+    /// Takes over the indexes that the manifest does not know, which a crash has left: their series are buried, and the next
+    /// [`Catalogue::sweep`] deletes them. Every index of `live` must be complete.
+    pub(crate) fn retire_others(&self, live: &[u64]) -> Result<()> {
+        let mut others = self.indexes()?;
+        others.retain(|index| !live.contains(index));
+        if !others.is_empty() {
+            self.bury(&self.orphans(&others, live)?);
+            self.retired.lock().extend(others);
+        }
+        Ok(())
+    }
+
+    /// Deletes the index `index`, and the series that are in no other one. These are buried: no other index gets them
+    /// meanwhile, so that series can be added between two slices. What a crash leaves is found by the next open
+    /// ([`Catalogue::retire_others`]): the members go last.
+    fn drop_index(&self, index: u64) -> Result<()> {
         let mut others = self.indexes()?;
         others.retain(|&other| other != index);
         let orphans = self.orphans(&[index], &others)?;
         let ids: Vec<SeriesId> = orphans.iter().collect();
-        let mut batch = WriteBatch::default();
         for ids in ids.chunks(SERIES_AT_ONCE) {
-            let labels = self.labels_of(ids)?;
-            let db = self.db()?;
-            for (id, labels) in ids.iter().zip(labels) {
-                let Some(labels) = labels else { continue };
-                batch.delete(id_key(*id));
-                // The same labels may already have a new id.
-                let key = labels_key(&labels);
-                if db.get_pinned(&key).map_err(failed)?.is_some_and(|value| *value == id.0.to_le_bytes()) {
-                    batch.delete(key);
-                }
-            }
-            self.hand_over(&db, &mut batch, WRITE_BYTES)?;
+            self.drop_series(ids)?;
         }
+        let _writing = self.writing.lock();
+        let mut batch = WriteBatch::default();
         batch.delete_range(index_key(index), index_key(index + 1));
         self.hand_over(&*self.db()?, &mut batch, 0)?;
         self.dead.write().remove_all(&orphans);
         Ok(())
+    }
+
+    /// Deletes the keys of series that are in no index.
+    fn drop_series(&self, ids: &[SeriesId]) -> Result<()> {
+        let _writing = self.writing.lock();
+        let labels = self.labels_of(ids)?;
+        let db = self.db()?;
+        let mut batch = WriteBatch::default();
+        for (id, labels) in ids.iter().zip(labels) {
+            let Some(labels) = labels else { continue };
+            batch.delete(id_key(*id));
+            // The same labels may already have a new id.
+            let key = labels_key(&labels);
+            if db.get_pinned(&key).map_err(failed)?.is_some_and(|value| *value == id.0.to_le_bytes()) {
+                batch.delete(key);
+            }
+        }
+        self.hand_over(&db, &mut batch, 0)
     }
 
     pub(super) fn posting(&self, bytes: &[u8]) -> Result<Bitmap> {

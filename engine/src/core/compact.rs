@@ -95,6 +95,7 @@ impl Core {
     pub(crate) fn compact(&self) -> Result<CompactionSummary> {
         let partitions_dropped = self.apply_retention()?;
         let _one = self.compacting.lock();
+        self.sweep();
         let mut summary = CompactionSummary { partitions_dropped, ..CompactionSummary::default() };
         loop {
             let base = self.base();

@@ -16,7 +16,7 @@ use crate::manifest::{Change, Manifest};
 use crate::types::{LabelSet, SeriesId, SeriesSet};
 
 use super::Core;
-use super::flush::{Members, Written};
+use super::flush::Written;
 
 impl Core {
     /// See [`crate::Engine::drop_before`].
@@ -67,7 +67,8 @@ impl Core {
             tracing::warn!(%error, "the catalogue takes no moved series; trying again before the next flush");
         }
         self.forget_partitions(partitions);
-        self.sweep(&members);
+        drop(members);
+        self.sweep();
         Ok(())
     }
 
@@ -104,12 +105,15 @@ impl Core {
         changes
     }
 
-    /// Deletes index keys that no reader needs any more. What it fails to delete stays for the next time, or the next open.
-    pub(super) fn sweep(&self, members: &Members) {
+    /// Deletes index keys that no reader needs any more; `compacting` must be held. Flushes go on meanwhile. What it fails to
+    /// delete stays for the next time.
+    pub(super) fn sweep(&self) {
+        if self.catalogue.is_swept() {
+            return;
+        }
         // A series that has just moved must be known at its new home before the old one is looked at.
-        if members.unindexed.is_empty()
-            && let Err(error) = self.catalogue.sweep()
-        {
+        let all_indexed = self.flushing.lock().unindexed.is_empty();
+        if all_indexed && let Err(error) = self.catalogue.sweep() {
             tracing::warn!(%error, "the index of a dropped partition stays for now");
         }
     }

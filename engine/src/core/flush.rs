@@ -121,7 +121,6 @@ impl Core {
                 self.forget_idle_series();
             }
         }
-        self.sweep(&members);
         self.truncate_wal()
     }
 

@@ -228,11 +228,6 @@ pub(crate) fn open_catalogue(
     bytes_max: usize,
 ) -> Result<(Catalogue, Head)> {
     let (catalogue, filled) = Catalogue::open(&layout.catalogue(), fs.is_local(), edit, bytes_max)?;
-    // Partitions that were dropped when the catalogue could not follow.
-    let live: HashSet<u64> = contents.indexes().into_values().collect();
-    for stale in catalogue.indexes()?.into_iter().filter(|index| !live.contains(index)) {
-        catalogue.drop_index(stale)?;
-    }
     let mut files: Vec<_> = contents.series_files.iter().filter(|file| file.edit > filled).collect();
     files.sort_unstable_by_key(|file| (file.edit, file.partition, file.base));
     for file in files {
@@ -246,6 +241,9 @@ pub(crate) fn open_catalogue(
         catalogue.add_series(index, file.base, &series)?;
     }
     catalogue.set_filled(edit)?;
+    // Partitions that were dropped when the catalogue could not follow.
+    let live: Vec<u64> = contents.indexes().into_values().collect();
+    catalogue.retire_others(&live)?;
     let mut head = Head::default();
     for (ordinal, metric) in catalogue.metrics()? {
         let names = metric.label_names.iter().map(String::as_str);

@@ -301,7 +301,8 @@ impl Surveyor<'_> {
         let left = catalogue.indexes()?.iter().filter(|index| !live.contains(index)).count();
         if left > 0 {
             let path = self.layout.catalogue();
-            let note = format!("{}: indexes of {left} dropped partitions; the next start deletes them", path.display());
+            let note =
+                format!("{}: indexes of {left} dropped partitions; a running server deletes them", path.display());
             self.survey.report.notes.push(note);
         }
         Ok(())
