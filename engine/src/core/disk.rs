@@ -1,12 +1,13 @@
 //! Room on the disk: refusing writes before there is none, and flushing while there is some.
 //!
 //! ```text
-//!  free:  |<-- reserve -->|<-- as much as the log -->|
-//!          refuse writes   flush, start a new file    as usual
-//!          no merges       of the log
+//!  free:  |<-- reserve, and as much as the log -->|<-- as much as the log -->|
+//!          refuse writes, no merges                flush, start a new file    as usual
+//!                                                  of the log
 //! ```
-//! A flush writes about as many bytes as the log it frees, at most, and it starts while they surely fit. Whatever finds
-//! no room in spite of that undoes what it began, answers `DiskFull` and may be tried again; only a failed sync is final.
+//! A flush writes about as many bytes as the log it frees, at most. It starts while they surely fit, and they still fit when
+//! writers have used up the rest before it ends: a disk that the store itself fills can always be flushed. A reserve that is
+//! configured is taken as it is, without the log on top. Whatever finds no room in spite of that undoes what it began, answers `DiskFull` and may be tried again; only a failed sync is final.
 use crate::error::{Error, Result};
 use crate::fs::Space;
 
@@ -30,7 +31,13 @@ impl Core {
     }
 
     fn reserve(&self, space: Space) -> u64 {
-        self.config.disk_reserve_bytes.unwrap_or_else(|| default_reserve(space.total))
+        let own = || default_reserve(space.total).saturating_add(self.unflushed_bytes());
+        self.config.disk_reserve_bytes.unwrap_or_else(own)
+    }
+
+    /// Most bytes that a flush may write. Slow consumers may hold back log that is flushed: what must fit is in memtables.
+    fn unflushed_bytes(&self) -> u64 {
+        self.wal_files.bytes().min(self.memtable_bytes() as u64)
     }
 
     /// Bytes free, and bytes that must stay so; zeros when they cannot be found out.
@@ -57,8 +64,7 @@ impl Core {
     /// Whether there is something to flush, or log to remove, and soon no room to flush it.
     pub(super) fn disk_runs_short(&self) -> bool {
         let Ok(space) = self.space() else { return false };
-        // Slow consumers may hold back log that is flushed: what must fit is in memtables.
-        let unflushed = self.wal_files.bytes().min(self.memtable_bytes() as u64);
+        let unflushed = self.unflushed_bytes();
         space.free < self.reserve(space).saturating_add(unflushed) && (unflushed > 0 || self.wal_files.count() > 1)
     }
 }

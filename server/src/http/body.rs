@@ -15,8 +15,18 @@ const DISCARDED_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// The whole body, if it arrives within `timeout` and has at most `bytes_max`.
 pub(crate) async fn read(body: Body, bytes_max: usize, timeout: Duration) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout(timeout, collect(body, bytes_max)).await {
-        Ok(collected) => collected,
+    if body_size_hint(&body) > bytes_max as u64 {
+        discard(body).await;
+        return Err(too_large(bytes_max));
+    }
+    let mut body = body;
+    match tokio::time::timeout(timeout, collect(&mut body, bytes_max)).await {
+        Ok(Ok(Some(whole))) => Ok(whole),
+        Ok(Ok(None)) => {
+            discard(body).await;
+            Err(too_large(bytes_max))
+        }
+        Ok(Err(error)) => Err(error),
         Err(_) => Err(ApiError::new(
             StatusCode::REQUEST_TIMEOUT,
             "timeout",
@@ -54,11 +64,8 @@ pub(crate) async fn discard(mut body: Body) {
     .await;
 }
 
-async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-    if body_size_hint(&body) > bytes_max as u64 {
-        discard(body).await;
-        return Err(too_large(bytes_max));
-    }
+/// The whole body; `None` as soon as it is too long.
+async fn collect(body: &mut Body, bytes_max: usize) -> Result<Option<Bytes>, ApiError> {
     // A body of one frame, the common case, is not copied.
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
@@ -66,21 +73,20 @@ async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
         let frame = frame.map_err(|error| ApiError::bad_data(format!("cannot read the body: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + whole.len() + data.len() > bytes_max {
-            discard(body).await;
-            return Err(too_large(bytes_max));
+            return Ok(None);
         }
         if first.is_empty() && whole.is_empty() {
             first = data;
             continue;
         }
         if whole.is_empty() {
-            let announced = usize::try_from(body_size_hint(&body)).unwrap_or(usize::MAX);
+            let announced = usize::try_from(body_size_hint(body)).unwrap_or(usize::MAX);
             whole.reserve((first.len() + data.len()).saturating_add(announced).min(bytes_max));
             whole.extend_from_slice(&std::mem::take(&mut first));
         }
         whole.extend_from_slice(&data);
     }
-    Ok(if whole.is_empty() { first } else { whole.freeze() })
+    Ok(Some(if whole.is_empty() { first } else { whole.freeze() }))
 }
 
 /// Bytes that are known to come still.
