@@ -42,12 +42,12 @@ const SHARES: [Share; 11] = [
         max: u64::MAX,
         value: |config| config.storage.index_bytes_max.0,
     },
-    // A quarter on top for what operators hold and do not count.
+    // As much on top for what operators hold and do not count.
     Share {
         key: "query.memory_bytes_max",
         parts: 220,
-        cost: (5, 4),
-        min: 20 * MIB,
+        cost: (2, 1),
+        min: 14 * MIB,
         max: u64::MAX,
         value: |config| config.query.memory_bytes_max.0,
     },

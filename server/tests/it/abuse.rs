@@ -41,8 +41,12 @@ fn no_route_takes_rubbish_or_fails_over_it() {
             ("many parameters", &[("Content-Type", "application/json")], many.as_bytes()),
             ("many keys", &[("Content-Type", "application/json")], format!("{{{keys}\"k\":0}}").as_bytes()),
         ] {
-            // A server that refuses early may close before all of a body is sent: its answer is then lost.
-            let Ok(answer) = server.try_post(path, headers, body) else { continue };
+            // A route that refuses by the headers alone may close before a long body is sent.
+            let answer = match server.try_post(path, headers, body) {
+                Ok(answer) => answer,
+                Err(ureq::Error::Io(_)) if body.len() > 32 << 10 => continue,
+                Err(error) => panic!("{path}: {what}: {error}"),
+            };
             assert!((400..500).contains(&answer.status), "{path}: {what}: {} {}", answer.status, answer.text);
             assert!(answer.error().len() < 2_000, "{path}: {what}: {}", answer.text);
         }

@@ -109,7 +109,8 @@ fn a_full_disk_refuses_writes_answers_reads_and_takes_writes_again() {
     wait_until("writes are taken again", || write(&server, first).status == 204);
     let mut sent = first + 1;
     while sent < first + 30 {
-        assert_eq!(write(&server, sent).status, 204);
+        let answer = write(&server, sent);
+        assert_eq!(answer.status, 204, "{}", answer.text);
         sent += 1;
     }
     kept(&server, sent);
