@@ -144,7 +144,9 @@ async fn what_cannot_be_deleted_by_exactly_is_refused_and_changes_nothing() {
         ("WITH x AS (SELECT 1) DELETE FROM cpu_usage", ""),
     ] {
         let error = store.error(sql).await;
-        assert_eq!(error.kind, ErrorKind::Invalid, "{sql}: {error}");
+        // A bad regular expression is found by DataFusion, which counts it as a fault of the execution.
+        let expected = if sql.ends_with("'('") { ErrorKind::Execution } else { ErrorKind::Invalid };
+        assert_eq!(error.kind, expected, "{sql}: {error}");
         assert!(error.message.contains(because), "{sql}: {error}");
     }
     assert_eq!(store.error("DELETE FROM cpu_usages").await.kind, ErrorKind::NotFound);
