@@ -76,7 +76,7 @@ async fn collect(body: &mut Body, bytes_max: usize) -> Result<Bytes, ApiError> {
             continue;
         }
         if whole.is_empty() {
-            let announced = usize::try_from(body_size_hint(&body)).unwrap_or(usize::MAX);
+            let announced = usize::try_from(body_size_hint(body)).unwrap_or(usize::MAX);
             whole.reserve((first.len() + data.len()).saturating_add(announced).min(bytes_max));
             whole.extend_from_slice(&std::mem::take(&mut first));
         }
