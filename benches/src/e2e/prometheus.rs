@@ -320,6 +320,9 @@ mod tests {
         assert!(!config_text(&remotes, None, jobs()).contains("rule_files"));
         assert!(text.contains("  - job_name: node\n") && text.contains("      - targets: ['127.0.0.1:1']\n"), "{text}");
         assert!(text.contains("  - url: http://v\n    protobuf_message: m.V2\n"), "{text}");
-        assert!(text.contains("  - job_name: own\n") && text.ends_with("      - targets: []\n"), "{text}");
+        assert!(
+            text.contains("  - job_name: own\n") && text.ends_with("    static_configs:\n      - targets: []\n"),
+            "{text}"
+        );
     }
 }

@@ -146,12 +146,7 @@ impl SchemaProvider for Schema {
         match self.name {
             METRICS => self.tables.snapshot.metrics().iter().map(|m| m.name.to_string()).collect(),
             SYS => self.tables.sys.names(),
-            _ => {
-                let mut names: Vec<String> =
-                    std::iter::once(SAMPLES).chain(Kind::ALL.map(Kind::name)).map(str::to_owned).collect();
-                names.sort_unstable();
-                names
-            }
+            _ => [Kind::Exemplars.name(), Kind::Histograms.name(), SAMPLES].map(str::to_owned).to_vec(),
         }
     }
 
