@@ -2,7 +2,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use foretell_engine::{Aggregate, AggregateBatch, Engine, ErrorKind, SeriesId, Snapshot, Statistics, TimeRange};
+use foretell_engine::{
+    Aggregate, AggregateBatch, Engine, ErrorKind, Result, SeriesId, Snapshot, Statistics, TimeRange,
+};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -223,15 +225,12 @@ fn a_block_in_one_step_is_answered_without_reading_it() {
     assert_eq!((unread, part.rows, part.min, part.max, part.sum), (20_000, 20_000, 0.0, 99.0, 990_000.0));
     assert_eq!((part.first, part.last), ((0, 0.0), (19_999, 99.0)));
     // A step inside the block needs its rows.
-    let mut running = snapshot.aggregate(&aggregate(&[id], Some(1_000)), 10).unwrap();
-    let error = loop {
-        match running.next_batch(&mut AggregateBatch::default()) {
-            Ok(more) => assert!(more, "the aggregation ended without an error"),
-            Err(error) => break error,
-        }
+    let read = || -> Result<()> {
+        let mut running = snapshot.aggregate(&aggregate(&[id], Some(1_000)), 10)?;
+        while running.next_batch(&mut AggregateBatch::default())? {}
+        Ok(())
     };
-    assert_eq!(error.kind(), ErrorKind::Corruption);
-    assert!(!running.next_batch(&mut AggregateBatch::default()).unwrap());
+    assert_eq!(read().unwrap_err().kind(), ErrorKind::Corruption);
 }
 
 #[test]
