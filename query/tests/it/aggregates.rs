@@ -78,14 +78,19 @@ async fn explain_shows_what_the_engine_sums_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn explain_analyze_counts_the_rows_that_zone_maps_answered_for() {
-    let store = Store::prepared();
-    let analyze = |sql: &str| format!("EXPLAIN ANALYZE {sql}");
-    // Six series with a row a minute are in one block of a segment until minute 30, and in memory from there on.
-    let all = "SELECT count(*) FROM samples WHERE ts < '2026-01-01T00:30:00Z'";
-    let rows = store.rows(&analyze(all)).await.unwrap();
-    assert!(rows[0][1].contains("rows_unread=180"), "{rows:?}");
-    let rows = store.rows(&analyze("SELECT count(*) FROM samples WHERE ts < '2026-01-01T00:20:00Z'")).await.unwrap();
-    assert!(!rows[0][1].contains("rows_unread"), "{rows:?}");
+    let store = Store::empty(QueryLimits::default());
+    let samples = |from: i64| (from..from + 100).map(|i| (START + i * 1_000_000_000, 1.0)).collect::<Vec<_>>();
+    write(&store.engine, &[("__name__", "m")], &samples(0));
+    store.engine.flush().unwrap();
+    write(&store.engine, &[("__name__", "m")], &samples(100));
+    for (sql, expect) in [
+        ("SELECT count(*), sum(value) FROM m", Some("rows_unread=100")),
+        ("SELECT time_bucket('1m', ts), sum(value) FROM m GROUP BY 1", None),
+    ] {
+        let rows = store.rows(&format!("EXPLAIN ANALYZE {sql}")).await.unwrap();
+        assert!(rows[0][1].contains(expect.unwrap_or("ScanExec")), "{rows:?}");
+        assert!(expect.is_some() || !rows[0][1].contains("rows_unread"), "{rows:?}");
+    }
 }
 
 /// Rows of a statement, sorted, under its columns. `{filter}` stands where a condition may.
@@ -126,7 +131,7 @@ async fn aggregations_inside_statements_stay_what_they_were() {
         "SELECT host, avg(value) - (SELECT avg(value) FROM cpu_usage WHERE {filter}) FROM cpu_usage WHERE {filter} GROUP BY host",
         "SELECT x.h, sum(x.v) FROM (SELECT upper(host) AS h, value AS v FROM cpu_usage WHERE {filter}) x GROUP BY x.h",
         "SELECT host AS a, host AS b, count(1) FROM cpu_usage WHERE {filter} GROUP BY a, b",
-        "SELECT avg(value), avg(value) + 1, sum(value) / count(*), mean(value) FROM cpu_usage WHERE {filter}",
+        "SELECT avg(value), avg(value) + 1, sum(value) / count(*), mean(value) AS m FROM cpu_usage WHERE {filter}",
         "SELECT DISTINCT ON (region) ts, host, value FROM cpu_usage WHERE {filter} AND host != 'b' ORDER BY region, ts DESC",
         "SELECT DISTINCT host, region FROM cpu_usage WHERE {filter} AND ts < '2026-01-01T00:20:00Z'",
         "SELECT metric, count(*), min(ts) FROM samples WHERE {filter} AND metric != 'extreme_times' GROUP BY metric",
