@@ -60,7 +60,7 @@ pub struct Queue {
     pub pending: f64,
     /// The same, given up.
     pub failed: f64,
-    /// Samples and exemplars left out before sending.
+    /// The same, left out before sending.
     pub dropped: f64,
     /// Samples sent again.
     pub retried: f64,
@@ -280,10 +280,8 @@ impl Queue {
             ),
             failed: sum(&["samples", "histograms", "exemplars"]
                 .map(|what| format!("prometheus_remote_storage_{what}_failed_total"))),
-            // Not histograms: those with custom buckets are left out of remote write 1.0, which cannot express them.
-            dropped: sum(
-                &["samples", "exemplars"].map(|what| format!("prometheus_remote_storage_{what}_dropped_total"))
-            ),
+            dropped: sum(&["samples", "histograms", "exemplars"]
+                .map(|what| format!("prometheus_remote_storage_{what}_dropped_total"))),
             retried: sum(&["prometheus_remote_storage_samples_retried_total".to_owned()]),
             highest: least("prometheus_remote_storage_highest_timestamp_in_seconds"),
             highest_sent: least("prometheus_remote_storage_queue_highest_sent_timestamp_seconds"),

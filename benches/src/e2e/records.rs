@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::http::Client;
 use crate::workload::page::Labels;
 
-/// Schema of histograms with custom buckets, which remote write 1.0 cannot express: Prometheus drops them there.
+/// Schema of histograms with custom buckets, whose borders Prometheus sends in 2.0 alone.
 pub const CUSTOM_SCHEMA: i32 = -53;
 /// Differences that are put into words.
 const EXAMPLES_MAX: usize = 10;
@@ -111,6 +111,21 @@ impl Histogram {
             buckets: all,
             custom_values: from.custom_values.iter().copied().map(bits).collect(),
         }
+    }
+
+    /// Whether it says where its custom buckets end.
+    pub fn has_borders(&self) -> bool {
+        !self.custom_values.is_empty()
+    }
+
+    /// Whether its custom buckets end there.
+    pub fn is_of(&self, borders: &[f64]) -> bool {
+        self.custom_values.iter().copied().eq(borders.iter().copied().map(bits))
+    }
+
+    /// Forgets where its custom buckets end.
+    pub fn forget_borders(&mut self) {
+        self.custom_values.clear();
     }
 
     /// As a row of [`HISTOGRAMS`], from its fourth column on.

@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 
 /// Longest request.
 const REQUEST_BYTES_MAX: usize = 64 << 10;
+/// Borders of the histogram.
+pub const BORDERS: [f64; 2] = [0.1, 1.0];
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers every request with the next page until it is dropped.

@@ -108,7 +108,8 @@ impl<'a> Side<'a> {
     }
 }
 
-/// The buckets of every row from the lowest to the highest, the one around zero among them if it has observations.
+/// The buckets of every row from the lowest to the highest, the one around zero among them if it has observations; NULL when
+/// nothing says where custom ones end.
 pub(crate) fn buckets(batch: &RecordBatch) -> Result<ArrayRef> {
     let schemas = stored(batch, "schema")?.as_primitive::<Int32Type>();
     let float = stored(batch, "float")?.as_boolean();
@@ -128,6 +129,12 @@ pub(crate) fn buckets(batch: &RecordBatch) -> Result<ArrayRef> {
             Ok(index) => custom.get(index).copied().unwrap_or(f64::INFINITY),
             Err(_) => f64::NEG_INFINITY,
         };
+        let upwards = positive.buckets(row, float);
+        if schema == CUSTOM_SCHEMA && custom.is_empty() && upwards.iter().any(|bucket| bucket.0 > 0) {
+            // Its borders were not sent.
+            lists.append(false);
+            continue;
+        }
         for (index, count) in negative.buckets(row, float).into_iter().rev() {
             append(lists.values(), [-border(index), -border(index.wrapping_sub(1)), count]);
         }
@@ -135,7 +142,7 @@ pub(crate) fn buckets(batch: &RecordBatch) -> Result<ArrayRef> {
         if zero != 0.0 {
             append(lists.values(), [-zero_thresholds.value(row), zero_thresholds.value(row), zero]);
         }
-        for (index, count) in positive.buckets(row, float) {
+        for (index, count) in upwards {
             append(lists.values(), [border(index.wrapping_sub(1)), border(index), count]);
         }
         lists.append(true);

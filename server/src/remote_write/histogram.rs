@@ -134,7 +134,9 @@ impl Histograms {
                 return Err("too many buckets");
             }
             let end = check_spans(self.spans[side].open(), used)?;
-            if head.schema == CUSTOM_SCHEMA && (side == NEGATIVE && used > 0 || end > borders.len() as i64 + 1) {
+            // Prometheus sends them in 1.0 without their borders: then count and sum are still good.
+            let beyond = !borders.is_empty() && end > borders.len() as i64 + 1;
+            if head.schema == CUSTOM_SCHEMA && (side == NEGATIVE && used > 0 || beyond) {
                 return Err("a bucket beyond the custom values");
             }
             if running_counts(self.deltas[side].open()).any(|count| count.is_none_or(|count| count < 0)) {

@@ -164,7 +164,8 @@ fn what_cannot_be_read_again_is_refused() {
     assert_eq!(fault(|h| h.positive_spans.push(BucketSpan { offset: -1, length: 0 })), "spans that overlap");
     assert_eq!(fault(|h| h.positive_spans[0].offset = i32::MAX), "a bucket beyond any float");
     assert_eq!(fault(|h| h.custom_values = vec![1.0]), "custom values in a schema that has none");
-    assert_eq!(fault(|h| h.schema = -53), "a bucket beyond the custom values");
+    assert_eq!(fault(|h| (h.schema, h.custom_values) = (-53, vec![1.0])), "a bucket beyond the custom values");
+    assert_eq!(fault(|h| h.schema = -53), "nothing", "1.0 does not say the borders");
     assert_eq!(fault(|h| (h.schema, h.custom_values) = (-53, vec![2.0, 1.0])), "custom values that do not grow");
     assert_eq!(fault(|h| (h.schema, h.custom_values) = (-53, vec![1.0, 2.0])), "nothing");
     assert_eq!(fault(|h| h.positive_deltas = vec![0; 20_000]), "too many buckets");
