@@ -24,6 +24,7 @@ pub fn check(binaries: &Binaries, data: &Path, dir: &Path, expected: &Store) -> 
     promtool.args(["tsdb", "dump"]).arg(data).stdout(File::create(&dump)?);
     let status = promtool.status().context("cannot run promtool")?;
     ensure!(status.success(), "promtool tsdb dump ended with {status}");
+    leave_out_histograms(&dump)?;
     let dir = dir.join("imported");
     fs::create_dir_all(&dir)?;
     let server = Peer::Foretell.start(binaries, &dir, free_port()?)?;
@@ -33,6 +34,13 @@ pub fn check(binaries: &Binaries, data: &Path, dir: &Path, expected: &Store) -> 
     ensure!(output.status.success(), "foretell import: {}", String::from_utf8_lossy(&output.stderr));
     server.stop()?;
     Ok(compare(&as_text(expected), &super::read_store(&dir.join("data"))?))
+}
+
+/// Native histograms cannot be imported: their lines, which have braces where others have a value, go from the dump.
+fn leave_out_histograms(dump: &Path) -> Result<()> {
+    let text = fs::read_to_string(dump)?;
+    let samples: String = text.lines().filter(|line| !line.contains("} {")).map(|line| format!("{line}\n")).collect();
+    Ok(fs::write(dump, samples)?)
 }
 
 /// What text can say of `store`.
