@@ -435,7 +435,7 @@ fn records_count_in_the_memory_of_memtables_and_in_its_bound() {
     };
     engine.write(lines()).unwrap().wait().unwrap();
     assert!(engine.stats().memtable_bytes >= 100_000, "{}", engine.stats().memtable_bytes);
-    let refused = (0..20).find_map(|_| engine.write(lines()).err());
+    let refused = (0..20).find_map(|_| engine.write(lines()).and_then(|written| written.wait()).err());
     assert_eq!(refused.expect("a bound").kind(), ErrorKind::Unavailable);
     engine.flush().unwrap();
     assert_eq!(engine.stats().memtable_bytes, 0);
