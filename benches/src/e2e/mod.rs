@@ -50,7 +50,7 @@ const AWAY: Duration = Duration::from_secs(2);
 /// Before the end, the node exporter is stopped this early.
 const STALE_BEFORE_END: Duration = Duration::from_secs(5);
 /// Metric families that a reload adds to Prometheus's own page.
-const FAMILIES_OF_A_RELOAD_MAX: u32 = 4;
+const FAMILIES_OF_A_RELOAD_MAX: u32 = 12;
 const DRAIN_WITHIN: Duration = Duration::from_secs(90);
 const EXPORTER_WITHIN: Duration = Duration::from_secs(20);
 
