@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::execute::{self, Held, QueryRuntime};
 use crate::limits::QueryLimits;
 use crate::planner;
+use crate::promql::{self, PromQuery};
 use crate::running::{Gate, QueryList, Running};
 use crate::session::Sessions;
 use crate::table::sys::SysTable;
@@ -144,6 +145,35 @@ impl Database {
             })
         })
         .await
+    }
+
+    /// Evaluates a PromQL query over everything acknowledged so far. Dropping the future cancels it.
+    ///
+    /// # Errors
+    /// As [`promql::evaluate`]; `Timeout` after `timeout` or the configured deadline, whichever is shorter; `Unavailable`
+    /// when too many queries run.
+    pub async fn promql(self: &Arc<Self>, query: PromQuery, timeout: Option<Duration>) -> Result<promql::Answer> {
+        let timeout = timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout);
+        let deadline = Instant::now() + timeout;
+        let place = self.gate.enter(deadline).await?;
+        let listed = self.running.begin(&query.text)?;
+        let cancel = listed.query.cancel.clone();
+        let cancel_on_drop = cancel.clone().drop_guard();
+        let (engine, limits, cancelled) = (self.engine.clone(), self.limits.promql(), cancel.clone());
+        let held = Held { listed, _place: place };
+        let work = planner::on_large_stack(move || {
+            let answer = promql::evaluate(&query, &engine.snapshot(), &limits, &|| cancelled.is_cancelled());
+            drop(held);
+            answer
+        });
+        let answer = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(execute::cancelled()),
+            () = tokio::time::sleep_until(deadline) => Err(execute::timed_out()),
+            answer = work => answer,
+        };
+        drop(cancel_on_drop);
+        answer
     }
 
     /// Running queries.

@@ -19,6 +19,7 @@
 //! | `running` | queries in flight |
 //! | `execute` | running a plan on the queries' own threads |
 //! | `continuous` | continuous queries |
+//! | [`promql`] | PromQL: its own evaluator over the same snapshots |
 //! | [`duration`] | durations as people write them |
 //!
 //! Architecture invariants: opens no file and no socket; every query has a deadline, a memory budget and can be cancelled.
@@ -26,6 +27,7 @@ pub mod database;
 pub mod duration;
 pub mod error;
 pub mod limits;
+pub mod promql;
 
 mod admit;
 mod continuous;

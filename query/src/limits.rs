@@ -36,3 +36,10 @@ impl Default for QueryLimits {
         }
     }
 }
+
+impl QueryLimits {
+    /// Those of a PromQL query.
+    pub(crate) fn promql(&self) -> crate::promql::Limits {
+        crate::promql::Limits { text_bytes_max: self.sql_bytes_max, ..crate::promql::Limits::default() }
+    }
+}

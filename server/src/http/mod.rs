@@ -4,6 +4,7 @@ mod body;
 pub(crate) mod guard;
 pub(crate) mod listener;
 mod operations;
+mod prometheus;
 pub(crate) mod respond;
 mod sql;
 mod stall;
@@ -24,11 +25,14 @@ pub(crate) use body::{discard as discard_body, read as read_body, too_large as b
 /// All routes over `app`.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let post_only = || async { ApiError::method_not_allowed("POST") };
+    let get_or_post = || async { ApiError::method_not_allowed("GET, HEAD, POST") };
     let get_only = || async { ApiError::method_not_allowed("GET, HEAD") };
     Router::new()
         .route("/api/v1/write", post(write).fallback(post_only))
         .route("/api/v1/sql", post(sql::run).fallback(post_only))
         .route("/api/v1/sql/names", get(sql::names).fallback(get_only))
+        .route("/api/v1/query", get(prometheus::query).post(prometheus::query).fallback(get_or_post))
+        .route("/api/v1/query_range", get(prometheus::query_range).post(prometheus::query_range).fallback(get_or_post))
         .route("/api/v1/admin/backup", post(backup::run).fallback(post_only))
         .route("/-/healthy", get(operations::healthy).fallback(get_only))
         .route("/-/ready", get(operations::ready).fallback(get_only))
