@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use foretell_benches::peer::Binaries;
 use foretell_benches::report::print;
 use foretell_benches::workload::learn::learn;
-use foretell_benches::{e2e, process, run};
+use foretell_benches::{e2e, process, promql, run};
 
 /// Measures Foretell, alone and beside real peers.
 #[derive(Parser)]
@@ -42,6 +42,8 @@ enum Task {
     All,
     /// A real Prometheus writes to foretell; both are compared sample by sample
     E2ePrometheus(e2e::Options),
+    /// The same expressions to a real Prometheus and to foretell, over the same samples
+    PromqlDiff(promql::Options),
     /// Makes the node workload's page from successive scrapes of a real exporter
     LearnPage {
         /// Text files of the scrapes, oldest first
@@ -89,6 +91,7 @@ fn try_main() -> Result<()> {
             Ok(())
         }
         Task::E2ePrometheus(options) => e2e::run(&options, &binaries, results),
+        Task::PromqlDiff(options) => promql::run(&options, &binaries, results),
         Task::LearnPage { scrapes } => learn_page(&scrapes),
     }
 }
