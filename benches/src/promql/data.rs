@@ -139,7 +139,7 @@ fn histogram(instance: &str, job: &str, instants: &[i64], random: &mut StdRng, a
 /// Numbers and lives that are easy to get wrong.
 fn strange(random: &mut StdRng, all: &mut Vec<Series>) {
     let instants = scrapes(20_000, random);
-    let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1e300, -1e300, 5e-324, 1.5, -2.5];
+    let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1e300, -1e300, 1e-300, 1.5, -2.5];
     let samples = instants.iter().enumerate().map(|(i, &at)| (at, values[i % values.len()])).collect();
     all.push(Series { labels: labels(&[("__name__", "strange"), ("kind", "all")]), samples });
     let samples = instants.iter().map(|&at| (at, 7.25)).collect();

@@ -27,14 +27,15 @@ const SELECTORS: &[&str] = &[
 const RANGES: &[&str] = &["1m", "2m", "5m", "10m", "90s", "20s", "7m30s"];
 const MAPS: &[&str] = &[
     "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "deg", "exp", "floor", "ln", "log10",
-    "log2", "rad", "sgn", "sin", "sinh", "sqrt", "tan", "tanh", "timestamp", "day_of_month", "day_of_week", "day_of_year",
+    "log2", "rad", "sgn", "sin", "sinh", "sqrt", "tan", "tanh", "day_of_month", "day_of_week", "day_of_year",
     "days_in_month", "hour", "minute", "month", "year", "sort", "sort_desc", "round", "histogram_count", "histogram_sum",
     "histogram_avg",
 ];
 const WINDOWS: &[&str] = &[
     "rate", "increase", "delta", "irate", "idelta", "deriv", "changes", "resets", "avg_over_time", "sum_over_time",
     "min_over_time", "max_over_time", "count_over_time", "last_over_time", "present_over_time", "stddev_over_time",
-    "stdvar_over_time", "absent_over_time",
+    "stdvar_over_time", "absent_over_time", "mad_over_time", "ts_of_max_over_time", "ts_of_min_over_time",
+    "ts_of_last_over_time",
 ];
 const AGGREGATES: &[&str] = &["sum", "avg", "min", "max", "count", "group", "stddev", "stdvar"];
 const ARITHMETIC: &[&str] = &["+", "-", "*", "/", "%", "^", "atan2"];
@@ -117,7 +118,7 @@ const FIXED: &[&str] = &[
     "label_replace(temperature_celsius, \"__name__\", \"other_$1\", \"job\", \"(.*)\")",
     "label_join(temperature_celsius, \"all\", \"-\", \"job\", \"instance\", \"nothing\")",
     "label_join(temperature_celsius, \"instance\", \"-\")", "label_join(temperature_celsius, \"instance\", \"-\", \"job\")",
-    "timestamp(temperature_celsius offset 1m)", "timestamp(sum(temperature_celsius))", "timestamp(temperature_celsius @ 1700005000)",
+    "timestamp(strange)", "timestamp(cpu_seconds_total)", "timestamp(temperature_celsius offset 1m)", "timestamp(sum(temperature_celsius))", "timestamp(temperature_celsius @ 1700005000)",
     "timestamp(vector(1))", "timestamp(-temperature_celsius)", "-temperature_celsius", "-{__name__=~\"strange|build_info\",kind!=\"all\"}",
     "temperature_celsius @ start()", "temperature_celsius @ end()", "temperature_celsius @ 1700004000.5 offset 30s",
     "temperature_celsius offset -5m", "rate(cpu_seconds_total[5m] @ end())", "sum(rate(cpu_seconds_total[5m] @ start()))",
@@ -132,7 +133,15 @@ const FIXED: &[&str] = &[
     "cpu_seconds_total + on(cpu, mode, instance) cpu_seconds_total", "temperature_celsius > on(instance) group_left disk_free_bytes",
     "sum(cpu_seconds_total) / count(cpu_seconds_total)", "1 - avg by (instance) (rate(cpu_seconds_total{mode=\"idle\"}[5m]))",
     "100 * sum by (job) (rate(requests_total{code=\"500\"}[5m])) / sum by (job) (rate(requests_total[5m]))",
-    "limitk(2, cpu_seconds_total)", "group by (job) ({__name__=~\".+\"})", "count({job=\"node\"})", "sum({__name__=~\"cpu.*\"}) by (mode)",
+    "double_exponential_smoothing(disk_free_bytes[10m], 0.3, 0.6)", "double_exponential_smoothing(strange[10m], 0.3, 0.6)",
+    "double_exponential_smoothing(strange[10m], 0, 0.6)", "double_exponential_smoothing(strange[10m], 0.5, 1)",
+    "sort_by_label(cpu_seconds_total, \"mode\")", "sort_by_label_desc(cpu_seconds_total, \"instance\", \"cpu\")",
+    "limitk(2, cpu_seconds_total)", "limitk by (job) (1, cpu_seconds_total)", "limitk(0, strange)",
+    "limit_ratio(0.5, cpu_seconds_total)", "limit_ratio(-0.5, cpu_seconds_total)", "limit_ratio(1.5, strange)",
+    "histogram_fraction(0, 0.2, latency_seconds_bucket)", "histogram_fraction(0.1, 1, rate(latency_seconds_bucket[5m]))",
+    "histogram_fraction(-Inf, +Inf, latency_seconds_bucket)", "histogram_fraction(1, 0.1, latency_seconds_bucket)",
+    "info(cpu_seconds_total)", "info(cpu_seconds_total, {__name__=\"build_info\"})",
+    "info(temperature_celsius, {__name__=\"build_info\",version=~\".+\"})", "group by (job) ({__name__=~\".+\"})", "count({job=\"node\"})", "sum({__name__=~\"cpu.*\"}) by (mode)",
     "rate({__name__=~\"cpu_seconds_total|requests_total\"}[5m])", "last_over_time({__name__=~\"strange|build_info\"}[5m])",
     "abs({__name__=~\"latency_seconds_sum|latency_seconds_count\"})",
     "strange{kind=\"late\"} == 500", "sort(strange)", "sort_desc(temperature_celsius)", "strange % 0", "strange / 0", "0 / 0", "strange ^ 0.5",

@@ -78,6 +78,21 @@ impl LabelSet {
     pub fn compare(&self, other: &Self) -> std::cmp::Ordering {
         self.iter().cmp(other.iter())
     }
+    /// The hash that Prometheus 3 gives this label set (xxHash64 of its own encoding: lengths of one byte, or 255 and three).
+    pub fn prometheus_hash(&self) -> u64 {
+        let mut bytes = Vec::with_capacity(self.0.len());
+        for text in self.iter().flat_map(|(name, value)| [name, value]) {
+            match u8::try_from(text.len()) {
+                Ok(len) if len < u8::MAX => bytes.push(len),
+                _ => {
+                    bytes.push(u8::MAX);
+                    bytes.extend_from_slice(&(text.len() as u32).to_le_bytes()[..3]);
+                }
+            }
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        xxhash_rust::xxh64::xxh64(&bytes, 0)
+    }
     /// As people write it: `{a="1",b="2"}`.
     pub fn to_promql(&self) -> String {
         let pairs: Vec<String> = self.iter().map(|(name, value)| format!("{name}={value:?}")).collect();

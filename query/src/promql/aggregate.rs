@@ -167,9 +167,23 @@ fn pick(op: Op, k: &[usize], groups: &[Group], input: Vec<Column>) -> Vec<Column
     columns.into_iter().filter(|column| !column.is_empty()).collect()
 }
 
-/// `limit_ratio` keeps a series by a hash of its labels, which is Prometheus's own and not ours to repeat.
-fn limit_ratio(_ratio: &[f64], _input: Vec<Column>) -> Result<Vec<Column>> {
-    Err(Error::invalid("limit_ratio is not supported by this version; limitk is"))
+/// A share of the series, the same at every step and in every Prometheus: a series stays if the hash of its labels, as a
+/// fraction, is below the ratio. A negative ratio keeps those that its complement leaves out.
+fn limit_ratio(ratio: &[f64], mut input: Vec<Column>) -> Result<Vec<Column>> {
+    if ratio.iter().any(|ratio| ratio.is_nan()) {
+        return Err(Error::new(ErrorKind::Execution, "Ratio value is NaN"));
+    }
+    for column in &mut input {
+        let offset = column.labels.prometheus_hash() as f64 / u64::MAX as f64;
+        for (value, &ratio) in column.values.iter_mut().zip(ratio) {
+            let stays = if ratio >= 0.0 { offset < ratio.min(1.0) } else { offset >= 1.0 + ratio.max(-1.0) };
+            if !stays {
+                *value = ABSENT;
+            }
+        }
+    }
+    input.retain(|column| !column.is_empty());
+    Ok(input)
 }
 
 fn count_values(label: &str, groups: &[Group], input: &[Column], steps: usize) -> Result<Vec<Column>> {

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use foretell_engine::LabelSet;
 
 use super::expr::{Expr, Selector, Subquery};
-use super::function::Function;
 use super::grid::{Ends, Grid};
 use super::labels::without_name;
 use super::source::{SampleSource, SeriesSamples, too_many_samples, without_stale};

@@ -35,11 +35,6 @@ impl Grid {
         self.start_ms.saturating_add(self.step_ms.saturating_mul(i as i64))
     }
 
-    /// The last instant.
-    pub(crate) fn end_ms(self) -> i64 {
-        self.at(self.steps.saturating_sub(1))
-    }
-
     /// Where a selector with `when` looks at each step of a query over `query` (start, end).
     pub(crate) fn ends(self, when: When, query: (i64, i64)) -> Ends {
         let fixed = when.at.map(|at| match at {

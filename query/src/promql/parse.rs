@@ -1,4 +1,5 @@
 //! From text to an [`Expr`]. The text is bounded before the parser sees it, because parser and walk are recursive.
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,7 +21,8 @@ use crate::error::{Error, Result};
 /// `Invalid` for what is not PromQL, or is too long, too deep or too wide.
 pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Expr> {
     admit(text, limits)?;
-    let expr = catch_unwind(AssertUnwindSafe(|| parsed::parse(text)))
+    let text = without_digit_groups(text);
+    let expr = catch_unwind(AssertUnwindSafe(|| parsed::parse(&text)))
         .unwrap_or_else(|_| Err("the expression cannot be parsed".into()))
         .map_err(|message| Error::invalid(format!("invalid parameter \"query\": {message}")))?;
     convert(&expr)
@@ -66,6 +68,34 @@ fn admit(text: &str, limits: &Limits) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `1_000` becomes `1000`, which the parser knows: an underscore between the digits of a number goes.
+fn without_digit_groups(text: &str) -> Cow<'_, str> {
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '.');
+    let (mut out, mut quote, mut escaped) = (String::with_capacity(text.len()), None, false);
+    let (mut before, mut in_number) = (' ', false);
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        if let Some(end) = quote {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' if end != '`' => escaped = true,
+                _ if c == end => quote = None,
+                _ => {}
+            }
+        } else {
+            match c {
+                '"' | '\'' | '`' => quote = Some(c),
+                _ if !is_word(before) => in_number = c.is_ascii_digit(),
+                '_' if in_number && before.is_ascii_hexdigit() && rest.peek().is_some_and(char::is_ascii_hexdigit) => continue,
+                _ => {}
+            }
+        }
+        out.push(c);
+        before = c;
+    }
+    if out.len() == text.len() { Cow::Borrowed(text) } else { Cow::Owned(out) }
 }
 
 fn convert(expr: &parsed::Expr) -> Result<Expr> {
@@ -255,6 +285,13 @@ mod tests {
     #[test]
     fn brackets_inside_strings_do_not_count() {
         assert!(parse(&format!("up{{a=\"{}\"}}", "(".repeat(200)), &Limits::default()).is_ok());
+    }
+
+    #[test]
+    fn underscores_group_digits_of_numbers_only() {
+        for (text, plain) in [("1_000 + a_1", "1000 + a_1"), ("\"1_0\"", "\"1_0\""), ("0xff_ff", "0xffff"), ("m1_2", "m1_2")] {
+            assert_eq!(without_digit_groups(text), plain);
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Binary operators between vectors: series find each other by a signature of their labels, step by step.
-use foretell_engine::{LabelSet, METRIC_NAME};
+use foretell_engine::LabelSet;
 use hashbrown::HashMap;
 
 use super::binary::{drops_name, result};
@@ -137,6 +137,8 @@ fn result_labels(binary: &Binary, many: &LabelSet, one: &LabelSet) -> Result<Lab
 
 #[cfg(test)]
 mod tests {
+    use foretell_engine::METRIC_NAME;
+
     use super::*;
 
     #[test]

@@ -4,7 +4,6 @@ use hashbrown::HashMap;
 
 use super::super::number::almost_equal;
 use super::super::value::{ABSENT, Column, is_absent};
-use crate::error::Result;
 
 const BOUND: &str = "le";
 /// Counts that differ by less, relatively, are taken as equal.
@@ -18,34 +17,74 @@ struct Bucket {
 }
 
 /// The quantile `q[step]` of each histogram in `columns`; series whose `le` is no number are left out.
-pub(super) fn quantiles(q: &[f64], columns: &[Column]) -> Result<Vec<Column>> {
-    let mut order: Vec<(LabelSet, Vec<(f64, &Column)>)> = Vec::new();
+pub(super) fn quantiles(q: &[f64], columns: &[Column]) -> Vec<Column> {
+    each(columns, q.len(), |step, buckets| quantile(q[step], buckets))
+}
+
+/// The share of observations in `low[step]..=high[step]` of each histogram in `columns`.
+pub(super) fn fractions(low: &[f64], high: &[f64], columns: &[Column]) -> Vec<Column> {
+    each(columns, low.len(), |step, buckets| fraction(low[step], high[step], buckets))
+}
+
+/// `answer` for the buckets, sorted by bound, of each histogram at each step.
+fn each(columns: &[Column], steps: usize, answer: impl Fn(usize, &mut Vec<Bucket>) -> f64) -> Vec<Column> {
+    let mut histograms: Vec<(LabelSet, Vec<(f64, &Column)>)> = Vec::new();
     let mut index: HashMap<LabelSet, usize> = HashMap::new();
     for column in columns {
-        let Some(bound) = column.labels.get(BOUND).and_then(parse_bound) else { continue };
+        let Some(bound) = column.labels.get(BOUND).and_then(|text| text.parse().ok()) else { continue };
         let labels = column.labels.filtered(|name| name != BOUND && name != METRIC_NAME);
         let at = *index.entry(labels).or_insert_with_key(|labels| {
-            order.push((labels.clone(), Vec::new()));
-            order.len() - 1
+            histograms.push((labels.clone(), Vec::new()));
+            histograms.len() - 1
         });
-        order[at].1.push((bound, column));
+        histograms[at].1.push((bound, column));
     }
     let mut buckets = Vec::new();
-    let answer = |(labels, members): (LabelSet, Vec<(f64, &Column)>)| {
-        let at = |(step, &q): (usize, &f64)| {
+    let mut column = |(labels, members): (LabelSet, Vec<(f64, &Column)>)| {
+        let at = |step: usize| {
             buckets.clear();
             let present = members.iter().map(|&(bound, column)| Bucket { bound, count: column.values[step] });
             buckets.extend(present.filter(|bucket| !is_absent(bucket.count)));
-            if buckets.is_empty() { ABSENT } else { quantile(q, &mut buckets) }
+            buckets.sort_by(|a, b| a.bound.total_cmp(&b.bound));
+            if buckets.is_empty() { ABSENT } else { answer(step, &mut buckets) }
         };
-        Column { labels, values: q.iter().enumerate().map(at).collect() }
+        Column { labels, values: (0..steps).map(at).collect() }
     };
-    let columns: Vec<Column> = order.into_iter().map(answer).collect();
-    Ok(columns.into_iter().filter(|column| !column.is_empty()).collect())
+    let columns: Vec<Column> = histograms.into_iter().map(&mut column).collect();
+    columns.into_iter().filter(|column| !column.is_empty()).collect()
 }
 
-fn parse_bound(text: &str) -> Option<f64> {
-    text.parse().ok()
+/// By linear interpolation inside the buckets that hold the borders.
+fn fraction(low: f64, high: f64, buckets: &mut Vec<Bucket>) -> f64 {
+    if buckets.last().is_none_or(|last| last.bound != f64::INFINITY) {
+        return f64::NAN;
+    }
+    merge_equal_bounds(buckets);
+    let count = buckets[buckets.len() - 1].count;
+    if count == 0.0 || low.is_nan() || high.is_nan() {
+        return f64::NAN;
+    }
+    if low >= high {
+        return 0.0;
+    }
+    let rank_of = |border: f64| {
+        let (mut before, mut start) = (0.0, f64::NEG_INFINITY);
+        for bucket in buckets.iter() {
+            if start >= border {
+                break;
+            }
+            if bucket.bound > border {
+                return before + (bucket.count - before) * (border - start) / (bucket.bound - start);
+            }
+            (before, start) = (bucket.count, bucket.bound);
+        }
+        before
+    };
+    let rank = |border: f64| {
+        let rank = rank_of(border);
+        if rank > count { count } else { rank }
+    };
+    (rank(high) - rank(low)) / count
 }
 
 /// By linear interpolation inside the bucket that holds the rank.
@@ -59,7 +98,6 @@ fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    buckets.sort_by(|a, b| a.bound.total_cmp(&b.bound));
     if buckets.last().is_none_or(|last| last.bound != f64::INFINITY) {
         return f64::NAN;
     }

@@ -2,6 +2,7 @@
 mod absent;
 mod civil;
 mod histogram;
+mod info;
 mod label;
 mod math;
 mod over_time;
@@ -35,7 +36,7 @@ enum Kind {
     /// Each value by itself.
     Map(fn(f64) -> f64),
     /// A part of the date and time that a value, or the step, is in Unix seconds.
-    Civil(fn(civil::Civil) -> i64),
+    Civil(fn(civil::Civil) -> i128),
     /// The window before each step.
     Window(fn(&Window<'_>) -> Option<f64>),
     /// As `Window`, and the name stays true.
@@ -58,6 +59,8 @@ enum Kind {
     LabelJoin,
     Sort,
     HistogramQuantile,
+    HistogramFraction,
+    Info,
     /// A part of a native histogram, which a number does not have.
     HistogramPart,
 }
@@ -94,6 +97,7 @@ const FUNCTIONS: &[(&str, Kind)] = &[
     ("floor", Kind::Map(f64::floor)),
     ("histogram_avg", Kind::HistogramPart),
     ("histogram_count", Kind::HistogramPart),
+    ("histogram_fraction", Kind::HistogramFraction),
     ("histogram_quantile", Kind::HistogramQuantile),
     ("histogram_stddev", Kind::HistogramPart),
     ("histogram_stdvar", Kind::HistogramPart),
@@ -101,6 +105,7 @@ const FUNCTIONS: &[(&str, Kind)] = &[
     ("hour", Kind::Civil(|t| t.hour)),
     ("idelta", Kind::Window(rate::idelta)),
     ("increase", Kind::Window(rate::increase)),
+    ("info", Kind::Info),
     ("irate", Kind::Window(rate::irate)),
     ("label_join", Kind::LabelJoin),
     ("label_replace", Kind::LabelReplace),
@@ -196,7 +201,7 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
                 Some(arg) => ev.vector(arg, grid)?,
                 None => constant((0..grid.steps).map(step_seconds).collect()),
             };
-            map(input, |value, _| Some(part(civil::Civil::of(value as i64)) as f64))?
+            map(input, |value, _| Some(part(civil::Civil::of(value)) as f64))?
         }
         Kind::Round => {
             let to = optional_scalar(ev, args.get(1), grid, 1.0)?;
@@ -232,9 +237,17 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
         }
         Kind::DoubleExponentialSmoothing => {
             let (smoothing, trend) = (ev.scalar(&args[1], grid)?, ev.scalar(&args[2], grid)?);
-            trend::check_factors(&smoothing, &trend)?;
-            let smooth = |window: &Window<'_>| trend::smooth(window, smoothing[window.step], trend[window.step]);
-            ev.ranges(&args[0], grid)?.columns(false, smooth)?
+            let mut refused = Ok(());
+            let columns = ev.ranges(&args[0], grid)?.columns(false, |window| {
+                let (smoothing, trend) = (smoothing[window.step], trend[window.step]);
+                if let Err(error) = trend::check_factors(smoothing, trend) {
+                    refused = Err(error);
+                    return None;
+                }
+                trend::smooth(window, smoothing, trend)
+            })?;
+            refused?;
+            columns
         }
         Kind::Absent => absent::absent(&args[0], &ev.vector(&args[0], grid)?, grid.steps)?,
         Kind::AbsentOverTime => {
@@ -246,8 +259,13 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
         Kind::Sort => ev.vector(&args[0], grid)?,
         Kind::HistogramQuantile => {
             let q = ev.scalar(&args[0], grid)?;
-            histogram::quantiles(&q, &ev.vector(&args[1], grid)?)?
+            histogram::quantiles(&q, &ev.vector(&args[1], grid)?)
         }
+        Kind::HistogramFraction => {
+            let (low, high) = (ev.scalar(&args[0], grid)?, ev.scalar(&args[1], grid)?);
+            histogram::fractions(&low, &high, &ev.vector(&args[2], grid)?)
+        }
+        Kind::Info => info::info(ev, args, grid)?,
         Kind::HistogramPart => {
             ev.vector(&args[0], grid)?;
             Vec::new()

@@ -18,12 +18,12 @@ pub(super) fn predict(window: &Window<'_>, ahead: f64) -> Option<f64> {
 
 /// # Errors
 /// `Execution` for a factor outside of (0, 1).
-pub(super) fn check_factors(smoothing: &[f64], trend: &[f64]) -> Result<()> {
-    for (what, factors) in [("smoothing", smoothing), ("trend", trend)] {
-        if let Some(bad) = factors.iter().find(|&&factor| factor <= 0.0 || factor >= 1.0) {
+pub(super) fn check_factors(smoothing: f64, trend: f64) -> Result<()> {
+    for (what, sign, factor) in [("smoothing", "sf", smoothing), ("trend", "tf", trend)] {
+        if factor <= 0.0 || factor >= 1.0 {
             return Err(Error::new(
                 ErrorKind::Execution,
-                format!("invalid {what} factor. Expected: 0 < {} < 1, got: {bad:.6}", &what[..1]),
+                format!("invalid {what} factor. Expected: 0 < {sign} < 1, got: {factor:.6}"),
             ));
         }
     }
