@@ -109,7 +109,8 @@ fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> f64 {
         return f64::NAN;
     }
     let mut rank = q * observations;
-    let at = buckets[..last].partition_point(|bucket| bucket.count < rank);
+    // A rank that is NaN is above every count.
+    let at = buckets[..last].iter().position(|bucket| bucket.count >= rank).unwrap_or(last);
     if at == last {
         return buckets[last - 1].bound;
     }

@@ -18,14 +18,16 @@ pub(super) fn round(value: f64, to: f64) -> f64 {
     (value * inverse + 0.5).floor() / inverse
 }
 
-/// The larger, NaN if either is NaN.
+/// The larger; NaN if either is NaN, unless the other is larger than everything.
 pub(super) fn larger(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    let is_nan = (a.is_nan() || b.is_nan()) && a != f64::INFINITY && b != f64::INFINITY;
+    if is_nan { f64::NAN } else { a.max(b) }
 }
 
-/// The smaller, NaN if either is NaN.
+/// The smaller; NaN if either is NaN, unless the other is smaller than everything.
 pub(super) fn smaller(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    let is_nan = (a.is_nan() || b.is_nan()) && a != f64::NEG_INFINITY && b != f64::NEG_INFINITY;
+    if is_nan { f64::NAN } else { a.min(b) }
 }
 
 /// Into `low..=high`; nothing when these are the wrong way round.
