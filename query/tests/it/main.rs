@@ -8,6 +8,7 @@ mod continuous_property;
 mod continuous_speed;
 mod docs;
 mod functions;
+mod promql;
 mod pushdown;
 mod running;
 mod slt;
