@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use foretell_engine::{Engine, Snapshot};
+use foretell_engine::{Cardinality, Engine, Snapshot};
 use futures::{FutureExt, stream};
 use tokio::time::Instant;
 
@@ -153,27 +153,64 @@ impl Database {
     /// As [`promql::evaluate`]; `Timeout` after `timeout` or the configured deadline, whichever is shorter; `Unavailable`
     /// when too many queries run.
     pub async fn promql(self: &Arc<Self>, query: PromQuery, timeout: Option<Duration>) -> Result<promql::Answer> {
-        let timeout = timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout);
-        let deadline = Instant::now() + timeout;
+        let limits = self.limits.promql();
+        let text = query.text.clone();
+        self.on_snapshot(text, timeout, move |snapshot, cancelled| {
+            promql::evaluate(&query, snapshot, &limits, cancelled)
+        })
+        .await
+    }
+
+    /// Asks the index about series, as [`promql::Lookup`] says. Dropping the future cancels it.
+    ///
+    /// # Errors
+    /// As [`Database::promql`].
+    pub async fn lookup(
+        self: &Arc<Self>,
+        lookup: promql::Lookup,
+        timeout: Option<Duration>,
+    ) -> Result<promql::Found> {
+        let limits = self.limits.promql();
+        self.on_snapshot(lookup.to_string(), timeout, move |snapshot, _| lookup.ask(snapshot, &limits)).await
+    }
+
+    /// What makes the index big.
+    ///
+    /// # Errors
+    /// As [`Database::promql`].
+    pub async fn cardinality(self: &Arc<Self>, timeout: Option<Duration>) -> Result<Cardinality> {
+        self.on_snapshot("cardinality".into(), timeout, |snapshot, _| {
+            snapshot.cardinality().map_err(|error| Error::from_engine(&error))
+        })
+        .await
+    }
+
+    /// Runs `work` over a snapshot as a query: listed under `text`, in its place, on a large stack, with a deadline.
+    async fn on_snapshot<T: Send + 'static>(
+        self: &Arc<Self>,
+        text: String,
+        timeout: Option<Duration>,
+        work: impl FnOnce(&Snapshot, &dyn Fn() -> bool) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let deadline = Instant::now() + timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout);
         let place = self.gate.enter(deadline).await?;
-        let listed = self.running.begin(&query.text)?;
+        let listed = self.running.begin(&text)?;
         let cancel = listed.query.cancel.clone();
-        let cancel_on_drop = cancel.clone().drop_guard();
-        let (engine, limits, cancelled) = (self.engine.clone(), self.limits.promql(), cancel.clone());
+        let _cancel_on_drop = cancel.clone().drop_guard();
+        let (engine, cancelled) = (self.engine.clone(), cancel.clone());
+        // Keeps its place until it really ends, even when nobody waits for it any more.
         let held = Held { listed, _place: place };
         let work = planner::on_large_stack(move || {
-            let answer = promql::evaluate(&query, &engine.snapshot(), &limits, &|| cancelled.is_cancelled());
+            let answer = work(&engine.snapshot(), &|| cancelled.is_cancelled());
             drop(held);
             answer
         });
-        let answer = tokio::select! {
+        tokio::select! {
             biased;
             () = cancel.cancelled() => Err(execute::cancelled()),
             () = tokio::time::sleep_until(deadline) => Err(execute::timed_out()),
             answer = work => answer,
-        };
-        drop(cancel_on_drop);
-        answer
+        }
     }
 
     /// Running queries.

@@ -20,6 +20,7 @@
 //! | [`function`] | functions, one file a family |
 //! | [`number`] | compensated sums, quantiles, regression |
 //! | [`labels`] | label sets of results |
+//! | [`lookup`] | names, values and series from the index |
 //!
 //! Times are milliseconds, as in Prometheus, whose answers these are: `query/tests/it/promql.rs` holds cases, and
 //! `bench promql-diff` compares with the real one.
@@ -33,6 +34,7 @@ mod expr;
 mod function;
 mod grid;
 mod labels;
+mod lookup;
 mod number;
 mod parse;
 mod source;
@@ -43,6 +45,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use lookup::{Found, Lookup, What};
 pub use source::{Matchers, SampleSource, SeriesSamples};
 pub use value::{Answer, Point, Row};
 
@@ -116,4 +119,12 @@ pub fn evaluate(
 /// `Invalid` for a bad expression.
 pub fn check(text: &str, limits: &Limits) -> Result<()> {
     parse::parse(text, limits).map(|_| ())
+}
+
+/// `text` in the usual layout: spaces, line breaks, indentation.
+///
+/// # Errors
+/// `Invalid` for a bad expression.
+pub fn format(text: &str, limits: &Limits) -> Result<String> {
+    parse::format(text, limits)
 }

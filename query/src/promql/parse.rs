@@ -28,6 +28,26 @@ pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Expr> {
     convert(&expr)
 }
 
+/// The conditions of a series selector, such as `up{job="a"}`.
+///
+/// # Errors
+/// `Invalid` for anything else.
+pub(crate) fn parse_selector(text: &str, limits: &Limits) -> Result<Matchers> {
+    match parse(text, limits)? {
+        Expr::Selector(Selector { matchers, when }) if when == When::default() => Ok(matchers),
+        _ => Err(Error::invalid(format!("invalid parameter \"match[]\": {text:?} is no series selector"))),
+    }
+}
+
+/// `text` in the usual layout.
+///
+/// # Errors
+/// `Invalid` for what is not PromQL.
+pub(crate) fn format(text: &str, limits: &Limits) -> Result<String> {
+    parse(text, limits)?;
+    parsed::parse(&without_digit_groups(text)).map(|expr| expr.prettify()).map_err(Error::invalid)
+}
+
 /// Bounds length, nesting and number of terms without recursion.
 fn admit(text: &str, limits: &Limits) -> Result<()> {
     if text.len() > limits.text_bytes_max {

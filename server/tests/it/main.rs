@@ -11,6 +11,7 @@ mod demo;
 mod http;
 mod lifecycle;
 mod metrics;
+mod prometheus;
 mod remote_write;
 mod shell;
 mod sql;

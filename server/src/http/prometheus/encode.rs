@@ -1,6 +1,6 @@
 //! Answers as Prometheus writes them: numbers are strings, times are seconds.
 use foretell_engine::LabelSet;
-use foretell_query::promql::{Answer, Point, Row};
+use foretell_query::promql::{Answer, Found, Point, Row};
 
 /// The envelope of a success.
 pub(super) fn answer(answer: &Answer, warnings: &[&str]) -> Vec<u8> {
@@ -29,18 +29,28 @@ pub(super) fn answer(answer: &Answer, warnings: &[&str]) -> Vec<u8> {
             out.extend_from_slice(br#"matrix","result":["#);
             list(rows, &mut out, |row, out| {
                 out.extend_from_slice(br#","values":["#);
-                for (i, point) in row.points.iter().enumerate() {
-                    if i > 0 {
-                        out.push(b',');
-                    }
-                    write_point(*point, out);
-                }
+                join(&row.points, out, |point, out| write_point(*point, out));
                 out.push(b']');
             });
             out.push(b']');
         }
     }
     out.push(b'}');
+    finish(out, warnings)
+}
+
+/// The envelope of names, values or label sets.
+pub(super) fn found(found: &Found, warnings: &[&str]) -> Vec<u8> {
+    let mut out = br#"{"status":"success","data":["#.to_vec();
+    match found {
+        Found::Texts(texts) => join(texts, &mut out, |text, out| write_text(text, out)),
+        Found::Series(series) => join(series, &mut out, write_labels),
+    }
+    out.push(b']');
+    finish(out, warnings)
+}
+
+fn finish(mut out: Vec<u8>, warnings: &[&str]) -> Vec<u8> {
     if !warnings.is_empty() {
         out.extend_from_slice(br#","warnings":"#);
         out.extend_from_slice(serde_json::json!(warnings).to_string().as_bytes());
@@ -49,20 +59,26 @@ pub(super) fn answer(answer: &Answer, warnings: &[&str]) -> Vec<u8> {
     out
 }
 
-fn list(rows: &[Row], out: &mut Vec<u8>, values: impl Fn(&Row, &mut Vec<u8>)) {
-    for (i, row) in rows.iter().enumerate() {
+fn join<T>(items: &[T], out: &mut Vec<u8>, write: impl Fn(&T, &mut Vec<u8>)) {
+    for (i, item) in items.iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
+        write(item, out);
+    }
+}
+
+fn list(rows: &[Row], out: &mut Vec<u8>, values: impl Fn(&Row, &mut Vec<u8>)) {
+    join(rows, out, |row, out| {
         out.extend_from_slice(br#"{"metric":"#);
         write_labels(&row.labels, out);
         values(row, out);
         out.push(b'}');
-    }
+    });
 }
 
 /// Labels as an object.
-pub(super) fn write_labels(labels: &LabelSet, out: &mut Vec<u8>) {
+fn write_labels(labels: &LabelSet, out: &mut Vec<u8>) {
     out.push(b'{');
     for (i, (name, value)) in labels.iter().enumerate() {
         if i > 0 {

@@ -38,6 +38,16 @@ impl Params {
         Ok(Self(pairs))
     }
 
+    /// Those of the URL alone.
+    pub(super) fn of_url(url: Option<&str>) -> Self {
+        Self(form_urlencoded::parse(url.unwrap_or_default().as_bytes()).into_owned().collect())
+    }
+
+    /// All values of `name`.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
     /// The first value of `name`.
     pub(super) fn one(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
