@@ -43,7 +43,9 @@ fmt:
 	$(CARGO) fmt --all -- --check
 
 lint:
+ifneq ($(LINT),compiled)
 	$(CARGO) clippy $(FLAGS) --all-targets -- -D warnings
+endif
 
 unit: setup ## every test of every crate
 	$(CARGO) test $(FLAGS)
