@@ -13,6 +13,7 @@ SERIES ?= 2000000
 DEMO ?= --for 60s
 
 # how much of each harness: kills, seeds, flips, seconds a decoder, MiB of log, questions; and where to start
+EXPRESSIONS ?= 6000
 KILLS ?= 1000
 SEED ?= 1
 SEEDS ?= 10000
@@ -21,7 +22,7 @@ FUZZ ?= 60
 WAL_MIB ?= 1024
 QUESTIONS ?= 10000
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short promql-diff promql-diff-short crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -35,7 +36,7 @@ build: setup ## build the foretell binary
 demo: build ## a simulated shop with a fault, sent to a real server; prints the SQL that finds it
 	$(BIN)/foretell demo $(DEMO)
 
-test: setup check unit crash-short e2e-prometheus-short ## all that CI runs
+test: setup check unit crash-short e2e-prometheus-short promql-diff-short ## all that CI runs
 
 check: setup fmt lint ## formatting and lints
 
@@ -56,6 +57,13 @@ e2e-prometheus: build ## real Prometheus and node_exporter against foretell, wit
 
 e2e-prometheus-short:
 	@$(MAKE) --no-print-directory e2e-prometheus FOR=40s
+
+promql-diff: build ## the same expressions to a real Prometheus and to foretell (EXPRESSIONS=6000 SEED=1)
+	benches/peers.sh $(PEERS) prometheus
+	$(BIN)/bench promql-diff --peers $(PEERS) --expressions $(EXPRESSIONS) --seed $(SEED)
+
+promql-diff-short:
+	@$(MAKE) --no-print-directory promql-diff EXPRESSIONS=300
 
 crash: build ## kill -9 of the real server under load, a fifth of the times in recovery (KILLS=1000 SEED=1)
 	$(BIN)/bench crash --cycles $(KILLS) --seed $(SEED)

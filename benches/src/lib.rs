@@ -10,6 +10,7 @@
 //! | [`report`] | tables and JSON results |
 //! | [`run`] | the benchmarks |
 //! | [`crash`] | the real server killed again and again, and what must be left of what it acknowledged |
+//! | [`promql`] | the same expressions to a real Prometheus and to Foretell |
 //! | [`e2e`] | a real Prometheus writes to Foretell, and both are compared sample by sample |
 //!
 //! Architecture invariants: nothing timed is asserted in a test; only loopback is used; only processes that this crate
@@ -20,6 +21,7 @@ pub mod e2e;
 pub mod http;
 pub mod peer;
 pub mod process;
+pub mod promql;
 pub mod recording;
 pub mod report;
 pub mod run;

@@ -13,7 +13,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
-use foretell_engine::{DeleteSummary, Engine, ErrorKind as EngineErrorKind, Snapshot};
+use foretell_engine::{Cardinality, DeleteSummary, Engine, ErrorKind as EngineErrorKind, Snapshot};
 use futures::{FutureExt, stream};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::execute::{self, Held, QueryRuntime};
 use crate::limits::QueryLimits;
 use crate::planner;
+use crate::promql::{self, PromQuery};
 use crate::running::{Gate, QueryList, Running};
 use crate::session::Sessions;
 use crate::table::sys::SysTable;
@@ -203,6 +204,68 @@ impl Database {
         };
         cancel_planning.disarm();
         Ok(planned)
+    }
+
+    /// Evaluates a PromQL query over everything acknowledged so far. Dropping the future cancels it.
+    ///
+    /// # Errors
+    /// As [`promql::evaluate`]; `Timeout` after `timeout` or the configured deadline, whichever is shorter; `Unavailable`
+    /// when too many queries run.
+    pub async fn promql(self: &Arc<Self>, query: PromQuery, timeout: Option<Duration>) -> Result<promql::Answer> {
+        let limits = self.limits.promql();
+        let text = query.text.clone();
+        self.on_snapshot(text, timeout, move |snapshot, cancelled| {
+            promql::evaluate(&query, snapshot, &limits, cancelled)
+        })
+        .await
+    }
+
+    /// Asks the index about series, as [`promql::Lookup`] says. Dropping the future cancels it.
+    ///
+    /// # Errors
+    /// As [`Database::promql`].
+    pub async fn lookup(self: &Arc<Self>, lookup: promql::Lookup, timeout: Option<Duration>) -> Result<promql::Found> {
+        let limits = self.limits.promql();
+        self.on_snapshot(lookup.to_string(), timeout, move |snapshot, _| lookup.ask(snapshot, &limits)).await
+    }
+
+    /// What makes the index big.
+    ///
+    /// # Errors
+    /// As [`Database::promql`].
+    pub async fn cardinality(self: &Arc<Self>, timeout: Option<Duration>) -> Result<Cardinality> {
+        self.on_snapshot("cardinality".into(), timeout, |snapshot, _| {
+            snapshot.cardinality().map_err(|error| Error::from_engine(&error))
+        })
+        .await
+    }
+
+    /// Runs `work` over a snapshot as a query: listed under `text`, in its place, on a large stack, with a deadline.
+    async fn on_snapshot<T: Send + 'static>(
+        self: &Arc<Self>,
+        text: String,
+        timeout: Option<Duration>,
+        work: impl FnOnce(&Snapshot, &dyn Fn() -> bool) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let deadline = Instant::now() + timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout);
+        let place = self.gate.enter(deadline).await?;
+        let listed = self.running.begin(&text)?;
+        let cancel = listed.query.cancel.clone();
+        let _cancel_on_drop = cancel.clone().drop_guard();
+        let (engine, cancelled) = (self.engine.clone(), cancel.clone());
+        // Keeps its place until it really ends, even when nobody waits for it any more.
+        let held = (listed, place);
+        let work = planner::on_large_stack(move || {
+            let answer = work(&engine.snapshot(), &|| cancelled.is_cancelled());
+            drop(held);
+            answer
+        });
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(execute::cancelled()),
+            () = tokio::time::sleep_until(deadline) => Err(execute::timed_out()),
+            answer = work => answer,
+        }
     }
 
     /// Running queries.

@@ -23,6 +23,7 @@
 //! | `continuous` | continuous queries |
 //! | [`metadata`] | type, help and unit of metric families, as stored |
 //! | [`native`] | native histograms and exemplars, as stored |
+//! | [`promql`] | PromQL: its own evaluator over the same snapshots |
 //! | [`duration`] | durations as people write them |
 //!
 //! Architecture invariants: opens no file and no socket; every query has a deadline, a memory budget and can be cancelled.
@@ -32,6 +33,7 @@ pub mod error;
 pub mod limits;
 pub mod metadata;
 pub mod native;
+pub mod promql;
 
 mod admit;
 mod continuous;

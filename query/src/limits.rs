@@ -36,3 +36,13 @@ impl Default for QueryLimits {
         }
     }
 }
+
+impl QueryLimits {
+    /// Those of a PromQL query.
+    pub(crate) fn promql(&self) -> crate::promql::Limits {
+        let defaults = crate::promql::Limits::default();
+        // A sample that is held takes 16 bytes, and a result is made beside what it is made of.
+        let samples_max = defaults.samples_max.min(self.memory_bytes_max / 32);
+        crate::promql::Limits { text_bytes_max: self.sql_bytes_max, samples_max, ..defaults }
+    }
+}

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use foretell_engine::Engine;
+use foretell_engine::clock::{Clock as _, SystemClock};
 use foretell_query::Database;
 use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
@@ -41,6 +42,8 @@ pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) metrics: Metrics,
     pub(crate) workers: Arc<WorkerPool>,
+    /// When the process began to serve, ns UTC.
+    pub(crate) started_ns: i64,
     phase: RwLock<Phase>,
     /// Held while a backup is made.
     pub(crate) backup: Arc<tokio::sync::Mutex<()>>,
@@ -59,6 +62,7 @@ impl App {
             config,
             metrics: Metrics::new(),
             workers,
+            started_ns: SystemClock.now_ns(),
             phase: RwLock::new(Phase::Opening { since: Instant::now(), wal_bytes }),
             backup: Arc::default(),
             in_flight,

@@ -13,7 +13,7 @@
 //! | `app` | what handlers share: phase, limits in flight, metrics |
 //! | `http` | router, listener, SQL endpoint, operations endpoints |
 //! | [`remote_write`] | Prometheus remote write 1.0 and 2.0 |
-//! | `encode` | results as JSON, CSV, NDJSON, Arrow |
+//! | `encode` | results as JSON, CSV, NDJSON, Arrow, Parquet |
 //! | `sender` | the sending side of remote write 1.0 |
 //! | `metrics` | the server's own metrics |
 //! | [`shell`] | `foretell sql` |

@@ -12,7 +12,7 @@ mod tests;
 
 /// A canonical label set: sorted by name, names unique and non-empty, values non-empty, `__name__` included.
 /// Cheap to clone. Encoded as repeated `varint(len) name varint(len) value`.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LabelSet(Arc<[u8]>);
 
 /// The label that carries a metric's name.
@@ -59,6 +59,49 @@ impl LabelSet {
     pub fn own_bytes(&self) -> usize {
         // Two counters stand before the bytes.
         if Arc::strong_count(&self.0) == 1 { self.0.len() + 2 * size_of::<usize>() } else { 0 }
+    }
+    /// Whether there is no label.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+    /// The labels whose name `keep` accepts.
+    #[must_use]
+    pub fn filtered(&self, mut keep: impl FnMut(&str) -> bool) -> Self {
+        let mut bytes = Vec::with_capacity(self.0.len());
+        let mut whole = true;
+        for (name, value) in self.iter() {
+            if keep(name) {
+                format::put_bytes(&mut bytes, name.as_bytes());
+                format::put_bytes(&mut bytes, value.as_bytes());
+            } else {
+                whole = false;
+            }
+        }
+        if whole { self.clone() } else { Self(bytes.into()) }
+    }
+    /// Order by names, then values, label by label: the order that people see. (`Ord` is that of the bytes.)
+    pub fn compare(&self, other: &Self) -> std::cmp::Ordering {
+        self.iter().cmp(other.iter())
+    }
+    /// The hash that Prometheus 3 gives this label set (xxHash64 of its own encoding: lengths of one byte, or 255 and three).
+    pub fn prometheus_hash(&self) -> u64 {
+        let mut bytes = Vec::with_capacity(self.0.len());
+        for text in self.iter().flat_map(|(name, value)| [name, value]) {
+            match u8::try_from(text.len()) {
+                Ok(len) if len < u8::MAX => bytes.push(len),
+                _ => {
+                    bytes.push(u8::MAX);
+                    bytes.extend_from_slice(&(text.len() as u32).to_le_bytes()[..3]);
+                }
+            }
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        xxhash_rust::xxh64::xxh64(&bytes, 0)
+    }
+    /// As people write it: `{a="1",b="2"}`.
+    pub fn to_promql(&self) -> String {
+        let pairs: Vec<String> = self.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+        format!("{{{}}}", pairs.join(","))
     }
     /// The canonical bytes.
     pub fn as_bytes(&self) -> &[u8] {

@@ -7,9 +7,9 @@
 //! |---|---|
 //! | `text` | JSON, CSV, NDJSON |
 //! | `cell` | one cell as text |
-//! | `columnar` | Arrow IPC stream |
+//! | `columnar` | Arrow IPC stream, Parquet |
 //!
-//! Invariant: an encoder holds nothing back but what a batch makes; bytes leave it in the order of the file.
+//! Invariant: what an encoder holds back is bounded (Parquet: one row group); bytes leave it in the order of the file.
 mod cell;
 mod columnar;
 #[cfg(test)]
@@ -35,11 +35,13 @@ pub(crate) enum Format {
     Ndjson,
     /// Arrow IPC stream.
     Arrow,
+    /// Parquet file.
+    Parquet,
 }
 
 impl Format {
     /// All of them.
-    pub(crate) const ALL: [Self; 4] = [Self::Json, Self::Csv, Self::Ndjson, Self::Arrow];
+    pub(crate) const ALL: [Self; 5] = [Self::Json, Self::Csv, Self::Ndjson, Self::Arrow, Self::Parquet];
 
     /// As clients write it.
     pub(crate) fn name(self) -> &'static str {
@@ -48,6 +50,7 @@ impl Format {
             Self::Csv => "csv",
             Self::Ndjson => "ndjson",
             Self::Arrow => "arrow",
+            Self::Parquet => "parquet",
         }
     }
 
@@ -58,6 +61,7 @@ impl Format {
             Self::Csv => "text/csv; charset=utf-8; header=present",
             Self::Ndjson => "application/x-ndjson",
             Self::Arrow => "application/vnd.apache.arrow.stream",
+            Self::Parquet => "application/vnd.apache.parquet",
         }
     }
 }
@@ -101,6 +105,7 @@ impl Encoder {
             Format::Csv => Kind::Text(Text::new(text::Format::Csv, schema)),
             Format::Ndjson => Kind::Text(Text::new(text::Format::Ndjson, schema)),
             Format::Arrow => Kind::Columnar(Columnar::arrow(schema)?),
+            Format::Parquet => Kind::Columnar(Columnar::parquet(schema)?),
         }))
     }
 
@@ -138,7 +143,7 @@ impl Encoder {
     }
 
     /// Appends what stands at the end of a result that fails on its way; the connection must be broken after it. `body` is
-    /// the error object. Arrow has no place for it: it lacks its end then.
+    /// the error object. Arrow and Parquet have no place for it: they lack their end then.
     pub(crate) fn failed(&self, body: &str, out: &mut Vec<u8>) {
         if let Kind::Text(text) = &self.0 {
             text.failed(body, out);

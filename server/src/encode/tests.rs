@@ -2,8 +2,10 @@
 use std::sync::Arc;
 
 use arrow::array::*;
-use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Schema, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, IntervalUnit, Schema, TimestampNanosecondType};
 use arrow::ipc::reader::StreamReader;
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::*;
 
@@ -126,6 +128,11 @@ fn odd_values() -> Vec<f64> {
     bits.into_iter().map(f64::from_bits).chain([f64::INFINITY, f64::MIN, 0.1]).collect()
 }
 
+fn read_parquet(file: Vec<u8>) -> Vec<RecordBatch> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).unwrap().build().unwrap();
+    reader.map(Result::unwrap).collect()
+}
+
 fn bits(batches: &[RecordBatch]) -> Vec<(i64, u64)> {
     let of = |batch: &RecordBatch| {
         let ts = batch["ts"].as_primitive::<TimestampNanosecondType>().values().to_vec();
@@ -136,7 +143,7 @@ fn bits(batches: &[RecordBatch]) -> Vec<(i64, u64)> {
 }
 
 #[test]
-fn arrow_keeps_every_bit_over_many_batches() {
+fn arrow_and_parquet_keep_every_bit_over_many_batches_and_row_groups() {
     let values = odd_values();
     let batches: Vec<RecordBatch> = (0..40)
         .map(|number: i64| {
@@ -164,4 +171,60 @@ fn arrow_keeps_every_bit_over_many_batches() {
         StreamReader::try_new(&*bytes(Format::Arrow, &batches), None).unwrap().map(Result::unwrap).collect();
     assert_eq!(bits(&arrow), bits(&batches));
     assert_eq!(arrow[7]["label"].as_ref(), batches[7]["label"].as_ref());
+    let file = bytes(Format::Parquet, &batches);
+    let groups =
+        ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file.clone())).unwrap().metadata().num_row_groups();
+    assert_eq!(groups, 3, "row groups are bounded");
+    let read = read_parquet(file);
+    assert_eq!(bits(&read), bits(&batches));
+    assert_eq!(read[0].schema(), batches[0].schema());
+}
+
+#[test]
+fn parquet_leaves_row_group_by_row_group() {
+    let rows = 64 << 10;
+    let one = batch(vec![("x", Arc::new(Int64Array::from_iter_values((0..rows).map(|i| i * i * 7_919 % 1_000_003))))]);
+    let mut encoder = Encoder::new(Format::Parquet, &one.schema()).unwrap();
+    let mut sizes = Vec::new();
+    for _ in 0..6 {
+        let mut out = Vec::new();
+        encoder.batch(&one, &mut out).unwrap();
+        sizes.push(out.len());
+    }
+    assert!(sizes[0] < 16 && sizes[1] > 10_000 && sizes[3] > 10_000 && sizes[5] > 10_000, "{sizes:?}");
+}
+
+#[test]
+fn nested_values_and_no_rows_are_fine_in_columns() {
+    let mut map = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    map.keys().append_value("job");
+    map.values().append_value("x");
+    map.append(true).unwrap();
+    map.append(true).unwrap();
+    let nested = batch(vec![("m", Arc::new(map.finish()))]);
+    let read = read_parquet(bytes(Format::Parquet, std::slice::from_ref(&nested)));
+    assert_eq!(read[0]["m"].as_map().value_length(0), 1);
+    assert_eq!(read[0]["m"].as_map().value_length(1), 0);
+    let empty = nested.slice(0, 0);
+    assert!(read_parquet(bytes(Format::Parquet, std::slice::from_ref(&empty))).is_empty());
+    let stream = bytes(Format::Arrow, &[empty]);
+    assert_eq!(StreamReader::try_new(&*stream, None).unwrap().map(|b| b.unwrap().num_rows()).sum::<usize>(), 0);
+}
+
+#[test]
+fn what_parquet_cannot_hold_is_said_before_the_first_byte() {
+    let schema = Arc::new(Schema::new(vec![Field::new("i", DataType::Interval(IntervalUnit::MonthDayNano), true)]));
+    let mut out = Vec::new();
+    let refused = match Encoder::new(Format::Parquet, &schema) {
+        Err(error) => error,
+        // Some versions say so at the first row.
+        Ok(mut encoder) => {
+            let rows = RecordBatch::new_empty(Arc::clone(&schema));
+            match encoder.batch(&rows, &mut out) {
+                Err(error) => error,
+                Ok(()) => return,
+            }
+        }
+    };
+    assert!(refused.to_string().starts_with("the answer cannot be written as parquet: "), "{refused}");
 }

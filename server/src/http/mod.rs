@@ -4,6 +4,7 @@ mod body;
 pub(crate) mod guard;
 pub(crate) mod listener;
 mod operations;
+mod prometheus;
 pub(crate) mod respond;
 mod sql;
 mod stall;
@@ -29,6 +30,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/write", post(write).fallback(post_only))
         .route("/api/v1/sql", post(sql::run).fallback(post_only))
         .route("/api/v1/sql/names", get(sql::names).fallback(get_only))
+        .merge(prometheus_api())
         .route("/api/v1/admin/backup", post(backup::run).fallback(post_only))
         .route("/-/healthy", get(operations::healthy).fallback(get_only))
         .route("/-/ready", get(operations::ready).fallback(get_only))
@@ -39,4 +41,25 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), guard::observe))
         .layer(from_fn(guard::protect))
         .with_state(app)
+}
+
+/// The query part of the Prometheus HTTP API.
+fn prometheus_api() -> Router<Arc<App>> {
+    use prometheus as api;
+    let either = || async { ApiError::method_not_allowed("GET, HEAD, POST") };
+    let get_only = || async { ApiError::method_not_allowed("GET, HEAD") };
+    Router::new()
+        .route("/api/v1/query", get(api::query).post(api::query).fallback(either))
+        .route("/api/v1/query_range", get(api::query_range).post(api::query_range).fallback(either))
+        .route("/api/v1/labels", get(api::labels).post(api::labels).fallback(either))
+        .route("/api/v1/label/{name}/values", get(api::label_values).fallback(get_only))
+        .route("/api/v1/series", get(api::series).post(api::series).fallback(either))
+        .route("/api/v1/format_query", get(api::format_query).post(api::format_query).fallback(either))
+        .route("/api/v1/status/buildinfo", get(api::build_info).fallback(get_only))
+        .route("/api/v1/status/runtimeinfo", get(api::runtime_info).fallback(get_only))
+        .route("/api/v1/status/flags", get(api::flags).fallback(get_only))
+        .route("/api/v1/status/tsdb", get(api::tsdb).fallback(get_only))
+        .route("/api/v1/rules", get(api::rules).fallback(get_only))
+        .route("/api/v1/alerts", get(api::alerts).fallback(get_only))
+        .route("/api/v1/targets", get(api::targets).fallback(get_only))
 }

@@ -1,4 +1,4 @@
-//! A record batch as samples: what an export is answered.
+//! A record batch as samples: what a Parquet file holds, and what an export is answered.
 use std::borrow::Cow;
 
 use arrow::array::{Array, ArrayRef, AsArray as _, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray};

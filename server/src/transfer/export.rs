@@ -32,13 +32,13 @@ const ARROW_END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
     after_help = "Without --matchers, --table or --query every sample is exported, with columns ts, metric, labels, value. Time is cut into\n\
     slices that are asked for one after the other, so there is no limit on rows; what is written meanwhile may or may not be there.\n\
     --query asks once, within the server's limits. FILE appears when it is complete; - is standard output.\n\
-    CSV and promtool know one NaN; promtool's text leaves stale markers out.\n\
+    Parquet keeps every bit. CSV and promtool know one NaN; promtool's text leaves stale markers out.\n\
     Exit codes: 0 the file is there, 2 it is not.\n\n\
     Examples:\n  \
-    foretell export --format csv all.csv\n  \
+    foretell export --format parquet all.parquet\n  \
     foretell export --format csv --matchers '{__name__=\"up\", job=~\"node.*\"}' --start 2026-01-01T00:00:00Z up.csv\n  \
     foretell export --format csv --table svc_1m - | head\n  \
-    foretell export --format csv --query 'SELECT time_bucket(''1h'', ts) AS ts, avg(value) AS value FROM up GROUP BY 1' up_1h.csv\n  \
+    foretell export --format parquet --query 'SELECT time_bucket(''1h'', ts) AS ts, avg(value) AS value FROM up GROUP BY 1' up_1h.parquet\n  \
     foretell export --format promtool --matchers up up.om && promtool tsdb create-blocks-from openmetrics up.om ./blocks"
 )]
 pub struct ExportArgs {

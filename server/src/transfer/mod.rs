@@ -1,8 +1,8 @@
 //! `foretell export` and `foretell import`: samples as files, over the protocols that everybody speaks with a server.
 //!
 //! ```text
-//!  server ──SQL, Arrow stream, one slice of time after another──► export ─► CSV | OpenMetrics
-//!  CSV | promtool's dump ─► import ──remote write, in batches──► server
+//!  server ──SQL, Arrow stream, one slice of time after another──► export ─► Parquet | CSV | OpenMetrics
+//!  Parquet | CSV | promtool's dump ─► import ──remote write, in batches──► server
 //! ```
 //! | module | owns |
 //! |---|---|
@@ -36,6 +36,8 @@ use clap::ValueEnum;
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FileFormat {
+    /// Columns, compressed; keeps every bit
+    Parquet,
     /// Comma-separated, with a header; knows one NaN only
     Csv,
     /// Text that Prometheus's promtool writes and reads

@@ -63,6 +63,7 @@ impl Sink {
             Ok::<_, anyhow::Error>(Kind::Encoded(Box::new(encoder)))
         };
         let kind = match self.format {
+            FileFormat::Parquet => encoded(Format::Parquet)?,
             FileFormat::Csv => encoded(Format::Csv)?,
             FileFormat::Promtool => {
                 let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();

@@ -15,6 +15,7 @@ mod disk_full;
 mod http;
 mod lifecycle;
 mod metrics;
+mod prometheus;
 mod remote_write;
 mod remote_write_2;
 mod shell;

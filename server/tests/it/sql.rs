@@ -75,7 +75,7 @@ fn bad_requests_are_400_with_a_reason() {
         ("/api/v1/sql", b"SELECT no_such_column FROM samples", ""),
         ("/api/v1/sql", b"\xff\xfe", "UTF-8"),
         ("/api/v1/sql", b"{\"query\":\"SELECT 1\",\"parms\":[]}", "params"),
-        ("/api/v1/sql?format=orc", b"SELECT 1", "json, csv, ndjson, arrow"),
+        ("/api/v1/sql?format=orc", b"SELECT 1", "json, csv, ndjson, arrow, parquet"),
         ("/api/v1/sql?timeout=soon", b"SELECT 1", "duration"),
         ("/api/v1/sql?fromat=csv", b"SELECT 1", "fromat"),
     ] {

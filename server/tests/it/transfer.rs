@@ -1,4 +1,4 @@
-//! `foretell export` and `foretell import` on the real binary; Arrow answers.
+//! `foretell export` and `foretell import` on the real binary; Arrow and Parquet answers.
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -7,6 +7,7 @@ use arrow::array::AsArray as _;
 use arrow::datatypes::{Float64Type, TimestampNanosecondType};
 use arrow::ipc::reader::StreamReader;
 use arrow::util::display::array_value_to_string;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tempfile::TempDir;
 
 use crate::support::{Series, Server, binary};
@@ -102,6 +103,23 @@ fn path(dir: &TempDir, name: &str) -> String {
 }
 
 #[test]
+fn a_parquet_export_imported_elsewhere_has_every_row_with_its_bits() {
+    let source = filled();
+    let dir = TempDir::new().unwrap();
+    let file = path(&dir, "all.parquet");
+    let said = ok(&["export", "--url", &source.url, "--format", "parquet", &file]);
+    assert!(said.starts_with("exported 10011 rows to "), "{said}");
+    let target = Server::start();
+    let said = ok(&["import", "--url", &target.url, "--format", "parquet", &file]);
+    assert!(said.starts_with("imported 10011 samples of 1 file "), "{said}");
+    let expected = samples(&source);
+    assert_eq!(samples(&target), expected);
+    assert!(ODD.iter().all(|bits| expected.iter().any(|row| row.2 == *bits)));
+    ok(&["import", "--url", &target.url, "--format", "parquet", &file]);
+    assert_eq!(samples(&target), expected, "importing again changes nothing");
+}
+
+#[test]
 fn csv_and_openmetrics_bring_back_all_but_the_bits_of_nan() {
     let source = filled();
     let dir = TempDir::new().unwrap();
@@ -172,21 +190,53 @@ fn a_part_never_passes_for_the_whole() {
     let server = Server::start_with_file("[query]\nrows_max = 300000\n");
     // More than the answer is held back for, so that the status is 200 when the limit is hit.
     let sql = "SELECT value, value + 1 AS next FROM generate_series(1, 300001)";
-    for format in ["arrow", "csv"] {
+    for format in ["arrow", "parquet", "csv"] {
         let response = ureq::post(format!("{}/api/v1/sql?format={format}", server.url)).send(sql).unwrap();
         let read = response.into_body().into_with_config().limit(256 << 20).read_to_vec();
         assert!(read.is_err(), "{format}: {} bytes", read.unwrap().len());
     }
     let dir = TempDir::new().unwrap();
-    let file = path(&dir, "out.csv");
+    let file = path(&dir, "out.parquet");
     std::fs::write(&file, "old").unwrap();
-    for (query, because) in [(sql, "broke off"), ("SELECT 1 / CAST(0 AS INT) AS x", "divide by zero")] {
-        let error = refused(&["export", "--url", &server.url, "--format", "csv", "--query", query, &file], "");
+    for (query, because) in [
+        (sql, "broke off"),
+        ("SELECT 1 / CAST(0 AS INT) AS x", "divide by zero"),
+        ("SELECT INTERVAL '1 month' AS x", "cannot be written as parquet"),
+    ] {
+        let error = refused(&["export", "--url", &server.url, "--format", "parquet", "--query", query, &file], "");
         assert!(error.to_lowercase().contains(because), "{query}: {error}");
     }
     let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(files, ["out.csv"]);
+    assert_eq!(files, ["out.parquet"]);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "old", "a file stays until the new one is complete");
+}
+
+#[test]
+fn answers_in_columns_have_their_own_types_and_are_streamed() {
+    let server = filled();
+    let sql = "SELECT ts, job, value FROM metrics.\"t_many\"";
+    let file = answer(&server, "parquet", sql);
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(file)).unwrap();
+    assert_eq!(reader.metadata().file_metadata().num_rows(), 10_000);
+    let rows: usize = reader.build().unwrap().map(|batch| batch.unwrap().num_rows()).sum();
+    assert_eq!(rows, 10_000);
+    let empty = answer(&server, "parquet", "SELECT ts FROM samples WHERE false");
+    assert_eq!(
+        ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(empty)).unwrap().build().unwrap().count(),
+        0
+    );
+    let long = "SELECT a.value AS a, b.value AS b FROM generate_series(1, 3000) a, generate_series(1, 500) b";
+    for format in ["arrow", "parquet"] {
+        let bytes = answer(&server, format, long);
+        let rows: usize = match format {
+            "arrow" => StreamReader::try_new(&bytes[..], None).unwrap().map(|batch| batch.unwrap().num_rows()).sum(),
+            _ => {
+                let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap();
+                reader.metadata().file_metadata().num_rows() as usize
+            }
+        };
+        assert_eq!(rows, 1_500_000, "{format}");
+    }
 }
 
 #[test]
@@ -224,6 +274,7 @@ fn faults_are_named_with_file_and_place_and_what_came_before_is_there() {
         ("promtool", "{__name__=\"t_ok\"} 1 1000\nt_ok 2 nonsense\n", "-: line 2: time \"nonsense\""),
         ("promtool", "{__name__=\"h\"} {count:1, sum:1} 1000\n", "native histogram"),
         ("promtool", "{__name__=\"t_ok\", a=\"b\", a=\"c\"} 1 1000\n", "the label a is there twice"),
+        ("parquet", "", "not standard input"),
     ] {
         let args = import(format);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -236,6 +287,11 @@ fn faults_are_named_with_file_and_place_and_what_came_before_is_there() {
     let error = refused(&["import", "--url", &server.url, "--format", "csv", "-"], far);
     assert!(error.contains("rows 2 to 3") && error.contains("future_max") && error.contains("400"), "{error}");
     assert_eq!(server.count("t_part"), 1);
+    let dir = TempDir::new().unwrap();
+    let file = path(&dir, "cut.parquet");
+    std::fs::write(&file, "PAR1 and no more").unwrap();
+    let error = refused(&["import", "--url", &server.url, "--format", "parquet", &file], "");
+    assert!(error.contains(&file) && error.contains("not a whole Parquet file"), "{error}");
     let error = refused(&["import", "--url", "http://127.0.0.1:9", "--format", "promtool", "-"], "{a=\"b\"} 1 1\n");
     assert!(error.contains("does not answer"), "{error}");
 }

@@ -2,7 +2,7 @@
 //!
 //! An answer is gathered up to [`BUFFERED_BYTES_MAX`]; an error until then gives a proper status. Beyond, it is streamed with
 //! status 200, and an error ends the connection without the terminating chunk (HTTP/2: resets the stream), so that no
-//! client can take a part for the whole; JSON and NDJSON say why as their last object, Arrow lacks its end.
+//! client can take a part for the whole; JSON and NDJSON say why as their last object, Arrow and Parquet lack their end.
 mod request;
 
 use std::sync::Arc;
@@ -125,7 +125,7 @@ impl Rows {
         }
     }
 
-    /// Advances until there is something to send.
+    /// Advances until there is something to send; Parquet holds rows back.
     async fn fill(&mut self) -> Result<(), ApiError> {
         while self.out.is_empty() && !self.done {
             self.advance().await?;

@@ -6,9 +6,11 @@
 //! | `lines` | lines of bounded length |
 //! | `csv` | records of a CSV file |
 //! | `text` | rows of CSV and of promtool's text |
+//! | `parquet` | rows of a Parquet file |
 mod batch;
 mod csv;
 mod lines;
+mod parquet;
 mod text;
 
 use std::fs::File;
@@ -36,13 +38,13 @@ const READ_BYTES: usize = 256 << 10;
 /// `foretell import`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "CSV needs columns ts and value; metric is the metric's name (or --metric), labels a JSON object, and every other column\n\
-    a label. promtool: what `promtool tsdb dump` and `promtool tsdb dump-openmetrics` write. Samples go by remote write and\n\
+    after_help = "Parquet and CSV need columns ts and value; metric is the metric's name (or --metric), labels a map (JSON in CSV), and every other\n\
+    column a label. promtool: what `promtool tsdb dump` and `promtool tsdb dump-openmetrics` write. Samples go by remote write and\n\
     are on stable storage when they count as imported. Importing a file again changes nothing, so an import that broke off is\n\
     simply run again.\n\
     Exit codes: 0 everything is imported, 2 not everything.\n\n\
     Examples:\n  \
-    foretell import --format csv all.csv\n  \
+    foretell import --format parquet all.parquet\n  \
     foretell import --format csv --metric temperature_celsius --epoch s sensors-*.csv\n  \
     promtool tsdb dump ./prometheus-data | foretell import --format promtool -"
 )]
@@ -56,10 +58,10 @@ pub struct ImportArgs {
     /// The metric of all rows; a column called metric is a label then
     #[arg(long, value_name = "NAME")]
     metric: Option<String>,
-    /// What integers in ts count since 1970; without it times are RFC 3339
+    /// What integers in ts count since 1970; without it times are RFC 3339, or of a type of their own
     #[arg(long, value_enum)]
     epoch: Option<Epoch>,
-    /// Files to read; - is standard input
+    /// Files to read; - is standard input (not for Parquet)
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 }
@@ -113,6 +115,14 @@ impl ImportArgs {
 
     fn read(&self, path: &Path, batcher: &mut Batcher<'_>, bar: &ProgressBar) -> anyhow::Result<()> {
         match self.format {
+            FileFormat::Parquet => {
+                if path == Path::new("-") {
+                    bail!("Parquet is read from its end: give a file, not standard input");
+                }
+                let (file, len) = open(path)?;
+                bar.set_length(len);
+                parquet::read(file, len, self.epoch, batcher, bar)
+            }
             FileFormat::Csv => text::read_csv(read_lines(path, bar)?, self.epoch, batcher),
             FileFormat::Promtool => text::read_promtool(read_lines(path, bar)?, batcher),
         }

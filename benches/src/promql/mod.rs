@@ -1,0 +1,201 @@
+//! `promql-diff`: the same samples in a real Prometheus and in Foretell, the same expressions to both, the same answers.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`data`] | counters, gauges and histograms that restart, go stale, come late and hold strange numbers |
+//! | [`grammar`] | expressions: every function and operator, and random nesting from a seed |
+//! | [`compare`] | when two answers are the same |
+pub mod compare;
+pub mod data;
+pub mod grammar;
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use serde_json::{Value, json};
+
+use crate::http::{Client, REMOTE_WRITE_HEADERS, Sender};
+use crate::peer::{Binaries, Peer, Server};
+use crate::process::{free_port, scratch_dir};
+use crate::report::{Report, print};
+use crate::workload::encode::{BodyEncoder, encode_labels};
+
+/// Differences that are printed.
+const SHOWN_MAX: usize = 40;
+
+/// Parameters.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Random expressions beside the fixed ones
+    #[arg(long, default_value_t = 2000)]
+    pub expressions: usize,
+    /// Seed of the random expressions
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Change one answer before comparing: the run must fail
+    #[arg(long)]
+    pub canary: bool,
+}
+
+/// One question: an expression, at an instant or over a range (start, end, step in seconds).
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// PromQL.
+    pub expr: String,
+    /// Instant, seconds.
+    pub at: f64,
+    /// Range instead of the instant.
+    pub range: Option<(f64, f64, f64)>,
+}
+
+/// Who answers.
+pub trait Answers {
+    /// The body of the answer, success or error.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn ask(&self, question: &Question) -> Result<Value>;
+}
+
+/// A server with the Prometheus HTTP API.
+pub struct Api {
+    client: Client,
+    url: String,
+}
+
+impl Api {
+    /// At `url`.
+    pub fn new(url: String) -> Self {
+        Self { client: Client::default(), url }
+    }
+}
+
+impl Answers for Api {
+    fn ask(&self, question: &Question) -> Result<Value> {
+        let mut form = vec![("query", question.expr.clone())];
+        let route = match question.range {
+            None => {
+                form.push(("time", question.at.to_string()));
+                "query"
+            }
+            Some((start, end, step)) => {
+                form.extend([("start", start.to_string()), ("end", end.to_string()), ("step", step.to_string())]);
+                "query_range"
+            }
+        };
+        let body: Vec<String> = form.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect();
+        let url = format!("{}/api/v1/{route}", self.url);
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        let (status, answer) = self.client.post(&url, &headers, body.join("&").as_bytes())?;
+        serde_json::from_slice(&answer).with_context(|| format!("{}: {status}, not JSON", question.expr))
+    }
+}
+
+fn percent(text: &str) -> String {
+    let byte = |b: u8| if b.is_ascii_alphanumeric() { (b as char).to_string() } else { format!("%{b:02X}") };
+    text.bytes().map(byte).collect()
+}
+
+/// Runs it.
+///
+/// # Errors
+/// On any difference, and when a part of the set-up does not work.
+pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()> {
+    let dir = scratch_dir("promql-diff")?;
+    let start = |peer: Peer| -> Result<Server> {
+        let own = dir.path().join(peer.name());
+        std::fs::create_dir_all(&own)?;
+        peer.start(binaries, &own, free_port()?)
+    };
+    let (prometheus, foretell) = (start(Peer::Prometheus)?, start(Peer::Foretell)?);
+    let series = data::series();
+    send(&series, &prometheus)?;
+    send(&series, &foretell)?;
+    let begun = Instant::now();
+    let questions = questions(options);
+    let mut found = differences(&Api::new(prometheus.url()), &Api::new(foretell.url()), &questions, options.canary)?;
+    let mut report = Report::new("promql-diff", json!({"expressions": options.expressions, "seed": options.seed}));
+    report.text("prometheus_version", &Peer::Prometheus.version(binaries)?, "");
+    report.figure("series", series.len() as f64, "");
+    report.figure("questions", questions.len() as f64, "instant and range");
+    report.figure("errors_alike", found.errors_alike as f64, "questions that both refuse");
+    report.figure("empty_alike", found.empty_alike as f64, "questions that both answer with nothing");
+    report.figure("differences", found.texts.len() as f64, "");
+    report.figure("seconds", begun.elapsed().as_secs_f64(), "");
+    report.print();
+    prometheus.stop()?;
+    foretell.stop()?;
+    let count = found.texts.len();
+    found.texts.truncate(SHOWN_MAX);
+    found.texts.iter().for_each(|text| print(text));
+    ensure!(count == 0, "{count} of {} questions are answered differently", questions.len());
+    report.write(results)?;
+    Ok(())
+}
+
+/// Sends everything in the order of time, as scrapes would.
+fn send(series: &[data::Series], to: &Server) -> Result<()> {
+    let labels: Vec<Box<[u8]>> = series.iter().map(|series| encode_labels(&series.labels)).collect();
+    let mut samples: Vec<(i64, usize, f64)> = Vec::new();
+    for (i, one) in series.iter().enumerate() {
+        samples.extend(one.samples.iter().map(|&(ts_ms, value)| (ts_ms, i, value)));
+    }
+    samples.sort_by_key(|&(ts_ms, i, _)| (ts_ms, i));
+    let (mut encoder, mut sender) =
+        (BodyEncoder::default(), Sender::connect(to.address, "/api/v1/write", REMOTE_WRITE_HEADERS)?);
+    for chunk in samples.chunks(5_000) {
+        chunk.iter().for_each(|&(ts_ms, i, value)| encoder.push(&labels[i], ts_ms, value));
+        let (status, text) = sender.post(encoder.finish()?)?;
+        ensure!((200..300).contains(&status), "remote write: {status} {text}");
+    }
+    Ok(())
+}
+
+/// The fixed expressions and `options.expressions` random ones, as instant and as range questions.
+pub fn questions(options: &Options) -> Vec<Question> {
+    let mut random = StdRng::seed_from_u64(options.seed);
+    let mut expressions = grammar::fixed();
+    expressions.extend((0..options.expressions).map(|_| grammar::random(&mut random)));
+    let mut questions = Vec::with_capacity(expressions.len() * 2);
+    for (i, expr) in expressions.into_iter().enumerate() {
+        let (at, range) = grammar::times(i, &mut random);
+        questions.push(Question { expr: expr.clone(), at, range: None });
+        questions.push(Question { expr, at, range: Some(range) });
+    }
+    questions
+}
+
+/// What [`differences`] found.
+#[derive(Default)]
+pub struct Found {
+    /// One text a difference.
+    pub texts: Vec<String>,
+    /// Questions that both refuse.
+    pub errors_alike: usize,
+    /// Questions that both answer with nothing.
+    pub empty_alike: usize,
+}
+
+/// Asks both all `questions`.
+///
+/// # Errors
+/// When one does not answer at all.
+pub fn differences(truth: &dyn Answers, ours: &dyn Answers, questions: &[Question], canary: bool) -> Result<Found> {
+    let mut found = Found::default();
+    for (i, question) in questions.iter().enumerate() {
+        let (expected, mut actual) = (truth.ask(question)?, ours.ask(question)?);
+        if canary && i == questions.len() / 2 {
+            actual = json!({"status": "success", "data": {"resultType": "scalar", "result": [0, "canary"]}});
+        }
+        match compare::compare(&question.expr, &expected, &actual) {
+            Err(difference) => found.texts.push(format!("{question:?}\n    {difference}")),
+            Ok(compare::Same::Error) => found.errors_alike += 1,
+            Ok(compare::Same::Empty) => found.empty_alike += 1,
+            Ok(compare::Same::Values) => {}
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,168 @@
+//! Arithmetic as Prometheus does it: compensated sums, quantiles by interpolation, least squares.
+
+/// A sum with Neumaier's compensation (A. Neumaier, 1974).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sum {
+    pub(crate) sum: f64,
+    pub(crate) compensation: f64,
+}
+
+impl Sum {
+    /// Adds `x`.
+    pub(crate) fn add(&mut self, x: f64) {
+        let total = self.sum + x;
+        if total.is_infinite() {
+            self.compensation = 0.0;
+        } else if self.sum.abs() >= x.abs() {
+            self.compensation += (self.sum - total) + x;
+        } else {
+            self.compensation += (x - total) + self.sum;
+        }
+        self.sum = total;
+    }
+
+    /// The sum.
+    pub(crate) fn value(self) -> f64 {
+        if self.sum.is_infinite() { self.sum } else { self.sum + self.compensation }
+    }
+}
+
+/// A mean that goes on when the sum overflows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mean {
+    /// The sum, or the mean once `incremental`.
+    total: Sum,
+    count: f64,
+    incremental: bool,
+}
+
+impl Mean {
+    /// Adds `x`.
+    pub(crate) fn add(&mut self, x: f64) {
+        self.count += 1.0;
+        if self.count == 1.0 {
+            self.total = Sum { sum: x, compensation: 0.0 };
+            return;
+        }
+        if !self.incremental {
+            let mut next = self.total;
+            next.add(x);
+            if !next.sum.is_infinite() {
+                self.total = next;
+                return;
+            }
+            self.incremental = true;
+            self.total.sum /= self.count - 1.0;
+            self.total.compensation /= self.count - 1.0;
+        }
+        let weight = (self.count - 1.0) / self.count;
+        self.total = Sum { sum: weight * self.total.sum, compensation: weight * self.total.compensation };
+        self.total.add(x / self.count);
+    }
+
+    /// The mean; NaN of nothing.
+    pub(crate) fn value(self) -> f64 {
+        if self.incremental {
+            self.total.sum + self.total.compensation
+        } else {
+            self.total.sum / self.count + self.total.compensation / self.count
+        }
+    }
+}
+
+/// The `q`-quantile of `values` by linear interpolation between ranks; sorts them, NaN first.
+pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
+    if values.is_empty() || q.is_nan() {
+        return f64::NAN;
+    }
+    if q < 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    if q > 1.0 {
+        return f64::INFINITY;
+    }
+    values.sort_unstable_by(nan_first);
+    let last = (values.len() - 1) as f64;
+    let rank = q * last;
+    let lower = rank.floor().max(0.0);
+    let upper = (lower + 1.0).min(last);
+    let weight = rank - rank.floor();
+    values[lower as usize] * (1.0 - weight) + values[upper as usize] * weight
+}
+
+/// Increasing, NaN before all.
+pub(crate) fn nan_first(a: &f64, b: &f64) -> std::cmp::Ordering {
+    a.partial_cmp(b).unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()))
+}
+
+/// Least squares through points (seconds relative to `origin_ms`, value): slope per second and value at `origin_ms`.
+pub(crate) fn regression(ts: &[i64], values: &[f64], origin_ms: i64) -> (f64, f64) {
+    let (mut n, mut constant) = (0.0, true);
+    let (mut x_sum, mut y_sum, mut xy_sum, mut xx_sum) =
+        (Sum::default(), Sum::default(), Sum::default(), Sum::default());
+    let first = values[0];
+    for (&t, &y) in ts.iter().zip(values) {
+        constant &= y == first || n == 0.0;
+        n += 1.0;
+        let x = (t - origin_ms) as f64 / 1e3;
+        x_sum.add(x);
+        y_sum.add(y);
+        xy_sum.add(x * y);
+        xx_sum.add(x * x);
+    }
+    if constant {
+        return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
+    }
+    let total = |sum: Sum| sum.sum + sum.compensation;
+    let (x, y, xy, xx) = (total(x_sum), total(y_sum), total(xy_sum), total(xx_sum));
+    let covariance = xy - x * y / n;
+    let variance = xx - x * x / n;
+    let slope = covariance / variance;
+    (slope, y / n - slope * x / n)
+}
+
+/// Whether two counts of a cumulative histogram differ only by rounding.
+pub(crate) fn almost_equal(a: f64, b: f64, tolerance: f64) -> bool {
+    if a == b {
+        return true;
+    }
+    let (sum, difference) = (a.abs() + b.abs(), (a - b).abs());
+    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
+        return difference < tolerance * f64::MIN_POSITIVE;
+    }
+    difference / sum.min(f64::MAX) < tolerance
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_keeps_what_plain_addition_loses() {
+        let mut sum = Sum::default();
+        [1.0, 1e100, 1.0, -1e100].into_iter().for_each(|x| sum.add(x));
+        assert_eq!(sum.value(), 2.0);
+    }
+
+    #[test]
+    fn a_mean_of_huge_values_does_not_overflow() {
+        let mut mean = Mean::default();
+        [f64::MAX, f64::MAX, f64::MAX].into_iter().for_each(|x| mean.add(x));
+        assert!((mean.value() / f64::MAX - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn quantiles_interpolate_and_nan_counts_as_smallest() {
+        assert_eq!(quantile(0.5, &mut [3.0, 1.0, 2.0, 4.0]), 2.5);
+        assert_eq!(quantile(1.0, &mut [3.0, f64::NAN]), 3.0);
+        assert!(quantile(0.0, &mut [3.0, f64::NAN]).is_nan());
+        assert_eq!(quantile(1.1, &mut [3.0]), f64::INFINITY);
+        assert!(quantile(0.5, &mut []).is_nan());
+    }
+
+    #[test]
+    fn regression_of_a_line_is_the_line() {
+        let (slope, intercept) = regression(&[0, 1000, 2000], &[1.0, 3.0, 5.0], 1000);
+        assert_eq!((slope, intercept), (2.0, 3.0));
+    }
+}

@@ -1,0 +1,115 @@
+//! Where samples come from: a snapshot of the engine, or what a test holds.
+use foretell_engine::{LabelSet, METRIC_NAME, MatchOp, Matcher, ScanBatch, Selector, SeriesId, Snapshot, TimeRange};
+
+use super::value::STALE_BITS;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Rows decoded at a time.
+const ROWS_AT_ONCE: usize = 64 << 10;
+const NS_PER_MS: i64 = 1_000_000;
+
+/// Sets of conditions, of which one must hold wholly.
+#[derive(Clone, Debug, Default)]
+pub struct Matchers(pub Vec<Vec<Matcher>>);
+
+/// Samples of one series, oldest first, stale markers included.
+#[derive(Clone, Debug)]
+pub struct SeriesSamples {
+    /// Labels, the name included.
+    pub labels: LabelSet,
+    /// Milliseconds UTC.
+    pub ts_ms: Vec<i64>,
+    /// Values, exact bits.
+    pub values: Vec<f64>,
+}
+
+/// Answers selectors.
+pub trait SampleSource {
+    /// Series that satisfy `matchers` with their samples of `(after_ms, through_ms]`, in the order of their labels; those
+    /// without a sample may be left out. At most `samples_max` samples.
+    ///
+    /// # Errors
+    /// `Execution` beyond `samples_max`; `Invalid` for a bad regular expression; damage.
+    fn select(
+        &self,
+        matchers: &Matchers,
+        after_ms: i64,
+        through_ms: i64,
+        samples_max: usize,
+    ) -> Result<Vec<SeriesSamples>>;
+}
+
+impl Matchers {
+    /// The metric's name if a condition fixes it.
+    pub(crate) fn metric(&self) -> Option<&str> {
+        let [all] = self.0.as_slice() else { return None };
+        all.iter().find(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal).map(|m| m.value.as_str())
+    }
+}
+
+impl SampleSource for Snapshot {
+    fn select(
+        &self,
+        matchers: &Matchers,
+        after_ms: i64,
+        through_ms: i64,
+        samples_max: usize,
+    ) -> Result<Vec<SeriesSamples>> {
+        // `(after, through]` in milliseconds of samples whose nanoseconds are cut off.
+        let range = TimeRange {
+            start: after_ms.saturating_add(1).saturating_mul(NS_PER_MS),
+            end: through_ms.saturating_mul(NS_PER_MS).saturating_add(NS_PER_MS - 1),
+        };
+        let mut series = Vec::new();
+        for all in &matchers.0 {
+            let selector = Selector { metric: None, matchers: all.clone(), range };
+            series.extend(self.select(&selector).map_err(|error| Error::from_engine(&error))?);
+        }
+        series.sort_unstable_by_key(|series| series.id);
+        series.dedup_by_key(|series| series.id);
+        let ids: Vec<SeriesId> = series.iter().map(|series| series.id).collect();
+        let mut found: Vec<SeriesSamples> = series
+            .into_iter()
+            .map(|series| SeriesSamples { labels: series.labels, ts_ms: Vec::new(), values: Vec::new() })
+            .collect();
+        let mut scan = self.scan(&ids, range, true, ROWS_AT_ONCE).map_err(|error| Error::from_engine(&error))?;
+        let (mut batch, mut total) = (ScanBatch::default(), 0usize);
+        while scan.next_batch(&mut batch).map_err(|error| Error::from_engine(&error))? {
+            total += batch.ts.len();
+            if total > samples_max {
+                return Err(too_many_samples());
+            }
+            let mut at = 0;
+            for &(index, rows) in &batch.runs {
+                let end = at + rows as usize;
+                let samples = &mut found[index as usize];
+                samples.ts_ms.extend(batch.ts[at..end].iter().map(|ts| ts.div_euclid(NS_PER_MS)));
+                samples.values.extend_from_slice(&batch.values[at..end]);
+                at = end;
+            }
+        }
+        found.retain(|samples| !samples.ts_ms.is_empty());
+        found.sort_unstable_by(|a, b| a.labels.compare(&b.labels));
+        Ok(found)
+    }
+}
+
+/// The limit on samples is reached.
+pub(crate) fn too_many_samples() -> Error {
+    Error::new(
+        ErrorKind::Execution,
+        "query processing would load too many samples into memory in query execution: select less time or fewer series",
+    )
+}
+
+/// Drops stale markers.
+pub(crate) fn without_stale(samples: &mut SeriesSamples) {
+    if samples.values.iter().all(|value| value.to_bits() != STALE_BITS) {
+        return;
+    }
+    let keep: Vec<bool> = samples.values.iter().map(|value| value.to_bits() != STALE_BITS).collect();
+    let mut flags = keep.iter();
+    samples.ts_ms.retain(|_| flags.next().copied().unwrap_or(false));
+    let mut flags = keep.iter();
+    samples.values.retain(|_| flags.next().copied().unwrap_or(false));
+}

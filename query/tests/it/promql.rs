@@ -1,0 +1,218 @@
+//! Runs `tests/promql/*.test`, written in the language of Prometheus's own tests:
+//!
+//! ```text
+//! clear
+//! load 1m
+//!   requests{job="a"} 0+10x5 _ stale 7x2       from 0 up by 10 five more times, nothing, a stale marker, 7 three times
+//! eval instant at 5m sum(requests)
+//!   {} 50
+//! eval range from 0 to 2m step 1m requests
+//!   requests{job="a"} 0 10 20
+//! eval instant at 5m foo bar
+//!   expect fail
+//! ```
+//! `expect ordered` makes the order of an instant vector count. Half of what is loaded is flushed to segments.
+use std::path::PathBuf;
+
+use foretell_engine::{Engine, LabelSet, WriteBatch};
+use foretell_query::QueryLimits;
+use foretell_query::promql::{Answer, Limits, PromQuery, evaluate};
+
+use crate::store::Store;
+
+const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
+const LOOKBACK_MS: i64 = 300_000;
+
+fn run(file: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/promql").join(file);
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut store = Store::empty(QueryLimits::default());
+    let mut lines = text.lines().enumerate().peekable();
+    let mut evaluated = 0;
+    while let Some((number, line)) = lines.next() {
+        let line = line.trim_end();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let mut block = Vec::new();
+        while let Some((_, next)) = lines.next_if(|(_, next)| next.starts_with([' ', '\t'])) {
+            block.push(next.trim());
+        }
+        let at = format!("{file}:{}: {line}", number + 1);
+        if line == "clear" {
+            store = Store::empty(QueryLimits::default());
+        } else if let Some(step) = line.strip_prefix("load ") {
+            load(&store.engine, duration_ms(step), &block);
+        } else if let Some(rest) = line.strip_prefix("eval instant at ") {
+            let (at_ms, expr) = rest.split_once(' ').unwrap();
+            let at_ms = duration_ms(at_ms);
+            check(&store.engine, expr, (at_ms, at_ms), None, &block, &at);
+            evaluated += 1;
+        } else if let Some(rest) = line.strip_prefix("eval range from ") {
+            let words: Vec<&str> = rest.splitn(6, ' ').collect();
+            let [start, "to", end, "step", step, expr] = words.as_slice() else { panic!("{at}") };
+            let step_ms = Some(duration_ms(step));
+            check(&store.engine, expr, (duration_ms(start), duration_ms(end)), step_ms, &block, &at);
+            evaluated += 1;
+        } else {
+            panic!("{at}: neither clear nor load nor eval");
+        }
+    }
+    assert!(evaluated > 0, "{file} evaluates nothing");
+}
+
+fn load(engine: &Engine, step_ms: i64, block: &[&str]) {
+    let mut halves = [WriteBatch::default(), WriteBatch::default()];
+    for line in block {
+        let (labels, values) = series(line);
+        let id = engine.resolve(&labels).unwrap();
+        for (i, value) in values.iter().enumerate() {
+            if let Some(value) = value {
+                halves[usize::from(i > values.len() / 2)].push(id, i as i64 * step_ms * 1_000_000, *value);
+            }
+        }
+    }
+    let [first, second] = halves;
+    engine.write(first).unwrap().wait().unwrap();
+    engine.flush().unwrap();
+    engine.write(second).unwrap().wait().unwrap();
+}
+
+/// `name{a="b"} 1+1x3 _ stale`
+fn series(line: &str) -> (LabelSet, Vec<Option<f64>>) {
+    let end = line.find('}').map_or_else(|| line.find(' ').unwrap(), |at| at + 1);
+    let (name, values) = line.split_at(end);
+    (labels(name), values.split_whitespace().flat_map(sequence).collect())
+}
+
+fn labels(text: &str) -> LabelSet {
+    let (name, inner) = text.split_once('{').map_or((text, ""), |(name, rest)| (name, rest.trim_end_matches('}')));
+    let mut pairs: Vec<(&str, &str)> = if name.is_empty() { Vec::new() } else { vec![("__name__", name)] };
+    for pair in inner.split("\",").filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once("=\"").unwrap();
+        pairs.push((name.trim(), value.trim_end_matches('"')));
+    }
+    LabelSet::from_pairs(pairs).unwrap()
+}
+
+/// `3`, `3x2`, `0+10x5`, `5-1x5`, `_`, `_x3`, `stale`
+fn sequence(token: &str) -> Vec<Option<f64>> {
+    let (head, times) = token.split_once('x').map_or((token, 0), |(head, times)| (head, times.parse().unwrap()));
+    let single = match head {
+        "_" => return vec![None; usize::max(times, 1)],
+        "stale" => Some(STALE),
+        number => number.parse().ok(),
+    };
+    if let Some(value) = single {
+        return vec![Some(value); times + 1];
+    }
+    let sign = head.rfind(['+', '-']).filter(|&at| at > 0).unwrap_or_else(|| panic!("bad value {token:?}"));
+    let (start, step): (f64, f64) = (head[..sign].parse().unwrap(), head[sign..].parse().unwrap());
+    (0..=times).map(|i| Some(start + step * i as f64)).collect()
+}
+
+fn duration_ms(text: &str) -> i64 {
+    let unit = text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len());
+    let number: f64 = text[..unit].parse().unwrap();
+    let scale = match &text[unit..] {
+        "" | "s" => 1e3,
+        "ms" => 1.0,
+        "m" => 6e4,
+        "h" => 3.6e6,
+        "d" => 8.64e7,
+        other => panic!("unknown unit {other:?}"),
+    };
+    (number * scale) as i64
+}
+
+fn check(engine: &Engine, expr: &str, (start_ms, end_ms): (i64, i64), step_ms: Option<i64>, block: &[&str], at: &str) {
+    let query = PromQuery { text: expr.into(), start_ms, end_ms, step_ms, lookback_ms: LOOKBACK_MS };
+    let answer = evaluate(&query, &engine.snapshot(), &Limits::default(), &|| false);
+    if block.contains(&"expect fail") {
+        assert!(answer.is_err(), "{at}: expected a failure, got {answer:?}");
+        return;
+    }
+    let ordered = block.contains(&"expect ordered");
+    let lines = block.iter().filter(|line| !line.starts_with("expect"));
+    let answer = answer.unwrap_or_else(|error| panic!("{at}: {error}"));
+    if let Answer::Scalar(point) = &answer {
+        let want: f64 = block.first().unwrap_or_else(|| panic!("{at}: no expectation")).parse().unwrap();
+        assert!(near(point.value, want), "{at}: expected {want}, got {}", point.value);
+        return;
+    }
+    let (Answer::Vector(rows) | Answer::Matrix(rows)) = answer else { panic!("{at}: {answer:?}") };
+    let step = step_ms.unwrap_or(1);
+    let mut got: Vec<(LabelSet, Vec<Option<f64>>)> = Vec::new();
+    for row in rows {
+        let mut values = Vec::new();
+        for point in &row.points {
+            let index = ((point.ts_ms - start_ms) / step) as usize;
+            values.resize(index, None);
+            values.push(Some(point.value));
+        }
+        got.push((row.labels, values));
+    }
+    let mut want: Vec<(LabelSet, Vec<Option<f64>>)> = lines.map(|line| series(line)).collect();
+    for (_, values) in &mut want {
+        values.truncate(values.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
+    }
+    if !ordered {
+        got.sort_by(|a, b| a.0.cmp(&b.0));
+        want.sort_by(|a, b| a.0.cmp(&b.0));
+    }
+    let same = |(a, b): (&Option<f64>, &Option<f64>)| match (a, b) {
+        (Some(a), Some(b)) => near(*a, *b),
+        (a, b) => a.is_none() && b.is_none(),
+    };
+    let equal = got.len() == want.len()
+        && got.iter().zip(&want).all(|(a, b)| a.0 == b.0 && a.1.len() == b.1.len() && a.1.iter().zip(&b.1).all(same));
+    assert!(equal, "{at}:\n expected {want:?}\n got      {got:?}");
+}
+
+fn near(a: f64, b: f64) -> bool {
+    a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
+}
+
+#[test]
+fn selectors() {
+    run("selectors.test");
+}
+
+#[test]
+fn functions() {
+    run("functions.test");
+}
+
+#[test]
+fn operators() {
+    run("operators.test");
+}
+
+#[test]
+fn a_wrong_expectation_is_caught() {
+    let caught = std::panic::catch_unwind(|| {
+        let store = Store::empty(QueryLimits::default());
+        load(&store.engine, 60_000, &["m 1 2 3"]);
+        check(&store.engine, "m", (120_000, 120_000), None, &["m 4"], "canary");
+    });
+    assert!(caught.is_err());
+}
+
+#[test]
+fn an_evaluation_ends_when_it_is_cancelled_or_holds_too_much() {
+    let store = Store::empty(QueryLimits::default());
+    load(&store.engine, 60_000, &["m 0+1x1000"]);
+    let ask = |limits: &Limits, cancelled: bool| {
+        let query = PromQuery {
+            text: "sum(m) + 1".into(),
+            start_ms: 0,
+            end_ms: 6_000_000,
+            step_ms: Some(1000),
+            lookback_ms: LOOKBACK_MS,
+        };
+        evaluate(&query, &store.engine.snapshot(), limits, &|| cancelled).map(|_| ()).unwrap_err().message
+    };
+    assert!(ask(&Limits::default(), true).contains("cancelled"));
+    assert!(ask(&Limits { samples_max: 50, ..Limits::default() }, false).contains("too many samples"));
+    assert!(ask(&Limits { points_max: 5, ..Limits::default() }, false).contains("maximum resolution"));
+}
