@@ -1,4 +1,4 @@
-//! One server and its writers, from the first start to the last canary.
+//! One data directory, its server and writers, from the first start to the last canary.
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;

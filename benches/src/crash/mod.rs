@@ -10,10 +10,13 @@
 //! ```
 //! | module | owns |
 //! |---|---|
-//! | [`life`] | one server and its writers, from the first start to the last canary; several live side by side |
+//! | [`life`] | one data directory, its server and writers, from the first start to the last canary |
 //! | [`lane`] | a writer: what it sends and what it may rely on |
 //! | [`judge`] | comparing what is stored with what a lane relies on |
 //! | [`server`] | starting, killing and asking the server |
+//!
+//! Several servers live side by side, each one life after the other: a store that grew for a thousand kills would spend them
+//! on comparing. Every life has a seed of its own, its last check and its canaries.
 //!
 //! The canaries are faults that must be found, or the run fails: falsified expectations, and a log whose last acknowledged
 //! record was really cut off.
@@ -53,10 +56,14 @@ pub struct Options {
     /// Share of the kills that come while the store is being opened
     #[arg(long, default_value_t = 0.2)]
     pub in_recovery: f64,
+    /// Kills of one data directory; after them the server starts anew with an empty one, for a check takes the longer the
+    /// more there is to compare
+    #[arg(long, default_value_t = 125)]
+    pub store_cycles: u32,
     /// Compare everything, not only what was touched, at every so-manieth kill
     #[arg(long, default_value_t = 50)]
     pub everything_every: u32,
-    /// Seed of the load, the sizes and the moments; server n has this plus n
+    /// Seed of the load, the sizes and the moments; each data directory has one of its own, from this on
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Also write the figures to the results folder
@@ -121,8 +128,8 @@ impl Progress {
 /// On any difference, and when a canary is not found.
 pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()> {
     ensure!(
-        options.writers > 0 && options.servers > 0 && options.cycles >= options.servers,
-        "--writers and --servers must be 1 or more, and --cycles not less than --servers"
+        options.writers > 0 && options.servers > 0 && options.store_cycles > 0 && options.cycles >= options.servers,
+        "--writers, --servers and --store-cycles must be 1 or more, and --cycles not less than --servers"
     );
     let progress = Progress { kills: AtomicU32::new(0), failed: AtomicBool::new(false), begun: Instant::now() };
     let mut counts = Counts::default();
@@ -141,17 +148,30 @@ pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()>
     report(options, &counts, &progress, results)
 }
 
-/// The life of server `n`; a failure says how to repeat it alone.
+/// The lives of server `n`, one after the other, each with a fresh store and a seed of its own.
 fn live(options: &Options, progress: &Progress, binaries: &Binaries, n: u32) -> Result<Counts> {
-    let cycles = options.cycles / options.servers + u32::from(n < options.cycles % options.servers);
-    let seed = options.seed + u64::from(n);
+    let mut counts = Counts::default();
+    let mut left = options.cycles / options.servers + u32::from(n < options.cycles % options.servers);
+    let mut seed = options.seed.wrapping_add(n.into());
+    while left > 0 && !progress.failed() {
+        let cycles = left.min(options.store_cycles);
+        counts.add(live_once(options, progress, binaries, (seed, cycles))?);
+        left -= cycles;
+        seed = seed.wrapping_add(options.servers.into());
+    }
+    Ok(counts)
+}
+
+/// One life; a failure says how to repeat it alone.
+fn live_once(options: &Options, progress: &Progress, binaries: &Binaries, drawn: (u64, u32)) -> Result<Counts> {
     let dir = scratch_dir("crash")?;
-    let outcome = Life::new(options, progress, binaries, dir.path(), (seed, cycles)).and_then(|mut life| life.live());
+    let outcome = Life::new(options, progress, binaries, dir.path(), drawn).and_then(|mut life| life.live());
     if outcome.is_err() {
         progress.failed.store(true, Ordering::Relaxed);
         print(&format!("the files of the run are kept in {}", dir.keep().display()));
+        let (seed, cycles) = drawn;
         print(&format!(
-            "replay: bench crash --seed {seed} --cycles {cycles} --servers 1 --writers {}",
+            "replay: bench crash --seed {seed} --cycles {cycles} --store-cycles {cycles} --servers 1 --writers {}",
             options.writers
         ));
     }
@@ -161,7 +181,7 @@ fn live(options: &Options, progress: &Progress, binaries: &Binaries, n: u32) -> 
 fn report(options: &Options, counts: &Counts, progress: &Progress, results: &Path) -> Result<()> {
     let mut report = Report::new(
         "crash",
-        json!({"cycles": options.cycles, "servers": options.servers, "writers": options.writers, "write_ms": options.write_ms, "seed": options.seed}),
+        json!({"cycles": options.cycles, "servers": options.servers, "writers": options.writers, "write_ms": options.write_ms, "store_cycles": options.store_cycles, "seed": options.seed}),
     );
     let sorted = |values: &[f64]| {
         let mut values = values.to_vec();
