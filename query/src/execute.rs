@@ -101,10 +101,11 @@ pub(crate) fn start(
             () = sleep_until(deadline) => Err(timed_out()),
             result = work => result.unwrap_or_else(|panic| Err(panicked(&*panic))),
         };
-        // First the error, then the end of the channel: the answer looks for it when the channel ends.
+        // First the error, for the answer looks for it when the channel ends; then what is held: whoever has seen the end of
+        // an answer finds its query no longer listed and its place free.
         *driver_outcome.lock() = result.err();
-        drop(sender);
         drop(held);
+        drop(sender);
     });
     Answer {
         schema,
