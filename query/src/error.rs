@@ -62,6 +62,11 @@ impl Error {
             return Self::invalid(message.clone());
         }
         let root = error.find_root();
+        if let Some(reason) = bad_regex(root) {
+            return Self::invalid(format!(
+                "bad regular expression: {reason}; a backslash before one of ( ) [ ] {{ }} . * + ? ^ $ | means the character itself"
+            ));
+        }
         let message = match root {
             DataFusionError::SQL(parser, _) => tidy(&parser.to_string().replacen("sql parser error:", "bad SQL:", 1)),
             root => tidy(own_part(&root.message())),
@@ -139,6 +144,23 @@ fn own_part(message: &str) -> &str {
     rest.split_once(" No function matches").map_or(rest, |(own, _)| own)
 }
 
+/// Why a regular expression is none, if that is what the optimizer or a function complains about: they give such an error no
+/// class of its own.
+fn bad_regex(root: &DataFusionError) -> Option<String> {
+    let text = match root {
+        DataFusionError::External(error) => error.to_string(),
+        DataFusionError::ArrowError(error, _) => error.to_string(),
+        DataFusionError::Execution(text) => text.clone(),
+        _ => return None,
+    };
+    let not_compiled = text.split_once("Regular expression did not compile: ");
+    let told =
+        not_compiled.map(|(_, told)| told).or_else(|| text.starts_with("regex parse error:").then_some(&*text))?;
+    // The library draws the expression with a mark below the fault; its last line says what it is.
+    let reason = told.rsplit_once("error: ").map_or(told, |(_, reason)| reason.lines().next().unwrap_or(reason));
+    Some(tidy(reason))
+}
+
 fn is_missing_table(message: &str) -> bool {
     message.starts_with("table '") && message.contains("' not found")
 }
@@ -168,6 +190,21 @@ mod tests {
         let shared = DataFusionError::Shared(std::sync::Arc::new(wrapped));
         let back = Error::from_datafusion(shared);
         assert_eq!((back.kind, back.message.as_str()), (ErrorKind::Timeout, "too slow"));
+    }
+
+    #[test]
+    fn a_bad_regular_expression_is_the_fault_of_the_statement_and_is_named() {
+        let bad = || regex::Regex::new("a(b").unwrap_err();
+        let by_optimizer = DataFusionError::External(Box::new(bad())).context("Invalid regex");
+        let text = format!("Regular expression did not compile: {:?}", bad());
+        let by_kernel = arrow::error::ArrowError::ComputeError(text).into();
+        for error in [by_optimizer, by_kernel] {
+            let error = Error::from_datafusion(error);
+            assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
+            assert!(error.message.starts_with("bad regular expression: unclosed group; a backslash"), "{error}");
+        }
+        let other = DataFusionError::Execution("cannot cast 'regex parse error: x'".into());
+        assert_eq!(Error::from_datafusion(other).kind, ErrorKind::Execution);
     }
 
     #[test]
