@@ -334,6 +334,27 @@ impl Walk<'_> {
     }
 }
 
+/// (timestamp in ms, value) of an encoded `Sample`; absent fields are 0, as protobuf says. 2.0 adds a start timestamp.
+#[inline]
+fn sample(message: &[u8], protocol: Protocol) -> Result<(i64, f64), Malformed> {
+    usual_sample(message).map_or_else(|| sample_any_order(message, protocol), Ok)
+}
+
+fn sample_any_order(message: &[u8], protocol: Protocol) -> Result<(i64, f64), Malformed> {
+    let (mut ts_ms, mut value) = (0i64, 0f64);
+    let mut cursor = Cursor::new(message);
+    while !cursor.is_at_end() {
+        match cursor.tag()? {
+            (1, FIXED64) => value = f64::from_bits(cursor.fixed64()?),
+            (2, VARINT) => ts_ms = cursor.varint()? as i64,
+            (3, wire_type) if protocol == Protocol::V1 || wire_type == VARINT => cursor.skip(wire_type)?,
+            (1..=3, _) => return Err(cursor.malformed("wrong wire type of a Sample field")),
+            (_, wire_type) => cursor.skip(wire_type)?,
+        }
+    }
+    Ok((ts_ms, value))
+}
+
 /// (timestamp in ms, value) of an encoded `Sample` as every sender writes it: value, then timestamp, nothing else.
 #[inline]
 fn usual_sample(message: &[u8]) -> Option<(i64, f64)> {

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::super::labels::{WireLabels, render};
 use super::super::metadata::Text;
-use super::{Cursor, FIXED64, LENGTH_DELIMITED, LabelSection, Malformed, Stop, VARINT, Walk, usual_sample};
+use super::{Cursor, FIXED64, LENGTH_DELIMITED, LabelSection, Malformed, Protocol, Stop, VARINT, Walk, sample};
 
 const V2_FIELD: &str = "a field of io.prometheus.write.v2.Request, whose Content-Type must say so;";
 
@@ -89,7 +89,7 @@ fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
             0x12 => {
                 cursor.advance_one();
                 let message = cursor.delimited().map_err(at_offset)?;
-                let (ts_ms, value) = sample(message).map_err(at_offset)?;
+                let (ts_ms, value) = sample(message, Protocol::V1).map_err(at_offset)?;
                 walk.sample(ts_ms, value, |_| rendered(series))?;
             }
             0x1a => {
@@ -128,26 +128,6 @@ fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
     };
     walk.end_series(key, section, mark);
     Ok(())
-}
-
-/// (timestamp in ms, value) of an encoded `Sample`; absent fields are 0, as protobuf says.
-#[inline]
-fn sample(message: &[u8]) -> Result<(i64, f64), Malformed> {
-    usual_sample(message).map_or_else(|| sample_any_order(message), Ok)
-}
-
-fn sample_any_order(message: &[u8]) -> Result<(i64, f64), Malformed> {
-    let (mut ts_ms, mut value) = (0i64, 0f64);
-    let mut cursor = Cursor::new(message);
-    while !cursor.is_at_end() {
-        match cursor.tag()? {
-            (1, FIXED64) => value = f64::from_bits(cursor.fixed64()?),
-            (2, VARINT) => ts_ms = cursor.varint()? as i64,
-            (1 | 2, _) => return Err(cursor.malformed("wrong wire type of a Sample field")),
-            (_, wire_type) => cursor.skip(wire_type)?,
-        }
-    }
-    Ok((ts_ms, value))
 }
 
 /// (timestamp in ms, value) of an encoded `Exemplar`; its labels are fields like those of a series.

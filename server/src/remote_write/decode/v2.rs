@@ -11,7 +11,7 @@ use foretell_engine::types::METRIC_NAME;
 use super::super::labels::{WireLabels, render};
 use super::super::metadata::Text;
 use super::super::symbols::BEYOND;
-use super::{Cursor, FIXED64, LENGTH_DELIMITED, LabelSection, Malformed, Stop, VARINT, Walk, usual_sample};
+use super::{Cursor, FIXED64, LENGTH_DELIMITED, LabelSection, Malformed, Protocol, Stop, VARINT, Walk, sample};
 
 pub(super) fn walk(walk: &mut Walk<'_>) -> Result<(), Stop> {
     symbols(walk)?;
@@ -79,7 +79,7 @@ fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
             0x12 => {
                 cursor.advance_one();
                 let message = cursor.delimited().map_err(at_offset)?;
-                let (ts_ms, value) = sample(message).map_err(at_offset)?;
+                let (ts_ms, value) = sample(message, Protocol::V2).map_err(at_offset)?;
                 walk.sample(ts_ms, value, |walk| rendered(walk, series))?;
             }
             0x1a => {
@@ -179,27 +179,6 @@ fn describe(walk: &mut Walk<'_>, refs: &[u8], kind: u64, help: Text, unit: Text)
 
 /// Sets the seed of series keys apart from that of symbols and of 1.0's keys.
 const KEY_DOMAIN: u64 = 0x5f32_5f73_6569_7265;
-
-/// (timestamp in ms, value) of an encoded `Sample`; absent fields are 0, as protobuf says.
-#[inline]
-fn sample(message: &[u8]) -> Result<(i64, f64), Malformed> {
-    usual_sample(message).map_or_else(|| sample_any_order(message), Ok)
-}
-
-fn sample_any_order(message: &[u8]) -> Result<(i64, f64), Malformed> {
-    let (mut ts_ms, mut value) = (0i64, 0f64);
-    let mut cursor = Cursor::new(message);
-    while !cursor.is_at_end() {
-        match cursor.tag()? {
-            (1, FIXED64) => value = f64::from_bits(cursor.fixed64()?),
-            (2, VARINT) => ts_ms = cursor.varint()? as i64,
-            (3, VARINT) => drop(cursor.varint()?),
-            (1..=3, _) => return Err(cursor.malformed("wrong wire type of a Sample field")),
-            (_, wire_type) => cursor.skip(wire_type)?,
-        }
-    }
-    Ok((ts_ms, value))
-}
 
 /// (timestamp in ms, value) of an encoded `Exemplar`; its labels are references like those of a series.
 fn exemplar(message: &[u8]) -> Result<(i64, f64), Malformed> {
