@@ -59,7 +59,9 @@ pub(crate) async fn discard(mut body: Body) {
 }
 
 async fn collect(body: &mut Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-    if body_size_hint(body) > bytes_max as u64 {
+    // Nothing for chunks.
+    let announced = usize::try_from(hyper::body::Body::size_hint(body).lower()).unwrap_or(usize::MAX);
+    if announced > bytes_max {
         return Err(too_large(bytes_max));
     }
     // A body of one frame, the common case, is not copied.
@@ -76,16 +78,10 @@ async fn collect(body: &mut Body, bytes_max: usize) -> Result<Bytes, ApiError> {
             continue;
         }
         if whole.is_empty() {
-            let announced = usize::try_from(body_size_hint(body)).unwrap_or(usize::MAX);
-            whole.reserve((first.len() + data.len()).saturating_add(announced).min(bytes_max));
+            whole.reserve(announced.max(first.len() + data.len()));
             whole.extend_from_slice(&std::mem::take(&mut first));
         }
         whole.extend_from_slice(&data);
     }
     Ok(if whole.is_empty() { first } else { whole.freeze() })
-}
-
-/// Bytes that are known to come still.
-fn body_size_hint(body: &Body) -> u64 {
-    hyper::body::Body::size_hint(body).lower()
 }
