@@ -3,7 +3,7 @@ pub mod http2;
 mod server;
 mod write_request;
 
-pub use server::{Answer, Server, binary, wait_until};
+pub use server::{Answer, Server, binary, is_hang_up, read_to_close, wait_until};
 pub use write_request::{Series, body, compress, encode};
 
 use std::time::{SystemTime, UNIX_EPOCH};

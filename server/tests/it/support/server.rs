@@ -236,9 +236,7 @@ impl Server {
     pub fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect();
         stream.write_all(bytes).unwrap();
-        let mut text = Vec::new();
-        let _ = stream.read_to_end(&mut text);
-        String::from_utf8_lossy(&text).into_owned()
+        read_to_close(&mut stream).0
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -246,6 +244,24 @@ impl Server {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
+}
+
+/// Whether an error is what a client sees of a server that has answered and closed before it had read everything: its system
+/// resets the connection. Silence until the client's patience ends is something else.
+pub fn is_hang_up(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
+}
+
+/// Whatever comes until the server closes, and whether it has hung up: then the answer may be lost.
+pub fn read_to_close(stream: &mut TcpStream) -> (String, bool) {
+    let mut bytes = Vec::new();
+    let read = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    if let Err(error) = &read {
+        assert!(is_hang_up(error), "the server does not close: {error}, after {text:?}");
+    }
+    (text, read.is_err())
 }
 
 impl Drop for Server {
