@@ -103,7 +103,7 @@ pub(crate) fn is_torn(bytes: &[u8], damage: &Damage, last_lsn: u64, newest: bool
 /// Returns the newest position.
 ///
 /// # Errors
-/// `Io` of the directory, and what `visit` refuses.
+/// `Io` of the directory, `Invalid` for a file of another version, and what `visit` refuses.
 pub(crate) fn check(
     fs: &dyn Fs,
     dir: &Path,
@@ -158,6 +158,7 @@ fn check_file(
             let expected = format!("first commit {}, as in the name", file.first_lsn);
             visit(Event::Damage(damaged(path, 12, expected, first.to_string())))?;
         }
+        Err(error @ Error::Invalid(_)) => return Err(error),
         Err(error) => visit(Event::Damage(error))?,
     }
     // Damage that was reported explains the commits that are missing after it.

@@ -7,8 +7,8 @@ use crate::types::{LabelSet, SeriesId};
 
 /// First bytes of every WAL file.
 pub(crate) const MAGIC: [u8; 8] = *b"FTELWAL\0";
-/// Version of the format this code writes.
-pub(crate) const VERSION: u32 = 1;
+/// Version of the format this code writes, and the only one it reads. Version 1 had no records in its batches.
+pub(crate) const VERSION: u32 = 2;
 /// Magic, version, first position, checksum.
 pub(crate) const FILE_HEADER_LEN: usize = 24;
 /// Length, checksum, kind, position.
@@ -87,6 +87,9 @@ pub(crate) fn file_header(first_lsn: u64) -> [u8; FILE_HEADER_LEN] {
 }
 
 /// Checks the header of the file `path` and returns its first position.
+///
+/// # Errors
+/// `Invalid` for a file of another version: nothing is wrong with it. `Corruption` for everything else.
 pub(crate) fn check_file_header(bytes: &[u8], path: &Path) -> Result<u64> {
     let mut reader = Reader::new(bytes, path, 0);
     let start = reader.clone();
@@ -94,16 +97,19 @@ pub(crate) fn check_file_header(bytes: &[u8], path: &Path) -> Result<u64> {
     if magic != MAGIC {
         return Err(start.corrupt(format!("magic {MAGIC:02x?}"), format!("{magic:02x?}")));
     }
-    let at = reader.clone();
     let version = reader.u32()?;
-    if version != VERSION {
-        return Err(at.corrupt(format!("version {VERSION}"), version.to_string()));
-    }
     let first_lsn = reader.u64()?;
     let at = reader.clone();
     let (expected, got) = (format::crc32c(&bytes[..20]), reader.u32()?);
     if expected != got {
         return Err(at.corrupt(format!("checksum {expected:08x}"), format!("{got:08x}")));
+    }
+    if version != VERSION {
+        return Err(Error::Invalid(format!(
+            "{}: a log of version {version}, and this build reads version {VERSION}: open the store with the build that wrote \
+             it, export its data and import it here",
+            path.display()
+        )));
     }
     if first_lsn == 0 {
         return Err(at.corrupt("a first commit of 1 or more", "0"));

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::batch::decode_batch;
 use super::record::*;
+use crate::error::Error;
 use crate::types::{LabelSet, SeriesId};
 
 fn definition(n: usize) -> (SeriesId, LabelSet) {
@@ -54,6 +55,20 @@ fn only_a_later_group_proves_that_damage_had_been_synced() {
     let damaged = [record(true, 1), vec![0; 30], record(true, 3)].concat();
     assert!(was_synced(&damaged, 18, 1));
     assert!(!was_synced(&damaged, 18, 3), "a record from before proves nothing");
+}
+
+#[test]
+fn a_file_of_another_version_is_refused_as_such_and_a_flipped_version_is_damage() {
+    let mut header = file_header(7);
+    for version in [1, VERSION + 1] {
+        header[8..12].copy_from_slice(&version.to_le_bytes());
+        assert!(matches!(check_file_header(&header, Path::new("w")), Err(Error::Corruption { .. })));
+        let crc = crc32c::crc32c(&header[..20]);
+        header[20..].copy_from_slice(&crc.to_le_bytes());
+        let error = check_file_header(&header, Path::new("w")).unwrap_err();
+        assert!(matches!(error, Error::Invalid(_)));
+        assert!(error.to_string().contains(&format!("w: a log of version {version}, and this build reads")), "{error}");
+    }
 }
 
 proptest! {
