@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use hashbrown::HashMap;
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
-use rocksdb::{BlockBasedOptions, Cache, DB, Env, Options, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{BlockBasedOptions, Cache, DB, Env, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::error::{Error, Result};
 use crate::format::{self, Reader};
@@ -78,6 +78,10 @@ fn options(local: bool, cache: &Cache, write_buffer_bytes: usize) -> Result<Opti
     options.set_compression_type(rocksdb::DBCompressionType::Zstd);
     if !local {
         options.set_env(&Env::mem_env().map_err(failed)?);
+        // Nobody can read it, and writing the log of a store that lives for milliseconds is most of opening it.
+        options.set_log_level(LogLevel::Fatal);
+        options.set_stats_dump_period_sec(0);
+        options.set_stats_persist_period_sec(0);
     }
     Ok(options)
 }

@@ -111,8 +111,7 @@ impl Report {
 ///
 /// # Errors
 /// `Unavailable` when a server holds the store, `Invalid` when there is none or its log is of another version, `Io` when it
-/// cannot be listed. Damage is no
-/// error: it is in the report.
+/// cannot be listed. Damage is no error: it is in the report.
 pub fn verify(data_dir: &Path, progress: &Progress) -> Result<Report> {
     verify_with(data_dir, &(Arc::new(OsFs) as Arc<dyn Fs>), progress)
 }

@@ -5,11 +5,11 @@
 //! been synced, so it looks like the torn end of a write that nobody was told of. Those are counted apart.
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use foretell_engine::clock::ManualClock;
-use foretell_engine::fs::{FaultFs, Fs, OsFs};
+use foretell_engine::fs::{FaultFs, Fs};
 use foretell_engine::verify::{Progress, verify_with};
 use foretell_engine::{Engine, EngineConfig, Error, Result, SeriesId, TimeRange, WriteBatch};
 use rand::rngs::StdRng;
@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::deletes::one_of;
 use crate::records::{mirror, mirrored};
-use crate::support::{HOUR, Replay, Rows, all, batch, number, put, scan, seeds, series, write};
+use crate::support::{HOUR, Replay, Rows, all, batch, number, put, scan, scratch, seeds, series, side_by_side, write};
 
 /// What a store answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +55,7 @@ struct Original {
 
 impl Original {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let mut config = EngineConfig::new(dir.path());
         config.background = false;
         config.partition_width = Duration::from_secs(3600);
@@ -104,11 +104,11 @@ impl Original {
         Self { files, answers, before_last, last_record: (newest, last_record), config }
     }
 
-    /// A copy of the files without the catalogue, in memory.
-    fn in_memory(&self) -> FaultFs {
+    /// A copy of the files without the catalogue, in memory, of a store in `root`.
+    fn in_memory(&self, root: &Path) -> FaultFs {
         let fs = FaultFs::new();
         for (path, bytes) in self.files.iter().filter(|(path, _)| !path.starts_with("catalogue")) {
-            let path = Path::new("/store").join(path);
+            let path = root.join(path);
             fs.create_dir(path.parent().unwrap()).unwrap();
             fs.create(&path).unwrap().append(bytes).unwrap();
         }
@@ -172,36 +172,34 @@ fn ours(original: &Original, template: &FaultFs, path: &Path, bit: usize) -> (Re
     fs.flip_bit(&Path::new("/store").join(path), bit);
     let dynamic = Arc::new(fs.clone()) as Arc<dyn Fs>;
     let checked = verify_with(Path::new("/store"), &dynamic, &Progress::default());
-    (answers(original, fs), checked.is_err() || checked.is_ok_and(|report| !report.is_clean()))
+    (answers(original, Path::new("/store"), fs), checked.is_err() || checked.is_ok_and(|report| !report.is_clean()))
 }
 
-fn answers(original: &Original, fs: FaultFs) -> Result<Answers> {
-    let config = EngineConfig { data_dir: "/store".into(), ..original.config.clone() };
+fn answers(original: &Original, root: &Path, fs: FaultFs) -> Result<Answers> {
+    let config = EngineConfig { data_dir: root.to_owned(), ..original.config.clone() };
     let engine = Engine::open_with(config, Arc::new(fs), Arc::new(ManualClock::new(0)))?;
     read(&engine)
 }
 
-/// The answers of the store with one bit of one of RocksDB's files flipped, on the real file system.
+/// The answers of the store with one bit of one of RocksDB's files flipped: these on the real file system, ours in memory.
 fn rocksdbs(original: &Original, path: &Path, bit: usize) -> Result<Answers> {
-    let dir = tempfile::tempdir().unwrap();
-    for (other, bytes) in &original.files {
+    let dir = scratch();
+    std::fs::create_dir(dir.path().join("catalogue")).unwrap();
+    for (other, bytes) in original.files.iter().filter(|(other, _)| other.starts_with("catalogue")) {
         let to = dir.path().join(other);
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
         let mut bytes = bytes.clone();
         if other == path {
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
         std::fs::write(to, bytes).unwrap();
     }
-    let config = EngineConfig { data_dir: dir.path().to_owned(), ..original.config.clone() };
-    let engine = Engine::open_with(config, Arc::new(OsFs), Arc::new(ManualClock::new(0)))?;
-    read(&engine)
+    answers(original, dir.path(), original.in_memory(dir.path()).with_real_catalogue())
 }
 
 #[test]
 fn any_flipped_bit_is_found_or_harmless() {
     let original = Original::new();
-    let template = original.in_memory();
+    let template = original.in_memory(Path::new("/store"));
     let sound = verify_with(Path::new("/store"), &(Arc::new(template.fork()) as Arc<dyn Fs>), &Progress::default());
     assert!(sound.unwrap().is_clean());
     let files: Vec<&PathBuf> = original.files.iter().filter(|file| !file.1.is_empty()).map(|file| file.0).collect();
@@ -210,8 +208,8 @@ fn any_flipped_bit_is_found_or_harmless() {
     }
     let (ours_of, theirs): (Vec<&PathBuf>, Vec<&PathBuf>) =
         files.iter().copied().partition(|path| !path.starts_with("catalogue"));
-    let mut counts: BTreeMap<String, [u64; 3]> = BTreeMap::new();
-    for seed in seeds("FORETELL_BITROT_SEED", "FORETELL_BITROT_FLIPS", 400) {
+    let counts: Mutex<BTreeMap<String, [u64; 3]>> = Mutex::default();
+    side_by_side(seeds("FORETELL_BITROT_SEED", "FORETELL_BITROT_FLIPS", 400), |seed| {
         let _replay = Replay::of("FORETELL_BITROT_SEED", seed, "bitrot::any_flipped");
         let mut rng = StdRng::seed_from_u64(seed);
         // a real directory for each flip costs more: one flip in eight is in RocksDB's files
@@ -230,15 +228,16 @@ fn any_flipped_bit_is_found_or_harmless() {
         assert!(verified || !(covered || verdict == Verdict::Found), "verify missed bit {bit} of {}", path.display());
         let kind = path.extension().or(path.file_name()).unwrap().to_string_lossy().into_owned();
         let kind = if path.starts_with("catalogue") { "catalogue".to_owned() } else { kind };
-        let count = counts.entry(kind).or_default();
-        match verdict {
-            Verdict::Found => count[0] += 1,
-            Verdict::Harmless => count[1] += 1,
-            Verdict::TornEnd => count[2] += 1,
+        let place = match verdict {
+            Verdict::Found => 0,
+            Verdict::Harmless => 1,
+            Verdict::TornEnd => 2,
             Verdict::Silent(what) => panic!("bit {} of byte {} of {}: {what}", bit % 8, bit / 8, path.display()),
-        }
-    }
-    println!("file kind: [found, harmless, torn end of the log] {counts:?}");
+        };
+        counts.lock().unwrap().entry(kind).or_default()[place] += 1;
+        1
+    });
+    println!("file kind: [found, harmless, torn end of the log] {:?}", counts.into_inner().unwrap());
 }
 
 #[test]

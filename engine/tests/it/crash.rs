@@ -4,7 +4,7 @@ use foretell_engine::Error;
 use foretell_engine::fs::{FaultPlan, Survival};
 
 use crate::script::{Told, append, calls_of_a_whole_run, check, models, positions, store, work};
-use crate::support::{Replay, Store, number, rows};
+use crate::support::{Replay, Store, number, rows, side_by_side};
 
 /// Every way of losing what was not synced, with other draws at each position. The short form takes two of them, other ones
 /// at each position.
@@ -24,10 +24,11 @@ fn replay(die_at: u64, rest: String) -> Replay {
     Replay::of(&variables, die_at, &format!("crash:: # died at call {die_at}, {rest}"))
 }
 
-/// A store whose machine died at a call of the script.
-fn died(die_at: u64, survival: Survival) -> (Store, Told) {
-    let (store, mut told) = (store(), Told::default());
-    store.fs.plan(FaultPlan::death(die_at, survival));
+/// A store with these syncs whose machine died at a call of the script, before anything is lost by it.
+fn died(die_at: u64, sync_every_commit: bool) -> (Store, Told) {
+    let (mut store, mut told) = (store(), Told::default());
+    store.config.sync_every_commit = sync_every_commit;
+    store.fs.plan(FaultPlan::death(die_at, Survival::Nothing));
     let _died: Result<(), Error> = work(&store, &mut told);
     (store, told)
 }
@@ -35,32 +36,30 @@ fn died(die_at: u64, survival: Survival) -> (Store, Told) {
 #[test]
 fn a_power_cut_at_any_call_loses_nothing_acknowledged() {
     let calls = calls_of_a_whole_run();
-    let mut cases = 0;
-    for die_at in positions(calls, 1) {
-        for survival in survivals(die_at) {
+    let cases = side_by_side(positions(calls, 1), |die_at| {
+        let ((dead, told), survivals) = (died(die_at, true), survivals(die_at));
+        for &survival in &survivals {
             let _replay = replay(die_at, format!("{survival:?}"));
-            let (store, told) = died(die_at, survival);
-            store.fs.power_cut();
-            check(&store, &told);
-            cases += 1;
+            check(&dead.cut(survival), &told);
         }
-    }
+        survivals.len() as u64
+    });
     println!("{cases} power cuts over {calls} calls");
 }
 
 #[test]
 fn a_second_power_cut_during_recovery_loses_nothing_either() {
     let calls = calls_of_a_whole_run();
-    let mut cases = 0;
-    for die_at in positions(calls, 17) {
+    let cases = side_by_side(positions(calls, 17), |die_at| {
+        let ((dead, told), mut cases) = (died(die_at, true), 0);
         for (k, first) in survivals(die_at).into_iter().enumerate() {
+            let left = dead.cut(first);
             for again in 0.. {
                 // The second cut forgets in another way than the first.
                 let others = survivals(die_at + again);
                 let second = others[(k + again as usize) % others.len()];
                 let _replay = replay(die_at, format!("{first:?}, then {again} calls into recovery, {second:?}"));
-                let (store, told) = died(die_at, first);
-                store.fs.power_cut();
+                let store = left.twin();
                 store.fs.plan(FaultPlan::death(store.fs.calls() + again, second));
                 let recovered = store.try_open().is_ok();
                 store.fs.power_cut();
@@ -71,7 +70,8 @@ fn a_second_power_cut_during_recovery_loses_nothing_either() {
                 }
             }
         }
-    }
+        cases
+    });
     println!("{cases} pairs of power cuts over {calls} calls");
 }
 
@@ -79,13 +79,13 @@ fn a_second_power_cut_during_recovery_loses_nothing_either() {
 fn a_power_cut_after_a_kill_loses_nothing_that_the_kill_had_left() {
     // A killed process leaves bytes and entries that only the page cache holds; the next one builds upon them.
     let calls = calls_of_a_whole_run();
-    let mut cases = 0;
-    for die_at in positions(calls, 19) {
+    let cases = side_by_side(positions(calls, 19), |die_at| {
+        let ((killed, told), mut cases) = (died(die_at, true), 0);
+        killed.fs.kill();
         for again in (0..).step_by(3) {
             for survival in survivals(die_at + again) {
                 let _replay = replay(die_at, format!("killed, then a cut {again} calls later, {survival:?}"));
-                let (store, mut told) = died(die_at, Survival::All);
-                store.fs.kill();
+                let (store, mut told) = (killed.twin(), told.clone());
                 store.fs.plan(FaultPlan::death(store.fs.calls() + again, survival));
                 let on = go_on(&store, &mut told);
                 store.fs.power_cut();
@@ -99,7 +99,8 @@ fn a_power_cut_after_a_kill_loses_nothing_that_the_kill_had_left() {
                 break;
             }
         }
-    }
+        cases
+    });
     println!("{cases} power cuts after kills over {calls} calls");
 }
 
@@ -125,24 +126,22 @@ fn with_syncs_at_intervals_a_power_cut_leaves_a_prefix_and_the_store_opens() {
         work(&store, &mut told).unwrap();
         store.fs.calls()
     };
-    for die_at in positions(calls, 3) {
-        for survival in survivals(die_at) {
+    side_by_side(positions(calls, 3), |die_at| {
+        let ((dead, mut told), survivals) = (died(die_at, false), survivals(die_at));
+        told.end();
+        for &survival in &survivals {
             let _replay = replay(die_at, format!("syncs at intervals, {survival:?}"));
-            let (mut store, mut told) = (store(), Told::default());
-            store.config.sync_every_commit = false;
-            store.fs.plan(FaultPlan::death(die_at, survival));
-            let _died = work(&store, &mut told);
-            store.fs.power_cut();
+            let store = dead.cut(survival);
             let engine = store.try_open().unwrap_or_else(|error| panic!("the store does not open: {error}"));
             let found = rows(&engine.snapshot());
-            told.end();
             let prefixes = (0..=told.acknowledged.len()).map(|n| {
                 let acknowledged = told.acknowledged[..n].to_vec();
                 models(&engine, &Told { acknowledged, in_flight: None }).0
             });
             assert!(prefixes.into_iter().any(|prefix| prefix == found), "{found:?} is no prefix of what was written");
         }
-    }
+        survivals.len() as u64
+    });
 }
 
 #[test]

@@ -5,7 +5,7 @@ use foretell_engine::fs::SmallFs;
 use foretell_engine::{Engine, Error, ErrorKind, Result, SeriesId, WriteBatch};
 
 use crate::records::{mirror, mirrored};
-use crate::support::{HOUR, Rows, Store, batch, labels, put, rows};
+use crate::support::{HOUR, Rows, Store, batch, labels, put, rows, side_by_side};
 
 /// A store on a disk of `size` bytes.
 fn small(store: &Store, size: u64) -> SmallFs {
@@ -178,7 +178,7 @@ fn calls_of_a_whole_run() -> u64 {
 fn no_room_from_any_call_on_loses_nothing_and_is_over_when_there_is_room() {
     let calls = calls_of_a_whole_run();
     assert!(calls > 80, "{calls} calls");
-    for at in 0..calls {
+    side_by_side(0..calls, |at| {
         let what = format!("no room from call {at} of {calls} on");
         let (store, disk) = scripted();
         let engine = open(&store, &disk).unwrap();
@@ -202,7 +202,7 @@ fn no_room_from_any_call_on_loses_nothing_and_is_over_when_there_is_room() {
             let engine = store.open();
             assert_eq!(rows(&engine.snapshot()), told, "{what}: after a power cut");
             assert_eq!(mirrored(&engine.snapshot()).unwrap(), told, "{what}: records after a power cut");
-            continue;
+            return 1;
         }
         disk.full_at(None);
         let mut refused = 0;
@@ -214,5 +214,6 @@ fn no_room_from_any_call_on_loses_nothing_and_is_over_when_there_is_room() {
         engine.close().unwrap();
         drop(engine);
         assert_eq!(rows(&open(&store, &disk).unwrap().snapshot()), told, "{what}: opened again");
-    }
+        1
+    });
 }

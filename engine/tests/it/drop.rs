@@ -11,7 +11,7 @@ use foretell_engine::{Engine, EngineConfig, Error, MatchOp, Matcher, Selector, S
 use proptest::prelude::*;
 
 use crate::deletes::one_of;
-use crate::support::{HOUR, Store, all, forget_idle, labels, names, rows, scan, series, write};
+use crate::support::{HOUR, Store, all, forget_idle, labels, names, rows, scan, scratch, series, side_by_side, write};
 
 fn ids(engine: &Engine) -> Vec<SeriesId> {
     engine.snapshot().select(&all()).unwrap().iter().map(|series| series.id).collect()
@@ -126,7 +126,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
     fn drops_among_writes_flushes_and_crashes_leave_what_a_model_has(steps in prop::collection::vec(step(), 1..40)) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let clock = Arc::new(ManualClock::new(0));
         let mut config = EngineConfig::new(dir.path());
         config.background = false;
@@ -409,24 +409,25 @@ fn calls_of_a_whole_run() -> u64 {
 #[test]
 fn a_power_cut_at_any_call_of_a_run_with_drops_loses_nothing_acknowledged() {
     let calls = calls_of_a_whole_run();
-    for die_at in 0..calls {
+    side_by_side(0..calls, |die_at| {
+        let (dead, mut told) = (Store::new(), Told::default());
+        dead.fs.plan(FaultPlan::death(die_at, Survival::Nothing));
+        let _died = work(&dead, &mut told);
         for survival in [Survival::Prefix(13), Survival::Reordered(die_at)] {
-            let (store, mut told) = (Store::new(), Told::default());
-            store.fs.plan(FaultPlan::death(die_at, survival));
-            let _died = work(&store, &mut told);
-            store.fs.power_cut();
-            check(&store, &told, &format!("cut at call {die_at} of {calls}, {survival:?}"));
+            check(&dead.cut(survival), &told, &format!("cut at call {die_at} of {calls}, {survival:?}"));
         }
-    }
+        2
+    });
 }
 
 #[test]
 fn one_failed_call_of_a_run_with_drops_never_makes_a_wrong_answer() {
     let calls = calls_of_a_whole_run();
-    for fail_at in 0..calls {
+    side_by_side(0..calls, |fail_at| {
         let (store, mut told) = (Store::new(), Told::default());
         store.fs.plan(FaultPlan::fault(fail_at, Failure::Io));
         let _failed = work(&store, &mut told);
         check(&store, &told, &format!("call {fail_at} of {calls} failed"));
-    }
+        1
+    });
 }

@@ -1,10 +1,13 @@
 //! Each call to the file system fails once, or for a while, in each way: a clean error, no wrong answer, a final fault where
 //! the log or the manifest is no longer known, and a store that opens again.
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
 use foretell_engine::fs::{Failure, FaultPlan, Survival};
 use foretell_engine::{Engine, Error, ErrorKind, Result};
 
 use crate::script::{DELETES, STEPS, Told, append, calls_of_a_whole_run, check, delete, models, positions, store};
-use crate::support::{Replay, Store, batch, number, rows, series};
+use crate::support::{Replay, Store, batch, number, rows, series, side_by_side};
 
 const FAILURES: [Failure; 3] = [Failure::Io, Failure::NoSpace, Failure::ShortWrite];
 /// A disk that was full has room again after so many tries.
@@ -105,8 +108,8 @@ fn examine(fail_at: u64, failure: Failure, fail_more: u64) -> Option<String> {
 #[test]
 fn any_failing_call_is_a_clean_error_and_the_store_opens_again() {
     let calls = calls_of_a_whole_run();
-    let (mut struck, mut last) = (std::collections::BTreeSet::new(), 0);
-    for fail_at in positions(calls, 1) {
+    let struck = Mutex::new((BTreeSet::new(), 0));
+    side_by_side(positions(calls, 1), |fail_at| {
         for (k, failure) in FAILURES.into_iter().enumerate() {
             // The short form fails each call in each way, for one of these times.
             let times: [u64; 3] = [0, 1, 6];
@@ -119,13 +122,16 @@ fn any_failing_call_is_a_clean_error_and_the_store_opens_again() {
                     &format!("faults:: # {failure:?} at call {fail_at} and {fail_more} more"),
                 );
                 if let Some(call) = examine(fail_at, failure, fail_more) {
-                    last = fail_at;
                     let (_, call) = call.split_once(", ").unwrap();
-                    struck.insert(call.to_owned());
+                    let mut struck = struck.lock().unwrap();
+                    struck.0.insert(call.to_owned());
+                    struck.1 = struck.1.max(fail_at);
                 }
             }
         }
-    }
+        FAILURES.len() as u64
+    });
+    let (struck, last) = struck.into_inner().unwrap();
     println!("{} failing calls, {} kinds: {struck:?}", last + 1, struck.len());
     if std::env::var_os("FORETELL_CRASH_ONLY").is_none() {
         for call in ["append of", "sync of", "create of", "rename of", "remove of", "create_dir of", "sync_dir of"] {

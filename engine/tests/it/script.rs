@@ -21,7 +21,7 @@ pub(crate) enum Act {
 }
 
 /// What a run acknowledged, and the one commit that was in flight when it died.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Told {
     pub(crate) acknowledged: Vec<Act>,
     pub(crate) in_flight: Option<Act>,

@@ -6,7 +6,6 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use foretell_engine::fs::{Failure, FaultPlan, Survival};
 use foretell_engine::verify::{Progress, verify_with};
@@ -16,11 +15,9 @@ use rand::{Rng, SeedableRng};
 
 use crate::deletes::one_of;
 use crate::records::{mirror, mirrored};
-use crate::support::{HOUR, Replay, Store, all, labels, scan, seeds};
+use crate::support::{HOUR, Replay, Store, all, labels, scan, seeds, side_by_side};
 
 const OPERATIONS: u32 = 70;
-/// Seeds at once.
-const THREADS: usize = 2;
 const SERIES: u32 = 23;
 const KEYS: u32 = 5;
 
@@ -360,14 +357,11 @@ impl Simulation {
 #[test]
 fn random_lives_of_a_store_read_as_the_model() {
     let seeds = seeds("FORETELL_SIM_SEED", "FORETELL_SIM_SEEDS", 200);
-    let (count, next) = (seeds.end - seeds.start, AtomicU64::new(seeds.start));
-    let worker = || {
-        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds.end) {
-            let _replay = Replay::of("FORETELL_SIM_SEED", seed, "sim::random_lives");
-            Simulation::new(seed).run(OPERATIONS);
-        }
-    };
-    std::thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(worker))));
+    let count = side_by_side(seeds, |seed| {
+        let _replay = Replay::of("FORETELL_SIM_SEED", seed, "sim::random_lives");
+        Simulation::new(seed).run(OPERATIONS);
+        1
+    });
     println!("{count} seeds of {OPERATIONS} operations");
 }
 

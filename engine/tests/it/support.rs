@@ -1,11 +1,12 @@
 //! A store in memory, and short ways to ask it.
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use foretell_engine::clock::ManualClock;
-use foretell_engine::fs::{FaultFs, Fs};
+use foretell_engine::clock::{Clock, ManualClock};
+use foretell_engine::fs::{FaultFs, FaultPlan, Fs, OsFs, Survival};
 use foretell_engine::{
     Engine, EngineConfig, LabelSet, Lsn, Result, ScanBatch, Selector, SeriesId, Snapshot, TimeRange, WriteBatch,
 };
@@ -30,6 +31,18 @@ impl Store {
         config.memtable_run_rows = 40;
         config.group_commit_window = Duration::ZERO;
         Self { fs: FaultFs::new(), clock: Arc::new(ManualClock::new(0)), config }
+    }
+    /// A copy as it is now, with what of it is synced. It must not be open.
+    pub(crate) fn twin(&self) -> Self {
+        let clock = Arc::new(ManualClock::new(self.clock.now_ns()));
+        Self { fs: self.fs.twin(), clock, config: self.config.clone() }
+    }
+    /// A copy as a power cut leaves it.
+    pub(crate) fn cut(&self, survival: Survival) -> Self {
+        let store = self.twin();
+        store.fs.plan(FaultPlan { survival, ..FaultPlan::default() });
+        store.fs.power_cut();
+        store
     }
     pub(crate) fn try_open(&self) -> Result<Engine> {
         let (fs, clock) = (self.fs.clone(), Arc::clone(&self.clock));
@@ -125,6 +138,38 @@ pub(crate) fn seeds(only: &str, count: &str, default: u64) -> std::ops::Range<u6
         Ok(_) => number(only, 0)..number(only, 0) + 1,
         Err(_) => 0..number(count, default),
     }
+}
+
+/// Cases at once: the cores of a small machine.
+const THREADS: usize = 2;
+
+/// Does `work`, which answers how many cases it was, for each of `items`, several at a time, until one fails. All cases.
+pub(crate) fn side_by_side<T: Send>(items: impl Iterator<Item = T> + Send, work: impl Fn(T) -> u64 + Sync) -> u64 {
+    struct Watch<'a>(&'a AtomicBool);
+    impl Drop for Watch<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_or(std::thread::panicking(), Ordering::Relaxed);
+        }
+    }
+    let (items, failed, cases) = (Mutex::new(items), AtomicBool::new(false), AtomicU64::new(0));
+    let next = || items.lock().unwrap().next().filter(|_| !failed.load(Ordering::Relaxed));
+    let worker = || {
+        let _watch = Watch(&failed);
+        while let Some(item) = next() {
+            cases.fetch_add(work(item), Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(worker))));
+    cases.into_inner()
+}
+
+/// A directory for a store on the real file system: in memory, where the machine has room for it there, because what is in it
+/// is not tested for what a disk does.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let roomy = OsFs.space(memory).is_ok_and(|space| space.free > 1 << 30);
+    let dir = roomy.then(|| tempfile::tempdir_in(memory).ok()).flatten();
+    dir.unwrap_or_else(|| tempfile::tempdir().unwrap())
 }
 
 /// Says how to repeat a case, if the test fails while it is alive.

@@ -3,9 +3,9 @@
 //! What is left after [`FaultFs::power_cut`] is chosen by [`Survival`], within what POSIX allows and our publishing protocol
 //! must bear: of each file at least the bytes at its last [`File::sync`]; of each name the entry at the last
 //! [`Fs::sync_dir`] of its directory or a later one. A directory whose own entry was never synced is lost with all in it.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,9 +18,26 @@ mod plan;
 
 pub use plan::{Failure, FaultPlan, SECTOR_BYTES, Survival};
 
-#[derive(Debug, Default)]
+/// Bytes that readers, forks and files after a power cut share until they are changed.
+#[derive(Clone, Debug, Default)]
+struct Bytes(Arc<Vec<u8>>);
+
+impl Bytes {
+    fn make_mut(&mut self) -> &mut Vec<u8> {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[derive(Clone, Debug, Default)]
 struct Inode {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     synced: usize,
     /// Bytes that a failed sync gave up: read back until the power cut, never on the disk.
     forgotten: Vec<Range<usize>>,
@@ -28,10 +45,13 @@ struct Inode {
 
 impl Inode {
     fn new(bytes: Vec<u8>) -> Self {
-        Self { synced: bytes.len(), bytes, forgotten: Vec::new() }
+        Self { synced: bytes.len(), bytes: Bytes(Arc::new(bytes)), forgotten: Vec::new() }
     }
     /// What the disk holds.
     fn after_cut(&self, path: &Path, survival: Survival) -> Self {
+        if self.synced == self.bytes.len() && self.forgotten.is_empty() {
+            return self.clone();
+        }
         let mut bytes = survival.bytes_of(path, &self.bytes, self.synced);
         for range in &self.forgotten {
             let to = range.end.min(bytes.len());
@@ -58,6 +78,8 @@ struct State {
     struck: Option<String>,
     syncs: BTreeMap<PathBuf, u64>,
     boot: u64,
+    /// Whether the catalogue is on a real disk.
+    local: bool,
 }
 
 impl State {
@@ -136,16 +158,42 @@ impl FaultFs {
     pub fn kill(&self) {
         self.0.lock().reboot();
     }
-    /// A copy of the files as they are now, without faults and locks.
+    /// A copy of the files as they are now, all on the disk, without faults and locks.
     pub fn fork(&self) -> Self {
+        let twin = self.twin();
+        let mut state = twin.0.lock();
+        for inode in state.live.values() {
+            let mut inode = inode.lock();
+            (inode.synced, inode.forgotten) = (inode.bytes.len(), Vec::new());
+        }
+        (state.durable, state.durable_dirs) = (state.live.clone(), state.dirs.clone());
+        drop(state);
+        twin
+    }
+    /// A copy of the files as they are now, with what of them is on the disk, without faults and locks.
+    pub fn twin(&self) -> Self {
         let state = self.0.lock();
-        let copy = |(path, inode): (&PathBuf, &Shared)| {
-            let bytes = inode.lock().bytes.clone();
-            (path.clone(), Arc::new(Mutex::new(Inode::new(bytes))))
+        // A file with a durable and a live name is one file in the copy, too.
+        let mut copies: HashMap<*const Mutex<Inode>, Shared> = HashMap::new();
+        let mut copy = |names: &BTreeMap<PathBuf, Shared>| -> BTreeMap<PathBuf, Shared> {
+            let names = names.iter().map(|(path, inode)| {
+                let copy = copies.entry(Arc::as_ptr(inode)).or_insert_with(|| {
+                    let inode = inode.lock().clone();
+                    Arc::new(Mutex::new(inode))
+                });
+                (path.clone(), Arc::clone(copy))
+            });
+            names.collect()
         };
-        let live: BTreeMap<PathBuf, Shared> = state.live.iter().map(copy).collect();
-        let (durable, dirs, durable_dirs) = (live.clone(), state.dirs.clone(), state.dirs.clone());
-        Self(Arc::new(Mutex::new(State { live, durable, dirs, durable_dirs, ..State::default() })))
+        let (live, durable) = (copy(&state.live), copy(&state.durable));
+        let (dirs, durable_dirs) = (state.dirs.clone(), state.durable_dirs.clone());
+        Self(Arc::new(Mutex::new(State { live, durable, dirs, durable_dirs, local: state.local, ..State::default() })))
+    }
+    /// Says from now on that its directories are real ones, so that RocksDB puts the catalogue at its path on the machine's
+    /// disk, beside files that stay in memory.
+    pub fn with_real_catalogue(self) -> Self {
+        self.0.lock().local = true;
+        self
     }
     /// Changes one byte of a file, as a failing disk would.
     ///
@@ -153,7 +201,7 @@ impl FaultFs {
     /// If there is no such byte.
     pub fn flip(&self, path: &Path, offset: usize) {
         let state = self.0.lock();
-        state.live[path].lock().bytes[offset] ^= 0x55;
+        state.live[path].lock().bytes.make_mut()[offset] ^= 0x55;
     }
     /// Changes one bit of a file.
     ///
@@ -161,7 +209,7 @@ impl FaultFs {
     /// If there is no such bit.
     pub fn flip_bit(&self, path: &Path, bit: usize) {
         let state = self.0.lock();
-        state.live[path].lock().bytes[bit / 8] ^= 1 << (bit % 8);
+        state.live[path].lock().bytes.make_mut()[bit / 8] ^= 1 << (bit % 8);
     }
     /// All files, sorted.
     pub fn files(&self) -> Vec<PathBuf> {
@@ -215,7 +263,7 @@ impl File for FaultFile {
             Some(_) if short => bytes.len() / 2,
             Some(_) => 0,
         };
-        self.inode.lock().bytes.extend_from_slice(&bytes[..written]);
+        self.inode.lock().bytes.make_mut().extend_from_slice(&bytes[..written]);
         error.map_or(Ok(()), Err)
     }
     fn sync(&mut self) -> Result<()> {
@@ -287,7 +335,7 @@ impl Fs for FaultFs {
         drop(self.call("truncate", path)?);
         let inode = self.find(path)?;
         let mut inode = inode.lock();
-        inode.bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+        inode.bytes.make_mut().truncate(usize::try_from(len).unwrap_or(usize::MAX));
         inode.synced = inode.bytes.len();
         Ok(())
     }
@@ -350,6 +398,6 @@ impl Fs for FaultFs {
         Ok(LockGuard(Box::new(Unlock(self.clone(), path.to_owned(), state.boot))))
     }
     fn is_local(&self) -> bool {
-        false
+        self.0.lock().local
     }
 }
