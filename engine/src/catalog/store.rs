@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 
 use hashbrown::HashMap;
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
-use rocksdb::{BlockBasedOptions, Cache, DB, Env, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, Env, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+};
 
 use crate::error::{Error, Result};
 use crate::format::{self, Reader};
@@ -67,6 +69,11 @@ fn options(local: bool, cache: &Cache, write_buffer_bytes: usize) -> Result<Opti
     table.set_block_cache(cache);
     table.set_bloom_filter(10.0, false);
     table.set_cache_index_and_filter_blocks(true);
+    // In parts that are cached each for itself. As one block the index or the filter of a large file is larger than its share of
+    // the cache, which then does not keep it: every question would read megabytes.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_pin_top_level_index_and_filter(true);
     let mut options = Options::default();
     options.create_if_missing(true);
     options.set_block_based_table_factory(&table);
