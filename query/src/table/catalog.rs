@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::derived::{self, DerivedTable};
 use super::metric::MetricTable;
+use super::plan::Table;
 use super::records::{Kind, RecordsTable};
 use super::samples::SamplesTable;
 use super::sys::SysTables;
@@ -43,12 +44,12 @@ impl Tables {
     }
 
     fn samples(&self) -> Arc<dyn TableProvider> {
-        Arc::new(SamplesTable::new(self.snapshot.clone()))
+        Arc::new(Table(SamplesTable::new(self.snapshot.clone())))
     }
 
     fn records(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
         let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name)?;
-        Some(Arc::new(RecordsTable::new(self.snapshot.clone(), kind)))
+        Some(Arc::new(Table(RecordsTable::new(self.snapshot.clone(), kind))))
     }
 
     fn sys(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -91,9 +92,9 @@ impl Tables {
 /// The table of one metric, derived or plain.
 pub(crate) fn metric_table(snapshot: &Snapshot, info: &MetricInfo) -> Result<Arc<dyn TableProvider>> {
     if info.label_names.iter().any(|name| &**name == derived::FIELD_LABEL) {
-        Ok(Arc::new(DerivedTable::open(snapshot.clone(), info)?))
+        Ok(Arc::new(Table(DerivedTable::open(snapshot.clone(), info)?)))
     } else {
-        Ok(Arc::new(MetricTable::new(snapshot.clone(), info)))
+        Ok(Arc::new(Table(MetricTable::new(snapshot.clone(), info))))
     }
 }
 

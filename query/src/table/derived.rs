@@ -14,17 +14,15 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
+use datafusion::catalog::Session;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::logical_expr::Expr;
 use foretell_engine::{MetricInfo, ScanBatch, Series, SeriesId, Snapshot};
 
 use super::columns::{BatchMaker, Column};
 use super::metric::{describe, reserve, select, split};
-use super::plan::{Request, supports};
+use super::plan::Rows;
 use super::pushdown::{Conditions, Shape};
 use super::scan_exec::{Reader, Source, external};
 use super::{label_columns, label_type, timestamp_type};
@@ -99,9 +97,6 @@ fn field_of(series: &Series) -> &str {
 }
 
 impl Shape for DerivedTable {
-    fn is_time(&self, expr: &Expr) -> bool {
-        matches!(expr, Expr::Column(column) if column.name == "ts")
-    }
     fn label(&self, expr: &Expr) -> Option<String> {
         let Expr::Column(column) = expr else { return None };
         match &self.columns[self.schema.index_of(&column.name).ok()?] {
@@ -111,36 +106,25 @@ impl Shape for DerivedTable {
     }
 }
 
-#[async_trait]
-impl TableProvider for DerivedTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+impl Rows for DerivedTable {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(supports(filters, self))
-    }
-
-    async fn scan(
+    fn source(
         &self,
         session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Request { session, projection, filters, limit }.plan(&self.schema, self, |conditions, schema, columns| {
-            let series = select(&self.snapshot, Some(self.metric.to_string()), &conditions)?;
-            let memory = reserve(session, &series)?;
-            let groups = group(series);
-            let parts = split(groups.len(), session.config().target_partitions());
-            let columns = columns.iter().map(|&i| self.columns[i].clone()).collect();
-            let shared = Arc::new(Shared { snapshot: self.snapshot.clone(), conditions, columns, schema });
-            Ok(Arc::new(ZipSource { metric: self.metric.to_string(), groups, parts, shared, _memory: memory }))
-        })
+        conditions: Conditions,
+        schema: SchemaRef,
+        columns: &[usize],
+    ) -> Result<Arc<dyn Source>> {
+        let series = select(&self.snapshot, Some(self.metric.to_string()), &conditions)?;
+        let memory = reserve(session, &series)?;
+        let groups = group(series);
+        let parts = split(groups.len(), session.config().target_partitions());
+        let columns = columns.iter().map(|&i| self.columns[i].clone()).collect();
+        let shared = Arc::new(Shared { snapshot: self.snapshot.clone(), conditions, columns, schema });
+        Ok(Arc::new(ZipSource { metric: self.metric.to_string(), groups, parts, shared, _memory: memory }))
     }
 }
 

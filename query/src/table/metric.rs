@@ -5,17 +5,15 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
+use datafusion::catalog::Session;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::logical_expr::Expr;
 use foretell_engine::{MatchOp, MetricInfo, Scan, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
 
 use super::columns::{BatchMaker, Column};
 use super::partial::Plain;
-use super::plan::{Request, supports};
+use super::plan::Rows;
 use super::pushdown::{Conditions, Shape};
 use super::scan_exec::{Reader, Source, external};
 use super::{label_columns, label_type, timestamp_type};
@@ -62,9 +60,6 @@ impl MetricTable {
 }
 
 impl Shape for MetricTable {
-    fn is_time(&self, expr: &Expr) -> bool {
-        matches!(expr, Expr::Column(column) if column.name == "ts")
-    }
     fn label(&self, expr: &Expr) -> Option<String> {
         let Expr::Column(column) = expr else { return None };
         match &self.columns[self.schema.index_of(&column.name).ok()?] {
@@ -74,33 +69,21 @@ impl Shape for MetricTable {
     }
 }
 
-#[async_trait]
-impl TableProvider for MetricTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+impl Rows for MetricTable {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(supports(filters, self))
-    }
-
-    async fn scan(
+    fn source(
         &self,
         session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Request { session, projection, filters, limit }.plan(&self.schema, self, |conditions, schema, columns| {
-            let columns = columns.iter().map(|&i| self.columns[i].clone()).collect();
-            let source =
-                SeriesSource::select(&self.snapshot, Some(&self.metric), conditions, schema, columns, session)?;
-            Ok(Arc::new(source))
-        })
+        conditions: Conditions,
+        schema: SchemaRef,
+        columns: &[usize],
+    ) -> Result<Arc<dyn Source>> {
+        let columns = columns.iter().map(|&i| self.columns[i].clone()).collect();
+        let source = SeriesSource::select(&self.snapshot, Some(&self.metric), conditions, schema, columns, session)?;
+        Ok(Arc::new(source))
     }
 }
 

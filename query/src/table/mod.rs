@@ -10,7 +10,7 @@
 //! | [`derived`] | metrics that continuous queries wrote, with several value columns |
 //! | [`sys`] | `sys.*`, open to other modules |
 //! | [`partial`] | plain series summed up by step, which `rule::partial_aggregates` puts below aggregations |
-//! | [`plan`] | from the arguments of a scan to its physical plan |
+//! | [`plan`] | such tables as providers: from the arguments of a scan to its physical plan |
 //! | [`pushdown`] | which filters the engine can answer, exactly |
 //! | [`scan_exec`] | the physical node: splits series over partitions, reads off the async threads |
 //! | [`columns`] | engine batches to Arrow batches |
@@ -42,6 +42,7 @@ pub(crate) use catalog::Catalogs;
 pub(crate) use sys::SysTables;
 
 use self::metric::MetricTable;
+use self::plan::Table;
 use self::pushdown::Shape;
 use self::samples::SamplesTable;
 
@@ -55,13 +56,13 @@ pub(crate) struct Stored<'a> {
 
 /// `provider` as a table of stored rows, if it is one.
 pub(crate) fn stored(provider: &dyn TableProvider) -> Option<Stored<'_>> {
-    if let Some(table) = provider.downcast_ref::<MetricTable>() {
+    if let Some(Table(table)) = provider.downcast_ref::<Table<MetricTable>>() {
         return Some(Stored { metric: Some(table.metric()), shape: table });
     }
-    if let Some(table) = provider.downcast_ref::<derived::DerivedTable>() {
+    if let Some(Table(table)) = provider.downcast_ref::<Table<derived::DerivedTable>>() {
         return Some(Stored { metric: Some(table.metric()), shape: table });
     }
-    provider.downcast_ref::<SamplesTable>().map(|table| Stored { metric: None, shape: table })
+    provider.downcast_ref::<Table<SamplesTable>>().map(|Table(table)| Stored { metric: None, shape: table })
 }
 
 /// The one catalogue.

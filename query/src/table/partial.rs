@@ -25,6 +25,7 @@ use hashbrown::HashMap;
 
 use super::columns::{Column, PerSeries, times};
 use super::metric::{MetricTable, describe, opening_bytes, reserve, select, split};
+use super::plan::Table;
 use super::pushdown::{Conditions, Shape};
 use super::samples::SamplesTable;
 use super::scan_exec::{Reader, ScanExec, Source, external};
@@ -46,10 +47,10 @@ pub(crate) struct Plain {
 
 /// The plain series that `table` shows, if it shows such, and how.
 pub(crate) fn plain(table: &dyn TableProvider) -> Option<(Plain, &dyn Shape)> {
-    if let Some(table) = table.downcast_ref::<MetricTable>() {
+    if let Some(Table(table)) = table.downcast_ref::<Table<MetricTable>>() {
         return Some((table.plain(), table));
     }
-    table.downcast_ref::<SamplesTable>().map(|table| (table.plain(), table as &dyn Shape))
+    table.downcast_ref::<Table<SamplesTable>>().map(|Table(table)| (table.plain(), table as &dyn Shape))
 }
 
 /// What is known of the rows that a row stands for.

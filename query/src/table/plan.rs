@@ -1,15 +1,18 @@
-//! From the arguments of `TableProvider::scan` to a physical plan that is right whatever DataFusion passes.
+//! Tables of the engine's rows as DataFusion wants them: from the arguments of a scan to a physical plan that is right
+//! whatever it passes.
 //!
 //! A filter that the provider took over may come back simplified to something else: `x != NULL` becomes the literal NULL
 //! after push-down. Dropping what cannot be converted would change the answer, so it is applied above the scan.
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::catalog::Session;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::DFSchema;
 use datafusion::error::Result;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
@@ -18,49 +21,67 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use super::pushdown::{Conditions, Shape, convert};
 use super::scan_exec::{ScanExec, Source};
 
-/// The answer to `supports_filters_pushdown`: exact or not at all.
-pub(crate) fn supports(filters: &[&Expr], shape: &dyn Shape) -> Vec<TableProviderFilterPushDown> {
-    filters
-        .iter()
-        .map(|filter| match convert(filter, shape) {
+/// A kind of table of the engine's rows; [`Table`] makes a provider of it.
+pub(crate) trait Rows: Shape + fmt::Debug + Send + Sync + 'static {
+    /// All its columns.
+    fn schema(&self) -> &SchemaRef;
+    /// The rows that satisfy `conditions`, with those of its columns, which make `schema`.
+    fn source(
+        &self,
+        session: &dyn Session,
+        conditions: Conditions,
+        schema: SchemaRef,
+        columns: &[usize],
+    ) -> Result<Arc<dyn Source>>;
+}
+
+/// A table of the engine's rows.
+#[derive(Debug)]
+pub(crate) struct Table<T>(pub(crate) T);
+
+#[async_trait]
+impl<T: Rows> TableProvider for Table<T> {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.0.schema())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// Exact or not at all.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let supported = filters.iter().map(|filter| match convert(filter, &self.0) {
             Some(_) => TableProviderFilterPushDown::Exact,
             None => TableProviderFilterPushDown::Unsupported,
-        })
-        .collect()
-}
+        });
+        Ok(supported.collect())
+    }
 
-/// What DataFusion asks of one scan.
-pub(crate) struct Request<'a> {
-    pub(crate) session: &'a dyn Session,
-    pub(crate) projection: Option<&'a Vec<usize>>,
-    pub(crate) filters: &'a [Expr],
-    pub(crate) limit: Option<usize>,
-}
-
-impl Request<'_> {
-    /// The plan over the source that `open` makes for conditions and a list of columns of `schema`.
-    pub(crate) fn plan(
+    async fn scan(
         &self,
-        schema: &SchemaRef,
-        shape: &dyn Shape,
-        open: impl FnOnce(Conditions, SchemaRef, &[usize]) -> Result<Arc<dyn Source>>,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = self.0.schema();
         let all: Vec<usize> = (0..schema.fields().len()).collect();
-        let projection = self.projection.map_or(all.as_slice(), Vec::as_slice);
+        let projection = projection.map_or(all.as_slice(), Vec::as_slice);
         let mut conditions = Conditions::default();
         let mut rest = Vec::new();
-        for filter in self.filters {
-            match convert(filter, shape) {
+        for filter in filters {
+            match convert(filter, &self.0) {
                 Some(more) => conditions = conditions.and(more),
                 None => rest.push(filter.clone()),
             }
         }
         let Some(rest) = conjunction(rest) else {
-            let source = open(conditions, Arc::new(schema.project(projection)?), projection)?;
-            return Ok(Arc::new(ScanExec::new(source, self.limit)));
+            let source = self.0.source(session, conditions, Arc::new(schema.project(projection)?), projection)?;
+            return Ok(Arc::new(ScanExec::new(source, limit)));
         };
-        let scan = Arc::new(ScanExec::new(open(conditions, Arc::clone(schema), &all)?, None));
-        let predicate = self.session.create_physical_expr(rest, &DFSchema::try_from(Arc::clone(schema))?)?;
+        let scan = Arc::new(ScanExec::new(self.0.source(session, conditions, Arc::clone(schema), &all)?, None));
+        let predicate = session.create_physical_expr(rest, &DFSchema::try_from(Arc::clone(schema))?)?;
         let filtered = Arc::new(FilterExec::try_new(predicate, scan)?);
         let columns = projection.iter().map(|&i| {
             let name = schema.field(i).name();

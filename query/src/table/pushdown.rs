@@ -62,7 +62,9 @@ impl Conditions {
 /// How a table shows time and labels.
 pub(crate) trait Shape {
     /// Whether `expr` is the time column.
-    fn is_time(&self, expr: &Expr) -> bool;
+    fn is_time(&self, expr: &Expr) -> bool {
+        matches!(expr, Expr::Column(column) if column.name == "ts")
+    }
     /// The label that `expr` shows, if it shows one: NULL exactly where a series lacks it.
     fn label(&self, expr: &Expr) -> Option<String>;
 }

@@ -6,18 +6,16 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
+use datafusion::catalog::Session;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::logical_expr::Expr;
 use foretell_engine::types::METRIC_NAME;
 use foretell_engine::{RecordScan, ScanBatch, Series, SeriesId, Snapshot};
 
 use super::columns::{BatchMaker, Column, map_type};
 use super::metric::{describe, opening_bytes, reserve, select, split};
-use super::plan::{Request, supports};
+use super::plan::Rows;
 use super::pushdown::{Conditions, Shape};
 use super::scan_exec::{Reader, Source, external};
 use super::{histogram, label_type, samples, timestamp_type};
@@ -163,46 +161,31 @@ impl RecordsTable {
 }
 
 impl Shape for RecordsTable {
-    fn is_time(&self, expr: &Expr) -> bool {
-        matches!(expr, Expr::Column(column) if column.name == "ts")
-    }
-
     fn label(&self, expr: &Expr) -> Option<String> {
         samples::shown_label(expr)
     }
 }
 
-#[async_trait]
-impl TableProvider for RecordsTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+impl Rows for RecordsTable {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(supports(filters, self))
-    }
-
-    async fn scan(
+    fn source(
         &self,
         session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Request { session, projection, filters, limit }.plan(&self.schema, self, |conditions, schema, columns| {
-            // Before the first record there is no table in the engine.
-            let written = self.snapshot.record_table(self.kind.name()).is_some();
-            let series = if written { select(&self.snapshot, None, &conditions)? } else { Vec::new() };
-            let memory = reserve(session, &series)?;
-            let parts = split(series.len(), session.config().target_partitions());
-            let columns = columns.iter().map(|&i| self.columns[i].clone()).collect();
-            let (snapshot, kind) = (self.snapshot.clone(), self.kind);
-            Ok(Arc::new(RecordSource { snapshot, kind, conditions, series, parts, columns, schema, _memory: memory }))
-        })
+        conditions: Conditions,
+        schema: SchemaRef,
+        columns: &[usize],
+    ) -> Result<Arc<dyn Source>> {
+        // Before the first record there is no table in the engine.
+        let written = self.snapshot.record_table(self.kind.name()).is_some();
+        let series = if written { select(&self.snapshot, None, &conditions)? } else { Vec::new() };
+        let memory = reserve(session, &series)?;
+        let parts = split(series.len(), session.config().target_partitions());
+        let columns = columns.iter().map(|&i| self.columns[i].clone()).collect();
+        let (snapshot, kind) = (self.snapshot.clone(), self.kind);
+        Ok(Arc::new(RecordSource { snapshot, kind, conditions, series, parts, columns, schema, _memory: memory }))
     }
 }
 

@@ -3,20 +3,19 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
+use datafusion::catalog::Session;
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::logical_expr::Expr;
 use foretell_engine::Snapshot;
 use foretell_engine::types::METRIC_NAME;
 
 use super::columns::{Column, map_type};
 use super::metric::SeriesSource;
 use super::partial::Plain;
-use super::plan::{Request, supports};
-use super::pushdown::Shape;
+use super::plan::Rows;
+use super::pushdown::{Conditions, Shape};
+use super::scan_exec::Source;
 use super::{SAMPLES, label_type, timestamp_type};
 
 /// All metrics as one table.
@@ -56,10 +55,6 @@ impl SamplesTable {
 }
 
 impl Shape for SamplesTable {
-    fn is_time(&self, expr: &Expr) -> bool {
-        matches!(expr, Expr::Column(column) if column.name == "ts")
-    }
-
     fn label(&self, expr: &Expr) -> Option<String> {
         shown_label(expr)
     }
@@ -82,30 +77,19 @@ pub(crate) fn shown_label(expr: &Expr) -> Option<String> {
     }
 }
 
-#[async_trait]
-impl TableProvider for SamplesTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+impl Rows for SamplesTable {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(supports(filters, self))
-    }
-
-    async fn scan(
+    fn source(
         &self,
         session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Request { session, projection, filters, limit }.plan(&self.schema, self, |conditions, schema, columns| {
-            let columns = columns.iter().map(|&i| self.columns[i].clone()).collect();
-            Ok(Arc::new(SeriesSource::select(&self.snapshot, None, conditions, schema, columns, session)?))
-        })
+        conditions: Conditions,
+        schema: SchemaRef,
+        columns: &[usize],
+    ) -> Result<Arc<dyn Source>> {
+        let columns = columns.iter().map(|&i| self.columns[i].clone()).collect();
+        Ok(Arc::new(SeriesSource::select(&self.snapshot, None, conditions, schema, columns, session)?))
     }
 }

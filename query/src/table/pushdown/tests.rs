@@ -6,9 +6,6 @@ use super::*;
 struct Labels;
 
 impl Shape for Labels {
-    fn is_time(&self, expr: &Expr) -> bool {
-        matches!(expr, Expr::Column(c) if c.name == "ts")
-    }
     fn label(&self, expr: &Expr) -> Option<String> {
         match expr {
             Expr::Column(c) if c.name != "ts" && c.name != "value" => Some(c.name.clone()),
