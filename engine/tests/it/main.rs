@@ -21,7 +21,6 @@ mod drop;
 mod durability;
 mod faults;
 mod feed;
-mod footprint;
 mod last_values;
 mod memory;
 mod model;
