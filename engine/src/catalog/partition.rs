@@ -193,25 +193,16 @@ impl Catalogue {
         self.put_ordinals(db, batch, (index, base), series)?;
         let values = added.values.iter().map(|((name, value), ordinals)| (value_key(index, name, value), ordinals));
         let names = added.names.iter().map(|(name, ordinals)| (name_key(index, name), ordinals));
-        for (key, ordinals) in values.chain(names) {
-            let mut bitmap = Bitmap::of(ordinals);
+        let lists = values.chain(names).map(|(key, ordinals)| (key, Bitmap::of(ordinals)));
+        let members = added.members.metrics().map(|(metric, numbers)| (member_key(index, metric), numbers.clone()));
+        for (key, mut list) in lists.chain(members) {
             if base > 0
                 && let Some(old) = db.get_pinned(&key).map_err(failed)?
             {
-                bitmap.or_inplace(&self.posting(&old)?);
+                list.or_inplace(&self.posting(&old)?);
             }
-            batch.put(&key, postings::encode(&mut bitmap));
+            batch.put(&key, postings::encode(&mut list));
             self.hand_over(db, batch, WRITE_BYTES)?;
-        }
-        for (metric, numbers) in added.members.metrics() {
-            let key = member_key(index, metric);
-            let mut numbers = numbers.clone();
-            if base > 0
-                && let Some(old) = db.get_pinned(&key).map_err(failed)?
-            {
-                numbers.or_inplace(&self.posting(&old)?);
-            }
-            batch.put(&key, postings::encode(&mut numbers));
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 
 pub(crate) mod envelope;
+pub(crate) mod frame;
 
 #[cfg(test)]
 mod tests;

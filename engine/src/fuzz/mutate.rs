@@ -117,7 +117,7 @@ pub(super) fn with_segment_checksums(bytes: &[u8]) -> Vec<u8> {
     }
     let crc = crc32c(&out[..20]);
     put(&mut out, 20, crc);
-    let trailer = out.len() - crate::segment::TRAILER_BYTES;
+    let trailer = out.len() - crate::format::frame::TRAILER_BYTES;
     let Some(footer) = trailer.checked_sub(u32_at(&out, trailer)).filter(|at| *at >= 24) else { return out };
     let crc = crc32c(&out[footer..trailer]);
     put(&mut out, trailer + 4, crc);

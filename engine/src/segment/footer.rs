@@ -2,21 +2,16 @@
 use std::path::Path;
 
 use crate::codec::ROWS_MAX;
-use crate::error::{Error, Result};
-use crate::format::{Reader, crc32c, put_varint, put_zigzag};
+use crate::error::Result;
+use crate::format::frame::{Frame, HEADER_BYTES};
+use crate::format::{Reader, put_varint, put_zigzag};
 use crate::types::{Lsn, SeriesId};
 
 use super::SegmentMeta;
 use super::zone_map::{ENCODED_BYTES_MIN, ZoneMap};
 
-const HEADER_MAGIC: &[u8; 8] = b"FORETSEG";
-const TRAILER_MAGIC: &[u8; 8] = b"GESTEROF";
-const VERSION: u16 = 2;
-
-/// `magic[8] version:u16 level:u8 0:u8 partition:i64 crc:u32`
-pub(super) const HEADER_BYTES: usize = 24;
-/// `footer length:u32 crc:u32 version:u16 0:u16 magic[8]`
-pub(crate) const TRAILER_BYTES: usize = 20;
+pub(super) const FRAME: Frame =
+    Frame { what: "a segment", header_magic: *b"FORETSEG", trailer_magic: *b"GESTEROF", version: 2 };
 
 /// The distinct series of a segment, as runs of consecutive ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -187,18 +182,6 @@ pub(super) struct Footer {
     pub(super) series: SeriesRuns,
 }
 
-/// The first bytes of a file.
-pub(super) fn header(partition: i64, level: u8) -> [u8; HEADER_BYTES] {
-    let mut header = [0; HEADER_BYTES];
-    header[..8].copy_from_slice(HEADER_MAGIC);
-    header[8..10].copy_from_slice(&VERSION.to_le_bytes());
-    header[10] = level;
-    header[12..20].copy_from_slice(&partition.to_le_bytes());
-    let crc = crc32c(&header[..20]);
-    header[20..].copy_from_slice(&crc.to_le_bytes());
-    header
-}
-
 impl Footer {
     /// What the manifest keeps of the file `path` of `bytes` bytes.
     pub(super) fn meta(&self, path: &Path, bytes: u64) -> SegmentMeta {
@@ -257,74 +240,23 @@ impl Footer {
             before = Some(block);
         }
         self.series.encode(out);
-        let crc = crc32c(&out[start..]);
-        let len = u32::try_from(out.len() - start)
-            .map_err(|_| Error::Limit("a segment's footer would pass 4 GiB; write smaller segments".into()))?;
-        out.extend_from_slice(&len.to_le_bytes());
-        out.extend_from_slice(&crc.to_le_bytes());
-        out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&[0, 0]);
-        out.extend_from_slice(TRAILER_MAGIC);
-        Ok(())
+        FRAME.put_trailer(out, start)
     }
 
     /// Reads header, trailer and footer of a whole file.
     pub(super) fn decode(file: &[u8], path: &Path) -> Result<Self> {
         let footer = Self::decode_tail(file, path)?;
-        let (partition, level) = Self::decode_header(&file[..HEADER_BYTES], path)?;
-        if (footer.partition, footer.level) != (partition, level) {
-            return Err(Reader::new(file, path, 0).corrupt(
-                format!("partition {} and level {}, as in the footer", footer.partition, footer.level),
-                format!("{partition} and {level}"),
-            ));
-        }
+        FRAME.check_header(file, path, (footer.partition, footer.level))?;
         Ok(footer)
     }
 
     /// Reads trailer and footer of a whole file, whose header may be damaged.
     pub(super) fn decode_tail(file: &[u8], path: &Path) -> Result<Self> {
-        let whole = Reader::new(file, path, 0);
-        if file.len() < HEADER_BYTES + TRAILER_BYTES {
-            return Err(
-                whole.corrupt(format!("at least {} bytes", HEADER_BYTES + TRAILER_BYTES), file.len().to_string())
-            );
-        }
-        let trailer_at = file.len() - TRAILER_BYTES;
-        let mut trailer = Reader::new(&file[trailer_at..], path, trailer_at as u64);
-        let start = trailer.clone();
-        let (len, crc) = (trailer.u32()? as usize, trailer.u32()?);
-        check_version(&mut trailer)?;
-        expect_bytes(&mut trailer, &[0, 0], "two zero bytes")?;
-        expect_bytes(&mut trailer, TRAILER_MAGIC, "the trailer's magic")?;
-        if len > trailer_at - HEADER_BYTES {
-            return Err(
-                start.corrupt(format!("a footer of at most {} bytes", trailer_at - HEADER_BYTES), len.to_string())
-            );
-        }
-        let footer_at = trailer_at - len;
-        let mut input = Reader::new(&file[footer_at..trailer_at], path, footer_at as u64);
-        let got = crc32c(&file[footer_at..trailer_at]);
-        if got != crc {
-            return Err(input.corrupt(format!("footer crc {crc:08x}"), format!("{got:08x}")));
-        }
-        let footer = Self::decode_body(&mut input, footer_at as u64)?;
+        let mut input = FRAME.footer(file, path)?;
+        let footer_at = input.offset();
+        let footer = Self::decode_body(&mut input, footer_at)?;
         input.finish()?;
         Ok(footer)
-    }
-
-    fn decode_header(header: &[u8], path: &Path) -> Result<(i64, u8)> {
-        let mut input = Reader::new(header, path, 0);
-        expect_bytes(&mut input, HEADER_MAGIC, "a segment's magic")?;
-        check_version(&mut input)?;
-        let level = input.u8()?;
-        input.u8()?;
-        let partition = input.i64()?;
-        let (at, crc) = (input.clone(), input.u32()?);
-        let got = crc32c(&header[..20]);
-        if got != crc {
-            return Err(at.corrupt(format!("header crc {got:08x}"), format!("{crc:08x}")));
-        }
-        Ok((partition, level))
     }
 
     fn decode_body(input: &mut Reader<'_>, footer_at: u64) -> Result<Self> {
@@ -376,19 +308,4 @@ fn place_pages(pages: &mut [Page], next: usize, blocks: usize, offset: &mut u64)
             *offset += u64::from(page.len);
         })
         .count()
-}
-
-fn expect_bytes(input: &mut Reader<'_>, expected: &[u8], what: &str) -> Result<()> {
-    let at = input.clone();
-    let got = input.bytes(expected.len())?;
-    if got == expected { Ok(()) } else { Err(at.corrupt(what, format!("{got:02x?}"))) }
-}
-
-fn check_version(input: &mut Reader<'_>) -> Result<()> {
-    let at = input.clone();
-    let version = u16::from_le_bytes([input.u8()?, input.u8()?]);
-    if version == VERSION {
-        return Ok(());
-    }
-    Err(at.corrupt(format!("version {VERSION}; read newer files with a newer release"), version.to_string()))
 }

@@ -33,8 +33,6 @@ mod zone_map;
 pub(crate) use block::{Block, BlockDecoder};
 pub(crate) use check::Checker;
 pub(crate) use footer::ColumnBytes;
-#[cfg(test)]
-pub(crate) use footer::TRAILER_BYTES;
 pub(crate) use reader::Segment;
 pub(crate) use writer::SegmentWriter;
 pub(crate) use zone_map::ZoneMap;

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use crate::codec::{Effort, Packer, ROWS_MAX};
 use crate::error::{Error, Result};
 use crate::format::crc32c;
+use crate::format::frame::HEADER_BYTES;
 use crate::fs::{File, Fs};
 use crate::types::{Lsn, SeriesId};
 
 use super::SegmentMeta;
 use super::block::BlockBuilder;
-use super::footer::{Footer, HEADER_BYTES, Page, SeriesRuns, header};
+use super::footer::{FRAME, Footer, Page, SeriesRuns};
 use super::timeline::{self, TimelineTable};
 
 /// Encoded bytes are handed to the file in pieces of about this size.
@@ -54,7 +55,7 @@ impl SegmentWriter {
             },
             builder: BlockBuilder::default(),
             timelines: TimelineTable::new(timeline::BYTES_MAX),
-            pending: header(partition, level).to_vec(),
+            pending: FRAME.header(partition, level).to_vec(),
             bytes: HEADER_BYTES as u64,
             rows: 0,
             last: None,

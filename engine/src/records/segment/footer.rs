@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
-use crate::error::{Error, Result};
-use crate::format::{Reader, crc32c, put_bytes, put_varint, put_zigzag};
+use crate::error::Result;
+use crate::format::frame::{Frame, HEADER_BYTES};
+use crate::format::{Reader, put_bytes, put_varint, put_zigzag};
 use crate::segment::SegmentMeta;
 use crate::types::{Lsn, SeriesId};
 
@@ -14,13 +15,8 @@ use super::super::kind::{put_type, take_type};
 use super::super::{COLUMNS_MAX, RecordTable};
 use super::{GROUP_ROWS_MAX, RecordMeta};
 
-const HEADER_MAGIC: &[u8; 8] = b"FTELREC\0";
-const TRAILER_MAGIC: &[u8; 8] = b"CERLETOF";
-const VERSION: u16 = 1;
-/// Magic, version, level, 0, partition, checksum.
-pub(super) const HEADER_BYTES: usize = 24;
-/// Length and checksum of the footer, version, 0, magic.
-const TRAILER_BYTES: usize = 20;
+pub(super) const FRAME: Frame =
+    Frame { what: "a record segment", header_magic: *b"FTELREC\0", trailer_magic: *b"CERLETOF", version: 1 };
 
 /// Bytes of one column of one group; none when all of it is NULL.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,18 +63,6 @@ pub(super) struct Footer {
     /// Without series and ts, by name.
     pub(super) columns: SchemaRef,
     pub(super) groups: Vec<GroupMeta>,
-}
-
-/// The first bytes of a file.
-pub(super) fn header(partition: i64, level: u8) -> [u8; HEADER_BYTES] {
-    let mut header = [0; HEADER_BYTES];
-    header[..8].copy_from_slice(HEADER_MAGIC);
-    header[8..10].copy_from_slice(&VERSION.to_le_bytes());
-    header[10] = level;
-    header[12..20].copy_from_slice(&partition.to_le_bytes());
-    let crc = crc32c(&header[..20]);
-    header[20..].copy_from_slice(&crc.to_le_bytes());
-    header
 }
 
 impl Footer {
@@ -132,53 +116,21 @@ impl Footer {
                 }
             }
         }
-        let crc = crc32c(&out[start..]);
-        let len = u32::try_from(out.len() - start)
-            .map_err(|_| Error::Limit("a record segment's footer would pass 4 GiB; write smaller segments".into()))?;
-        out.extend_from_slice(&len.to_le_bytes());
-        out.extend_from_slice(&crc.to_le_bytes());
-        out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&[0, 0]);
-        out.extend_from_slice(TRAILER_MAGIC);
-        Ok(())
+        FRAME.put_trailer(out, start)
     }
 
     /// Reads header, trailer and footer of a whole file.
     pub(super) fn decode(file: &[u8], path: &Path) -> Result<Self> {
         let footer = Self::decode_tail(file, path)?;
-        let (partition, level) = decode_header(&file[..HEADER_BYTES], path)?;
-        if (footer.partition, footer.level) != (partition, level) {
-            let expected = format!("partition {} and level {}, as in the footer", footer.partition, footer.level);
-            return Err(Reader::new(file, path, 0).corrupt(expected, format!("{partition} and {level}")));
-        }
+        FRAME.check_header(file, path, (footer.partition, footer.level))?;
         Ok(footer)
     }
 
     /// Reads trailer and footer of a whole file, whose header may be damaged.
     pub(super) fn decode_tail(file: &[u8], path: &Path) -> Result<Self> {
-        let whole = Reader::new(file, path, 0);
-        let bytes_min = HEADER_BYTES + TRAILER_BYTES;
-        if file.len() < bytes_min {
-            return Err(whole.corrupt(format!("at least {bytes_min} bytes"), file.len().to_string()));
-        }
-        let trailer_at = file.len() - TRAILER_BYTES;
-        let mut trailer = Reader::new(&file[trailer_at..], path, trailer_at as u64);
-        let start = trailer.clone();
-        let (len, crc) = (trailer.u32()? as usize, trailer.u32()?);
-        expect(&mut trailer, &VERSION.to_le_bytes(), "version 1; read newer files with a newer release")?;
-        expect(&mut trailer, &[0, 0], "two zero bytes")?;
-        expect(&mut trailer, TRAILER_MAGIC, "the trailer's magic")?;
-        if len > trailer_at - HEADER_BYTES {
-            let expected = format!("a footer of at most {} bytes", trailer_at - HEADER_BYTES);
-            return Err(start.corrupt(expected, len.to_string()));
-        }
-        let footer_at = trailer_at - len;
-        let mut input = Reader::new(&file[footer_at..trailer_at], path, footer_at as u64);
-        let got = crc32c(&file[footer_at..trailer_at]);
-        if got != crc {
-            return Err(input.corrupt(format!("footer crc {crc:08x}"), format!("{got:08x}")));
-        }
-        let footer = Self::decode_body(&mut input, footer_at as u64)?;
+        let mut input = FRAME.footer(file, path)?;
+        let footer_at = input.offset();
+        let footer = Self::decode_body(&mut input, footer_at)?;
         input.finish()?;
         Ok(footer)
     }
@@ -251,26 +203,4 @@ fn decode_group(input: &mut Reader<'_>, chunks: usize, offset: &mut u64) -> Resu
         *offset += u64::from(len);
     }
     Ok(group)
-}
-
-fn decode_header(header: &[u8], path: &Path) -> Result<(i64, u8)> {
-    let mut input = Reader::new(header, path, 0);
-    expect(&mut input, HEADER_MAGIC, "a record segment's magic")?;
-    expect(&mut input, &VERSION.to_le_bytes(), "version 1; read newer files with a newer release")?;
-    let level = input.u8()?;
-    input.u8()?;
-    let partition = input.i64()?;
-    let (at, crc) = (input.clone(), input.u32()?);
-    let got = crc32c(&header[..20]);
-    if got == crc {
-        Ok((partition, level))
-    } else {
-        Err(at.corrupt(format!("header crc {got:08x}"), format!("{crc:08x}")))
-    }
-}
-
-fn expect(input: &mut Reader<'_>, expected: &[u8], what: &str) -> Result<()> {
-    let at = input.clone();
-    let got = input.bytes(expected.len())?;
-    if got == expected { Ok(()) } else { Err(at.corrupt(what, format!("{got:02x?}"))) }
 }

@@ -9,13 +9,14 @@ use arrow::record_batch::RecordBatch;
 use crate::codec::Effort;
 use crate::error::{Error, Result};
 use crate::format::crc32c;
+use crate::format::frame::HEADER_BYTES;
 use crate::fs::{File, Fs};
 use crate::types::{Lsn, SeriesId};
 
 use super::super::batch::unexpected;
 use super::super::size::bytes_of;
 use super::super::{ColumnEncoder, RecordTable};
-use super::footer::{Chunk, Footer, GroupMeta, HEADER_BYTES, header};
+use super::footer::{Chunk, FRAME, Footer, GroupMeta};
 use super::{GROUP_BYTES_MAX, GROUP_ROWS_MAX, RecordMeta};
 
 /// A record segment being written. Dropping it unfinished leaves a file that no reader accepts: the caller removes it.
@@ -50,7 +51,7 @@ impl RecordWriter {
     ) -> Result<Self> {
         let encoder = ColumnEncoder::new(if level == 0 { Effort::Quick } else { Effort::Thorough })?;
         let mut file = fs.create(path)?;
-        file.append(&header(partition, level))?;
+        file.append(&FRAME.header(partition, level))?;
         let (min_lsn, max_lsn) = lsns;
         Ok(Self {
             path: path.to_owned(),
