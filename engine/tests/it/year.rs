@@ -30,7 +30,7 @@ use check::{Outcome, View};
 use model::{Flaw, Model, Row};
 use story::{DAY, Form, Sent, Span, Story};
 
-use crate::support::labels;
+use crate::support::{labels, scratch};
 
 /// The memtable is flushed at this size whatever the dice say.
 const MEMTABLE_BYTES_MAX: u64 = 200 << 20;
@@ -64,7 +64,8 @@ struct World {
 impl World {
     fn new(form: &Form, flaw: Flaw) -> Self {
         let mut random = StdRng::seed_from_u64(form.seed ^ 0x5eed);
-        let directory = tempfile::tempdir().unwrap();
+        // The full form is too much for memory.
+        let directory = if form.series > 100 { tempfile::tempdir().unwrap() } else { scratch() };
         let mut config = EngineConfig::new(directory.path().join("store"));
         config.background = false;
         let days = random.random_range(form.partition_days.clone());
