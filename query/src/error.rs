@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_bad_regular_expression_is_the_fault_of_the_statement_and_is_named() {
-        let bad = || regex::Regex::new(&"a(b".to_owned()).unwrap_err();
+        let bad = || regex::Regex::new(&["a(", "b"].concat()).unwrap_err();
         let by_optimizer = DataFusionError::External(Box::new(bad())).context("Invalid regex");
         let text = format!("Regular expression did not compile: {:?}", bad());
         let by_kernel = arrow::error::ArrowError::ComputeError(text).into();

@@ -108,7 +108,7 @@ fn examine(fail_at: u64, failure: Failure, fail_more: u64) -> Option<String> {
 #[test]
 fn any_failing_call_is_a_clean_error_and_the_store_opens_again() {
     let calls = calls_of_a_whole_run();
-    let struck = Mutex::new((BTreeSet::new(), 0));
+    let struck = Mutex::new((BTreeSet::new(), 0u64));
     side_by_side(positions(calls, 1), |fail_at| {
         for (k, failure) in FAILURES.into_iter().enumerate() {
             // The short form fails each call in each way, for one of these times.
