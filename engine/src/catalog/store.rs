@@ -85,7 +85,7 @@ fn options(local: bool, cache: &Cache, write_buffer_bytes: usize) -> Result<Opti
     options.set_compression_type(rocksdb::DBCompressionType::Zstd);
     if !local {
         options.set_env(&Env::mem_env().map_err(failed)?);
-        // Nobody can read it, and writing the log of a store that lives for milliseconds is most of opening it.
+        // Of a store in memory nobody can read the log.
         options.set_log_level(LogLevel::Fatal);
         options.set_stats_dump_period_sec(0);
         options.set_stats_persist_period_sec(0);
