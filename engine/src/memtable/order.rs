@@ -20,7 +20,7 @@ pub(super) fn sort_by_series(keys: &mut Vec<Key>) {
         return;
     }
     let first = keys[0].0;
-    let varying = keys.iter().fold(0, |varying, key| varying | (key.0 ^ first));
+    let varying = keys.iter().fold(0u64, |varying, key| varying | (key.0 ^ first));
     let mut sorted = vec![(0, 0); keys.len()];
     // From the lowest bits up, over those that are the same in all ids.
     let mut shift = 0;
