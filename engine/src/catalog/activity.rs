@@ -42,6 +42,15 @@ impl Activity {
         *chunk.touched[word].get_mut() |= bit;
     }
 
+    /// Makes a series inactive.
+    pub(super) fn deactivate(&mut self, number: u32) {
+        let (chunk, word, bit) = place(number);
+        if let Some(Some(chunk)) = self.chunks.get_mut(chunk) {
+            *chunk.active[word].get_mut() &= !bit;
+            *chunk.touched[word].get_mut() &= !bit;
+        }
+    }
+
     /// Marks a series as in use if it is active; whether it is.
     pub(super) fn touch(&self, number: u32) -> bool {
         let (chunk, word, bit) = place(number);

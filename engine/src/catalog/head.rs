@@ -9,14 +9,16 @@
 //!  id ------hash--> by_id ------'                '--> id            terms: label -> value -> slots
 //! ```
 //! An active series has a *slot*. Tables and postings hold slots, four bytes or less, and never copies of labels. A slot is
-//! given to another series only after an eviction, which counts up `evictions`: who asks without holding the lock all the
-//! time compares that number ([`HeadPostings`](super::HeadPostings)).
+//! given to another series only at the end of an eviction, which counts up `evictions`: who asks without holding the lock
+//! all the time compares that number ([`HeadPostings`](super::HeadPostings)).
 use std::hash::BuildHasher;
+use std::ops::Range;
 use std::sync::Arc;
 
 use croaring::Bitmap;
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
+use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::types::{LabelSet, METRIC_NAME, SeriesId};
 
@@ -64,6 +66,8 @@ pub(crate) struct Head {
     metric_bytes: usize,
 }
 
+/// Slots that an eviction looks at under one lock.
+const SLOTS_AT_ONCE: usize = 1024;
 /// Memory of an active series besides its label set, its slot and its places in tables and postings: allocation and
 /// counters of the set, the lists of new series.
 const SERIES_BYTES: usize = 80;
@@ -246,26 +250,45 @@ impl Head {
         missing
     }
 
-    /// Forgets series that nothing has touched since the last call, and returns them.
-    pub(crate) fn evict_idle(&mut self) -> HashSet<SeriesId> {
+    /// Forgets series that nothing has touched since the last call, and returns them. One call at a time. Each piece takes the
+    /// lock for a bounded time, so that writers go on; a series that comes back between two pieces gets another slot.
+    pub(crate) fn evict_idle(head: &RwLock<Self>) -> HashSet<SeriesId> {
         let mut evicted = HashSet::new();
-        for slot in 0..self.slots.len() as u32 {
+        let end = head.read().slots.len() as u32;
+        for from in (0..end).step_by(SLOTS_AT_ONCE) {
+            let mut piece = head.write();
+            piece.evict_idle_among(from..end.min(from + SLOTS_AT_ONCE as u32), &mut evicted);
+            RwLockWriteGuard::unlock_fair(piece);
+        }
+        head.write().end_eviction(!evicted.is_empty());
+        evicted
+    }
+
+    /// Forgets the idle series of some slots. Their slots stay empty until [`Head::end_eviction`]: whoever asks without
+    /// holding the lock finds nothing there, and not another series.
+    pub(super) fn evict_idle_among(&mut self, slots: Range<u32>, evicted: &mut HashSet<SeriesId>) {
+        for slot in slots {
             let Some(id) = id_of_slot(&self.slots, slot) else { continue };
-            if !self.metrics[id.metric() as usize].activity.is_touched(id.number()) {
+            let activity = &mut self.metrics[id.metric() as usize].activity;
+            if !activity.is_touched(id.number()) {
+                activity.deactivate(id.number());
                 self.evict(slot);
                 evicted.insert(id);
             }
         }
+    }
+
+    /// From now on nothing is in use. Slots that became empty, if `any` did, may be given to other series.
+    pub(super) fn end_eviction(&mut self, any: bool) {
         for metric in &mut self.metrics {
             let before = metric.activity.bytes();
             metric.activity.rest();
             self.metric_bytes -= before - metric.activity.bytes();
         }
-        if !evicted.is_empty() {
+        if any {
             self.evictions += 1;
             self.shrink();
         }
-        evicted
     }
 
     fn evict(&mut self, slot: u32) {

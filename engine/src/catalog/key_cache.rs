@@ -34,7 +34,7 @@ const PLACE_BYTES: usize = 33;
 /// A shard keeps at least so many keys.
 const SHARD_KEYS_MIN: usize = 64;
 
-/// See the module. An id in it is always active in the head index, but for the moment of an eviction.
+/// See the module. An id in it is always active in the head index, but for the time of an eviction.
 pub(crate) struct KeyCache {
     shards: Vec<Shard>,
     /// Keys of a shard: what fills the largest table within its part of the memory.

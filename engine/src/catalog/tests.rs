@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 
 use croaring::Bitmap;
+use hashbrown::HashSet;
 use parking_lot::RwLock;
 use proptest::prelude::*;
 
@@ -56,11 +57,11 @@ proptest! {
             }
             let begin_with_1 = active.keys().copied().filter(|id| id.number().to_string().starts_with('1'));
             prop_assert_eq!(select(&head, "pod", MatchOp::Regex, "1.*"), begin_with_1.collect::<Vec<_>>());
-            let evicted = head.write().evict_idle();
+            let evicted = Head::evict_idle(&head);
             prop_assert!(active.keys().all(|id| in_use.contains_key(id) != evicted.contains(id)));
             active = in_use;
         }
-        head.write().evict_idle();
+        Head::evict_idle(&head);
         prop_assert_eq!(head.read().active(), 0);
         prop_assert!(select(&head, "pod", MatchOp::NotEqual, "").is_empty());
         prop_assert!(head.read().terms().names(None).next().is_none());
@@ -102,17 +103,43 @@ fn an_eviction_during_a_question_asks_it_again() {
     for number in 0..10 {
         head.write().activate(SeriesId::new(0, number), labels(0, number));
     }
-    head.write().evict_idle();
+    Head::evict_idle(&head);
     let mut asked = 0;
     let ids = HeadPostings::ask(&head, |postings| {
         asked += 1;
         let all = postings.all()?;
         if asked == 1 {
             // The slots go, and to others.
-            assert_eq!(head.write().evict_idle().len(), 10);
+            assert_eq!(Head::evict_idle(&head).len(), 10);
             (10..15).for_each(|number| head.write().activate(SeriesId::new(0, number), labels(0, number)));
         }
         Ok(postings.ids(&all))
     });
     assert_eq!((asked, ids.unwrap().len()), (2, 5));
+}
+
+#[test]
+fn a_series_that_comes_back_while_others_are_forgotten_stays_in_use() {
+    let id = |number| SeriesId::new(0, number);
+    let mut head = Head::default();
+    (0..10).for_each(|number| head.activate(id(number), labels(0, number)));
+    // One eviction ends, the next is in the middle.
+    head.end_eviction(false);
+    assert_eq!(head.touch(&[id(1), id(9)]), []);
+    let mut evicted = HashSet::new();
+    head.evict_idle_among(0..5, &mut evicted);
+    assert_eq!(head.touch(&[id(2), id(1), id(7)]), [id(2)], "a writer learns that it is gone");
+    head.activate(id(2), labels(0, 2));
+    head.activate(id(10), labels(0, 10));
+    head.evict_idle_among(5..10, &mut evicted);
+    assert_eq!(head.evictions(), 0, "nobody gets the slots before the end");
+    head.end_eviction(true);
+    assert_eq!(head.evictions(), 1);
+    assert!(evicted == [0, 2, 3, 4, 5, 6, 8].map(id).into_iter().collect::<HashSet<_>>(), "{evicted:?}");
+    assert_eq!(head.active(), 5);
+    for number in [1, 2, 7, 9, 10] {
+        assert_eq!(head.labels_of(id(number)), Some(&labels(0, number)));
+        assert_eq!(head.id_of(&labels(0, number)), Some(id(number)));
+    }
+    assert_eq!(head.touch(&[id(1), id(2), id(7), id(9), id(10)]), []);
 }

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -21,11 +21,15 @@ use crate::records::{LiveRecords, Tables};
 use crate::state::StateMap;
 use crate::types::{LabelSet, Lsn, SeriesId};
 use crate::version::{LiveSegment, Version};
-use crate::wal::{CommitQueue, Replayed, WalFiles, Writer, replay};
+use crate::wal::{CommitQueue, Log, Piece, Pipe, Replayed, WalFiles, Writer};
 
 use super::delete::SEALED_MAX;
 use super::flush::Members;
+use super::threads::beside;
 use super::{Core, Counters, FileNumbers, Live, Threads, Wakeup};
+
+/// Decoded commits that wait to be applied while the log is read ahead of them.
+const READ_AHEAD_BYTES_MAX: usize = 8 << 20;
 
 /// How far the replay of an open has come; watch it from another thread.
 #[derive(Debug, Default)]
@@ -257,44 +261,70 @@ impl Core {
     /// Brings back what the log holds beyond the segments; returns the newest commit.
     fn replay(&self, flushed: Lsn, progress: &ReplayProgress) -> Result<Lsn> {
         let dir = self.layout.wal();
-        replay(&*self.fs, &dir, flushed, &self.wal_files, |replayed| {
-            match replayed {
-                Replayed::Definitions(series) => self.restore_series(series, &dir)?,
-                Replayed::Batch(lsn, batch) => {
-                    self.touch_all(&batch).and_then(|()| self.declare(&batch)).map_err(|error| Error::Corruption {
-                        path: dir.clone(),
-                        offset: 0,
-                        expected: format!("definitions of all series and columns of commit {}", lsn.0),
-                        got: error.to_string(),
-                    })?;
-                    let commit = CommittedBatch { lsn, batch: Arc::new(batch) };
-                    let sealed = {
-                        let mut live = self.live.lock();
-                        self.add(&mut live, commit, self.clock.now_ns());
-                        live.sealed.len()
-                    };
-                    self.tidy();
-                    // Recovery needs no more memory than running does.
-                    if self.memtable_bytes() >= self.config.memtable_bytes_max || sealed >= SEALED_MAX {
-                        self.flush()?;
-                    }
-                }
-                Replayed::Progress(done, total) => {
-                    progress.total.store(total, Ordering::Relaxed);
-                    progress.done.store(done, Ordering::Relaxed);
-                }
+        let log = Log::open(&*self.fs, &dir, flushed)?;
+        progress.total.store(log.bytes(), Ordering::Relaxed);
+        let pipe: Pipe<Piece> = Pipe::new(READ_AHEAD_BYTES_MAX);
+        let read = || {
+            let _end = pipe.end();
+            log.read(|piece| {
+                let bytes = piece.bytes;
+                pipe.push(piece, bytes)
+            })
+        };
+        let apply = || -> Result<()> {
+            let _end = pipe.end();
+            while let Some(piece) = pipe.pop() {
+                piece.replayed.into_iter().try_for_each(|replayed| self.apply(replayed, &dir))?;
+                progress.done.store(piece.done, Ordering::Relaxed);
             }
             Ok(())
-        })
+        };
+        let (read, applied) = beside("replay", read, apply)?;
+        // What is wrong with a commit comes before what is wrong with the log after it.
+        applied?;
+        log.finish(read?, &self.wal_files)
+    }
+
+    fn apply(&self, replayed: Replayed, dir: &Path) -> Result<()> {
+        let (lsn, batch) = match replayed {
+            Replayed::Definitions(series) => return self.restore_series(series, dir),
+            Replayed::Batch(lsn, batch) => (lsn, batch),
+        };
+        self.touch_all(&batch).and_then(|()| self.declare(&batch)).map_err(|error| Error::Corruption {
+            path: dir.to_owned(),
+            offset: 0,
+            expected: format!("definitions of all series and columns of commit {}", lsn.0),
+            got: error.to_string(),
+        })?;
+        let commit = CommittedBatch { lsn, batch: Arc::new(batch) };
+        let sealed = {
+            let mut live = self.live.lock();
+            self.add(&mut live, commit, self.clock.now_ns());
+            live.sealed.len()
+        };
+        self.tidy();
+        if self.replay_is_full() || sealed >= SEALED_MAX { self.flush() } else { Ok(()) }
+    }
+
+    /// Whether a replay must flush before it goes on. What it brings back was in memory when the process ended, so it takes
+    /// no more memory than running did, and the store is ready the sooner; but half of the room stays with the writers who
+    /// come before the first flush ends.
+    fn replay_is_full(&self) -> bool {
+        self.memtable_bytes() >= self.config.memtable_bytes_max.max(self.config.memtable_total_bytes_max / 2)
     }
 
     fn restore_series(&self, series: Vec<(SeriesId, LabelSet)>, dir: &Path) -> Result<()> {
-        let ids: Vec<SeriesId> = series.iter().map(|pair| pair.0).collect();
-        let placed = self.catalogue.labels_of(&ids)?;
+        // A number beyond those of its metric is of a series that is nowhere but in the log.
+        let existed: Vec<SeriesId> = {
+            let head = self.head.read();
+            series.iter().map(|pair| pair.0).filter(|&id| head.has_existed(id)).collect()
+        };
+        let labels = self.catalogue.labels_of(&existed)?;
+        let placed: HashMap<SeriesId, Option<LabelSet>> = existed.into_iter().zip(labels).collect();
         let mut head = self.head.write();
-        for ((id, labels), placed) in series.into_iter().zip(placed) {
-            match placed {
-                Some(known) if known == labels => {}
+        for (id, labels) in series {
+            match placed.get(&id).and_then(Option::as_ref) {
+                Some(known) if *known == labels => {}
                 Some(known) => {
                     let (expected, got) = (format!("series {} to be {known:?}", id.0), format!("{labels:?}"));
                     return Err(Error::Corruption { path: dir.to_owned(), offset: 0, expected, got });

@@ -138,7 +138,7 @@ impl Core {
             return;
         }
         self.evicted_ns.store(now, Relaxed);
-        let evicted = self.head.write().evict_idle();
+        let evicted = Head::evict_idle(&self.head);
         if !evicted.is_empty() {
             self.keys.evict(&evicted);
             tracing::info!(series = evicted.len(), "forgot idle series");

@@ -106,7 +106,29 @@ impl Threads {
 #[allow(clippy::disallowed_methods, reason = "the one place where the engine starts threads")]
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let thread = std::thread::Builder::new().name(format!("engine-{name}"));
-    thread.spawn(run).map_err(|e| Error::Unavailable(format!("cannot start a thread: {e}")))
+    thread.spawn(run).map_err(cannot_start)
+}
+
+/// Runs `aside` on a thread of its own while `here` runs on this one; returns what both return.
+#[allow(clippy::disallowed_methods, reason = "the one place where the engine starts threads")]
+pub(super) fn beside<A: Send, H>(
+    name: &str,
+    aside: impl FnOnce() -> A + Send,
+    here: impl FnOnce() -> H,
+) -> Result<(A, H)> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(format!("engine-{name}")).spawn_scoped(scope, aside);
+        let thread = thread.map_err(cannot_start)?;
+        let here = here();
+        match thread.join() {
+            Ok(aside) => Ok((aside, here)),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn cannot_start(error: std::io::Error) -> Error {
+    Error::Unavailable(format!("cannot start a thread: {error}"))
 }
 
 fn join(thread: Option<JoinHandle<()>>) {

@@ -58,13 +58,38 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Decodes LEB128 at `*at`, advancing it; `None` when the bytes end or the number does not fit 64 bits.
 #[inline]
 pub(crate) fn take_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
-    let first = *bytes.get(*at)?;
+    let rest = bytes.get(*at..)?;
+    let first = *rest.first()?;
     if first < 0x80 {
         *at += 1;
         return Some(u64::from(first));
     }
+    if let Some(word) = rest.first_chunk::<8>() {
+        let word = u64::from_le_bytes(*word);
+        // The highest bit of each byte that may be the last.
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends != 0 {
+            let end = ends.trailing_zeros();
+            *at += end as usize / 8 + 1;
+            return Some(join_groups(word & (u64::MAX >> (63 - end))));
+        }
+    }
+    take_long_varint(rest, at)
+}
+
+/// The number whose groups of seven bits lie in the bytes of `word`, the lowest first.
+#[inline]
+fn join_groups(word: u64) -> u64 {
+    let sevens = word & 0x7f7f_7f7f_7f7f_7f7f;
+    let pairs = (sevens & 0x007f_007f_007f_007f) | ((sevens & 0x7f00_7f00_7f00_7f00) >> 1);
+    let quads = (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);
+    (quads & 0x0fff_ffff) | ((quads & 0x0fff_ffff_0000_0000) >> 4)
+}
+
+/// As [`take_varint`], byte by byte: one of nine bytes or ten, or near the end of the bytes.
+fn take_long_varint(rest: &[u8], at: &mut usize) -> Option<u64> {
     let mut value = 0u64;
-    for (i, &byte) in bytes.get(*at..)?.iter().take(10).enumerate() {
+    for (i, &byte) in rest.iter().take(10).enumerate() {
         if i == 9 && byte > 1 {
             return None;
         }
@@ -143,13 +168,32 @@ impl<'a> Reader<'a> {
     pub(crate) fn varint(&mut self) -> Result<u64> {
         match take_varint(self.bytes, &mut self.at) {
             Some(value) => Ok(value),
-            None => Err(self.corrupt("a varint of at most 64 bits", "a longer one or the end")),
+            None => Err(self.not_a_varint()),
         }
+    }
+    #[cold]
+    fn not_a_varint(&self) -> Error {
+        self.corrupt("a varint of at most 64 bits", "a longer one or the end")
     }
     /// Zigzagged LEB128.
     #[inline]
     pub(crate) fn zigzag(&mut self) -> Result<i64> {
         Ok(unzigzag(self.varint()?))
+    }
+    /// Passes on `count` numbers that are stored as zigzagged differences, each from the one before, the first from 0.
+    pub(crate) fn differences(&mut self, count: usize, mut each: impl FnMut(u64)) -> Result<()> {
+        // In registers, not through `self`: a log has a difference for every sample.
+        let (mut at, mut number) = (self.at, 0u64);
+        for _ in 0..count {
+            let Some(step) = take_varint(self.bytes, &mut at) else {
+                self.at = at;
+                return Err(self.not_a_varint());
+            };
+            number = number.wrapping_add(unzigzag(step) as u64);
+            each(number);
+        }
+        self.at = at;
+        Ok(())
     }
     /// A varint that counts things of at least `size_min` bytes each which follow: bounded by what remains, so it is
     /// safe to allocate for.

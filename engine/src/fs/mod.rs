@@ -2,7 +2,7 @@
 //! and nothing in it is the only copy of a fact).
 //!
 //! Publishing a file is always: write, [`File::sync`], [`Fs::rename`], [`Fs::sync_dir`].
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,19 +41,40 @@ pub trait File: Send + Sync {
 
 /// The contents of a file, mapped or copied.
 #[derive(Clone)]
-pub struct Mapped(Arc<dyn Deref<Target = [u8]> + Send + Sync>);
+pub struct Mapped(Arc<dyn Contents>);
+
+/// Where the bytes of a [`Mapped`] are.
+trait Contents: Send + Sync {
+    fn bytes(&self) -> &[u8];
+    fn release(&self, _range: Range<usize>) {}
+}
+
+/// Bytes in memory that does not go before they do.
+struct Held<B>(B);
+
+impl<B: Deref<Target = [u8]> + Send + Sync> Contents for Held<B> {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 impl Mapped {
     /// Wraps bytes that do not change.
     pub fn new(bytes: impl Deref<Target = [u8]> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(bytes))
+        Self(Arc::new(Held(bytes)))
+    }
+
+    /// Says that `range` is not needed soon: of a mapped file its pages then no longer count as this process' memory.
+    /// They can be read all the same.
+    pub(crate) fn release(&self, range: Range<usize>) {
+        self.0.release(range);
     }
 }
 
 impl Deref for Mapped {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.0
+        self.0.bytes()
     }
 }
 

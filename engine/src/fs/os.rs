@@ -2,10 +2,12 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the one module that may touch files")]
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::Write;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::{File, Fs, LockGuard, Mapped, Space, io_error};
+use super::{Contents, File, Fs, LockGuard, Mapped, Space, io_error};
 use crate::error::{Error, Result};
 
 /// Files of the operating system.
@@ -23,6 +25,22 @@ impl File for OsFile {
     }
     fn sync(&mut self) -> Result<()> {
         self.file.sync_data().map_err(|e| io_error(&self.path, e))
+    }
+}
+
+/// A mapped file, which does not change.
+struct FileMap(memmap2::Mmap);
+
+impl Contents for FileMap {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+    fn release(&self, range: Range<usize>) {
+        let end = range.end.min(self.0.len());
+        let start = range.start.min(end);
+        // SAFETY: the range lies inside the mapping, which is shared and read only: a page that is dropped holds nothing that
+        // the file does not hold, and one that is read again comes from there. A refusal changes nothing.
+        let _ = unsafe { self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
     }
 }
 
@@ -45,7 +63,7 @@ impl Fs for OsFs {
         // removed (which keeps mapped pages alive), never truncated, after its recovery is over; but for the end of log and
         // manifest that a failed append left: nothing refers to those bytes, so nobody reads them.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| io_error(path, e))?;
-        Ok(Mapped::new(map))
+        Ok(Mapped(Arc::new(FileMap(map))))
     }
     fn len(&self, path: &Path) -> Result<u64> {
         Ok(fs::metadata(path).map_err(|e| io_error(path, e))?.len())
@@ -118,5 +136,24 @@ impl Fs for OsFs {
     }
     fn is_local(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn released_bytes_of_a_mapped_file_read_as_before_and_nothing_else_is_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let bytes: Vec<u8> = (0..50_000u32).map(|i| (i % 251) as u8).collect();
+        OsFs.create(&path).unwrap().append(&bytes).unwrap();
+        let map = OsFs.map(&path).unwrap();
+        for range in [0..0, 0..1, 5_000..20_000, 40_000..50_000, 49_999..1 << 40, 1 << 40..usize::MAX] {
+            map.release(range);
+            assert!(*map == bytes[..]);
+        }
     }
 }

@@ -51,22 +51,20 @@ pub(crate) fn merge_rows<R: Borrow<SortedRun>, E>(
             ts.extend_from_slice(piece.0);
             values.extend_from_slice(piece.1);
         }
-        settle(&mut ts, &mut values);
+        settle(&mut ts, &mut values, 0);
         visit(SeriesRows { series, ts: &ts, values: &values })?;
     }
     Ok(())
 }
 
-/// Sorts rows that stand oldest first by time and keeps the newest of equal timestamps. Rows that came in time order,
-/// the usual case, are only looked at.
-fn settle(ts: &mut Vec<i64>, values: &mut Vec<f64>) {
-    if ts.windows(2).all(|pair| pair[0] < pair[1]) {
+/// Sorts the rows from `from` on, which stand oldest first, by time and keeps the newest of equal timestamps. Rows that came
+/// in time order, the usual case, are only looked at.
+pub(super) fn settle(ts: &mut Vec<i64>, values: &mut Vec<f64>, from: usize) {
+    if ts[from..].windows(2).all(|pair| pair[0] < pair[1]) {
         return;
     }
-    let mut rows: Vec<(i64, f64)> = ts.iter().copied().zip(values.iter().copied()).collect();
+    let mut rows: Vec<(i64, f64)> = ts.drain(from..).zip(values.drain(from..)).collect();
     rows.sort_by_key(|row| row.0);
-    ts.clear();
-    values.clear();
     for (i, row) in rows.iter().enumerate() {
         if rows.get(i + 1).is_none_or(|next| next.0 != row.0) {
             ts.push(row.0);

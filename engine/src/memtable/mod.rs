@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::types::Lsn;
 
 mod merge;
+mod order;
 mod record_lane;
 mod run;
 
@@ -27,8 +28,8 @@ pub(crate) use run::{CommittedBatch, SortedRun};
 const TAIL_BATCHES_MAX: usize = 1024;
 /// So many runs of about the same size become one.
 const RUNS_OF_A_SIZE_MAX: usize = 8;
-/// A run with more rows than this is not merged again before the flush.
-const RUN_ROWS_MAX: usize = 4 << 20;
+/// A run with more rows than this is not merged again before the flush: a merge holds its rows twice.
+const RUN_ROWS_MAX: usize = 1 << 20;
 
 /// Rows and keyed state that are not yet flushed. Cheap to clone.
 #[derive(Clone, Debug)]

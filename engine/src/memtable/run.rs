@@ -5,7 +5,8 @@ use crate::tombstone::{Hidden, next_visible};
 use crate::types::{Lsn, SeriesId};
 use crate::write_batch::WriteBatch;
 
-use super::merge::merge_rows;
+use super::merge::{merge_rows, settle};
+use super::order::{Key, sort_by_series};
 
 /// A batch with its place in history. Immutable; shared by the memtable, the feed and snapshots.
 #[derive(Clone, Debug)]
@@ -46,23 +47,22 @@ impl SortedRun {
     /// Sorts the rows of `batches` (oldest first).
     pub(crate) fn from_batches(batches: &[Arc<CommittedBatch>]) -> Self {
         let rows: usize = batches.iter().map(|commit| commit.batch.len()).sum();
-        // (series, ts, arrival): 24 bytes a row, all distinct, so that an unstable sort is enough.
-        let mut keys: Vec<(u64, i64, u32)> = Vec::with_capacity(rows);
-        let mut values = Vec::with_capacity(rows);
+        let mut keys: Vec<Key> = Vec::with_capacity(rows);
+        let (mut ts, mut values) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
         for commit in batches {
             let batch = &commit.batch;
-            for (id, &ts) in batch.series.iter().zip(&batch.ts) {
-                keys.push((id.0, ts, keys.len() as u32));
-            }
+            keys.extend((keys.len() as u32..).zip(&batch.series).map(|(arrival, id)| (id.0, arrival)));
+            ts.extend_from_slice(&batch.ts);
             values.extend_from_slice(&batch.values);
         }
-        keys.sort_unstable();
+        sort_by_series(&mut keys);
         let mut run = Self::with_capacity(rows);
-        for (i, &(series, ts, arrival)) in keys.iter().enumerate() {
-            if keys.get(i + 1).is_some_and(|next| (next.0, next.1) == (series, ts)) {
-                continue;
-            }
-            run.push(SeriesId(series), &[ts], &[values[arrival as usize]]);
+        for rows in keys.chunk_by(|a, b| a.0 == b.0) {
+            run.begin(SeriesId(rows[0].0));
+            let from = run.ts.len();
+            run.ts.extend(rows.iter().map(|row| ts[row.1 as usize]));
+            run.values.extend(rows.iter().map(|row| values[row.1 as usize]));
+            settle(&mut run.ts, &mut run.values, from);
         }
         run.finish()
     }
@@ -99,13 +99,18 @@ impl SortedRun {
     /// Adds rows after all others.
     fn push(&mut self, series: SeriesId, ts: &[i64], values: &[f64]) {
         if self.series.last() != Some(&series) {
-            if !self.series.is_empty() {
-                self.offsets.push(self.ts.len() as u32);
-            }
-            self.series.push(series);
+            self.begin(series);
         }
         self.ts.extend_from_slice(ts);
         self.values.extend_from_slice(values);
+    }
+
+    /// Starts a series after all others.
+    fn begin(&mut self, series: SeriesId) {
+        if !self.series.is_empty() {
+            self.offsets.push(self.ts.len() as u32);
+        }
+        self.series.push(series);
     }
 
     fn finish(mut self) -> Self {

@@ -104,19 +104,12 @@ pub(crate) fn decode_batch(payload: &[u8], path: &Path, offset: u64) -> Result<W
     let rows = reader.count(9)?;
     let mut batch =
         WriteBatch { series: Vec::with_capacity(rows), ts: Vec::with_capacity(rows), ..WriteBatch::default() };
-    let mut previous = 0u64;
-    for _ in 0..rows {
-        previous = previous.wrapping_add(reader.zigzag()? as u64);
-        batch.series.push(SeriesId(previous));
-    }
+    reader.differences(rows, |id| batch.series.push(SeriesId(id)))?;
     if rows > 0 {
         decode_ts(&mut reader, rows, &mut batch.ts)?;
     }
-    let values = reader.bytes(rows * 8)?;
-    batch.values = values
-        .chunks_exact(8)
-        .map(|v| f64::from_bits(v.iter().rev().fold(0, |bits, &b| bits << 8 | u64::from(b))))
-        .collect();
+    let (values, _) = reader.bytes(rows * 8)?.as_chunks::<8>();
+    batch.values = values.iter().map(|&value| f64::from_le_bytes(value)).collect();
     for _ in 0..reader.count(2)? {
         let at = reader.clone();
         let tag = reader.u8()?;
@@ -146,13 +139,7 @@ fn decode_ts(reader: &mut Reader<'_>, rows: usize, ts: &mut Vec<i64>) -> Result<
     let at = reader.clone();
     match reader.u8()? {
         TS_CONSTANT => ts.resize(rows, reader.i64()?),
-        TS_DELTA => {
-            let mut previous = 0i64;
-            for _ in 0..rows {
-                previous = previous.wrapping_add(reader.zigzag()?);
-                ts.push(previous);
-            }
-        }
+        TS_DELTA => reader.differences(rows, |t| ts.push(t as i64))?,
         other => return Err(at.corrupt("a timestamp tag of 0 or 1", other.to_string())),
     }
     Ok(())

@@ -18,6 +18,7 @@ mod fill;
 pub(crate) mod fuzzed;
 mod group_commit;
 mod part;
+mod pipe;
 mod record;
 mod replay;
 #[cfg(test)]
@@ -31,5 +32,6 @@ pub(crate) use fill::{FilledLog, LogFile, Lost};
 pub use group_commit::CommitHandle;
 pub(crate) use group_commit::{CommitQueue, GroupCommit};
 pub(crate) use part::part;
-pub(crate) use replay::{Replayed, replay};
+pub(crate) use pipe::Pipe;
+pub(crate) use replay::{Log, Piece, Replayed};
 pub(crate) use writer::Writer;

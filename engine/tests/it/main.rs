@@ -27,6 +27,7 @@ mod model;
 mod record_files;
 mod records;
 mod repair;
+mod replay;
 mod retention;
 mod script;
 mod select;

@@ -128,6 +128,7 @@ impl Simulation {
         config.memtable_run_rows = rng.random_range(1..60);
         config.wal_segment_bytes = rng.random_range(1..4000);
         config.memtable_bytes_max = rng.random_range(1000..200_000);
+        config.memtable_total_bytes_max = rng.random_range(1..5) * config.memtable_bytes_max;
         config.feed_bytes_max = rng.random_range(1..20_000);
     }
 
