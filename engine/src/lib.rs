@@ -106,5 +106,5 @@ pub use snapshot::{
     SegmentInfo, Selector, Series, Snapshot, Statistics, WalFileInfo,
 };
 pub use tombstone::Deletion;
-pub use types::{LabelSet, Lsn, MatchOp, Matcher, SeriesId, SeriesSet, TimeRange};
+pub use types::{LabelSet, Lsn, METRIC_NAME, MatchOp, Matcher, SeriesId, SeriesSet, TimeRange};
 pub use write_batch::WriteBatch;

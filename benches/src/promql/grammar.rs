@@ -324,7 +324,7 @@ const FIXED: &[&str] = &[
 /// Instant and range of question number `i`.
 pub fn times(i: usize, random: &mut StdRng) -> (f64, (f64, f64, f64)) {
     let second = |random: &mut StdRng| (START_MS / 1000 + random.random_range(-300..LENGTH_MS / 1000 + 400)) as f64;
-    let at = second(random) + if i % 5 == 0 { 0.123 } else { 0.0 };
+    let at = second(random) + if i.is_multiple_of(5) { 0.123 } else { 0.0 };
     let start = second(random);
     let step = *[7.0, 15.0, 30.0, 60.0, 61.5, 300.0].choose(random).unwrap_or(&15.0);
     (at, (start, start + step * f64::from(random.random_range(0..40)), step))

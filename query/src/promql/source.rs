@@ -39,14 +39,6 @@ pub trait SampleSource {
     ) -> Result<Vec<SeriesSamples>>;
 }
 
-impl Matchers {
-    /// The metric's name if a condition fixes it.
-    pub(crate) fn metric(&self) -> Option<&str> {
-        let [all] = self.0.as_slice() else { return None };
-        all.iter().find(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal).map(|m| m.value.as_str())
-    }
-}
-
 impl SampleSource for Snapshot {
     fn select(
         &self,

@@ -38,7 +38,7 @@ pub(in super::super) async fn runtime_info(State(app): State<Arc<App>>) -> Resul
     let stats = store.engine.stats();
     Ok(success(&json!({
         "startTime": crate::timestamp::rfc3339(app.started_ns),
-        "CWD": app.config.storage.data_dir,
+        "CWD": app.config.data_dir,
         "reloadConfigSuccess": true,
         "corruptionCount": 0,
         "timeSeriesCount": stats.active_series,
