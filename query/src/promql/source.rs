@@ -1,5 +1,5 @@
 //! Where samples come from: a snapshot of the engine, or what a test holds.
-use foretell_engine::{LabelSet, METRIC_NAME, MatchOp, Matcher, ScanBatch, Selector, SeriesId, Snapshot, TimeRange};
+use foretell_engine::{LabelSet, Matcher, ScanBatch, Selector, SeriesId, Snapshot, TimeRange};
 
 use super::value::STALE_BITS;
 use crate::error::{Error, ErrorKind, Result};
