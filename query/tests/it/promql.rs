@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use foretell_engine::{Engine, LabelSet, WriteBatch};
 use foretell_query::QueryLimits;
 use foretell_query::promql::{Answer, Limits, PromQuery, evaluate};
+use tokio::runtime::Runtime;
 
 use crate::store::Store;
 
@@ -24,6 +25,8 @@ const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 const LOOKBACK_MS: i64 = 300_000;
 
 fn run(file: &str) {
+    let runtime = Runtime::new().unwrap();
+    let _entered = runtime.enter();
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/promql").join(file);
     let text = std::fs::read_to_string(path).unwrap();
     let mut store = Store::empty(QueryLimits::default());
@@ -190,16 +193,23 @@ fn operators() {
 
 #[test]
 fn a_wrong_expectation_is_caught() {
+    let runtime = Runtime::new().unwrap();
+    let _entered = runtime.enter();
+    let store = Store::empty(QueryLimits::default());
+    load(&store.engine, 60_000, &["m 1 2 3"]);
+    check(&store.engine, "m", (120_000, 120_000), None, &["m 3"], "canary");
+    let engine = std::panic::AssertUnwindSafe(&store.engine);
     let caught = std::panic::catch_unwind(|| {
-        let store = Store::empty(QueryLimits::default());
-        load(&store.engine, 60_000, &["m 1 2 3"]);
-        check(&store.engine, "m", (120_000, 120_000), None, &["m 4"], "canary");
+        let engine = engine;
+        check(&engine, "m", (120_000, 120_000), None, &["m 4"], "canary");
     });
     assert!(caught.is_err());
 }
 
 #[test]
 fn an_evaluation_ends_when_it_is_cancelled_or_holds_too_much() {
+    let runtime = Runtime::new().unwrap();
+    let _entered = runtime.enter();
     let store = Store::empty(QueryLimits::default());
     load(&store.engine, 60_000, &["m 0+1x1000"]);
     let ask = |limits: &Limits, cancelled: bool| {

@@ -191,7 +191,11 @@ fn a_part_never_passes_for_the_whole() {
     // More than the answer is held back for, so that the status is 200 when the limit is hit.
     let sql = "SELECT value, value + 1 AS next FROM generate_series(1, 300001)";
     for format in ["arrow", "parquet", "csv"] {
-        let response = ureq::post(format!("{}/api/v1/sql?format={format}", server.url)).send(sql).unwrap();
+        let response = match ureq::post(format!("{}/api/v1/sql?format={format}", server.url)).send(sql) {
+            // Parquet is written by groups of rows, so nothing was on its way yet
+            Err(ureq::Error::StatusCode(422)) if format == "parquet" => continue,
+            response => response.unwrap(),
+        };
         let read = response.into_body().into_with_config().limit(256 << 20).read_to_vec();
         assert!(read.is_err(), "{format}: {} bytes", read.unwrap().len());
     }
