@@ -138,6 +138,7 @@ impl Peer {
                 command.args([
                     "--web.enable-remote-write-receiver",
                     "--storage.tsdb.retention.time=100y",
+                    "--enable-feature=promql-experimental-functions",
                     "--log.level=error",
                 ]);
                 "/-/ready"
