@@ -73,8 +73,7 @@ pub struct Queue {
 }
 
 impl Prometheus {
-    /// Starts it: it scrapes `targets` (job, address) and itself every second, and writes to `remotes`. The targets come with a
-    /// reload, as they will go, so that from its first scrape on its own page has every family that a reload brings.
+    /// Starts it: it scrapes `targets` (job, address) and itself every second, and writes to `remotes`.
     ///
     /// # Errors
     /// When it does not become ready.
@@ -90,7 +89,7 @@ impl Prometheus {
         let own = ("prometheus", format!("127.0.0.1:{port}"));
         let jobs: Vec<String> = targets.iter().chain([&own]).map(|(job, _)| (*job).to_owned()).collect();
         let addressed = targets.iter().chain([&own]).map(|(job, address)| (*job, Some(address.as_str())));
-        fs::write(&config, config_text(remotes, None, jobs.iter().map(|job| (job.as_str(), None))))?;
+        fs::write(&config, config_text(remotes, Some(&rules), addressed))?;
         let mut command = Command::new(binaries.unpacked("prometheus")?);
         command.arg(format!("--config.file={}", config.display()));
         command.arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()));
@@ -99,16 +98,7 @@ impl Prometheus {
         let (url, client) = (format!("http://127.0.0.1:{port}"), Client::default());
         let mut process = Process::start("prometheus", &mut command, &dir.join("prometheus.log"))?;
         process.wait_until("readiness", START_WITHIN, || client.is_ok(&format!("{url}/-/ready")))?;
-        let prometheus = Self { process, config, url, remotes: remotes.to_vec(), jobs, client };
-        prometheus.reload(&config_text(remotes, Some(&rules), addressed))?;
-        Ok(prometheus)
-    }
-
-    fn reload(&self, config: &str) -> Result<()> {
-        fs::write(&self.config, config)?;
-        let (status, answer) = self.client.post(&format!("{}/-/reload", self.url), &[], b"")?;
-        ensure!(status == 200, "reload: {status} {}", String::from_utf8_lossy(&answer));
-        Ok(())
+        Ok(Self { process, config, url, remotes: remotes.to_vec(), jobs, client })
     }
 
     /// Takes every target from its jobs, and the rules: it ends their series with stale markers and scrapes no more. (Were the
@@ -117,7 +107,10 @@ impl Prometheus {
     /// # Errors
     /// When it refuses the reload.
     pub fn stop_scraping(&self) -> Result<()> {
-        self.reload(&config_text(&self.remotes, None, self.jobs.iter().map(|job| (job.as_str(), None))))
+        fs::write(&self.config, config_text(&self.remotes, None, self.jobs.iter().map(|job| (job.as_str(), None))))?;
+        let (status, answer) = self.client.post(&format!("{}/-/reload", self.url), &[], b"")?;
+        ensure!(status == 200, "reload: {status} {}", String::from_utf8_lossy(&answer));
+        Ok(())
     }
 
     /// The queue now.
@@ -210,21 +203,21 @@ impl Prometheus {
         held_exemplars(&serde_json::from_slice(&answer)?)
     }
 
-    /// Adds what it knows now about the metrics of its targets: a family that a target no longer shows is forgotten.
+    /// What it knows about the metrics of its targets.
     ///
     /// # Errors
     /// When it does not answer.
-    pub fn add_metadata(&self, described: &mut Described) -> Result<()> {
+    pub fn metadata(&self) -> Result<Described> {
         let (status, answer) = self.client.get(&format!("{}/api/v1/metadata", self.url))?;
         ensure!(status == 200, "metadata: {status} {}", String::from_utf8_lossy(&answer));
         let answer: serde_json::Value = serde_json::from_slice(&answer)?;
         let families = answer["data"].as_object().context("metadata without data")?;
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let one = |value: &serde_json::Value| ["type", "help", "unit"].map(|key| text(&value[key]));
-        for (family, known) in families {
-            described.entry(family.clone()).or_default().extend(known.as_array().into_iter().flatten().map(one));
-        }
-        Ok(())
+        let all = families.iter().map(|(family, known)| {
+            (family.clone(), known.as_array().into_iter().flatten().map(one).collect::<BTreeSet<_>>())
+        });
+        Ok(all.collect())
     }
 
     /// A clean stop.
