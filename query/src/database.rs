@@ -212,10 +212,22 @@ impl Database {
     /// As [`promql::evaluate`]; `Timeout` after `timeout` or the configured deadline, whichever is shorter; `Unavailable`
     /// when too many queries run.
     pub async fn promql(self: &Arc<Self>, query: PromQuery, timeout: Option<Duration>) -> Result<promql::Answer> {
+        self.promql_annotated(query, timeout).await.map(|(answer, _)| answer)
+    }
+
+    /// As [`Database::promql`], with the warnings and infos of the evaluation.
+    ///
+    /// # Errors
+    /// As [`Database::promql`].
+    pub async fn promql_annotated(
+        self: &Arc<Self>,
+        query: PromQuery,
+        timeout: Option<Duration>,
+    ) -> Result<(promql::Answer, promql::Annotations)> {
         let limits = self.limits.promql();
         let text = query.text.clone();
         self.on_snapshot(text, timeout, move |snapshot, cancelled| {
-            promql::evaluate(&query, snapshot, &limits, cancelled)
+            promql::evaluate_annotated(&query, snapshot, &limits, cancelled)
         })
         .await
     }

@@ -1,14 +1,17 @@
 //! Walks an expression; each node answers for all steps at once.
 use std::cell::Cell;
+use std::sync::Arc;
 
 use foretell_engine::LabelSet;
 
+use super::annotation::{Annotations, Note, Notes};
 use super::expr::{Expr, Selector, Subquery};
+use super::function::Native;
 use super::grid::{Ends, Grid};
 use super::labels::without_name;
 use super::source::{SampleSource, SeriesSamples, too_many_samples, without_stale};
-use super::value::{ABSENT, Answer, Column, Point, Row, Value, is_absent, refuse_same_labels};
-use super::window::{Window, slide};
+use super::value::{ABSENT, Answer, Column, Point, Row, Sample, Value, is_absent, refuse_same_labels};
+use super::window::{Found, Window, slide, slide_mixed};
 use super::{Limits, PromQuery, aggregate, binary};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -24,6 +27,18 @@ pub(crate) struct Evaluator<'a> {
     instant: bool,
     /// Values held by columns and samples of the whole evaluation, an upper bound.
     held: Cell<usize>,
+    /// Whether selectors leave out the buckets of histograms, because nobody will look at them.
+    bare: Cell<bool>,
+    pub(crate) notes: Notes,
+}
+
+/// What a selector's column is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pick {
+    /// The sample.
+    Sample,
+    /// Its time, milliseconds.
+    Time,
 }
 
 /// Series with samples, and where their windows end.
@@ -71,11 +86,18 @@ impl<'a> Evaluator<'a> {
             lookback_ms: query.lookback_ms,
             instant: query.step_ms.is_none(),
             held: Cell::new(0),
+            bare: Cell::new(false),
+            notes: Notes::default(),
         })
     }
 
-    /// The answer of the whole query.
-    pub(crate) fn run(&self, expr: &Expr) -> Result<Answer> {
+    /// The answer of the whole query, and what it says about itself.
+    pub(crate) fn run(&self, expr: &Expr) -> Result<(Answer, Annotations)> {
+        let answer = self.answer(expr)?;
+        Ok((answer, self.notes.take()))
+    }
+
+    fn answer(&self, expr: &Expr) -> Result<Answer> {
         if self.instant
             && let Expr::Range(..) | Expr::Subquery(_) = expr
         {
@@ -97,12 +119,13 @@ impl<'a> Evaluator<'a> {
         let ranges = self.ranges(expr, self.grid)?;
         let (end, _) = ranges.ends.bounds();
         let rows = ranges.series.into_iter().map(|series| {
-            let points =
-                series.ts_ms.iter().zip(&series.values).filter(|&(&ts, _)| ts > end - ranges.range_ms && ts <= end);
+            let is_inside = |ts: i64| ts > end - ranges.range_ms && ts <= end;
+            let points = series.ts_ms.iter().zip(&series.values).filter(|&(&ts, _)| is_inside(ts));
             let points = points.map(|(&ts_ms, &value)| Point { ts_ms, value }).collect();
-            Row { labels: series.labels, points }
+            let histograms = series.histograms.into_iter().filter(|&(ts, _)| is_inside(ts)).collect();
+            Row { labels: series.labels, points, histograms }
         });
-        let mut rows: Vec<Row> = rows.filter(|row| !row.points.is_empty()).collect();
+        let mut rows: Vec<Row> = rows.filter(|row| !row.is_empty()).collect();
         rows.sort_by(|a, b| a.labels.compare(&b.labels));
         Ok(Answer::Matrix(rows))
     }
@@ -115,27 +138,19 @@ impl<'a> Evaluator<'a> {
             Value::Vector(mut columns) => {
                 columns.retain(|column| !column.is_empty());
                 super::function::order(expr, &mut columns);
-                let row = |column: Column| Row {
-                    labels: column.labels,
-                    points: vec![Point { ts_ms, value: column.values[0] }],
-                };
-                Answer::Vector(columns.into_iter().map(row).collect())
+                Answer::Vector(columns.into_iter().map(|column| row(column, |_| ts_ms)).collect())
             }
         }
     }
 
     fn over_range(&self, value: Value) -> Answer {
-        let row = |column: Column| {
-            let points = column.values.iter().enumerate().filter(|(_, value)| !is_absent(**value));
-            let points = points.map(|(i, &value)| Point { ts_ms: self.grid.at(i), value }).collect();
-            Row { labels: column.labels, points }
-        };
         let columns = match value {
-            Value::Scalar(values) => vec![Column { labels: LabelSet::default(), values }],
+            Value::Scalar(values) => vec![Column::floats(LabelSet::default(), values)],
             Value::Vector(columns) => columns,
             Value::Text(_) => Vec::new(),
         };
-        let mut rows: Vec<Row> = columns.into_iter().map(row).filter(|row| !row.points.is_empty()).collect();
+        let rows = columns.into_iter().map(|column| row(column, |step| self.grid.at(step)));
+        let mut rows: Vec<Row> = rows.filter(|row| !row.is_empty()).collect();
         rows.sort_by(|a, b| a.labels.compare(&b.labels));
         Answer::Matrix(rows)
     }
@@ -151,17 +166,17 @@ impl<'a> Evaluator<'a> {
         match expr {
             Expr::Number(number) => Ok(Value::Scalar(vec![*number; grid.steps])),
             Expr::Text(text) => Ok(Value::Text(text.clone())),
-            Expr::Selector(selector) => Ok(Value::Vector(self.select(selector, grid, |_, value| value)?)),
+            Expr::Selector(selector) => Ok(Value::Vector(self.select(selector, grid, Pick::Sample)?)),
             Expr::Range(..) | Expr::Subquery(_) => Err(Error::invalid("a range vector cannot be used here")),
             Expr::Negate(inner) => negate(self.eval(inner, grid)?),
             Expr::Binary(binary) => {
-                let value = binary::evaluate(binary, self.eval(&binary.lhs, grid)?, self.eval(&binary.rhs, grid)?)?;
-                self.hold(value)
+                let (lhs, rhs) = (self.eval(&binary.lhs, grid)?, self.eval(&binary.rhs, grid)?);
+                self.hold(binary::evaluate(binary, lhs, rhs, &self.notes)?)
             }
             Expr::Aggregate(aggregate) => {
                 let param = aggregate.param.as_ref().map(|param| self.eval(param, grid)).transpose()?;
                 let input = self.vector(&aggregate.expr, grid)?;
-                aggregate::evaluate(aggregate, param, input, grid.steps).map(Value::Vector)
+                aggregate::evaluate(aggregate, param, input, grid.steps, &self.notes).map(Value::Vector)
             }
             Expr::Call(function, args) => {
                 let value = super::function::evaluate(self, function, args, grid)?;
@@ -173,7 +188,7 @@ impl<'a> Evaluator<'a> {
     /// Accounts for what `value` holds.
     fn hold(&self, value: Value) -> Result<Value> {
         if let Value::Vector(columns) = &value {
-            self.count(columns.iter().map(|column| column.values.len()).sum())?;
+            self.count(columns.iter().map(Column::weight).sum())?;
         }
         Ok(value)
     }
@@ -194,27 +209,49 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// The newest sample of each step within the look-back, unless it is a stale marker. `pick` turns time and value of
-    /// the sample into what the column holds.
-    pub(crate) fn select(
-        &self,
-        selector: &Selector,
-        grid: Grid,
-        pick: impl Fn(i64, f64) -> f64,
-    ) -> Result<Vec<Column>> {
+    /// What `work` answers while selectors leave out the buckets of histograms, or do not.
+    pub(crate) fn without_buckets<T>(&self, bare: bool, work: impl FnOnce() -> T) -> T {
+        let before = self.bare.replace(bare);
+        let answer = work();
+        self.bare.set(before);
+        answer
+    }
+
+    /// The newest sample of each step within the look-back, unless it is a stale marker, or its time.
+    pub(crate) fn select(&self, selector: &Selector, grid: Grid, pick: Pick) -> Result<Vec<Column>> {
         let ends = grid.ends(selector.when, self.bounds);
         let samples = self.load(selector, ends, self.lookback_ms)?;
         self.count(samples.len().saturating_mul(grid.steps))?;
         let column = |series: SeriesSamples| {
+            if !series.histograms.is_empty() {
+                return self.select_mixed(&series, ends, pick);
+            }
             let newest = |window: &Window<'_>| {
                 let value = window.last();
-                (!is_absent(value)).then(|| pick(window.ts_ms[window.len() - 1], value))
+                let ts_ms = window.ts_ms[window.len() - 1];
+                (!is_absent(value)).then_some(if pick == Pick::Time { ts_ms as f64 } else { value })
             };
             let values = slide((&series.ts_ms, &series.values), ends, self.lookback_ms, |_| 0, newest);
-            Column { labels: series.labels, values }
+            Column::floats(series.labels, values)
         };
         let columns = samples.into_iter().map(column);
         Ok(columns.filter(|column| !column.is_empty()).collect())
+    }
+
+    /// As [`Evaluator::select`], for a series that has histograms.
+    fn select_mixed(&self, series: &SeriesSamples, ends: Ends, pick: Pick) -> Column {
+        slide_mixed(
+            series,
+            ends,
+            self.lookback_ms,
+            |_| 0,
+            |window| match window.newest()? {
+                (_, Sample::Value(value)) if is_absent(value) => None,
+                (ts_ms, _) if pick == Pick::Time => Some(Found::Value(ts_ms as f64)),
+                (_, Sample::Value(value)) => Some(Found::Value(value)),
+                (_, Sample::Histogram(histogram)) => Some(Found::Histogram(Arc::clone(histogram))),
+            },
+        )
     }
 
     /// The series of a range vector.
@@ -224,7 +261,7 @@ impl<'a> Evaluator<'a> {
                 let ends = grid.ends(selector.when, self.bounds);
                 let mut series = self.load(selector, ends, *range_ms)?;
                 series.iter_mut().for_each(without_stale);
-                series.retain(|series| !series.ts_ms.is_empty());
+                series.retain(|series| !series.is_empty());
                 Ok(Ranges { series, ends, range_ms: *range_ms, grid })
             }
             Expr::Subquery(subquery) => self.subquery(subquery, grid),
@@ -248,7 +285,12 @@ impl<'a> Evaluator<'a> {
         let series = columns.into_iter().map(|column| {
             let present = column.values.iter().enumerate().filter(|(_, value)| !is_absent(**value));
             let (ts_ms, values) = present.map(|(i, &value)| (inner.at(i), value)).unzip();
-            SeriesSamples { labels: column.labels, ts_ms, values }
+            // The sample before a sample is another one than where the histogram comes from.
+            let histograms = column.histograms.iter().flatten().enumerate();
+            let histograms = histograms
+                .filter_map(|(i, histogram)| Some((inner.at(i), Arc::new(histogram.as_ref()?.out_of_sequence()))))
+                .collect();
+            SeriesSamples { labels: column.labels, ts_ms, values, histograms }
         });
         Ok(Ranges { series: series.collect(), ends, range_ms: subquery.range_ms, grid })
     }
@@ -257,7 +299,7 @@ impl<'a> Evaluator<'a> {
     fn as_vector(&self, expr: &Expr, grid: Grid) -> Result<Vec<Column>> {
         match self.eval(expr, grid)? {
             Value::Vector(columns) => Ok(columns),
-            Value::Scalar(values) => Ok(vec![Column { labels: LabelSet::default(), values }]),
+            Value::Scalar(values) => Ok(vec![Column::floats(LabelSet::default(), values)]),
             Value::Text(_) => Err(Error::invalid("expected an instant vector")),
         }
     }
@@ -265,8 +307,11 @@ impl<'a> Evaluator<'a> {
     fn load(&self, selector: &Selector, ends: Ends, range_ms: i64) -> Result<Vec<SeriesSamples>> {
         let (first, last) = ends.bounds();
         let left = self.limits.samples_max.saturating_sub(self.held.get());
-        let series = self.source.select(&selector.matchers, first.saturating_sub(range_ms), last, left)?;
-        self.count(series.iter().map(|series| series.values.len()).sum())?;
+        let mut series = self.source.select(&selector.matchers, first.saturating_sub(range_ms), last, left)?;
+        if self.bare.get() {
+            series.iter_mut().for_each(SeriesSamples::drop_buckets);
+        }
+        self.count(series.iter().map(SeriesSamples::weight).sum())?;
         Ok(series)
     }
 
@@ -284,7 +329,11 @@ impl<'a> Evaluator<'a> {
             Value::Text(text) => Value::Text(text),
             Value::Vector(columns) => {
                 self.count(columns.len().saturating_mul(steps))?;
-                let repeat = |column: Column| Column { labels: column.labels, values: vec![column.values[0]; steps] };
+                let repeat = |column: Column| Column {
+                    values: vec![column.values[0]; steps],
+                    histograms: column.histogram(0).map(|histogram| vec![Some(Arc::clone(histogram)); steps]),
+                    labels: column.labels,
+                };
                 Value::Vector(columns.into_iter().map(repeat).collect())
             }
         })
@@ -292,21 +341,36 @@ impl<'a> Evaluator<'a> {
 }
 
 impl Ranges {
-    /// A column for each series: `answer` of the window at each step. Names are dropped unless `keep_name`.
+    /// A column for each series: `answer` of the floats of the window at each step; `native` says what is made of windows
+    /// with histograms. Names are dropped unless `keep_name`.
     ///
     /// # Errors
     /// `Execution` when two series have the same labels without their names.
     pub(crate) fn columns(
         &self,
         keep_name: bool,
+        native: Native,
+        notes: &Notes,
         mut answer: impl FnMut(&Window<'_>) -> Option<f64>,
     ) -> Result<Vec<Column>> {
         let mut columns = Vec::with_capacity(self.series.len());
         for series in &self.series {
-            let values =
-                slide((&series.ts_ms, &series.values), self.ends, self.range_ms, |i| self.grid.at(i), &mut answer);
+            let now_ms = |step: usize| self.grid.at(step);
+            let name = series.labels.metric_name();
             let labels = if keep_name { series.labels.clone() } else { without_name(&series.labels) };
-            columns.push(Column { labels, values });
+            let column = if series.histograms.is_empty() {
+                let samples = (series.ts_ms.as_slice(), series.values.as_slice());
+                Column::floats(labels, slide(samples, self.ends, self.range_ms, now_ms, &mut answer))
+            } else {
+                let slid = slide_mixed(series, self.ends, self.range_ms, now_ms, |window| {
+                    native.answer(window, name, notes, &mut answer)
+                });
+                slid.named(labels)
+            };
+            if native.needs_counter(name) && column.values.iter().any(|&value| !is_absent(value)) {
+                notes.add(&Note::MaybeNotCounter(name.to_owned()));
+            }
+            columns.push(column);
         }
         columns.retain(|column| !column.is_empty());
         if !keep_name {
@@ -316,15 +380,26 @@ impl Ranges {
     }
 }
 
+/// The samples of `column`, at the times of their steps.
+fn row(column: Column, at: impl Fn(usize) -> i64) -> Row {
+    let points = column.values.iter().enumerate().filter(|(_, value)| !is_absent(**value));
+    let points = points.map(|(step, &value)| Point { ts_ms: at(step), value }).collect();
+    let histograms = column.histograms.into_iter().flatten().enumerate();
+    let histograms = histograms.filter_map(|(step, histogram)| Some((at(step), histogram?))).collect();
+    Row { labels: column.labels, points, histograms }
+}
+
 fn negate(value: Value) -> Result<Value> {
     Ok(match value {
         Value::Scalar(values) => Value::Scalar(values.into_iter().map(|value| -value).collect()),
-        Value::Vector(columns) => {
-            let negate = |column: Column| {
-                let values = column.values.into_iter().map(|value| if is_absent(value) { ABSENT } else { -value });
-                Column { labels: without_name(&column.labels), values: values.collect() }
-            };
-            let columns: Vec<Column> = columns.into_iter().map(negate).collect();
+        Value::Vector(mut columns) => {
+            for column in &mut columns {
+                column.labels = without_name(&column.labels);
+                column.values.iter_mut().for_each(|value| *value = if is_absent(*value) { ABSENT } else { -*value });
+                for histogram in column.histograms.iter_mut().flatten().flatten() {
+                    Arc::make_mut(histogram).scale(-1.0);
+                }
+            }
             refuse_same_labels(&columns)?;
             Value::Vector(columns)
         }

@@ -12,6 +12,8 @@
 //! | [`expr`] | what an expression is, after types are checked |
 //! | [`parse`] | from text to [`expr::Expr`], bounded before anything recursive sees it |
 //! | [`grid`] | the instants that an expression is evaluated at |
+//! | [`histogram`] | native histograms, and what is done with one |
+//! | [`annotation`] | warnings and infos |
 //! | [`value`] | scalars and vectors over all steps of a grid; answers |
 //! | [`source`] | where samples come from |
 //! | [`eval`] | walking the expression |
@@ -25,14 +27,17 @@
 //! Times are milliseconds, as in Prometheus, whose answers these are: `query/tests/it/promql.rs` holds cases, and
 //! `bench promql-diff` compares with the real one.
 //!
-//! Invariants: a value is absent if and only if its bits are the stale marker's, which no operator produces; a series of a
+//! Invariants: a value is absent if and only if its bits are the stale marker's, which no operator produces; at a step a series
+//! has a value or a native histogram, and one without any has no column of them; a series of a
 //! result has a value somewhere; samples held at once are bounded by [`Limits::samples_max`].
 mod aggregate;
+mod annotation;
 mod binary;
 mod eval;
 mod expr;
 mod function;
 mod grid;
+mod histogram;
 mod labels;
 mod lookup;
 mod number;
@@ -45,6 +50,8 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use annotation::Annotations;
+pub use histogram::{Bucket, Histogram, ResetHint};
 pub use lookup::{Found, Lookup, What};
 pub use source::{Matchers, SampleSource, SeriesSamples};
 pub use value::{Answer, Point, Row};
@@ -109,6 +116,19 @@ pub fn evaluate(
     limits: &Limits,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Answer> {
+    evaluate_annotated(query, source, limits, cancelled).map(|(answer, _)| answer)
+}
+
+/// As [`evaluate`], with what the answer says about itself.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_annotated(
+    query: &PromQuery,
+    source: &dyn SampleSource,
+    limits: &Limits,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<(Answer, Annotations)> {
     let expr = parse::parse(&query.text, limits)?;
     eval::Evaluator::new(query, source, limits, cancelled)?.run(&expr)
 }

@@ -1,7 +1,10 @@
 //! Where samples come from: a snapshot of the engine, or what a test holds.
+use std::sync::Arc;
+
 use foretell_engine::{LabelSet, METRIC_NAME, MatchOp, Matcher, ScanBatch, Selector, SeriesId, Snapshot, TimeRange};
 
-use super::value::STALE_BITS;
+use super::histogram::{self, Histogram, ResetHint};
+use super::value::{ABSENT, STALE_BITS};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Rows decoded at a time.
@@ -13,7 +16,7 @@ const NS_PER_MS: i64 = 1_000_000;
 pub struct Matchers(pub Vec<Vec<Matcher>>);
 
 /// Samples of one series, oldest first, stale markers included.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SeriesSamples {
     /// Labels, the name included.
     pub labels: LabelSet,
@@ -21,6 +24,44 @@ pub struct SeriesSamples {
     pub ts_ms: Vec<i64>,
     /// Values, exact bits.
     pub values: Vec<f64>,
+    /// Milliseconds UTC and native histograms, beside the values. A stale histogram is a stale marker among the values.
+    pub histograms: Vec<(i64, Arc<Histogram>)>,
+}
+
+impl SeriesSamples {
+    /// Whether there is no sample.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ts_ms.is_empty() && self.histograms.is_empty()
+    }
+
+    /// Numbers that it holds, about.
+    pub(crate) fn weight(&self) -> usize {
+        self.values.len() + self.histograms.iter().map(|(_, histogram)| histogram.weight()).sum::<usize>()
+    }
+
+    /// Adds a stale marker where no value is.
+    pub(crate) fn insert_stale(&mut self, ts_ms: i64) {
+        let at = self.ts_ms.partition_point(|&other| other < ts_ms);
+        if self.ts_ms.get(at) != Some(&ts_ms) {
+            self.ts_ms.insert(at, ts_ms);
+            self.values.insert(at, ABSENT);
+        }
+    }
+
+    /// Leaves of each histogram only what needs no buckets, after finding out where it was reset.
+    pub(crate) fn drop_buckets(&mut self) {
+        let mut before: Option<Arc<Histogram>> = None;
+        for (_, histogram) in &mut self.histograms {
+            let hint = match &before {
+                _ if histogram.reset_hint != ResetHint::Unknown => histogram.reset_hint,
+                None => ResetHint::Unknown,
+                Some(before) if histogram.is_reset_after(before) => ResetHint::Reset,
+                Some(_) => ResetHint::NotReset,
+            };
+            let bare = Arc::new(histogram.without_buckets(hint));
+            before = Some(std::mem::replace(histogram, bare));
+        }
+    }
 }
 
 /// Answers selectors.
@@ -70,7 +111,7 @@ impl SampleSource for Snapshot {
         let ids: Vec<SeriesId> = series.iter().map(|series| series.id).collect();
         let mut found: Vec<SeriesSamples> = series
             .into_iter()
-            .map(|series| SeriesSamples { labels: series.labels, ts_ms: Vec::new(), values: Vec::new() })
+            .map(|series| SeriesSamples { labels: series.labels, ..SeriesSamples::default() })
             .collect();
         let mut scan = self.scan(&ids, range, true, ROWS_AT_ONCE).map_err(|error| Error::from_engine(&error))?;
         let (mut batch, mut total) = (ScanBatch::default(), 0usize);
@@ -88,7 +129,8 @@ impl SampleSource for Snapshot {
                 at = end;
             }
         }
-        found.retain(|samples| !samples.ts_ms.is_empty());
+        histogram::read(self, &ids, range, &mut found, (&mut total, samples_max))?;
+        found.retain(|samples| !samples.is_empty());
         found.sort_unstable_by(|a, b| a.labels.compare(&b.labels));
         Ok(found)
     }

@@ -13,7 +13,7 @@ impl SampleSource for Memory {
             let keep = |ts: &i64| *ts > after_ms && *ts <= through_ms;
             let pairs = series.ts_ms.iter().zip(&series.values).filter(|(ts, _)| keep(ts));
             let (ts_ms, values) = pairs.map(|(&ts, &value)| (ts, value)).unzip();
-            SeriesSamples { labels: series.labels.clone(), ts_ms, values }
+            SeriesSamples { labels: series.labels.clone(), ts_ms, values, ..SeriesSamples::default() }
         };
         let equal = |series: &SeriesSamples| {
             matchers.0[0].iter().all(|m| {
@@ -30,6 +30,7 @@ fn memory() -> Memory {
         labels: LabelSet::from_pairs([(METRIC_NAME, "m"), ("job", job)]).unwrap(),
         ts_ms: (0..=10).map(|i| i * 10_000).collect(),
         values: (0..=10).map(|i| f64::from(i) * step).collect(),
+        ..SeriesSamples::default()
     };
     Memory(vec![series("a", 1.0), series("b", 2.0)])
 }

@@ -1,11 +1,15 @@
 //! Binary operators between vectors: series find each other by a signature of their labels, step by step.
+use std::collections::BTreeMap;
+
 use foretell_engine::LabelSet;
 use hashbrown::HashMap;
 
-use super::binary::{drops_name, result};
+use super::annotation::{Note, Notes};
+use super::binary::{drops_name, result, result_of_samples};
 use super::expr::{Binary, BinaryOp, Cardinality, Matching};
 use super::labels::{contains, signature, with, without_name};
-use super::value::{ABSENT, Column, Columns, is_absent};
+use super::value::{ABSENT, Column, Columns, Sample, is_absent};
+use super::window::Found;
 use crate::error::{Error, ErrorKind, Result};
 
 /// `and`, `or`, `unless`.
@@ -19,6 +23,9 @@ pub(crate) fn set(op: BinaryOp, matching: &Matching, lhs: Vec<Column>, rhs: Vec<
     for column in partners {
         let steps = present.entry(key(&column.labels, matching)).or_insert_with(|| vec![false; column.values.len()]);
         steps.iter_mut().zip(&column.values).for_each(|(step, &value)| *step |= !is_absent(value));
+        if let Some(histograms) = &column.histograms {
+            steps.iter_mut().zip(histograms).for_each(|(step, histogram)| *step |= histogram.is_some());
+        }
     }
     let keep_partnered = op == BinaryOp::And;
     let kept = filtered.iter().map(|column| {
@@ -26,13 +33,17 @@ pub(crate) fn set(op: BinaryOp, matching: &Matching, lhs: Vec<Column>, rhs: Vec<
         let keep = |step: usize| partner.is_some_and(|steps| steps[step]) == keep_partnered;
         let values = column.values.iter().enumerate();
         let values = values.map(|(step, &value)| if keep(step) { value } else { ABSENT }).collect();
-        Column { labels: column.labels.clone(), values }
+        let histograms = column.histograms.as_ref().map(|all| {
+            let all = all.iter().enumerate();
+            all.map(|(step, histogram)| if keep(step) { histogram.clone() } else { None }).collect()
+        });
+        Column { labels: column.labels.clone(), values, histograms }
     });
     let kept: Vec<Column> = kept.collect();
     let mut results = Columns::default();
     let left = if op == BinaryOp::Or { lhs } else { Vec::new() };
     for column in left.into_iter().chain(kept) {
-        results.add(column.labels, column.values)?;
+        results.add(column)?;
     }
     Ok(results.finish())
 }
@@ -41,7 +52,7 @@ pub(crate) fn set(op: BinaryOp, matching: &Matching, lhs: Vec<Column>, rhs: Vec<
 ///
 /// # Errors
 /// `Execution` when a series has several partners and the expression does not allow it.
-pub(crate) fn evaluate(binary: &Binary, lhs: &[Column], rhs: &[Column]) -> Result<Vec<Column>> {
+pub(crate) fn evaluate(binary: &Binary, lhs: &[Column], rhs: &[Column], notes: &Notes) -> Result<Vec<Column>> {
     let matching = &binary.matching;
     if matching.fill != (None, None) {
         return Err(Error::invalid("fill modifiers are not supported by this version"));
@@ -50,37 +61,32 @@ pub(crate) fn evaluate(binary: &Binary, lhs: &[Column], rhs: &[Column]) -> Resul
     let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
     let (Some(first), false) = (one.first(), many.is_empty()) else { return Ok(Vec::new()) };
     let steps = first.values.len();
-    let any = |columns: &[Column], step: usize| columns.iter().any(|column| !is_absent(column.values[step]));
+    let any = |columns: &[Column], step: usize| columns.iter().any(|column| column.has(step));
     let mut by_signature: HashMap<LabelSet, Vec<&Column>> = HashMap::new();
     for column in one {
         by_signature.entry(key(&column.labels, matching)).or_default().push(column);
     }
     for (signature, columns) in by_signature.iter().filter(|(_, columns)| columns.len() > 1) {
         for step in 0..steps {
-            let at_once = columns.iter().filter(|column| !is_absent(column.values[step])).count();
+            let at_once = columns.iter().filter(|column| column.has(step)).count();
             if at_once > 1 && any(many, step) {
                 return Err(duplicate_partner(signature, swapped));
             }
         }
     }
     let mut results = Columns::default();
+    // Of each step the last, as Prometheus has it.
+    let mut told: BTreeMap<usize, Note> = BTreeMap::new();
     let mut taken: HashMap<LabelSet, Vec<bool>> = HashMap::new();
     for column in many {
         let signature = key(&column.labels, matching);
         let Some(partners) = by_signature.get(&signature) else { continue };
         for partner in partners {
-            let pairs = column.values.iter().zip(&partner.values);
-            let pair = |(&mine, &other): (&f64, &f64)| {
-                if is_absent(mine) || is_absent(other) {
-                    return ABSENT;
-                }
-                let (a, b) = if swapped { (other, mine) } else { (mine, other) };
-                result(binary, a, b, a)
-            };
-            let values: Vec<f64> = pairs.map(pair).collect();
+            let both = if swapped { (*partner, column) } else { (column, *partner) };
+            let mut found = operate(binary, both, &mut told);
             if matching.cardinality == Cardinality::OneToOne {
                 let taken = taken.entry(signature.clone()).or_insert_with(|| vec![false; steps]);
-                for (taken, _) in taken.iter_mut().zip(&values).filter(|(_, value)| !is_absent(**value)) {
+                for (_, taken) in taken.iter_mut().enumerate().filter(|(step, _)| found.has(*step)) {
                     if std::mem::replace(taken, true) {
                         return Err(Error::new(
                             ErrorKind::Execution,
@@ -89,8 +95,8 @@ pub(crate) fn evaluate(binary: &Binary, lhs: &[Column], rhs: &[Column]) -> Resul
                     }
                 }
             }
-            let labels = result_labels(binary, &column.labels, &partner.labels)?;
-            results.add(labels, values).map_err(|error| match matching.cardinality {
+            found.labels = result_labels(binary, &column.labels, &partner.labels)?;
+            results.add(found).map_err(|error| match matching.cardinality {
                 Cardinality::OneToOne => error,
                 _ => Error::new(
                     ErrorKind::Execution,
@@ -99,7 +105,32 @@ pub(crate) fn evaluate(binary: &Binary, lhs: &[Column], rhs: &[Column]) -> Resul
             })?;
         }
     }
+    told.values().for_each(|note| notes.add(note));
     Ok(results.finish())
+}
+
+/// What comes out of two series at each step, without labels.
+fn operate(binary: &Binary, (lhs, rhs): (&Column, &Column), told: &mut BTreeMap<usize, Note>) -> Column {
+    let pair = |(&a, &b): (&f64, &f64)| if is_absent(a) || is_absent(b) { ABSENT } else { result(binary, a, b, a) };
+    let mut found = Column::floats(LabelSet::default(), lhs.values.iter().zip(&rhs.values).map(pair).collect());
+    if lhs.histograms.is_none() && rhs.histograms.is_none() {
+        return found;
+    }
+    for step in 0..found.values.len() {
+        let (Some(a), Some(b)) = (lhs.sample(step), rhs.sample(step)) else { continue };
+        if let (Sample::Value(_), Sample::Value(_)) = (a, b) {
+            continue;
+        }
+        match result_of_samples(binary, a, b, a) {
+            Ok(None) => {}
+            Ok(Some(Found::Value(value))) => found.values[step] = value,
+            Ok(Some(Found::Histogram(histogram))) => found.put(step, histogram),
+            Err(note) => {
+                told.insert(step, note);
+            }
+        }
+    }
+    found
 }
 
 fn key(labels: &LabelSet, matching: &Matching) -> LabelSet {

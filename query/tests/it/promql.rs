@@ -11,14 +11,26 @@
 //! eval instant at 5m foo bar
 //!   expect fail
 //! ```
-//! `expect ordered` makes the order of an instant vector count. Half of what is loaded is flushed to segments.
+//! `expect ordered` makes the order of an instant vector count. `{{…}}` is a native histogram ([`literal`]), with arithmetic and
+//! repetition as for numbers. `expect warn`, `info`, `no_warn`, `no_info` ask for annotations, a text after the first two for
+//! one that contains it. Half of what is loaded is flushed to segments.
+mod literal;
+
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use foretell_engine::{Engine, LabelSet, WriteBatch};
 use foretell_query::QueryLimits;
-use foretell_query::promql::{Answer, Limits, PromQuery, evaluate};
+use foretell_query::promql::{Annotations, Answer, Histogram, Limits, PromQuery, evaluate, evaluate_annotated};
 
 use crate::store::Store;
+
+/// A sample of a case.
+#[derive(Clone, Debug)]
+enum Sample {
+    Value(f64),
+    Histogram(Histogram),
+}
 
 const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 const LOOKBACK_MS: i64 = 300_000;
@@ -63,14 +75,23 @@ fn run(file: &str) {
 
 fn load(engine: &Engine, step_ms: i64, block: &[&str]) {
     let mut halves = [WriteBatch::default(), WriteBatch::default()];
+    let mut histograms = [Vec::new(), Vec::new()];
     for line in block {
-        let (labels, values) = series(line);
+        let (labels, samples) = series(line);
         let id = engine.resolve(&labels).unwrap();
-        for (i, value) in values.iter().enumerate() {
-            if let Some(value) = value {
-                halves[usize::from(i > values.len() / 2)].push(id, i as i64 * step_ms * 1_000_000, *value);
+        let middle = samples.len() / 2;
+        for (i, sample) in samples.into_iter().enumerate() {
+            let ts = i as i64 * step_ms * 1_000_000;
+            let half = usize::from(i > middle);
+            match sample {
+                Some(Sample::Value(value)) => halves[half].push(id, ts, value),
+                Some(Sample::Histogram(histogram)) => histograms[half].push((id, ts, histogram)),
+                None => {}
             }
         }
+    }
+    for (half, histograms) in halves.iter_mut().zip(&histograms).filter(|(_, histograms)| !histograms.is_empty()) {
+        half.records.push(Arc::new(literal::records(histograms)));
     }
     let [first, second] = halves;
     engine.write(first).unwrap().wait().unwrap();
@@ -78,11 +99,36 @@ fn load(engine: &Engine, step_ms: i64, block: &[&str]) {
     engine.write(second).unwrap().wait().unwrap();
 }
 
-/// `name{a="b"} 1+1x3 _ stale`
-fn series(line: &str) -> (LabelSet, Vec<Option<f64>>) {
-    let end = line.find('}').map_or_else(|| line.find(' ').unwrap(), |at| at + 1);
+/// `name{a="b"} 1+1x3 _ stale {{count:1 sum:2}}x3`
+fn series(line: &str) -> (LabelSet, Vec<Option<Sample>>) {
+    // The labels end before the first sample, which may be a histogram.
+    let end = match (line.find('{'), line.find(' ')) {
+        (Some(brace), space) if space.is_none_or(|space| brace < space) => {
+            line.find("} ").map_or(line.len(), |at| at + 1)
+        }
+        (_, space) => space.unwrap(),
+    };
     let (name, values) = line.split_at(end);
-    (labels(name), values.split_whitespace().flat_map(sequence).collect())
+    (labels(name), tokens(values).iter().flat_map(|token| sequence(token)).collect())
+}
+
+/// Split at spaces outside of histograms.
+fn tokens(text: &str) -> Vec<String> {
+    let mut tokens: Vec<String> = Vec::new();
+    let mut inside = false;
+    for word in text.split_whitespace() {
+        match tokens.last_mut() {
+            Some(token) if inside => {
+                token.push(' ');
+                token.push_str(word);
+            }
+            _ => tokens.push(word.to_owned()),
+        }
+        if let Some(token) = tokens.last() {
+            inside = token.matches("{{").count() > token.matches("}}").count();
+        }
+    }
+    tokens
 }
 
 fn labels(text: &str) -> LabelSet {
@@ -95,8 +141,11 @@ fn labels(text: &str) -> LabelSet {
     LabelSet::from_pairs(pairs).unwrap()
 }
 
-/// `3`, `3x2`, `0+10x5`, `5-1x5`, `_`, `_x3`, `stale`
-fn sequence(token: &str) -> Vec<Option<f64>> {
+/// `3`, `3x2`, `0+10x5`, `5-1x5`, `_`, `_x3`, `stale`, `{{…}}`, `{{…}}x2`, `{{…}}+{{…}}x5`
+fn sequence(token: &str) -> Vec<Option<Sample>> {
+    if token.starts_with("{{") {
+        return histograms(token);
+    }
     let (head, times) = token.split_once('x').map_or((token, 0), |(head, times)| (head, times.parse().unwrap()));
     let single = match head {
         "_" => return vec![None; usize::max(times, 1)],
@@ -104,11 +153,23 @@ fn sequence(token: &str) -> Vec<Option<f64>> {
         number => number.parse().ok(),
     };
     if let Some(value) = single {
-        return vec![Some(value); times + 1];
+        return vec![Some(Sample::Value(value)); times + 1];
     }
     let sign = head.rfind(['+', '-']).filter(|&at| at > 0).unwrap_or_else(|| panic!("bad value {token:?}"));
     let (start, step): (f64, f64) = (head[..sign].parse().unwrap(), head[sign..].parse().unwrap());
-    (0..=times).map(|i| Some(start + step * i as f64)).collect()
+    (0..=times).map(|i| Some(Sample::Value(start + step * i as f64))).collect()
+}
+
+fn histograms(token: &str) -> Vec<Option<Sample>> {
+    let end = token.rfind("}}").unwrap() + 2;
+    let times: usize = token[end..].strip_prefix('x').map_or(0, |times| times.parse().unwrap());
+    let first_end = token.find("}}").unwrap() + 2;
+    let start = literal::parse(&token[..first_end]);
+    let (sign, step) = match &token[first_end..end] {
+        "" => (0.0, Histogram::default()),
+        step => (if step.starts_with('-') { -1.0 } else { 1.0 }, literal::parse(&step[1..])),
+    };
+    (0..=times).map(|i| Some(Sample::Histogram(literal::plus(&start, &step, sign * i as f64)))).collect()
 }
 
 fn duration_ms(text: &str) -> i64 {
@@ -127,46 +188,64 @@ fn duration_ms(text: &str) -> i64 {
 
 fn check(engine: &Engine, expr: &str, (start_ms, end_ms): (i64, i64), step_ms: Option<i64>, block: &[&str], at: &str) {
     let query = PromQuery { text: expr.into(), start_ms, end_ms, step_ms, lookback_ms: LOOKBACK_MS };
-    let answer = evaluate(&query, &engine.snapshot(), &Limits::default(), &|| false);
+    let answer = evaluate_annotated(&query, &engine.snapshot(), &Limits::default(), &|| false);
     if block.contains(&"expect fail") {
         assert!(answer.is_err(), "{at}: expected a failure, got {answer:?}");
         return;
     }
     let ordered = block.contains(&"expect ordered");
-    let lines = block.iter().filter(|line| !line.starts_with("expect"));
-    let answer = answer.unwrap_or_else(|error| panic!("{at}: {error}"));
+    let lines: Vec<&str> = block.iter().copied().filter(|line| !line.starts_with("expect")).collect();
+    let (answer, annotations) = answer.unwrap_or_else(|error| panic!("{at}: {error}"));
+    block.iter().filter_map(|line| line.strip_prefix("expect ")).for_each(|line| told(&annotations, line, at));
     if let Answer::Scalar(point) = &answer {
-        let want: f64 = block.first().unwrap_or_else(|| panic!("{at}: no expectation")).parse().unwrap();
+        let want: f64 = lines.first().unwrap_or_else(|| panic!("{at}: no expectation")).parse().unwrap();
         assert!(near(point.value, want), "{at}: expected {want}, got {}", point.value);
         return;
     }
     let (Answer::Vector(rows) | Answer::Matrix(rows)) = answer else { panic!("{at}: {answer:?}") };
     let step = step_ms.unwrap_or(1);
-    let mut got: Vec<(LabelSet, Vec<Option<f64>>)> = Vec::new();
+    let mut got: Vec<(LabelSet, Vec<Option<Sample>>)> = Vec::new();
     for row in rows {
-        let mut values = Vec::new();
-        for point in &row.points {
-            let index = ((point.ts_ms - start_ms) / step) as usize;
-            values.resize(index, None);
-            values.push(Some(point.value));
+        let points = row.points.iter().map(|point| (point.ts_ms, Sample::Value(point.value)));
+        let histograms = row.histograms.iter().map(|(ts_ms, h)| (*ts_ms, Sample::Histogram(Histogram::clone(h))));
+        let mut samples: Vec<Option<Sample>> = Vec::new();
+        for (ts_ms, sample) in points.chain(histograms) {
+            let index = ((ts_ms - start_ms) / step) as usize;
+            samples.resize(samples.len().max(index + 1), None);
+            samples[index] = Some(sample);
         }
-        got.push((row.labels, values));
+        got.push((row.labels, samples));
     }
-    let mut want: Vec<(LabelSet, Vec<Option<f64>>)> = lines.map(|line| series(line)).collect();
-    for (_, values) in &mut want {
-        values.truncate(values.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
+    let mut want: Vec<(LabelSet, Vec<Option<Sample>>)> = lines.iter().map(|line| series(line)).collect();
+    for (_, samples) in &mut want {
+        samples.truncate(samples.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
     }
     if !ordered {
         got.sort_by(|a, b| a.0.cmp(&b.0));
         want.sort_by(|a, b| a.0.cmp(&b.0));
     }
-    let same = |(a, b): (&Option<f64>, &Option<f64>)| match (a, b) {
-        (Some(a), Some(b)) => near(*a, *b),
+    let same = |(a, b): (&Option<Sample>, &Option<Sample>)| match (a, b) {
+        (Some(Sample::Value(a)), Some(Sample::Value(b))) => near(*a, *b),
+        (Some(Sample::Histogram(a)), Some(Sample::Histogram(b))) => literal::same(a, b, near),
         (a, b) => a.is_none() && b.is_none(),
     };
     let equal = got.len() == want.len()
         && got.iter().zip(&want).all(|(a, b)| a.0 == b.0 && a.1.len() == b.1.len() && a.1.iter().zip(&b.1).all(same));
     assert!(equal, "{at}:\n expected {want:?}\n got      {got:?}");
+}
+
+/// Checks `warn …`, `info …`, `no_warn`, `no_info`.
+fn told(annotations: &Annotations, expected: &str, at: &str) {
+    let (kind, text) = expected.split_once(' ').unwrap_or((expected, ""));
+    let (texts, wanted) = match kind {
+        "warn" => (&annotations.warnings, true),
+        "info" => (&annotations.infos, true),
+        "no_warn" => (&annotations.warnings, false),
+        "no_info" => (&annotations.infos, false),
+        _ => return,
+    };
+    let found = texts.iter().any(|found| found.contains(text));
+    assert_eq!(found, wanted, "{at}: expected {expected}, got {annotations:?}");
 }
 
 fn near(a: f64, b: f64) -> bool {
@@ -186,6 +265,24 @@ fn functions() {
 #[test]
 fn operators() {
     run("operators.test");
+}
+
+#[test]
+fn histograms_of_both_kinds() {
+    run("histograms.test");
+}
+
+#[test]
+fn a_wrong_histogram_and_a_missing_annotation_are_caught() {
+    let store = Store::empty(QueryLimits::default());
+    load(&store.engine, 60_000, &["h {{count:2 sum:3 buckets:[1 1]}}x3"]);
+    let caught = |block: &[&str]| {
+        let check = || check(&store.engine, "h", (120_000, 120_000), None, block, "canary");
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).is_err()
+    };
+    assert!(!caught(&["h {{count:2 sum:3 buckets:[1 1]}}", "expect no_info"]));
+    assert!(caught(&["h {{count:2 sum:3 buckets:[1 2]}}"]));
+    assert!(caught(&["h {{count:2 sum:3 buckets:[1 1]}}", "expect info"]));
 }
 
 #[test]
