@@ -28,8 +28,8 @@
 //! `bench promql-diff` compares with the real one.
 //!
 //! Invariants: a value is absent if and only if its bits are the stale marker's, which no operator produces; at a step a series
-//! has a value or a native histogram, and one without any has no column of them; a series of a
-//! result has a value somewhere; samples held at once are bounded by [`Limits::samples_max`].
+//! has a value or a native histogram, and a series without histograms has no column of them; a series of a result has a
+//! sample somewhere; samples held at once are bounded by [`Limits::samples_max`].
 mod aggregate;
 mod annotation;
 mod binary;

@@ -55,7 +55,6 @@ impl Native {
         }
         let has_floats = window.floats.len() > 0;
         let seconds = |ts_ms: i64| Some(Found::Value(ts_ms as f64 / 1000.0));
-        let in_order = window.in_order();
         match self {
             Self::Ignored => {
                 if has_floats {
@@ -64,15 +63,15 @@ impl Native {
                 }
                 None
             }
-            Self::Count => Some(Found::Value(in_order.len() as f64)),
+            Self::Count => Some(Found::Value((window.floats.len() + window.histograms.len()) as f64)),
             Self::Present => Some(Found::Value(1.0)),
-            Self::First => in_order.first().map(|(_, sample)| found(*sample)),
+            Self::First => window.in_order().first().map(|(_, sample)| found(*sample)),
             Self::Last => window.newest().map(|(_, sample)| found(sample)),
-            Self::TimeOfFirst => seconds(in_order.first()?.0),
-            Self::TimeOfLast => seconds(in_order.last()?.0),
-            Self::Changes => Some(Found::Value(pairs(&in_order, has_changed))),
-            Self::Resets => Some(Found::Value(pairs(&in_order, has_reset))),
-            Self::InstantRate | Self::InstantDelta => self.newest_two(&in_order, name, notes),
+            Self::TimeOfFirst => seconds(window.in_order().first()?.0),
+            Self::TimeOfLast => seconds(window.newest()?.0),
+            Self::Changes => Some(Found::Value(pairs(&window.in_order(), has_changed))),
+            Self::Resets => Some(Found::Value(pairs(&window.in_order(), has_reset))),
+            Self::InstantRate | Self::InstantDelta => self.newest_two(&window.in_order(), name, notes),
             Self::Sum | Self::Average | Self::Rate | Self::Increase | Self::Delta if has_floats => {
                 notes.add(&Note::MixedInRange(name.to_owned()));
                 None
