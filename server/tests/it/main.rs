@@ -16,6 +16,7 @@ mod http;
 mod lifecycle;
 mod metrics;
 mod prometheus;
+mod prometheus_histograms;
 mod remote_write;
 mod remote_write_2;
 mod shell;
