@@ -31,9 +31,10 @@ const SELECTORS: &[&str] = &[
     "with_nan",
     "{__name__=~\"duration_seconds|build_info\"}",
 ];
-/// Native histograms.
+/// Native histograms. Not exponential and custom ones at once: which of the two is named in a warning depends on the order of
+/// series in the index.
 const HISTOGRAMS: &[&str] =
-    &["duration_seconds", "payload_bytes", "balance", "switching", "with_nan", "{__name__=~\"duration.*|payload.*\"}"];
+    &["duration_seconds", "payload_bytes", "balance", "switching", "with_nan", "{__name__=~\"duration.*|balance\"}"];
 const HISTOGRAM_PARTS: &[&str] =
     &["histogram_count", "histogram_sum", "histogram_avg", "histogram_stddev", "histogram_stdvar"];
 const RANGES: &[&str] = &["1m", "2m", "5m", "10m", "90s", "20s", "7m30s"];
@@ -178,9 +179,7 @@ fn histograms() -> Vec<String> {
                 _ => "",
             };
             all.push(format!("{op}({param}{h})"));
-            all.push(format!(
-                "{op} by (job) ({param}{{__name__=~\"temperature_celsius|duration_seconds|payload_bytes\"}})"
-            ));
+            all.push(format!("{op} by (job) ({param}{{__name__=~\"temperature_celsius|duration_seconds\"}})"));
         }
         for op in ARITHMETIC.iter().chain(COMPARISONS) {
             all.push(format!("{h} {op} 3"));

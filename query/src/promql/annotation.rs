@@ -51,7 +51,7 @@ pub(crate) enum Note {
     /// A name that no counter has.
     MaybeNotCounter(String),
     /// Counts of classic buckets fell.
-    ForcedMonotonic,
+    ForcedMonotonic(String),
     /// Types of the left side, operator, and of the right side.
     IncompatibleTypes(&'static str, &'static str, &'static str),
     /// An aggregation that left out histograms.
@@ -87,7 +87,7 @@ impl Note {
         matches!(
             self,
             Self::MaybeNotCounter(_)
-                | Self::ForcedMonotonic
+                | Self::ForcedMonotonic(_)
                 | Self::IncompatibleTypes(..)
                 | Self::IgnoredInAggregation(_)
                 | Self::IgnoredInRange(_)
@@ -135,11 +135,11 @@ impl fmt::Display for Note {
             Self::MaybeNotCounter(metric) => {
                 write!(f, "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {metric:?}")
             }
-            Self::ForcedMonotonic => write!(
+            Self::ForcedMonotonic(metric) => write!(
                 f,
                 "input to histogram_quantile needed to be fixed for monotonicity (see \
                  https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile) for metric name \
-                 \"\""
+                 {metric:?}"
             ),
             Self::IncompatibleTypes(lhs, op, rhs) => {
                 write!(f, "incompatible sample types encountered for binary operator {op:?}: {lhs} {op} {rhs}")

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::annotation::{Note, Notes};
 use super::expr::{Binary, BinaryOp};
-use super::histogram::{Histogram, ResetHint};
+use super::histogram::Histogram;
 use super::labels::without_name;
 use super::value::{ABSENT, Column, Columns, Sample, Value, is_absent};
 use super::vector_match;
@@ -100,9 +100,6 @@ pub(crate) fn result_of_samples(
             let mut both = Histogram::clone(a);
             let combined = if op == Add { both.add(b) } else { both.subtract(b) };
             combined.map_err(|_| Note::IncompatibleLayouts(op.symbol()))?;
-            if op == Sub {
-                both.reset_hint = ResetHint::Gauge;
-            }
             made(both)
         }
         (Sample::Histogram(a), Sample::Histogram(b)) if matches!(op, Equal | NotEqual) => {

@@ -1,6 +1,6 @@
 //! Quantiles and fractions of histograms: of native ones, and of classic ones, whose cumulative buckets are one series each
 //! with an upper bound in the label `le`.
-use foretell_engine::{LabelSet, METRIC_NAME};
+use foretell_engine::LabelSet;
 use hashbrown::HashMap;
 
 use super::super::annotation::{Note, Notes};
@@ -21,7 +21,7 @@ struct Bucket {
     count: f64,
 }
 
-/// The classic histograms of a vector by their labels, which have neither name nor bound.
+/// The classic histograms of a vector by their labels without the bound.
 #[derive(Default)]
 struct Classic<'a> {
     index: HashMap<LabelSet, usize>,
@@ -36,10 +36,10 @@ struct Classic<'a> {
 pub(super) fn quantiles(q: &[f64], columns: &[Column], notes: &Notes) -> Result<Vec<Column>> {
     let invalid = q.iter().filter(|q| !(0.0..=1.0).contains(*q));
     invalid.for_each(|&q| notes.add(&Note::InvalidQuantile(q)));
-    let classic = |step: usize, buckets: &mut Vec<Bucket>| {
+    let classic = |step: usize, labels: &LabelSet, buckets: &mut Vec<Bucket>| {
         let (quantile, is_forced) = quantile(q[step], buckets);
         if is_forced {
-            notes.add(&Note::ForcedMonotonic);
+            notes.add(&Note::ForcedMonotonic(labels.metric_name().to_owned()));
         }
         quantile
     };
@@ -60,7 +60,7 @@ pub(super) fn quantiles(q: &[f64], columns: &[Column], notes: &Notes) -> Result<
 /// # Errors
 /// `Execution` when two results have the same labels.
 pub(super) fn fractions(low: &[f64], high: &[f64], columns: &[Column], notes: &Notes) -> Result<Vec<Column>> {
-    let classic = |step: usize, buckets: &mut Vec<Bucket>| fraction(low[step], high[step], buckets);
+    let classic = |step: usize, _: &LabelSet, buckets: &mut Vec<Bucket>| fraction(low[step], high[step], buckets);
     let native = |step: usize, histogram: &Histogram| {
         let (fraction, has_nan) = histogram.fraction(low[step], high[step]);
         if has_nan {
@@ -71,12 +71,12 @@ pub(super) fn fractions(low: &[f64], high: &[f64], columns: &[Column], notes: &N
     each(columns, low.len(), notes, classic, native)
 }
 
-/// `native` of each native histogram, and `classic` of the buckets, sorted by bound, of each classic one, at each step.
+/// `native` of each native histogram, and `classic` of the labels and buckets, sorted by bound, of each classic one, at each step.
 fn each(
     columns: &[Column],
     steps: usize,
     notes: &Notes,
-    classic: impl Fn(usize, &mut Vec<Bucket>) -> f64,
+    classic: impl Fn(usize, &LabelSet, &mut Vec<Bucket>) -> f64,
     native: impl Fn(usize, &Histogram) -> f64,
 ) -> Result<Vec<Column>> {
     let found = Classic::of(columns, notes);
@@ -106,16 +106,16 @@ fn each(
             buckets.extend(present.filter(|bucket| !is_absent(bucket.count)));
             buckets.sort_by(|a, b| a.bound.total_cmp(&b.bound));
             let is_hidden = hidden.get(&at).is_some_and(|steps| steps[step]);
-            values.push(if buckets.is_empty() || is_hidden { ABSENT } else { classic(step, &mut buckets) });
+            values.push(if buckets.is_empty() || is_hidden { ABSENT } else { classic(step, labels, &mut buckets) });
         }
-        results.add(Column::floats(labels.clone(), values))?;
+        results.add(Column::floats(without_name(labels), values))?;
     }
     Ok(results.finish())
 }
 
 /// What the series of one histogram have in common.
 fn unbounded(labels: &LabelSet) -> LabelSet {
-    labels.filtered(|name| name != BOUND && name != METRIC_NAME)
+    labels.filtered(|name| name != BOUND)
 }
 
 impl<'a> Classic<'a> {

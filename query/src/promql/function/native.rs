@@ -83,7 +83,7 @@ impl Native {
     }
 
     fn over_window(self, window: &Mixed<'_>, name: &str, notes: &Notes) -> Option<Found> {
-        let ((first_ms, first), (last_ms, _)) = (window.histograms.first()?, window.histograms.last()?);
+        let ((first_ms, _), (last_ms, _)) = (window.histograms.first()?, window.histograms.last()?);
         let is_counter = self != Self::Delta;
         let mut difference = match difference(window.histograms, is_counter) {
             Ok(found) => {
@@ -98,10 +98,9 @@ impl Native {
                 return None;
             }
         };
-        let from_zero =
-            (is_counter && difference.count > 0.0 && first.count >= 0.0).then_some((first.count, difference.count));
         let extent = (*first_ms, *last_ms, window.histograms.len() - 1);
-        let mut factor = extrapolation(&window.floats, extent, from_zero);
+        // That a counter began at zero is not asked of histograms.
+        let mut factor = extrapolation(&window.floats, extent, None);
         if self == Self::Rate {
             factor /= window.floats.range_ms as f64 / 1000.0;
         }

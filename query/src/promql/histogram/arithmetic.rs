@@ -66,9 +66,6 @@ impl Histogram {
     /// Multiplies counts and sum.
     pub(crate) fn scale(&mut self, factor: f64) {
         self.each_count(|count| *count *= factor);
-        if factor < 0.0 {
-            self.reset_hint = ResetHint::Gauge;
-        }
     }
 
     /// Divides counts and sum; nothing is left of buckets divided by zero.
@@ -77,9 +74,6 @@ impl Histogram {
         if by == 0.0 {
             self.positive.clear();
             self.negative.clear();
-        }
-        if by < 0.0 {
-            self.reset_hint = ResetHint::Gauge;
         }
     }
 

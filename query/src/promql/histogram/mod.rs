@@ -144,7 +144,8 @@ impl Histogram {
 
     /// Only what `histogram_count`, `histogram_sum` and `histogram_avg` look at.
     pub(crate) fn without_buckets(&self, reset_hint: ResetHint) -> Self {
-        Self { reset_hint, count: self.count, sum: self.sum, ..Self::default() }
+        let custom = Arc::clone(&self.custom);
+        Self { reset_hint, schema: self.schema, count: self.count, sum: self.sum, custom, ..Self::default() }
     }
 
     /// With nothing known of a restart: what came before is no longer the sample before.

@@ -29,6 +29,8 @@ const COLUMNS: [&str; 13] = [
     "positive_deltas",
     "positive_counts",
 ];
+/// The stored hint of what is no counter.
+const GAUGE: i32 = 3;
 const CUSTOM_VALUES: &str = "custom_values";
 
 /// Adds the histograms of `ids` (sorted) in `range` to `found`, which has a series for each id; stale ones become stale
@@ -99,10 +101,9 @@ impl<'a> Rows<'a> {
         };
         let mut histogram = Histogram {
             schema: column("schema")?.as_primitive::<Int32Type>().value(row),
-            // What a sender says of "no reset" refers to a sample that may never have arrived: compare instead.
+            // What a sender says of resets refers to a sample that may never have arrived: samples are compared instead.
             reset_hint: match column("reset_hint")?.as_primitive::<Int32Type>().value(row) {
-                1 => ResetHint::Reset,
-                3 => ResetHint::Gauge,
+                GAUGE => ResetHint::Gauge,
                 _ => ResetHint::Unknown,
             },
             count: count("count")?,
