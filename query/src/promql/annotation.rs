@@ -1,9 +1,9 @@
 //! What an answer says about itself: warnings, which mean that a result may be wrong, and infos.
 //!
 //! The texts are Prometheus's, without the position in the expression that it appends.
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use super::number::general;
 
@@ -21,7 +21,7 @@ pub struct Annotations {
 
 /// Where an evaluation puts its annotations.
 #[derive(Debug, Default)]
-pub(crate) struct Notes(RefCell<Annotations>);
+pub(crate) struct Notes(Mutex<Annotations>);
 
 /// An annotation. Strings are names of metrics where nothing else is said.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,7 +69,7 @@ pub(crate) enum Note {
 impl Notes {
     /// Adds `note`.
     pub(crate) fn add(&self, note: &Note) {
-        let mut annotations = self.0.borrow_mut();
+        let mut annotations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let texts = if note.is_info() { &mut annotations.infos } else { &mut annotations.warnings };
         if texts.len() < TEXTS_MAX {
             texts.insert(note.to_string());
@@ -78,7 +78,7 @@ impl Notes {
 
     /// All of them.
     pub(crate) fn take(&self) -> Annotations {
-        self.0.take()
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Walks an expression; each node answers for all steps at once.
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foretell_engine::LabelSet;
 
@@ -28,7 +29,7 @@ pub(crate) struct Evaluator<'a> {
     /// Values held by columns and samples of the whole evaluation, an upper bound.
     held: Cell<usize>,
     /// Whether selectors leave out the buckets of histograms, because nobody will look at them.
-    bare: Cell<bool>,
+    bare: AtomicBool,
     pub(crate) notes: Notes,
 }
 
@@ -86,7 +87,7 @@ impl<'a> Evaluator<'a> {
             lookback_ms: query.lookback_ms,
             instant: query.step_ms.is_none(),
             held: Cell::new(0),
-            bare: Cell::new(false),
+            bare: AtomicBool::new(false),
             notes: Notes::default(),
         })
     }
@@ -211,9 +212,9 @@ impl<'a> Evaluator<'a> {
 
     /// What `work` answers while selectors leave out the buckets of histograms, or do not.
     pub(crate) fn without_buckets<T>(&self, bare: bool, work: impl FnOnce() -> T) -> T {
-        let before = self.bare.replace(bare);
+        let before = self.bare.swap(bare, Ordering::Relaxed);
         let answer = work();
-        self.bare.set(before);
+        self.bare.store(before, Ordering::Relaxed);
         answer
     }
 
@@ -308,7 +309,7 @@ impl<'a> Evaluator<'a> {
         let (first, last) = ends.bounds();
         let left = self.limits.samples_max.saturating_sub(self.held.get());
         let mut series = self.source.select(&selector.matchers, first.saturating_sub(range_ms), last, left)?;
-        if self.bare.get() {
+        if self.bare.load(Ordering::Relaxed) {
             series.iter_mut().for_each(SeriesSamples::drop_buckets);
         }
         self.count(series.iter().map(SeriesSamples::weight).sum())?;
