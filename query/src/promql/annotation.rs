@@ -78,7 +78,8 @@ impl Notes {
 
     /// All of them.
     pub(crate) fn take(&self) -> Annotations {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut annotations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *annotations)
     }
 }
 
