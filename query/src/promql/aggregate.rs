@@ -1,9 +1,9 @@
 //! Aggregations over the series of a vector, step by step.
-use foretell_engine::{LabelSet, METRIC_NAME};
+use foretell_engine::LabelSet;
 use hashbrown::HashMap;
 
 use super::expr::{Aggregate, AggregateOp as Op, Grouping};
-use super::labels::{contains, with};
+use super::labels::{contains, is_name, with};
 use super::number::{Mean, Sum, nan_first, quantile};
 use super::value::{ABSENT, Column, Columns, Value, is_absent};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,13 +16,16 @@ struct Group {
 
 /// The aggregation at each of `steps` steps.
 ///
+/// `count` is told of values that are made beside the input.
+///
 /// # Errors
-/// `Execution` for a parameter out of range; `Invalid` for one of the wrong type or a bad label name.
+/// `Execution` for a parameter out of range; `Invalid` for one of the wrong type or a bad label name; those of `count`.
 pub(crate) fn evaluate(
     aggregate: &Aggregate,
     param: Option<Value>,
     input: Vec<Column>,
     steps: usize,
+    count: &dyn Fn(usize) -> Result<()>,
 ) -> Result<Vec<Column>> {
     let groups = groups(&aggregate.grouping, &input);
     match (aggregate.op, param) {
@@ -31,7 +34,7 @@ pub(crate) fn evaluate(
             Ok(pick(op, &k, &groups, input))
         }
         (Op::LimitRatio, Some(Value::Scalar(ratio))) => limit_ratio(&ratio, input),
-        (Op::CountValues, Some(Value::Text(label))) => count_values(&label, &groups, &input, steps),
+        (Op::CountValues, Some(Value::Text(label))) => count_values(&label, &groups, &input, steps, count),
         (Op::Quantile, Some(Value::Scalar(q))) => {
             Ok(reduce(&groups, &input, steps, |values, step| quantile(q[step], values)))
         }
@@ -58,7 +61,7 @@ fn groups(grouping: &Grouping, input: &[Column]) -> Vec<Group> {
 
 fn group_labels(grouping: &Grouping, labels: &LabelSet) -> LabelSet {
     if grouping.without {
-        labels.filtered(|name| name != METRIC_NAME && !contains(&grouping.labels, name))
+        labels.filtered(|name| !is_name(name) && !contains(&grouping.labels, name))
     } else if grouping.labels.is_empty() {
         LabelSet::default()
     } else {
@@ -186,7 +189,13 @@ fn limit_ratio(ratio: &[f64], mut input: Vec<Column>) -> Result<Vec<Column>> {
     Ok(input)
 }
 
-fn count_values(label: &str, groups: &[Group], input: &[Column], steps: usize) -> Result<Vec<Column>> {
+fn count_values(
+    label: &str,
+    groups: &[Group],
+    input: &[Column],
+    steps: usize,
+    count: &dyn Fn(usize) -> Result<()>,
+) -> Result<Vec<Column>> {
     if label.is_empty() {
         return Err(Error::new(ErrorKind::Execution, format!("invalid label name {label:?}")));
     }
@@ -197,6 +206,9 @@ fn count_values(label: &str, groups: &[Group], input: &[Column], steps: usize) -
         for step in 0..steps {
             for value in group.members.iter().map(|&i| input[i].values[step]).filter(|&value| !is_absent(value)) {
                 let text = super::value::format(value);
+                if !counts.contains_key(&text) {
+                    count(steps)?;
+                }
                 let counts = counts.entry_ref(text.as_str()).or_insert_with(|| {
                     order.push(text.clone());
                     vec![ABSENT; steps]

@@ -5,11 +5,11 @@ use super::value::{ABSENT, Column, Columns, Value, is_absent};
 use super::vector_match;
 use crate::error::{Error, Result};
 
-/// `lhs op rhs` at each step.
+/// `lhs op rhs` at each step. `count` is told of values that are made beside the operands.
 ///
 /// # Errors
-/// `Execution` when series cannot be matched one to one, or results have the same labels.
-pub(crate) fn evaluate(binary: &Binary, lhs: Value, rhs: Value) -> Result<Value> {
+/// `Execution` when series cannot be matched one to one, or results have the same labels; those of `count`.
+pub(crate) fn evaluate(binary: &Binary, lhs: Value, rhs: Value, count: &dyn Fn(usize) -> Result<()>) -> Result<Value> {
     let op = binary.op;
     match (lhs, rhs) {
         (Value::Scalar(lhs), Value::Scalar(rhs)) => {
@@ -23,9 +23,13 @@ pub(crate) fn evaluate(binary: &Binary, lhs: Value, rhs: Value) -> Result<Value>
             with_scalar(binary, columns, |value, step| (scalar[step], value)).map(Value::Vector)
         }
         (Value::Vector(lhs), Value::Vector(rhs)) if op.is_set() => {
+            let filtered = if op == BinaryOp::Or { &rhs } else { &lhs };
+            count(filtered.iter().map(|column| column.values.len()).sum())?;
             vector_match::set(op, &binary.matching, lhs, rhs).map(Value::Vector)
         }
-        (Value::Vector(lhs), Value::Vector(rhs)) => vector_match::evaluate(binary, &lhs, &rhs).map(Value::Vector),
+        (Value::Vector(lhs), Value::Vector(rhs)) => {
+            vector_match::evaluate(binary, &lhs, &rhs, count).map(Value::Vector)
+        }
         _ => Err(Error::invalid("binary expression must contain only scalar and instant vector types")),
     }
 }

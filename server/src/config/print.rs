@@ -45,6 +45,10 @@ impl Loaded {
                     None => number.to_f64().unwrap_or(f64::NAN).to_string(),
                 },
                 Value::Bool(_, flag) => flag.to_string(),
+                Value::Array(_, items) => {
+                    let items = items.iter().filter_map(Value::as_str);
+                    serde_json::Value::from_iter(items).to_string()
+                }
                 other => format!("{other:?}"),
             };
             let _ = writeln!(text, "{:<40} # {}", format!("{name} = {shown}"), self.origin(&key));

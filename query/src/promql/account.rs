@@ -1,0 +1,147 @@
+//! What an evaluation holds: samples, and the memory that they and the labels of their series take.
+//!
+//! Each node of an expression is counted as it is evaluated: what it reads and makes comes on top of what is held, and when it
+//! is done, only its value stays. So the count is what is held, not what was ever made.
+use std::cell::Cell;
+
+use super::source::{SeriesSamples, too_many_samples};
+use super::value::{Column, Value};
+use crate::error::Result;
+
+/// Reservations grow and shrink by this.
+const RESERVED_AT_ONCE: usize = 1 << 20;
+/// A sample as it is read: time, value, and the room that a growing list leaves.
+const READ_BYTES: usize = 32;
+
+/// Samples and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) samples: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Held {
+    /// `values` of columns that are about to be made.
+    pub(crate) fn values(values: usize) -> Self {
+        Self { samples: values, bytes: values.saturating_mul(size_of::<f64>()) }
+    }
+
+    /// Samples as they are read.
+    pub(crate) fn read(samples: usize) -> Self {
+        Self { samples, bytes: samples.saturating_mul(READ_BYTES) }
+    }
+
+    /// What series with their samples take.
+    pub(crate) fn series(series: &[SeriesSamples]) -> Self {
+        let one = |series: &SeriesSamples| Self {
+            samples: series.values.len(),
+            bytes: size_of::<SeriesSamples>()
+                + series.labels.own_bytes()
+                + (series.ts_ms.capacity() + series.values.capacity()) * size_of::<f64>(),
+        };
+        series.iter().map(one).fold(Self::default(), Self::and)
+    }
+
+    /// What a value takes.
+    fn value(value: &Value) -> Self {
+        let column = |column: &Column| Self {
+            samples: column.values.len(),
+            bytes: size_of::<Column>() + column.labels.own_bytes() + column.values.capacity() * size_of::<f64>(),
+        };
+        match value {
+            Value::Scalar(values) => Self::values(values.len()),
+            Value::Vector(columns) => columns.iter().map(column).fold(Self::default(), Self::and),
+            Value::Text(_) => Self::default(),
+        }
+    }
+
+    fn and(self, more: Self) -> Self {
+        Self { samples: self.samples.saturating_add(more.samples), bytes: self.bytes.saturating_add(more.bytes) }
+    }
+}
+
+/// Counts one evaluation.
+pub(crate) struct Account<'a> {
+    samples_max: usize,
+    /// Takes the bytes of the whole evaluation from the memory of all queries.
+    reserve: &'a dyn Fn(usize) -> Result<()>,
+    held: Cell<Held>,
+    reserved: Cell<usize>,
+}
+
+impl<'a> Account<'a> {
+    pub(crate) fn new(samples_max: usize, reserve: &'a dyn Fn(usize) -> Result<()>) -> Self {
+        Self { samples_max, reserve, held: Cell::default(), reserved: Cell::default() }
+    }
+
+    pub(crate) fn held(&self) -> Held {
+        self.held.get()
+    }
+
+    /// Holds `more` on top.
+    ///
+    /// # Errors
+    /// `Execution` beyond the most samples; what the reservation answers beyond the memory.
+    pub(crate) fn add(&self, more: Held) -> Result<()> {
+        self.set(self.held.get().and(more))
+    }
+
+    /// Of what was made since `before` only the series stay.
+    ///
+    /// # Errors
+    /// As [`Account::add`].
+    pub(crate) fn keep_series(&self, before: Held, series: &[SeriesSamples]) -> Result<()> {
+        self.set(before.and(Held::series(series)))
+    }
+
+    /// Of what was made since `before` only the value stays.
+    ///
+    /// # Errors
+    /// As [`Account::add`].
+    pub(crate) fn keep_value(&self, before: Held, value: &Value) -> Result<()> {
+        self.set(before.and(Held::value(value)))
+    }
+
+    fn set(&self, held: Held) -> Result<()> {
+        if held.samples > self.samples_max {
+            return Err(too_many_samples());
+        }
+        let reserved = held.bytes.div_ceil(RESERVED_AT_ONCE).saturating_mul(RESERVED_AT_ONCE);
+        if reserved != self.reserved.get() {
+            (self.reserve)(reserved)?;
+            self.reserved.set(reserved);
+        }
+        self.held.set(held);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use foretell_engine::LabelSet;
+
+    use super::*;
+    use crate::error::{Error, ErrorKind};
+
+    #[test]
+    fn only_what_stays_is_held_and_too_much_is_refused() {
+        let reserved = Cell::new(0);
+        let reserve = |bytes: usize| {
+            if bytes > 8 << 20 {
+                return Err(Error::new(ErrorKind::Execution, "no memory"));
+            }
+            reserved.set(bytes);
+            Ok(())
+        };
+        let account = Account::new(1_000_000, &reserve);
+        let before = account.held();
+        assert!(account.add(Held::values(400_000)).is_ok());
+        assert_eq!(reserved.get(), 4 << 20);
+        let value = Value::Vector(vec![Column { labels: LabelSet::default(), values: vec![0.0; 10] }]);
+        assert!(account.keep_value(before, &value).is_ok());
+        assert_eq!((account.held().samples, reserved.get()), (10, 1 << 20));
+        assert!(account.add(Held::values(1_000_000)).is_err_and(|error| error.message.contains("too many samples")));
+        assert!(account.add(Held::read(900_000)).is_err_and(|error| error.message == "no memory"));
+        assert_eq!(account.held().samples, 10, "what is refused is not held");
+    }
+}
