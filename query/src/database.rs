@@ -252,7 +252,7 @@ impl Database {
         self: &Arc<Self>,
         text: String,
         timeout: Option<Duration>,
-        work: impl FnOnce(&Snapshot, &dyn Fn() -> bool) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Snapshot, &promql::Cancelled<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let deadline = Instant::now() + timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout);
         let place = self.gate.enter(deadline).await?;

@@ -2,7 +2,7 @@
 //!
 //! Each node of an expression is counted as it is evaluated: what it reads and makes comes on top of what is held, and when it
 //! is done, only its value stays. So the count is what is held, not what was ever made.
-use std::cell::Cell;
+use parking_lot::Mutex;
 
 use super::source::{SeriesSamples, too_many_samples};
 use super::value::{Column, Value};
@@ -63,27 +63,37 @@ impl Held {
 /// Counts one evaluation.
 pub(crate) struct Account<'a> {
     samples_max: usize,
-    /// Takes the bytes of the whole evaluation from the memory of all queries.
-    reserve: &'a dyn Fn(usize) -> Result<()>,
-    held: Cell<Held>,
-    reserved: Cell<usize>,
+    reserve: &'a Reserve<'a>,
+    state: Mutex<State>,
+}
+
+/// Takes the bytes of a whole evaluation from the memory of all queries, or gives them back.
+pub(crate) type Reserve<'a> = dyn Fn(usize) -> Result<()> + Sync + 'a;
+
+#[derive(Default)]
+struct State {
+    held: Held,
+    /// Bytes.
+    reserved: usize,
 }
 
 impl<'a> Account<'a> {
-    pub(crate) fn new(samples_max: usize, reserve: &'a dyn Fn(usize) -> Result<()>) -> Self {
-        Self { samples_max, reserve, held: Cell::default(), reserved: Cell::default() }
+    pub(crate) fn new(samples_max: usize, reserve: &'a Reserve<'a>) -> Self {
+        Self { samples_max, reserve, state: Mutex::default() }
     }
 
     pub(crate) fn held(&self) -> Held {
-        self.held.get()
+        self.state.lock().held
     }
 
-    /// Holds `more` on top.
+    /// Holds `more` on top. Threads that read for the evaluation may do so at once.
     ///
     /// # Errors
     /// `Execution` beyond the most samples; what the reservation answers beyond the memory.
     pub(crate) fn add(&self, more: Held) -> Result<()> {
-        self.set(self.held.get().and(more))
+        let mut state = self.state.lock();
+        let held = state.held.and(more);
+        self.set(&mut state, held)
     }
 
     /// Of what was made since `before` only the series stay.
@@ -91,7 +101,7 @@ impl<'a> Account<'a> {
     /// # Errors
     /// As [`Account::add`].
     pub(crate) fn keep_series(&self, before: Held, series: &[SeriesSamples]) -> Result<()> {
-        self.set(before.and(Held::series(series)))
+        self.set(&mut self.state.lock(), before.and(Held::series(series)))
     }
 
     /// Of what was made since `before` only the value stays.
@@ -99,25 +109,27 @@ impl<'a> Account<'a> {
     /// # Errors
     /// As [`Account::add`].
     pub(crate) fn keep_value(&self, before: Held, value: &Value) -> Result<()> {
-        self.set(before.and(Held::value(value)))
+        self.set(&mut self.state.lock(), before.and(Held::value(value)))
     }
 
-    fn set(&self, held: Held) -> Result<()> {
+    fn set(&self, state: &mut State, held: Held) -> Result<()> {
         if held.samples > self.samples_max {
             return Err(too_many_samples());
         }
         let reserved = held.bytes.div_ceil(RESERVED_AT_ONCE).saturating_mul(RESERVED_AT_ONCE);
-        if reserved != self.reserved.get() {
+        if reserved != state.reserved {
             (self.reserve)(reserved)?;
-            self.reserved.set(reserved);
+            state.reserved = reserved;
         }
-        self.held.set(held);
+        state.held = held;
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use foretell_engine::LabelSet;
 
     use super::*;
@@ -125,21 +137,21 @@ mod tests {
 
     #[test]
     fn only_what_stays_is_held_and_too_much_is_refused() {
-        let reserved = Cell::new(0);
+        let reserved = AtomicUsize::new(0);
         let reserve = |bytes: usize| {
             if bytes > 8 << 20 {
                 return Err(Error::new(ErrorKind::Execution, "no memory"));
             }
-            reserved.set(bytes);
+            reserved.store(bytes, Ordering::Relaxed);
             Ok(())
         };
         let account = Account::new(1_000_000, &reserve);
         let before = account.held();
         assert!(account.add(Held::values(400_000)).is_ok());
-        assert_eq!(reserved.get(), 4 << 20);
+        assert_eq!(reserved.load(Ordering::Relaxed), 4 << 20);
         let value = Value::Vector(vec![Column { labels: LabelSet::default(), values: vec![0.0; 10] }]);
         assert!(account.keep_value(before, &value).is_ok());
-        assert_eq!((account.held().samples, reserved.get()), (10, 1 << 20));
+        assert_eq!((account.held().samples, reserved.load(Ordering::Relaxed)), (10, 1 << 20));
         assert!(account.add(Held::values(1_000_000)).is_err_and(|error| error.message.contains("too many samples")));
         assert!(account.add(Held::read(900_000)).is_err_and(|error| error.message == "no memory"));
         assert_eq!(account.held().samples, 10, "what is refused is not held");

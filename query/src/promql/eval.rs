@@ -1,9 +1,9 @@
 //! Walks an expression; each node answers for all steps at once.
-use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use foretell_engine::LabelSet;
 
-use super::account::{Account, Held};
+use super::account::{Account, Held, Reserve};
 use super::expr::{AggregateOp, Edges, Expr, Selector, Subquery};
 use super::feature::Feature;
 use super::grid::{Ends, Grid};
@@ -11,14 +11,14 @@ use super::labels::{named_for_good, shown, without_name};
 use super::source::{SampleSource, SeriesSamples};
 use super::value::{ABSENT, Answer, Column, Columns, Point, Row, Value, is_absent, refuse_same_labels};
 use super::window::{Window, slide};
-use super::{Limits, PromQuery, aggregate, binary, extended};
+use super::{Cancelled, Limits, PromQuery, aggregate, binary, extended};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Evaluates one query.
 pub(crate) struct Evaluator<'a> {
     source: &'a dyn SampleSource,
     limits: &'a Limits,
-    cancelled: &'a dyn Fn() -> bool,
+    cancelled: &'a Cancelled<'a>,
     /// First and last instant of the query.
     bounds: (i64, i64),
     grid: Grid,
@@ -38,7 +38,7 @@ pub(crate) struct Ranges<'a> {
     pub(crate) ends: Ends,
     pub(crate) range_ms: i64,
     grid: Grid,
-    cancelled: &'a dyn Fn() -> bool,
+    cancelled: &'a Cancelled<'a>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -48,7 +48,7 @@ impl<'a> Evaluator<'a> {
         query: &PromQuery,
         source: &'a dyn SampleSource,
         limits: &'a Limits,
-        cancelled: &'a dyn Fn() -> bool,
+        cancelled: &'a Cancelled<'a>,
         reserve: &'a dyn Fn(usize) -> Result<()>,
     ) -> Result<Self> {
         let grid = match query.step_ms {
@@ -346,10 +346,8 @@ impl<'a> Evaluator<'a> {
     /// The series of a selector with their samples of `(after_ms, through_ms]`.
     fn load(&self, selector: &Selector, after_ms: i64, through_ms: i64) -> Result<Vec<SeriesSamples>> {
         let before = self.account.held();
-        let admit = |samples: usize| {
-            self.go_on()?;
-            self.account.add(Held::read(samples))
-        };
+        let (account, stop) = (&self.account, self.cancelled);
+        let admit = |samples: usize| if stop() { Err(cancelled()) } else { account.add(Held::read(samples)) };
         let mut series = self.source.select(&selector.matchers, after_ms, through_ms, &admit)?;
         if self.limits.features.has(Feature::DelayedNameRemoval) {
             for series in &mut series {
@@ -393,19 +391,19 @@ impl Ranges<'_> {
         mut answer: impl FnMut(&Window<'_>) -> Option<f64>,
     ) -> Result<Vec<Column>> {
         let mut columns = Vec::with_capacity(self.series.len());
-        let (work, stopped) = (Cell::new(0), Cell::new(false));
+        let (work, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
         let mut answer = |window: &Window<'_>| {
-            work.set(work.get() + window.len());
-            if work.get() > WINDOW_SAMPLES_AT_ONCE {
-                work.set(0);
-                stopped.set(stopped.get() || (self.cancelled)());
+            let before = work.fetch_add(window.len(), Ordering::Relaxed);
+            if before / WINDOW_SAMPLES_AT_ONCE != (before + window.len()) / WINDOW_SAMPLES_AT_ONCE && (self.cancelled)()
+            {
+                stopped.store(true, Ordering::Relaxed);
             }
-            if stopped.get() { None } else { answer(window) }
+            if stopped.load(Ordering::Relaxed) { None } else { answer(window) }
         };
         for series in &self.series {
             let values =
                 slide((&series.ts_ms, &series.values), self.ends, self.range_ms, |i| self.grid.at(i), &mut answer);
-            if stopped.get() {
+            if stopped.load(Ordering::Relaxed) {
                 return Err(cancelled());
             }
             let labels = if keep_name { series.labels.clone() } else { without_name(&series.labels) };

@@ -117,6 +117,9 @@ impl Default for Limits {
     }
 }
 
+/// Whether nobody waits for an evaluation any more.
+pub type Cancelled<'a> = dyn Fn() -> bool + Sync + 'a;
+
 impl PromQuery {
     fn instants(&self) -> Instants {
         let end_ms = if self.step_ms.is_some() { self.end_ms } else { self.start_ms };
@@ -144,7 +147,7 @@ pub fn evaluate(
     query: &PromQuery,
     source: &dyn SampleSource,
     limits: &Limits,
-    cancelled: &dyn Fn() -> bool,
+    cancelled: &Cancelled<'_>,
 ) -> Result<Answer> {
     evaluate_within(query, source, limits, cancelled, &|_| Ok(()))
 }
@@ -157,8 +160,8 @@ pub fn evaluate_within(
     query: &PromQuery,
     source: &dyn SampleSource,
     limits: &Limits,
-    cancelled: &dyn Fn() -> bool,
-    reserve: &dyn Fn(usize) -> Result<()>,
+    cancelled: &Cancelled<'_>,
+    reserve: &(dyn Fn(usize) -> Result<()> + Sync),
 ) -> Result<Answer> {
     let expr = parse::parse_for(&query.text, limits, query.instants())?;
     eval::Evaluator::new(query, source, limits, cancelled, reserve)?.run(&expr)

@@ -24,7 +24,7 @@ pub struct SeriesSamples {
 }
 
 /// Told how many samples more are about to be held; an error ends the reading.
-pub type Admit<'a> = dyn Fn(usize) -> Result<()> + 'a;
+pub type Admit<'a> = dyn Fn(usize) -> Result<()> + Sync + 'a;
 
 /// Answers selectors.
 pub trait SampleSource {
