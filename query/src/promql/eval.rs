@@ -49,7 +49,7 @@ impl<'a> Evaluator<'a> {
         source: &'a dyn SampleSource,
         limits: &'a Limits,
         cancelled: &'a Cancelled<'a>,
-        reserve: &'a dyn Fn(usize) -> Result<()>,
+        reserve: &'a Reserve<'a>,
     ) -> Result<Self> {
         let grid = match query.step_ms {
             None => Grid::instant(query.start_ms),
