@@ -56,17 +56,24 @@ pub(crate) fn parse_selector(text: &str, limits: &Limits) -> Result<Matchers> {
 /// `Invalid` for what is not PromQL, and for what would be lost on the way.
 pub(crate) fn format(text: &str, limits: &Limits) -> Result<String> {
     parse(text, limits)?;
-    let lost = tokens(text).find(|token| token.is_name(&["anchored", "smoothed", "step", "range"]));
-    if let Some(token) = lost {
-        return Err(Error::invalid(format!("expressions with {:?} cannot be laid out yet", token.text)));
-    }
     let expr = read(text, limits, Instants::default())?;
-    let laid_out = catch_unwind(AssertUnwindSafe(|| expr.prettify()));
-    laid_out.map_err(|_| Error::invalid("the expression cannot be laid out"))
+    let other_instants = Instants { start_ms: 1, end_ms: 3, step_ms: 1 };
+    let is_of_query = expr != read(text, limits, other_instants)?;
+    let laid_out = catch_unwind(AssertUnwindSafe(|| expr.prettify()))
+        .map_err(|_| Error::invalid("the expression cannot be laid out"))?;
+    if is_of_query || laid_out.contains(EDGES) {
+        return Err(Error::invalid(
+            "expressions with step(), range(), start() and end() as numbers, anchored or smoothed cannot be laid out yet",
+        ));
+    }
+    Ok(laid_out)
 }
 
-/// What the parser makes of `text`. It has been seen to panic.
-fn read(text: &str, limits: &Limits, instants: Instants) -> Result<parsed::Expr> {
+/// What the parser makes of `text`, whose newer syntax is rewritten. It has been seen to panic.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn read(text: &str, limits: &Limits, instants: Instants) -> Result<parsed::Expr> {
     let tokens = admit(text, limits)?;
     let rewritten = rewrite(text, &tokens, limits, instants)?;
     catch_unwind(AssertUnwindSafe(|| parsed::parse(&rewritten)))
@@ -337,6 +344,17 @@ mod tests {
         assert!(error("sum(up))").contains("1:8: parse error: unexpected \")\""));
         assert!(error("1 + nope(up)").contains("1:5: parse error: unknown function"), "{}", error("1 + nope(up)"));
         assert!(error("a + on(b) fill(1) c").contains("switched off"));
+    }
+
+    #[test]
+    fn what_a_layout_would_lose_is_not_laid_out() {
+        let limits = Limits { features: super::super::Features::all(), ..Limits::default() };
+        assert_eq!(format("sum  by(job)(up @ start() offset 5m)", &limits).unwrap(), {
+            "sum by (job) (up @ start() offset 5m)"
+        });
+        for lost in ["step() + 1", "end()", "rate(a[5m] anchored)", "a smoothed"] {
+            assert!(format(lost, &limits).unwrap_err().message.contains("cannot be laid out yet"), "{lost}");
+        }
     }
 
     #[test]
