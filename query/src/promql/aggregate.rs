@@ -1,14 +1,14 @@
 //! Aggregations over the series of a vector, step by step.
 use std::sync::Arc;
 
-use foretell_engine::{LabelSet, METRIC_NAME};
+use foretell_engine::LabelSet;
 use hashbrown::HashMap;
 
 use super::annotation::{Note, Notes};
 use super::expr::{Aggregate, AggregateOp as Op, Grouping};
 use super::function::incompatible;
 use super::histogram::Histogram;
-use super::labels::{contains, with};
+use super::labels::{contains, is_name, with};
 use super::number::{Mean, Sum, nan_first, quantile};
 use super::value::{ABSENT, Column, Columns, Sample, Value, is_absent};
 use super::window::Found;
@@ -22,14 +22,17 @@ struct Group {
 
 /// The aggregation at each of `steps` steps.
 ///
+/// `count` is told of values that are made beside the input.
+///
 /// # Errors
-/// `Execution` for a parameter out of range; `Invalid` for one of the wrong type or a bad label name.
+/// `Execution` for a parameter out of range; `Invalid` for one of the wrong type or a bad label name; those of `count`.
 pub(crate) fn evaluate(
     aggregate: &Aggregate,
     param: Option<Value>,
     input: Vec<Column>,
     steps: usize,
     notes: &Notes,
+    count: &dyn Fn(usize) -> Result<()>,
 ) -> Result<Vec<Column>> {
     let groups = groups(&aggregate.grouping, &input);
     match (aggregate.op, param) {
@@ -38,7 +41,7 @@ pub(crate) fn evaluate(
             Ok(pick(op, &k, &groups, &input, notes))
         }
         (Op::LimitRatio, Some(Value::Scalar(ratio))) => limit_ratio(&ratio, input, notes),
-        (Op::CountValues, Some(Value::Text(label))) => count_values(&label, &groups, &input, steps),
+        (Op::CountValues, Some(Value::Text(label))) => count_values(&label, &groups, &input, steps, count),
         (op @ Op::Quantile, Some(Value::Scalar(q))) => {
             note_invalid_quantiles(&q, notes);
             Ok(reduce(op, &groups, &input, steps, notes, |values, step| quantile(q[step], values)))
@@ -66,7 +69,7 @@ fn groups(grouping: &Grouping, input: &[Column]) -> Vec<Group> {
 
 fn group_labels(grouping: &Grouping, labels: &LabelSet) -> LabelSet {
     if grouping.without {
-        labels.filtered(|name| name != METRIC_NAME && !contains(&grouping.labels, name))
+        labels.filtered(|name| !is_name(name) && !contains(&grouping.labels, name))
     } else if grouping.labels.is_empty() {
         LabelSet::default()
     } else {
@@ -316,7 +319,13 @@ fn extreme(values: &[f64], which: impl Fn(f64, f64) -> f64) -> f64 {
     values.iter().copied().reduce(which).unwrap_or(0.0)
 }
 
-fn count_values(label: &str, groups: &[Group], input: &[Column], steps: usize) -> Result<Vec<Column>> {
+fn count_values(
+    label: &str,
+    groups: &[Group],
+    input: &[Column],
+    steps: usize,
+    count: &dyn Fn(usize) -> Result<()>,
+) -> Result<Vec<Column>> {
     if label.is_empty() {
         return Err(Error::new(ErrorKind::Execution, format!("invalid label name {label:?}")));
     }
@@ -330,6 +339,9 @@ fn count_values(label: &str, groups: &[Group], input: &[Column], steps: usize) -
                     Sample::Value(value) => super::value::format(value),
                     Sample::Histogram(histogram) => histogram.to_string(),
                 };
+                if !counts.contains_key(&text) {
+                    count(steps)?;
+                }
                 let counts = counts.entry_ref(text.as_str()).or_insert_with(|| {
                     order.push(text.clone());
                     vec![ABSENT; steps]

@@ -10,11 +10,17 @@ use super::vector_match;
 use super::window::Found;
 use crate::error::{Error, Result};
 
-/// `lhs op rhs` at each step.
+/// `lhs op rhs` at each step. `count` is told of values that are made beside the operands.
 ///
 /// # Errors
-/// `Execution` when series cannot be matched one to one, or results have the same labels.
-pub(crate) fn evaluate(binary: &Binary, lhs: Value, rhs: Value, notes: &Notes) -> Result<Value> {
+/// `Execution` when series cannot be matched one to one, or results have the same labels; those of `count`.
+pub(crate) fn evaluate(
+    binary: &Binary,
+    lhs: Value,
+    rhs: Value,
+    notes: &Notes,
+    count: &dyn Fn(usize) -> Result<()>,
+) -> Result<Value> {
     let op = binary.op;
     match (lhs, rhs) {
         (Value::Scalar(lhs), Value::Scalar(rhs)) => {
@@ -28,10 +34,12 @@ pub(crate) fn evaluate(binary: &Binary, lhs: Value, rhs: Value, notes: &Notes) -
             with_scalar(binary, columns, &scalar, true, notes).map(Value::Vector)
         }
         (Value::Vector(lhs), Value::Vector(rhs)) if op.is_set() => {
+            let filtered = if op == BinaryOp::Or { &rhs } else { &lhs };
+            count(filtered.iter().map(|column| column.values.len()).sum())?;
             vector_match::set(op, &binary.matching, lhs, rhs).map(Value::Vector)
         }
         (Value::Vector(lhs), Value::Vector(rhs)) => {
-            vector_match::evaluate(binary, &lhs, &rhs, notes).map(Value::Vector)
+            vector_match::evaluate(binary, &lhs, &rhs, notes, count).map(Value::Vector)
         }
         _ => Err(Error::invalid("binary expression must contain only scalar and instant vector types")),
     }

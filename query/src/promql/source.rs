@@ -64,19 +64,22 @@ impl SeriesSamples {
     }
 }
 
+/// Told how many samples more are about to be held; an error ends the reading.
+pub type Admit<'a> = dyn Fn(usize) -> Result<()> + Sync + 'a;
+
 /// Answers selectors.
 pub trait SampleSource {
     /// Series that satisfy `matchers` with their samples of `(after_ms, through_ms]`, in the order of their labels; those
-    /// without a sample may be left out. At most `samples_max` samples.
+    /// without a sample may be left out. `admit` is told of samples before they are kept.
     ///
     /// # Errors
-    /// `Execution` beyond `samples_max`; `Invalid` for a bad regular expression; damage.
+    /// Those of `admit`; `Invalid` for a bad regular expression; damage.
     fn select(
         &self,
         matchers: &Matchers,
         after_ms: i64,
         through_ms: i64,
-        samples_max: usize,
+        admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>>;
 }
 
@@ -94,7 +97,7 @@ impl SampleSource for Snapshot {
         matchers: &Matchers,
         after_ms: i64,
         through_ms: i64,
-        samples_max: usize,
+        admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>> {
         // `(after, through]` in milliseconds of samples whose nanoseconds are cut off.
         let range = TimeRange {
@@ -114,12 +117,9 @@ impl SampleSource for Snapshot {
             .map(|series| SeriesSamples { labels: series.labels, ..SeriesSamples::default() })
             .collect();
         let mut scan = self.scan(&ids, range, true, ROWS_AT_ONCE).map_err(|error| Error::from_engine(&error))?;
-        let (mut batch, mut total) = (ScanBatch::default(), 0usize);
+        let mut batch = ScanBatch::default();
         while scan.next_batch(&mut batch).map_err(|error| Error::from_engine(&error))? {
-            total += batch.ts.len();
-            if total > samples_max {
-                return Err(too_many_samples());
-            }
+            admit(batch.ts.len())?;
             let mut at = 0;
             for &(index, rows) in &batch.runs {
                 let end = at + rows as usize;
@@ -129,7 +129,7 @@ impl SampleSource for Snapshot {
                 at = end;
             }
         }
-        histogram::read(self, &ids, range, &mut found, (&mut total, samples_max))?;
+        histogram::read(self, &ids, range, &mut found, admit)?;
         found.retain(|samples| !samples.is_empty());
         found.sort_unstable_by(|a, b| a.labels.compare(&b.labels));
         Ok(found)
@@ -140,7 +140,8 @@ impl SampleSource for Snapshot {
 pub(crate) fn too_many_samples() -> Error {
     Error::new(
         ErrorKind::Execution,
-        "query processing would load too many samples into memory in query execution: select less time or fewer series",
+        "query processing would load too many samples into memory in query execution: select less time or fewer series, \
+         or raise query.max_samples",
     )
 }
 

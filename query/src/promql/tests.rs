@@ -1,13 +1,13 @@
 //! Small cases over samples in memory; the language as a whole is in `query/tests/promql`.
 use foretell_engine::{LabelSet, METRIC_NAME, MatchOp};
 
-use super::{Answer, Limits, Matchers, PromQuery, SampleSource, SeriesSamples, evaluate};
+use super::{Admit, Answer, Limits, Matchers, PromQuery, SampleSource, SeriesSamples, evaluate};
 use crate::error::Result;
 
 struct Memory(Vec<SeriesSamples>);
 
 impl SampleSource for Memory {
-    fn select(&self, matchers: &Matchers, after_ms: i64, through_ms: i64, _max: usize) -> Result<Vec<SeriesSamples>> {
+    fn select(&self, matchers: &Matchers, after_ms: i64, through_ms: i64, _: &Admit<'_>) -> Result<Vec<SeriesSamples>> {
         let name = matchers.metric().unwrap_or_default();
         let of = |series: &SeriesSamples| {
             let keep = |ts: &i64| *ts > after_ms && *ts <= through_ms;

@@ -9,11 +9,13 @@
 //! eval range from 0 to 2m step 1m requests
 //!   requests{job="a"} 0 10 20
 //! eval instant at 5m foo bar
-//!   expect fail
+//!   expect fail 1:5: parse error
+//! enable promql-duration-expr
 //! ```
-//! `expect ordered` makes the order of an instant vector count. `{{…}}` is a native histogram ([`literal`]), with arithmetic and
-//! repetition as for numbers. `expect warn`, `info`, `no_warn`, `no_info` ask for annotations, a text after the first two for
-//! one that contains it. Half of what is loaded is flushed to segments.
+//! `expect fail` may name a part of the error, `enable` the features that are on from there. `expect ordered` makes the order of
+//! an instant vector count. `{{…}}` is a native histogram ([`literal`]), with arithmetic and repetition as for numbers. `expect
+//! warn`, `info`, `no_warn`, `no_info` ask for annotations, a text after the first two for one that contains it. Half of what is
+//! loaded is flushed to segments.
 mod literal;
 
 use std::path::PathBuf;
@@ -21,7 +23,9 @@ use std::sync::Arc;
 
 use foretell_engine::{Engine, LabelSet, WriteBatch};
 use foretell_query::QueryLimits;
-use foretell_query::promql::{Annotations, Answer, Histogram, Limits, PromQuery, evaluate, evaluate_annotated};
+use foretell_query::promql::{
+    Annotations, Answer, Features, Histogram, Limits, PromQuery, evaluate, evaluate_annotated,
+};
 
 use crate::store::Store;
 
@@ -40,6 +44,7 @@ fn run(file: &str) {
     let text = std::fs::read_to_string(path).unwrap();
     let mut store = Store::empty(QueryLimits::default());
     let mut lines = text.lines().enumerate().peekable();
+    let mut limits = Limits::default();
     let mut evaluated = 0;
     while let Some((number, line)) = lines.next() {
         let line = line.trim_end();
@@ -53,21 +58,23 @@ fn run(file: &str) {
         let at = format!("{file}:{}: {line}", number + 1);
         if line == "clear" {
             store = Store::empty(QueryLimits::default());
+        } else if let Some(names) = line.strip_prefix("enable") {
+            limits.features = Features::named(names.split_whitespace()).unwrap();
         } else if let Some(step) = line.strip_prefix("load ") {
             load(&store.engine, duration_ms(step), &block);
         } else if let Some(rest) = line.strip_prefix("eval instant at ") {
             let (at_ms, expr) = rest.split_once(' ').unwrap();
             let at_ms = duration_ms(at_ms);
-            check(&store.engine, expr, (at_ms, at_ms), None, &block, &at);
+            check(&store.engine, &limits, expr, (at_ms, at_ms), None, &block, &at);
             evaluated += 1;
         } else if let Some(rest) = line.strip_prefix("eval range from ") {
             let words: Vec<&str> = rest.splitn(6, ' ').collect();
             let [start, "to", end, "step", step, expr] = words.as_slice() else { panic!("{at}") };
             let step_ms = Some(duration_ms(step));
-            check(&store.engine, expr, (duration_ms(start), duration_ms(end)), step_ms, &block, &at);
+            check(&store.engine, &limits, expr, (duration_ms(start), duration_ms(end)), step_ms, &block, &at);
             evaluated += 1;
         } else {
-            panic!("{at}: neither clear nor load nor eval");
+            panic!("{at}: neither clear nor enable nor load nor eval");
         }
     }
     assert!(evaluated > 0, "{file} evaluates nothing");
@@ -186,11 +193,23 @@ fn duration_ms(text: &str) -> i64 {
     (number * scale) as i64
 }
 
-fn check(engine: &Engine, expr: &str, (start_ms, end_ms): (i64, i64), step_ms: Option<i64>, block: &[&str], at: &str) {
+fn check(
+    engine: &Engine,
+    limits: &Limits,
+    expr: &str,
+    (start_ms, end_ms): (i64, i64),
+    step_ms: Option<i64>,
+    block: &[&str],
+    at: &str,
+) {
     let query = PromQuery { text: expr.into(), start_ms, end_ms, step_ms, lookback_ms: LOOKBACK_MS };
-    let answer = evaluate_annotated(&query, &engine.snapshot(), &Limits::default(), &|| false);
-    if block.contains(&"expect fail") {
-        assert!(answer.is_err(), "{at}: expected a failure, got {answer:?}");
+    let answer = evaluate_annotated(&query, &engine.snapshot(), limits, &|| false, &|_| Ok(()));
+    if let Some(part) = block.iter().find_map(|line| line.strip_prefix("expect fail")) {
+        let error = match answer {
+            Ok(answer) => panic!("{at}: expected a failure, got {answer:?}"),
+            Err(error) => error,
+        };
+        assert!(error.message.contains(part.trim()), "{at}: {}", error.message);
         return;
     }
     let ordered = block.contains(&"expect ordered");
@@ -267,6 +286,12 @@ fn operators() {
     run("operators.test");
 }
 
+/// What Prometheus 3.5 does not know yet.
+#[test]
+fn newer() {
+    run("newer.test");
+}
+
 #[test]
 fn histograms_of_both_kinds() {
     run("histograms.test");
@@ -277,7 +302,7 @@ fn a_wrong_histogram_and_a_missing_annotation_are_caught() {
     let store = Store::empty(QueryLimits::default());
     load(&store.engine, 60_000, &["h {{count:2 sum:3 buckets:[1 1]}}x3"]);
     let caught = |block: &[&str]| {
-        let check = || check(&store.engine, "h", (120_000, 120_000), None, block, "canary");
+        let check = || check(&store.engine, &Limits::default(), "h", (120_000, 120_000), None, block, "canary");
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).is_err()
     };
     assert!(!caught(&["h {{count:2 sum:3 buckets:[1 1]}}", "expect no_info"]));
@@ -290,7 +315,7 @@ fn a_wrong_expectation_is_caught() {
     let caught = std::panic::catch_unwind(|| {
         let store = Store::empty(QueryLimits::default());
         load(&store.engine, 60_000, &["m 1 2 3"]);
-        check(&store.engine, "m", (120_000, 120_000), None, &["m 4"], "canary");
+        check(&store.engine, &Limits::default(), "m", (120_000, 120_000), None, &["m 4"], "canary");
     });
     assert!(caught.is_err());
 }
@@ -312,4 +337,32 @@ fn an_evaluation_ends_when_it_is_cancelled_or_holds_too_much() {
     assert!(ask(&Limits::default(), true).contains("cancelled"));
     assert!(ask(&Limits { samples_max: 50, ..Limits::default() }, false).contains("too many samples"));
     assert!(ask(&Limits { points_max: 5, ..Limits::default() }, false).contains("maximum resolution"));
+}
+
+#[test]
+fn what_is_held_is_counted_and_not_what_was_ever_made() {
+    let store = Store::empty(QueryLimits::default());
+    load(&store.engine, 60_000, &["m 0+1x100"]);
+    let ask = |text: &str, samples_max: usize| {
+        let query = PromQuery {
+            text: text.into(),
+            start_ms: 0,
+            end_ms: 6_000_000,
+            step_ms: Some(60_000),
+            lookback_ms: LOOKBACK_MS,
+        };
+        evaluate(&query, &store.engine.snapshot(), &Limits { samples_max, ..Limits::default() }, &|| false)
+    };
+    // 101 samples become 101 values again and again; two or three lists of them exist at a time.
+    let long = format!("m{}", " + 0".repeat(200));
+    assert!(ask(&long, 700).is_ok());
+    assert!(ask("m + (m + (m + (m + (m + (m + (m + m))))))", 700).is_err(), "these are all held at once");
+    // Refused before anything is made: a step a millisecond of thirty years, each with as many.
+    for text in ["sum_over_time(vector(1)[30y:1ms])", "max_over_time(max_over_time(m[1y:1s])[1y:1s])"] {
+        let error = ask(text, 50_000_000).unwrap_err();
+        assert!(error.message.contains("too many samples"), "{text}: {}", error.message);
+    }
+    // A label for each value at each step.
+    let error = ask("count_values(\"v\", m)", 5_000).unwrap_err();
+    assert!(error.message.contains("too many samples"), "{}", error.message);
 }

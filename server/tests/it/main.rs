@@ -12,6 +12,7 @@ mod config;
 mod connections;
 mod demo;
 mod disk_full;
+mod hostile;
 mod http;
 mod lifecycle;
 mod metrics;

@@ -5,7 +5,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, UInt64Type};
 use foretell_engine::{SeriesId, Snapshot, TimeRange};
 
-use super::super::source::{SeriesSamples, too_many_samples};
+use super::super::source::{Admit, SeriesSamples};
 use super::super::value::STALE_BITS;
 use super::{Histogram, ResetHint};
 use crate::error::{Error, Result};
@@ -34,16 +34,16 @@ const GAUGE: i32 = 3;
 const CUSTOM_VALUES: &str = "custom_values";
 
 /// Adds the histograms of `ids` (sorted) in `range` to `found`, which has a series for each id; stale ones become stale
-/// markers among the floats. Adds to `total` what they weigh.
+/// markers among the floats. `admit` is told what they weigh.
 ///
 /// # Errors
-/// `Execution` beyond `samples_max`; damage.
+/// Those of `admit`; damage.
 pub(crate) fn read(
     snapshot: &Snapshot,
     ids: &[SeriesId],
     range: TimeRange,
     found: &mut [SeriesSamples],
-    (total, samples_max): (&mut usize, usize),
+    admit: &Admit<'_>,
 ) -> Result<()> {
     if ids.is_empty() || snapshot.record_table(HISTOGRAMS).is_none() {
         return Ok(());
@@ -64,10 +64,7 @@ pub(crate) fn read(
             }
             let before = found[at].histograms.last().map(|(_, histogram)| &histogram.custom);
             let histogram = rows.histogram(row, before)?;
-            *total += histogram.weight();
-            if *total > samples_max {
-                return Err(too_many_samples());
-            }
+            admit(histogram.weight())?;
             found[at].histograms.push((ts_ms, Arc::new(histogram)));
         }
     }
