@@ -80,7 +80,7 @@ sim: setup ## seeded simulation of a store against a model (SEEDS=10000)
 bitrot: setup ## one flipped bit at a time in every file of a store (FLIPS=10000)
 	FORETELL_BITROT_FLIPS=$(FLIPS) $(CARGO) test $(FLAGS) --test engine -- --nocapture bitrot::
 
-fuzz: setup ## decoders of everything stored against mutated bytes (FUZZ=60 seconds each)
+fuzz: setup ## decoders of everything stored, and the guard of the PromQL parser, against mutated bytes (FUZZ=60 seconds each)
 	FUZZ_SECONDS=$(FUZZ) $(CARGO) test $(FLAGS) --lib -- --nocapture --test-threads 2 fuzz::
 
 year: setup ## a year of 1,000 series, late rows, overwrites and deletes against a brute-force model (SEED=1)

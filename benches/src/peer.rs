@@ -137,6 +137,7 @@ impl Peer {
                 command.arg(format!("--web.listen-address={address}"));
                 command.args([
                     "--web.enable-remote-write-receiver",
+                    "--enable-feature=native-histograms,promql-experimental-functions",
                     "--storage.tsdb.retention.time=100y",
                     "--enable-feature=promql-experimental-functions",
                     "--log.level=error",

@@ -26,8 +26,9 @@ use crate::execute::{self, Held, QueryRuntime};
 use crate::limits::QueryLimits;
 use crate::planner;
 use crate::promql::{self, PromQuery};
-use crate::running::{Gate, QueryList, Running};
+use crate::running::{Gate, Listed, QueryList, Running};
 use crate::session::Sessions;
+use crate::table::promql::{PROMQL, PromqlFunction};
 use crate::table::sys::SysTable;
 use crate::table::{METRICS, PUBLIC, SAMPLES, SYS, qualified};
 
@@ -190,9 +191,13 @@ impl Database {
         let cancel_planning = cancel.clone().drop_guard();
         let held = Held { listed, memory: self.sessions.memory(), _place: place };
         let (engine, sessions) = (self.engine.clone(), Arc::clone(&self.sessions));
-        let runtime = self.runtime.handle()?.clone();
+        let (runtime, promql) = (self.runtime.handle()?.clone(), self.limits.promql());
         let planning = planner::on_large_stack(move || {
-            let state = sessions.state(&engine.snapshot(), &held.memory);
+            let snapshot = engine.snapshot();
+            let mut state = sessions.state(&snapshot, &held.memory);
+            let Listed { running, query } = &held.listed;
+            let function = PromqlFunction::new(snapshot, promql, Arc::clone(query), Arc::clone(running));
+            state.register_udtf(PROMQL, Arc::new(function));
             let planned = work(&state, &runtime, &held)?;
             Ok((planned, held))
         });
@@ -212,10 +217,24 @@ impl Database {
     /// As [`promql::evaluate`]; `Timeout` after `timeout` or the configured deadline, whichever is shorter; `Unavailable`
     /// when too many queries run.
     pub async fn promql(self: &Arc<Self>, query: PromQuery, timeout: Option<Duration>) -> Result<promql::Answer> {
+        self.promql_annotated(query, timeout).await.map(|(answer, _)| answer)
+    }
+
+    /// As [`Database::promql`], with the warnings and infos of the evaluation.
+    ///
+    /// # Errors
+    /// As [`Database::promql`].
+    pub async fn promql_annotated(
+        self: &Arc<Self>,
+        query: PromQuery,
+        timeout: Option<Duration>,
+    ) -> Result<(promql::Answer, promql::Annotations)> {
         let limits = self.limits.promql();
-        let text = query.text.clone();
+        let (text, running) = (query.text.clone(), Arc::clone(&self.running));
+        let memory = self.sessions.reservation("a PromQL query");
         self.on_snapshot(text, timeout, move |snapshot, cancelled| {
-            promql::evaluate(&query, snapshot, &limits, cancelled)
+            let reserve = |bytes| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, &running));
+            promql::evaluate_annotated(&query, snapshot, &limits, cancelled, &reserve)
         })
         .await
     }
@@ -245,7 +264,7 @@ impl Database {
         self: &Arc<Self>,
         text: String,
         timeout: Option<Duration>,
-        work: impl FnOnce(&Snapshot, &dyn Fn() -> bool) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Snapshot, &promql::Cancelled<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let deadline = Instant::now() + timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout);
         let place = self.gate.enter(deadline).await?;

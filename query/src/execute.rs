@@ -154,6 +154,14 @@ pub(crate) fn failed(error: DataFusionError, running: &Running) -> Error {
     error
 }
 
+/// Why a PromQL evaluation, which reads and makes samples, gets no more memory.
+pub(crate) fn no_memory(error: DataFusionError, running: &Running) -> Error {
+    let error = failed(error, running);
+    let message =
+        format!("query processing would load too many samples into memory in query execution: {}", error.message);
+    Error::new(error.kind, message)
+}
+
 /// The error of a cancelled query.
 pub(crate) fn cancelled() -> Error {
     Error::new(ErrorKind::Cancelled, "the query was cancelled")

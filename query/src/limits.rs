@@ -1,6 +1,8 @@
 //! Limits of queries.
 use std::time::Duration;
 
+use crate::promql::{self, Features};
+
 /// Limits, all configurable.
 #[derive(Clone, Debug)]
 pub struct QueryLimits {
@@ -20,6 +22,10 @@ pub struct QueryLimits {
     pub memory_bytes_max: usize,
     /// Rows an answer may have.
     pub rows_max: usize,
+    /// Samples that a PromQL query may hold at once.
+    pub samples_max: usize,
+    /// What of PromQL is switched on.
+    pub promql_features: Features,
 }
 
 impl Default for QueryLimits {
@@ -33,16 +39,20 @@ impl Default for QueryLimits {
             queue_max: 64,
             memory_bytes_max: 1 << 30,
             rows_max: 10_000_000,
+            samples_max: promql::Limits::default().samples_max,
+            promql_features: Features::default(),
         }
     }
 }
 
 impl QueryLimits {
     /// Those of a PromQL query.
-    pub(crate) fn promql(&self) -> crate::promql::Limits {
-        let defaults = crate::promql::Limits::default();
-        // A sample that is held takes 16 bytes, and a result is made beside what it is made of.
-        let samples_max = defaults.samples_max.min(self.memory_bytes_max / 32);
-        crate::promql::Limits { text_bytes_max: self.sql_bytes_max, samples_max, ..defaults }
+    pub(crate) fn promql(&self) -> promql::Limits {
+        promql::Limits {
+            text_bytes_max: self.sql_bytes_max,
+            samples_max: self.samples_max,
+            features: self.promql_features,
+            ..promql::Limits::default()
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Invariants: nothing is executed here; a plan that leaves this module reads tables and does nothing else.
-//! [`on_large_stack`] is the only place of this crate that starts a thread: DataFusion's passes are recursive, and a
+//! [`on_large_stack`] and [`with_large_stack`] are the only places of this crate that start a thread: DataFusion's passes are recursive, and a
 //! statement at the admitted bounds needs more stack than a worker thread has.
 use std::panic::AssertUnwindSafe;
 
@@ -52,6 +52,21 @@ where
             Error::new(ErrorKind::Unavailable, format!("cannot start a planning thread: {e}: try again later"))
         })?;
     answer.await.unwrap_or_else(|_| Err(Error::internal("the planning thread ended without an answer")))
+}
+
+/// Runs `work` on a large stack and waits for it: for what takes milliseconds.
+///
+/// # Errors
+/// As [`on_large_stack`].
+pub(crate) fn with_large_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("foretell-plan".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, work)
+            .map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot start a thread: {e}: try again later")))?;
+        thread.join().unwrap_or_else(|panic| Err(panicked(&*panic)))
+    })
 }
 
 /// The error that a panic becomes.

@@ -83,7 +83,12 @@ impl Sessions {
 
     /// Memory of what is made for one statement.
     pub(crate) fn memory(&self) -> Arc<MemoryReservation> {
-        Arc::new(MemoryConsumer::new("tables of schema sys").register(&self.base.runtime_env().memory_pool))
+        Arc::new(self.reservation("tables of schema sys"))
+    }
+
+    /// Memory of `consumer`, nothing so far.
+    pub(crate) fn reservation(&self, consumer: &str) -> MemoryReservation {
+        MemoryConsumer::new(consumer).register(&self.base.runtime_env().memory_pool)
     }
 
     /// A session over `snapshot`: every table of a statement planned with it sees the same commits. `memory` must be held

@@ -1,4 +1,5 @@
-//! Series over two hours, made of a fixed seed.
+//! Series over two hours, made of a fixed seed. Native histograms: [`super::native`].
+use foretell_proto::prometheus::v1::Histogram;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -6,7 +7,7 @@ use rand::{Rng as _, SeedableRng as _};
 pub const START_MS: i64 = 1_700_002_800_000;
 /// Length, milliseconds.
 pub const LENGTH_MS: i64 = 2 * 3600 * 1000;
-const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
+pub(super) const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 
 /// One series.
 #[derive(Clone, Debug)]
@@ -15,9 +16,18 @@ pub struct Series {
     pub labels: Vec<(String, String)>,
     /// Milliseconds and values, oldest first.
     pub samples: Vec<(i64, f64)>,
+    /// Native histograms, which bring their times along, oldest first.
+    pub histograms: Vec<Histogram>,
 }
 
-fn labels(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+impl Series {
+    /// Of values only.
+    pub(super) fn floats(pairs: &[(&str, &str)], samples: Vec<(i64, f64)>) -> Self {
+        Self { labels: labels(pairs), samples, histograms: Vec::new() }
+    }
+}
+
+pub(super) fn labels(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     let mut labels: Vec<(String, String)> =
         pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
     labels.sort();
@@ -25,7 +35,7 @@ fn labels(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 /// Instants of scrapes, some ms off, some missing.
-fn scrapes(every_ms: i64, random: &mut StdRng) -> Vec<i64> {
+pub(super) fn scrapes(every_ms: i64, random: &mut StdRng) -> Vec<i64> {
     let phase = random.random_range(0..every_ms);
     let mut instants = Vec::new();
     let mut at = START_MS + phase;
@@ -51,6 +61,7 @@ pub fn series() -> Vec<Series> {
         histogram(instance, job, &instants, &mut random, &mut all);
     }
     strange(&mut random, &mut all);
+    super::native::series(&mut random, &mut all);
     all
 }
 
@@ -67,7 +78,7 @@ fn counters(instance: &str, job: &str, instants: &[i64], random: &mut StdRng, al
         }
         let pairs =
             [("__name__", "cpu_seconds_total"), ("instance", instance), ("job", job), ("cpu", cpu), ("mode", mode)];
-        all.push(Series { labels: labels(&pairs), samples });
+        all.push(Series::floats(&pairs, samples));
     }
     let mut requests = 0.0;
     for (code, rate) in [("200", 20), ("500", 2)] {
@@ -79,7 +90,7 @@ fn counters(instance: &str, job: &str, instants: &[i64], random: &mut StdRng, al
             })
             .collect();
         let pairs = [("__name__", "requests_total"), ("instance", instance), ("job", job), ("code", code)];
-        all.push(Series { labels: labels(&pairs), samples });
+        all.push(Series::floats(&pairs, samples));
     }
 }
 
@@ -94,7 +105,7 @@ fn gauges(instance: &str, job: &str, instants: &[i64], random: &mut StdRng, all:
             })
             .collect();
         let pairs = [("__name__", "disk_free_bytes"), ("instance", instance), ("job", job), ("device", device)];
-        all.push(Series { labels: labels(&pairs), samples });
+        all.push(Series::floats(&pairs, samples));
     }
     // goes stale in the middle, comes back
     let mut samples = Vec::new();
@@ -107,7 +118,7 @@ fn gauges(instance: &str, job: &str, instants: &[i64], random: &mut StdRng, all:
         }
     }
     let pairs = [("__name__", "temperature_celsius"), ("instance", instance), ("job", job)];
-    all.push(Series { labels: labels(&pairs), samples });
+    all.push(Series::floats(&pairs, samples));
     let samples = instants.iter().map(|&at| (at, 1.0)).collect();
     let pairs = [
         ("__name__", "build_info"),
@@ -115,7 +126,7 @@ fn gauges(instance: &str, job: &str, instants: &[i64], random: &mut StdRng, all:
         ("job", job),
         ("version", &format!("1.{}", instance.len())),
     ];
-    all.push(Series { labels: labels(&pairs), samples });
+    all.push(Series::floats(&pairs, samples));
 }
 
 fn histogram(instance: &str, job: &str, instants: &[i64], random: &mut StdRng, all: &mut Vec<Series>) {
@@ -135,11 +146,11 @@ fn histogram(instance: &str, job: &str, instants: &[i64], random: &mut StdRng, a
     }
     for (bound, samples) in BOUNDS.into_iter().zip(buckets) {
         let pairs = [("__name__", "latency_seconds_bucket"), ("instance", instance), ("job", job), ("le", bound)];
-        all.push(Series { labels: labels(&pairs), samples });
+        all.push(Series::floats(&pairs, samples));
     }
     let pairs = |name| [("__name__", name), ("instance", instance), ("job", job)];
-    all.push(Series { labels: labels(&pairs("latency_seconds_sum")), samples: sums });
-    all.push(Series { labels: labels(&pairs("latency_seconds_count")), samples: total });
+    all.push(Series::floats(&pairs("latency_seconds_sum"), sums));
+    all.push(Series::floats(&pairs("latency_seconds_count"), total));
 }
 
 /// Numbers and lives that are easy to get wrong.
@@ -147,16 +158,16 @@ fn strange(random: &mut StdRng, all: &mut Vec<Series>) {
     let instants = scrapes(20_000, random);
     let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1e300, -1e300, 1e-300, 1.5, -2.5];
     let samples = instants.iter().enumerate().map(|(i, &at)| (at, values[i % values.len()])).collect();
-    all.push(Series { labels: labels(&[("__name__", "strange"), ("kind", "all")]), samples });
+    all.push(Series::floats(&[("__name__", "strange"), ("kind", "all")], samples));
     let samples = instants.iter().map(|&at| (at, 7.25)).collect();
-    all.push(Series { labels: labels(&[("__name__", "strange"), ("kind", "constant")]), samples });
+    all.push(Series::floats(&[("__name__", "strange"), ("kind", "constant")], samples));
     let middle = instants.len() / 2;
     let samples = instants[middle..].iter().map(|&at| (at, (at % 1000) as f64)).collect();
-    all.push(Series { labels: labels(&[("__name__", "strange"), ("kind", "late")]), samples });
+    all.push(Series::floats(&[("__name__", "strange"), ("kind", "late")], samples));
     let samples = instants[..middle].iter().map(|&at| (at, -((at % 777) as f64))).collect();
-    all.push(Series { labels: labels(&[("__name__", "strange"), ("kind", "early")]), samples });
+    all.push(Series::floats(&[("__name__", "strange"), ("kind", "early")], samples));
     let samples = vec![(instants[middle], 3.0)];
-    all.push(Series { labels: labels(&[("__name__", "strange"), ("kind", "single")]), samples });
+    all.push(Series::floats(&[("__name__", "strange"), ("kind", "single")], samples));
     let samples = instants.iter().step_by(12).map(|&at| (at, (at / 1000 % 60) as f64)).collect();
-    all.push(Series { labels: labels(&[("__name__", "strange"), ("kind", "sparse")]), samples });
+    all.push(Series::floats(&[("__name__", "strange"), ("kind", "sparse")], samples));
 }

@@ -23,7 +23,20 @@ const SELECTORS: &[&str] = &[
     "strange{kind!~\"all|single\"}",
     "{__name__=~\"strange|build_info\"}",
     "nothing_here",
+    "duration_seconds",
+    "duration_seconds{job=\"node\"}",
+    "payload_bytes",
+    "balance",
+    "switching",
+    "with_nan",
+    "{__name__=~\"duration_seconds|build_info\"}",
 ];
+/// Native histograms. Not exponential and custom ones at once: which of the two is named in a warning depends on the order of
+/// series in the index.
+const HISTOGRAMS: &[&str] =
+    &["duration_seconds", "payload_bytes", "balance", "switching", "with_nan", "{__name__=~\"duration.*|balance\"}"];
+const HISTOGRAM_PARTS: &[&str] =
+    &["histogram_count", "histogram_sum", "histogram_avg", "histogram_stddev", "histogram_stdvar"];
 const RANGES: &[&str] = &["1m", "2m", "5m", "10m", "90s", "20s", "7m30s"];
 const MAPS: &[&str] = &[
     "abs",
@@ -57,6 +70,8 @@ const MAPS: &[&str] = &[
     "histogram_count",
     "histogram_sum",
     "histogram_avg",
+    "histogram_stddev",
+    "histogram_stdvar",
 ];
 const WINDOWS: &[&str] = &[
     "rate",
@@ -130,7 +145,63 @@ pub fn fixed() -> Vec<String> {
         all.push(format!("strange {op} bool strange"));
         all.push(format!("strange {op} bool on(kind) strange offset 1m"));
     }
+    all.extend(histograms());
     all.extend(FIXED.iter().map(|&text| text.to_owned()));
+    all
+}
+
+/// Every function and operator over native histograms.
+fn histograms() -> Vec<String> {
+    let mut all = Vec::new();
+    for h in HISTOGRAMS {
+        let plain = HISTOGRAM_PARTS.iter().chain(&["abs", "sort", "sort_desc", "timestamp", "scalar", "absent", "-"]);
+        all.extend(plain.map(|f| format!("{f}({h})")));
+        for f in WINDOWS.iter().chain(INSTANT_WINDOWS) {
+            all.push(format!("{f}({h}[5m])"));
+            all.push(format!("{f}({h}[5m:1m])"));
+        }
+        for part in HISTOGRAM_PARTS {
+            all.push(format!("{part}(rate({h}[5m]))"));
+            all.push(format!("{part}(sum by (job) (increase({h}[3m])))"));
+        }
+        for q in ["0", "0.1", "0.5", "0.9", "1", "-1", "1.5", "NaN"] {
+            all.push(format!("histogram_quantile({q}, {h})"));
+            all.push(format!("histogram_quantile({q}, sum(rate({h}[5m])))"));
+        }
+        for (low, high) in [("0", "0.2"), ("-1", "1"), ("-Inf", "0.5"), ("0.3", "+Inf"), ("1", "0"), ("NaN", "1")] {
+            all.push(format!("histogram_fraction({low}, {high}, {h})"));
+        }
+        for op in AGGREGATES.iter().chain(&["topk", "bottomk", "limitk", "quantile", "limit_ratio", "count_values"]) {
+            let param = match *op {
+                "topk" | "bottomk" | "limitk" => "2, ",
+                "quantile" | "limit_ratio" => "0.5, ",
+                "count_values" => "\"v\", ",
+                _ => "",
+            };
+            all.push(format!("{op}({param}{h})"));
+            all.push(format!("{op} by (job) ({param}{{__name__=~\"temperature_celsius|duration_seconds\"}})"));
+        }
+        for op in ARITHMETIC.iter().chain(COMPARISONS) {
+            all.push(format!("{h} {op} 3"));
+            all.push(format!("2 {op} {h}"));
+            all.push(format!("{h} {op} ignoring(__name__) {h} offset 1m"));
+            all.push(format!("{h} {op} on(instance) group_left temperature_celsius"));
+            all.push(format!("temperature_celsius {op} on(instance) group_right {h}"));
+            all.push(format!("duration_seconds {op} on(instance) payload_bytes"));
+        }
+        for op in COMPARISONS {
+            all.push(format!("{h} {op} bool 3"));
+            all.push(format!("{h} {op} bool {h}"));
+        }
+        for op in ["and", "or", "unless"] {
+            all.push(format!("{h} {op} on(instance) temperature_celsius > 0"));
+        }
+        all.push(format!("label_replace({h}, \"x\", \"y\", \"job\", \".*\")"));
+        all.push(format!("sum(rate({h}[5m])) / 2 - sum(rate({h}[5m] offset 1m))"));
+        all.push(format!("rate(sum by (job) ({h})[5m:30s])"));
+        all.push(format!("{h}[2m]"));
+        all.push(format!("info({h})"));
+    }
     all
 }
 
@@ -386,7 +457,11 @@ fn vector(depth: u32, random: &mut StdRng) -> String {
             let op = pick(&["and", "or", "unless"], random);
             format!("({}) {op} {matching} ({})", vector(below, random), vector(below, random))
         }
-        13 => format!("histogram_quantile(0.{}, {})", random.random_range(0..10), vector(below, random)),
+        13 => match random.random_range(0..4) {
+            0 => format!("histogram_fraction({}, {}, {})", scalar(0, random), scalar(0, random), vector(below, random)),
+            1 => format!("{}({})", pick(HISTOGRAM_PARTS, random), vector(below, random)),
+            _ => format!("histogram_quantile(0.{}, {})", random.random_range(0..10), vector(below, random)),
+        },
         _ => match random.random_range(0..7) {
             0 => format!("clamp({}, {}, {})", vector(below, random), scalar(0, random), scalar(0, random)),
             1 => format!("absent({})", vector(below, random)),

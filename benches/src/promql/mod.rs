@@ -3,16 +3,20 @@
 //! | module | owns |
 //! |---|---|
 //! | [`data`] | counters, gauges and histograms that restart, go stale, come late and hold strange numbers |
+//! | [`native`] | native histograms of all kinds |
 //! | [`grammar`] | expressions: every function and operator, and random nesting from a seed |
 //! | [`compare`] | when two answers are the same |
 pub mod compare;
 pub mod data;
 pub mod grammar;
+mod native;
 
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use foretell_proto::prometheus::v1::Histogram;
+use prost::Message as _;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
@@ -136,18 +140,31 @@ pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()>
     Ok(())
 }
 
+/// A sample to send.
+#[derive(Clone, Copy)]
+enum Sample<'a> {
+    Value(f64),
+    Histogram(&'a Histogram),
+}
+
 /// Sends everything in the order of time, as scrapes would.
 fn send(series: &[data::Series], to: &Server) -> Result<()> {
     let labels: Vec<Box<[u8]>> = series.iter().map(|series| encode_labels(&series.labels)).collect();
-    let mut samples: Vec<(i64, usize, f64)> = Vec::new();
+    let mut samples: Vec<(i64, usize, Sample<'_>)> = Vec::new();
     for (i, one) in series.iter().enumerate() {
-        samples.extend(one.samples.iter().map(|&(ts_ms, value)| (ts_ms, i, value)));
+        samples.extend(one.samples.iter().map(|&(ts_ms, value)| (ts_ms, i, Sample::Value(value))));
+        samples.extend(one.histograms.iter().map(|histogram| (histogram.timestamp, i, Sample::Histogram(histogram))));
     }
     samples.sort_by_key(|&(ts_ms, i, _)| (ts_ms, i));
     let (mut encoder, mut sender) =
         (BodyEncoder::default(), Sender::connect(to.address, "/api/v1/write", REMOTE_WRITE_HEADERS)?);
-    for chunk in samples.chunks(5_000) {
-        chunk.iter().for_each(|&(ts_ms, i, value)| encoder.push(&labels[i], ts_ms, value));
+    for chunk in samples.chunks(2_000) {
+        for &(ts_ms, i, sample) in chunk {
+            match sample {
+                Sample::Value(value) => encoder.push(&labels[i], ts_ms, value),
+                Sample::Histogram(histogram) => encoder.push_histogram(&labels[i], &histogram.encode_to_vec()),
+            }
+        }
         let (status, text) = sender.post(encoder.finish()?)?;
         ensure!((200..300).contains(&status), "remote write: {status} {text}");
     }

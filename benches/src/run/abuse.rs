@@ -39,6 +39,16 @@ const HEAVY: [&str; 8] = [
     "SELECT max(n) FROM (SELECT path, row_number() OVER (PARTITION BY shard ORDER BY path DESC) AS n FROM metrics.abuse)",
     "SELECT array_agg(value) FROM generate_series(1, 100000000)",
 ];
+/// PromQL of the same kind, over eleven thousand steps.
+const HEAVY_PROMQL: [&str; 7] = [
+    "count_values(\"v\", abuse)",
+    "abuse * on(id) group_left abuse",
+    "max_over_time(max_over_time(abuse[1y:1s])[1y:1s])",
+    "sum_over_time(vector(1)[30y:1ms])",
+    "stddev_over_time(vector(1)[1d:1s])",
+    "topk(5, sum by (id, path) ({__name__=~\".+\"}))",
+    "quantile by (shard) (0.99, rate(abuse[1h]))",
+];
 /// What a dashboard asks.
 const HONEST: &str = "SELECT count(*), max(value) FROM metrics.honest WHERE instance = '10.0.0.1:7'";
 
@@ -204,6 +214,8 @@ fn check(options: &Options, seen: &Seen) -> Result<()> {
     ensure!(seen.count("offer", 429) > 0, "no new series was refused: offer more, or give the server less memory");
     let refused = seen.count("ask", 422) + seen.count("ask", 503);
     ensure!(refused > 0, "no heavy query was refused");
+    let refused = seen.count("ask PromQL", 422) + seen.count("ask PromQL", 503);
+    ensure!(refused > 0, "no heavy PromQL was refused");
     Ok(())
 }
 
@@ -258,11 +270,23 @@ fn ask(url: &str, asker: usize, seen: &Seen) -> Result<()> {
         let text = String::from_utf8_lossy(&text[..text.len().min(300)]).into_owned();
         ensure!(matches!(status, 200 | 422 | 503) || early, "{sql} was answered with {status}: {text}");
         seen.answered("ask", status);
+        let expr = HEAVY_PROMQL[n % HEAVY_PROMQL.len()];
+        let form = format!("query={}&start=0&end=10999&step=1&timeout=5s", percent_encoded(expr));
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        let (status, text) = client.post(&format!("{url}/api/v1/query_range"), &headers, form.as_bytes())?;
+        let text = String::from_utf8_lossy(&text[..text.len().min(300)]).into_owned();
+        ensure!(matches!(status, 200 | 422 | 503), "{expr} was answered with {status}: {text}");
+        seen.answered("ask PromQL", status);
         if status == 503 {
             thread::sleep(Duration::from_millis(20));
         }
     }
     Ok(())
+}
+
+/// `text` as the value of a form.
+fn percent_encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
 /// Follows the server's memory.

@@ -87,6 +87,16 @@ impl BodyEncoder {
         self.samples += 1;
     }
 
+    /// Adds a series with one native histogram, which is an encoded message.
+    pub fn push_histogram(&mut self, labels: &[u8], histogram: &[u8]) {
+        let series_len = labels.len() + 1 + varint_len(histogram.len() as u64) + histogram.len();
+        self.raw.push(0x0a);
+        put_varint(&mut self.raw, series_len as u64);
+        self.raw.extend_from_slice(labels);
+        put_field(&mut self.raw, 0x22, histogram);
+        self.samples += 1;
+    }
+
     /// Samples in the body so far.
     pub fn samples(&self) -> usize {
         self.samples

@@ -1,11 +1,17 @@
 //! Aggregations over the series of a vector, step by step.
-use foretell_engine::{LabelSet, METRIC_NAME};
+use std::sync::Arc;
+
+use foretell_engine::LabelSet;
 use hashbrown::HashMap;
 
+use super::annotation::{Note, Notes};
 use super::expr::{Aggregate, AggregateOp as Op, Grouping};
-use super::labels::{contains, with};
+use super::function::incompatible;
+use super::histogram::Histogram;
+use super::labels::{contains, is_name, with};
 use super::number::{Mean, Sum, nan_first, quantile};
-use super::value::{ABSENT, Column, Columns, Value, is_absent};
+use super::value::{ABSENT, Column, Columns, Sample, Value, is_absent};
+use super::window::Found;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Columns of one group, and its labels.
@@ -16,29 +22,34 @@ struct Group {
 
 /// The aggregation at each of `steps` steps.
 ///
+/// `count` is told of values that are made beside the input.
+///
 /// # Errors
-/// `Execution` for a parameter out of range; `Invalid` for one of the wrong type or a bad label name.
+/// `Execution` for a parameter out of range; `Invalid` for one of the wrong type or a bad label name; those of `count`.
 pub(crate) fn evaluate(
     aggregate: &Aggregate,
     param: Option<Value>,
     input: Vec<Column>,
     steps: usize,
+    notes: &Notes,
+    count: &dyn Fn(usize) -> Result<()>,
 ) -> Result<Vec<Column>> {
     let groups = groups(&aggregate.grouping, &input);
     match (aggregate.op, param) {
         (op @ (Op::Topk | Op::Bottomk | Op::Limitk), Some(Value::Scalar(k))) => {
             let k = k.into_iter().map(count_of).collect::<Result<Vec<usize>>>()?;
-            Ok(pick(op, &k, &groups, input))
+            Ok(pick(op, &k, &groups, &input, notes))
         }
-        (Op::LimitRatio, Some(Value::Scalar(ratio))) => limit_ratio(&ratio, input),
-        (Op::CountValues, Some(Value::Text(label))) => count_values(&label, &groups, &input, steps),
-        (Op::Quantile, Some(Value::Scalar(q))) => {
-            Ok(reduce(&groups, &input, steps, |values, step| quantile(q[step], values)))
+        (Op::LimitRatio, Some(Value::Scalar(ratio))) => limit_ratio(&ratio, input, notes),
+        (Op::CountValues, Some(Value::Text(label))) => count_values(&label, &groups, &input, steps, count),
+        (op @ Op::Quantile, Some(Value::Scalar(q))) => {
+            note_invalid_quantiles(&q, notes);
+            Ok(reduce(op, &groups, &input, steps, notes, |values, step| quantile(q[step], values)))
         }
         (Op::Topk | Op::Bottomk | Op::Limitk | Op::LimitRatio | Op::CountValues | Op::Quantile, _) => {
             Err(Error::invalid("the parameter of an aggregation has the wrong type"))
         }
-        (op, _) => Ok(reduce(&groups, &input, steps, |values, _| fold(op, values))),
+        (op, _) => Ok(reduce(op, &groups, &input, steps, notes, |values, _| fold(op, values))),
     }
 }
 
@@ -58,7 +69,7 @@ fn groups(grouping: &Grouping, input: &[Column]) -> Vec<Group> {
 
 fn group_labels(grouping: &Grouping, labels: &LabelSet) -> LabelSet {
     if grouping.without {
-        labels.filtered(|name| name != METRIC_NAME && !contains(&grouping.labels, name))
+        labels.filtered(|name| !is_name(name) && !contains(&grouping.labels, name))
     } else if grouping.labels.is_empty() {
         LabelSet::default()
     } else {
@@ -68,23 +79,128 @@ fn group_labels(grouping: &Grouping, labels: &LabelSet) -> LabelSet {
 
 /// One column a group: `answer` of the values that its members have at each step.
 fn reduce(
+    op: Op,
     groups: &[Group],
     input: &[Column],
     steps: usize,
+    notes: &Notes,
     mut answer: impl FnMut(&mut Vec<f64>, usize) -> f64,
 ) -> Vec<Column> {
     let mut present = Vec::new();
     let column = |group: &Group| {
+        if group.members.iter().any(|&i| input[i].histograms.is_some()) {
+            return reduce_mixed(op, group, input, steps, notes, &mut answer);
+        }
         let mut values = Vec::with_capacity(steps);
         for step in 0..steps {
             present.clear();
             present.extend(group.members.iter().map(|&i| input[i].values[step]).filter(|&value| !is_absent(value)));
             values.push(if present.is_empty() { ABSENT } else { answer(&mut present, step) });
         }
-        Column { labels: group.labels.clone(), values }
+        Column::floats(group.labels.clone(), values)
     };
     let columns: Vec<Column> = groups.iter().map(column).collect();
     columns.into_iter().filter(|column| !column.is_empty()).collect()
+}
+
+/// As [`reduce`], for a group that has histograms.
+fn reduce_mixed(
+    op: Op,
+    group: &Group,
+    input: &[Column],
+    steps: usize,
+    notes: &Notes,
+    answer: &mut dyn FnMut(&mut Vec<f64>, usize) -> f64,
+) -> Column {
+    let mut result = Column::blank(group.labels.clone(), steps);
+    let mut members: Vec<(&Column, Sample<'_>)> = Vec::new();
+    let mut values = Vec::new();
+    for step in 0..steps {
+        members.clear();
+        members.extend(group.members.iter().filter_map(|&i| Some((&input[i], input[i].sample(step)?))));
+        values.clear();
+        values.extend(members.iter().filter_map(|(_, sample)| match sample {
+            Sample::Value(value) => Some(*value),
+            Sample::Histogram(_) => None,
+        }));
+        let found = match op {
+            _ if members.is_empty() => None,
+            Op::Count => Some(Found::Value(members.len() as f64)),
+            Op::Group => Some(Found::Value(1.0)),
+            Op::Sum | Op::Avg if values.len() < members.len() => {
+                total(op, &members, notes).map(|total| Found::Histogram(Arc::new(total)))
+            }
+            _ => {
+                if values.len() < members.len() {
+                    notes.add(&Note::IgnoredInAggregation(name(op)));
+                }
+                (!values.is_empty()).then(|| Found::Value(answer(&mut values, step)))
+            }
+        };
+        match found {
+            None => {}
+            Some(Found::Value(value)) => result.values[step] = value,
+            Some(Found::Histogram(histogram)) => result.put(step, histogram),
+        }
+    }
+    result
+}
+
+/// Sum or average of samples of which some are histograms: nothing unless all are, and go together.
+fn total(op: Op, members: &[(&Column, Sample<'_>)], notes: &Notes) -> Option<Histogram> {
+    let (mut total, mut has_float, mut count): (Option<Histogram>, _, _) = (None, false, 0.0);
+    for &(column, sample) in members {
+        count += 1.0;
+        let added = match (sample, &mut total) {
+            (Sample::Value(_), _) => {
+                has_float = true;
+                Ok(())
+            }
+            (Sample::Histogram(histogram), Some(total)) if op == Op::Sum => total.add(histogram),
+            (Sample::Histogram(histogram), Some(total)) => total.average_in(histogram, count),
+            (Sample::Histogram(histogram), total) => {
+                if count == 1.0 {
+                    *total = Some(Histogram::clone(histogram));
+                }
+                Ok(())
+            }
+        };
+        if let Err(reason) = added {
+            notes.add(&incompatible(reason, column.labels.metric_name()));
+            if has_float {
+                notes.add(&Note::MixedInAggregation);
+            }
+            return None;
+        }
+    }
+    if has_float {
+        notes.add(&Note::MixedInAggregation);
+        return None;
+    }
+    let mut total = total?;
+    total.compact();
+    Some(total)
+}
+
+/// Of quantiles outside of 0 to 1 the worst on each side, and that one is no number.
+fn note_invalid_quantiles(q: &[f64], notes: &Notes) {
+    let worst = [extreme(q, f64::max), extreme(q, f64::min)].into_iter().filter(|q| !(0.0..=1.0).contains(q));
+    let no_number = q.iter().copied().find(|q| q.is_nan());
+    worst.chain(no_number).for_each(|q| notes.add(&Note::InvalidQuantile(q)));
+}
+
+/// What a text calls the aggregation.
+fn name(op: Op) -> &'static str {
+    match op {
+        Op::Min => "min",
+        Op::Max => "max",
+        Op::Stddev => "stddev",
+        Op::Stdvar => "stdvar",
+        Op::Quantile => "quantile",
+        Op::Topk => "topk",
+        Op::Bottomk => "bottomk",
+        _ => "this",
+    }
 }
 
 fn fold(op: Op, values: &[f64]) -> f64 {
@@ -134,17 +250,24 @@ fn count_of(k: f64) -> Result<usize> {
     Ok(if k < 1.0 { 0 } else { k as usize })
 }
 
-/// `topk`, `bottomk`, `limitk`: values of the input that stay. In an instant query the order is the answer's.
-fn pick(op: Op, k: &[usize], groups: &[Group], input: Vec<Column>) -> Vec<Column> {
+/// `topk`, `bottomk`, `limitk`: samples of the input that stay. In an instant query the order is the answer's.
+fn pick(op: Op, k: &[usize], groups: &[Group], input: &[Column], notes: &Notes) -> Vec<Column> {
     let steps = k.len();
-    let mut kept: Vec<Vec<f64>> = input.iter().map(|column| vec![ABSENT; column.values.len()]).collect();
+    let mut kept: Vec<Column> = input.iter().map(|column| Column::blank(column.labels.clone(), steps)).collect();
     let mut order = Vec::new();
     for group in groups {
         let mut present: Vec<usize> = Vec::new();
         for step in 0..steps {
             let value = |i: usize| input[i].values[step];
             present.clear();
-            present.extend(group.members.iter().copied().filter(|&i| !is_absent(value(i))));
+            present.extend(group.members.iter().copied().filter(|&i| input[i].has(step)));
+            if op != Op::Limitk {
+                let samples = present.len();
+                present.retain(|&i| !is_absent(value(i)));
+                if present.len() < samples && k[step] > 0 {
+                    notes.add(&Note::IgnoredInAggregation(name(op)));
+                }
+            }
             match op {
                 // NaN is the worst on both sides.
                 Op::Topk => present.sort_by(|&a, &b| nan_first(&value(b), &value(a))),
@@ -154,7 +277,7 @@ fn pick(op: Op, k: &[usize], groups: &[Group], input: Vec<Column>) -> Vec<Column
                 _ => {}
             }
             present.truncate(k[step]);
-            present.iter().for_each(|&i| kept[i][step] = value(i));
+            present.iter().for_each(|&i| kept[i].copy_step(&input[i], step));
         }
         if steps == 1 {
             order.extend_from_slice(&present);
@@ -162,23 +285,29 @@ fn pick(op: Op, k: &[usize], groups: &[Group], input: Vec<Column>) -> Vec<Column
             order.extend_from_slice(&group.members);
         }
     }
-    let column = |i: usize| Column { labels: input[i].labels.clone(), values: std::mem::take(&mut kept[i]) };
-    let columns: Vec<Column> = order.into_iter().map(column).collect();
+    let columns: Vec<Column> = order.into_iter().map(|i| std::mem::take(&mut kept[i])).collect();
     columns.into_iter().filter(|column| !column.is_empty()).collect()
 }
 
 /// A share of the series, the same at every step and in every Prometheus: a series stays if the hash of its labels, as a
 /// fraction, is below the ratio. A negative ratio keeps those that its complement leaves out.
-fn limit_ratio(ratio: &[f64], mut input: Vec<Column>) -> Result<Vec<Column>> {
+fn limit_ratio(ratio: &[f64], mut input: Vec<Column>, notes: &Notes) -> Result<Vec<Column>> {
     if ratio.iter().any(|ratio| ratio.is_nan()) {
         return Err(Error::new(ErrorKind::Execution, "Ratio value is NaN"));
     }
+    let (largest, smallest) = (extreme(ratio, f64::max), extreme(ratio, f64::min));
+    if largest > 1.0 {
+        notes.add(&Note::InvalidRatio(largest, 1.0));
+    }
+    if smallest < -1.0 {
+        notes.add(&Note::InvalidRatio(smallest, -1.0));
+    }
     for column in &mut input {
         let offset = column.labels.prometheus_hash() as f64 / u64::MAX as f64;
-        for (value, &ratio) in column.values.iter_mut().zip(ratio) {
+        for (step, &ratio) in ratio.iter().enumerate() {
             let stays = if ratio >= 0.0 { offset < ratio.min(1.0) } else { offset >= 1.0 + ratio.max(-1.0) };
             if !stays {
-                *value = ABSENT;
+                column.clear(step);
             }
         }
     }
@@ -186,7 +315,17 @@ fn limit_ratio(ratio: &[f64], mut input: Vec<Column>) -> Result<Vec<Column>> {
     Ok(input)
 }
 
-fn count_values(label: &str, groups: &[Group], input: &[Column], steps: usize) -> Result<Vec<Column>> {
+fn extreme(values: &[f64], which: impl Fn(f64, f64) -> f64) -> f64 {
+    values.iter().copied().reduce(which).unwrap_or(0.0)
+}
+
+fn count_values(
+    label: &str,
+    groups: &[Group],
+    input: &[Column],
+    steps: usize,
+    count: &dyn Fn(usize) -> Result<()>,
+) -> Result<Vec<Column>> {
     if label.is_empty() {
         return Err(Error::new(ErrorKind::Execution, format!("invalid label name {label:?}")));
     }
@@ -195,8 +334,14 @@ fn count_values(label: &str, groups: &[Group], input: &[Column], steps: usize) -
         let mut counts: HashMap<String, Vec<f64>> = HashMap::new();
         let mut order: Vec<String> = Vec::new();
         for step in 0..steps {
-            for value in group.members.iter().map(|&i| input[i].values[step]).filter(|&value| !is_absent(value)) {
-                let text = super::value::format(value);
+            for sample in group.members.iter().filter_map(|&i| input[i].sample(step)) {
+                let text = match sample {
+                    Sample::Value(value) => super::value::format(value),
+                    Sample::Histogram(histogram) => histogram.to_string(),
+                };
+                if !counts.contains_key(&text) {
+                    count(steps)?;
+                }
                 let counts = counts.entry_ref(text.as_str()).or_insert_with(|| {
                     order.push(text.clone());
                     vec![ABSENT; steps]
@@ -206,7 +351,7 @@ fn count_values(label: &str, groups: &[Group], input: &[Column], steps: usize) -
         }
         for text in order {
             let labels = with(&group.labels, &[(label, &text)])?;
-            results.add(labels, counts.remove(&text).unwrap_or_default())?;
+            results.add(Column::floats(labels, counts.remove(&text).unwrap_or_default()))?;
         }
     }
     Ok(results.finish())

@@ -1,15 +1,26 @@
 //! Binary operators on scalars and between vectors and scalars. Between vectors: [`super::vector_match`].
+use std::sync::Arc;
+
+use super::annotation::{Note, Notes};
 use super::expr::{Binary, BinaryOp};
+use super::histogram::Histogram;
 use super::labels::without_name;
-use super::value::{ABSENT, Column, Columns, Value, is_absent};
+use super::value::{ABSENT, Column, Columns, Sample, Value, is_absent};
 use super::vector_match;
+use super::window::Found;
 use crate::error::{Error, Result};
 
-/// `lhs op rhs` at each step.
+/// `lhs op rhs` at each step. `count` is told of values that are made beside the operands.
 ///
 /// # Errors
-/// `Execution` when series cannot be matched one to one, or results have the same labels.
-pub(crate) fn evaluate(binary: &Binary, lhs: Value, rhs: Value) -> Result<Value> {
+/// `Execution` when series cannot be matched one to one, or results have the same labels; those of `count`.
+pub(crate) fn evaluate(
+    binary: &Binary,
+    lhs: Value,
+    rhs: Value,
+    notes: &Notes,
+    count: &dyn Fn(usize) -> Result<()>,
+) -> Result<Value> {
     let op = binary.op;
     match (lhs, rhs) {
         (Value::Scalar(lhs), Value::Scalar(rhs)) => {
@@ -17,15 +28,19 @@ pub(crate) fn evaluate(binary: &Binary, lhs: Value, rhs: Value) -> Result<Value>
             Ok(Value::Scalar(both.map(|(a, b)| arithmetic(op, a, b)).collect()))
         }
         (Value::Vector(columns), Value::Scalar(scalar)) => {
-            with_scalar(binary, columns, |value, step| (value, scalar[step])).map(Value::Vector)
+            with_scalar(binary, columns, &scalar, false, notes).map(Value::Vector)
         }
         (Value::Scalar(scalar), Value::Vector(columns)) => {
-            with_scalar(binary, columns, |value, step| (scalar[step], value)).map(Value::Vector)
+            with_scalar(binary, columns, &scalar, true, notes).map(Value::Vector)
         }
         (Value::Vector(lhs), Value::Vector(rhs)) if op.is_set() => {
+            let filtered = if op == BinaryOp::Or { &rhs } else { &lhs };
+            count(filtered.iter().map(|column| column.values.len()).sum())?;
             vector_match::set(op, &binary.matching, lhs, rhs).map(Value::Vector)
         }
-        (Value::Vector(lhs), Value::Vector(rhs)) => vector_match::evaluate(binary, &lhs, &rhs).map(Value::Vector),
+        (Value::Vector(lhs), Value::Vector(rhs)) => {
+            vector_match::evaluate(binary, &lhs, &rhs, notes, count).map(Value::Vector)
+        }
         _ => Err(Error::invalid("binary expression must contain only scalar and instant vector types")),
     }
 }
@@ -71,18 +86,99 @@ pub(crate) fn result(binary: &Binary, a: f64, b: f64, kept: f64) -> f64 {
     }
 }
 
+/// As [`result`], where at least one side is a histogram: two can be added, subtracted and tested for equality, one can be
+/// scaled.
+///
+/// # Errors
+/// What else is to be told instead of a result.
+pub(crate) fn result_of_samples(
+    binary: &Binary,
+    a: Sample<'_>,
+    b: Sample<'_>,
+    kept: Sample<'_>,
+) -> Result<Option<Found>, Note> {
+    use BinaryOp::{Add, Div, Equal, Mul, NotEqual, Sub};
+    let op = binary.op;
+    let made = |mut histogram: Histogram| {
+        histogram.compact();
+        Ok(Some(Found::Histogram(Arc::new(histogram))))
+    };
+    match (a, b) {
+        (Sample::Histogram(a), Sample::Histogram(b)) if matches!(op, Add | Sub) => {
+            let mut both = Histogram::clone(a);
+            let combined = if op == Add { both.add(b) } else { both.subtract(b) };
+            combined.map_err(|_| Note::IncompatibleLayouts(op.symbol()))?;
+            made(both)
+        }
+        (Sample::Histogram(a), Sample::Histogram(b)) if matches!(op, Equal | NotEqual) => {
+            let holds = a.equals(b) == (op == Equal);
+            Ok(match kept {
+                _ if binary.returns_bool => Some(Found::Value(f64::from(u8::from(holds)))),
+                Sample::Histogram(kept) => holds.then(|| Found::Histogram(Arc::clone(kept))),
+                Sample::Value(kept) => holds.then_some(Found::Value(kept)),
+            })
+        }
+        (Sample::Histogram(histogram), Sample::Value(factor))
+        | (Sample::Value(factor), Sample::Histogram(histogram))
+            if op == Mul =>
+        {
+            let mut scaled = Histogram::clone(histogram);
+            scaled.scale(factor);
+            made(scaled)
+        }
+        (Sample::Histogram(histogram), Sample::Value(by)) if op == Div => {
+            let mut scaled = Histogram::clone(histogram);
+            scaled.divide(by);
+            made(scaled)
+        }
+        _ => Err(Note::IncompatibleTypes(kind(a), op.symbol(), kind(b))),
+    }
+}
+
+fn kind(sample: Sample<'_>) -> &'static str {
+    match sample {
+        Sample::Value(_) => "float",
+        Sample::Histogram(_) => "histogram",
+    }
+}
+
+/// Operates on each sample and the scalar of its step, which stands on the left if `swapped`.
 fn with_scalar(
     binary: &Binary,
     columns: Vec<Column>,
-    operands: impl Fn(f64, usize) -> (f64, f64),
+    scalar: &[f64],
+    swapped: bool,
+    notes: &Notes,
 ) -> Result<Vec<Column>> {
     let mut results = Columns::default();
-    for Column { labels, mut values } in columns {
-        for (step, value) in values.iter_mut().enumerate().filter(|(_, value)| !is_absent(**value)) {
-            let (a, b) = operands(*value, step);
+    for mut column in columns {
+        if drops_name(binary) {
+            column.labels = without_name(&column.labels);
+        }
+        for (value, &scalar) in column.values.iter_mut().zip(scalar).filter(|(value, _)| !is_absent(**value)) {
+            let (a, b) = if swapped { (scalar, *value) } else { (*value, scalar) };
             *value = result(binary, a, b, *value);
         }
-        results.add(if drops_name(binary) { without_name(&labels) } else { labels }, values)?;
+        if column.histograms.is_some() {
+            histograms_with_scalar(binary, &mut column, scalar, swapped, notes);
+        }
+        results.add(column)?;
     }
     Ok(results.finish())
+}
+
+fn histograms_with_scalar(binary: &Binary, column: &mut Column, scalar: &[f64], swapped: bool, notes: &Notes) {
+    for (step, &scalar) in scalar.iter().enumerate() {
+        let Some(histogram) = column.histogram(step).map(Arc::clone) else { continue };
+        let (histogram, scalar) = (Sample::Histogram(&histogram), Sample::Value(scalar));
+        let (a, b) = if swapped { (scalar, histogram) } else { (histogram, scalar) };
+        let found = result_of_samples(binary, a, b, histogram);
+        column.clear(step);
+        match found {
+            Ok(None) => {}
+            Ok(Some(Found::Value(value))) => column.values[step] = value,
+            Ok(Some(Found::Histogram(histogram))) => column.put(step, histogram),
+            Err(note) => notes.add(&note),
+        }
+    }
 }

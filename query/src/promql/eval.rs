@@ -1,37 +1,59 @@
 //! Walks an expression; each node answers for all steps at once.
-use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use foretell_engine::LabelSet;
 
-use super::expr::{Expr, Selector, Subquery};
+use super::account::{Account, Held, Reserve};
+use super::annotation::{Annotations, Note, Notes};
+use super::expr::{AggregateOp, Edges, Expr, Selector, Subquery};
+use super::feature::Feature;
+use super::function::Native;
 use super::grid::{Ends, Grid};
-use super::labels::without_name;
-use super::source::{SampleSource, SeriesSamples, too_many_samples, without_stale};
-use super::value::{ABSENT, Answer, Column, Point, Row, Value, is_absent, refuse_same_labels};
-use super::window::{Window, slide};
-use super::{Limits, PromQuery, aggregate, binary};
+use super::labels::{named_for_good, shown, without_name};
+use super::source::{SampleSource, SeriesSamples};
+use super::value::{ABSENT, Answer, Column, Columns, Point, Row, Sample, Value, is_absent, refuse_same_labels};
+use super::window::{Found, Window, slide, slide_mixed};
+use super::{Cancelled, Limits, PromQuery, aggregate, binary, extended};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Evaluates one query.
 pub(crate) struct Evaluator<'a> {
     source: &'a dyn SampleSource,
     limits: &'a Limits,
-    cancelled: &'a dyn Fn() -> bool,
+    cancelled: &'a Cancelled<'a>,
     /// First and last instant of the query.
     bounds: (i64, i64),
     grid: Grid,
     lookback_ms: i64,
     instant: bool,
-    /// Values held by columns and samples of the whole evaluation, an upper bound.
-    held: Cell<usize>,
+    account: Account<'a>,
+    /// Whether selectors leave out the buckets of histograms, because nobody will look at them.
+    bare: AtomicBool,
+    pub(crate) notes: Notes,
 }
 
+/// What a selector's column is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pick {
+    /// The sample.
+    Sample,
+    /// Its time, milliseconds.
+    Time,
+}
+
+/// Samples of windows that are worked on between two looks at whether anybody still waits.
+const WINDOW_SAMPLES_AT_ONCE: usize = 1 << 20;
+/// A sample of an answer: itself, and the text that it becomes.
+const ANSWERED_BYTES: usize = 48;
+
 /// Series with samples, and where their windows end.
-pub(crate) struct Ranges {
+pub(crate) struct Ranges<'a> {
     pub(crate) series: Vec<SeriesSamples>,
     pub(crate) ends: Ends,
     pub(crate) range_ms: i64,
     grid: Grid,
+    cancelled: &'a Cancelled<'a>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -41,7 +63,8 @@ impl<'a> Evaluator<'a> {
         query: &PromQuery,
         source: &'a dyn SampleSource,
         limits: &'a Limits,
-        cancelled: &'a dyn Fn() -> bool,
+        cancelled: &'a Cancelled<'a>,
+        reserve: &'a Reserve<'a>,
     ) -> Result<Self> {
         let grid = match query.step_ms {
             None => Grid::instant(query.start_ms),
@@ -70,17 +93,15 @@ impl<'a> Evaluator<'a> {
             grid,
             lookback_ms: query.lookback_ms,
             instant: query.step_ms.is_none(),
-            held: Cell::new(0),
+            account: Account::new(limits.samples_max, reserve),
+            bare: AtomicBool::new(false),
+            notes: Notes::default(),
         })
     }
 
-    /// The answer of the whole query.
-    pub(crate) fn run(&self, expr: &Expr) -> Result<Answer> {
-        if self.instant
-            && let Expr::Range(..) | Expr::Subquery(_) = expr
-        {
-            return self.run_ranges(expr);
-        }
+    /// # Errors
+    /// `Invalid` for an expression whose value cannot be told at several instants.
+    pub(crate) fn check(&self, expr: &Expr) -> Result<()> {
         if let Expr::Range(..) | Expr::Subquery(_) | Expr::Text(_) = expr
             && !self.instant
         {
@@ -88,21 +109,53 @@ impl<'a> Evaluator<'a> {
                 "invalid expression type \"range vector\" for range query, must be Scalar or instant Vector",
             ));
         }
-        let value = self.eval(expr, self.grid)?;
+        Ok(())
+    }
+
+    /// The answer of the whole query, and what it says about itself.
+    pub(crate) fn run(&self, expr: &Expr) -> Result<(Answer, Annotations)> {
+        self.check(expr)?;
+        let answer = self.answer(expr)?;
+        Ok((answer, self.notes.take()))
+    }
+
+    fn answer(&self, expr: &Expr) -> Result<Answer> {
+        if let Expr::Range(..) | Expr::Subquery(_) = expr {
+            return self.run_ranges(expr);
+        }
+        let value = self.shown(self.eval(expr, self.grid)?)?;
+        let samples = self.account.held().samples;
+        self.account.add(Held { samples: 0, bytes: samples.saturating_mul(ANSWERED_BYTES) })?;
         Ok(if self.instant { self.at_instant(expr, value) } else { self.over_range(value) })
+    }
+
+    /// Takes the names away that were to go at the end.
+    fn shown(&self, value: Value) -> Result<Value> {
+        let Value::Vector(columns) = value else { return Ok(value) };
+        if !self.limits.features.has(Feature::DelayedNameRemoval) {
+            return Ok(Value::Vector(columns));
+        }
+        let mut results = Columns::default();
+        for column in columns {
+            let labels = shown(&column.labels);
+            results.add(column.named(labels))?;
+        }
+        Ok(Value::Vector(results.finish()))
     }
 
     /// The samples that a range vector selects at one instant.
     fn run_ranges(&self, expr: &Expr) -> Result<Answer> {
         let ranges = self.ranges(expr, self.grid)?;
         let (end, _) = ranges.ends.bounds();
+        let start = end.saturating_sub(ranges.range_ms);
         let rows = ranges.series.into_iter().map(|series| {
-            let points =
-                series.ts_ms.iter().zip(&series.values).filter(|&(&ts, _)| ts > end - ranges.range_ms && ts <= end);
+            let is_inside = |ts: i64| ts > start && ts <= end;
+            let points = series.ts_ms.iter().zip(&series.values).filter(|&(&ts, _)| is_inside(ts));
             let points = points.map(|(&ts_ms, &value)| Point { ts_ms, value }).collect();
-            Row { labels: series.labels, points }
+            let histograms = series.histograms.into_iter().filter(|&(ts, _)| is_inside(ts)).collect();
+            Row { labels: shown(&series.labels), points, histograms }
         });
-        let mut rows: Vec<Row> = rows.filter(|row| !row.points.is_empty()).collect();
+        let mut rows: Vec<Row> = rows.filter(|row| !row.is_empty()).collect();
         rows.sort_by(|a, b| a.labels.compare(&b.labels));
         Ok(Answer::Matrix(rows))
     }
@@ -115,67 +168,83 @@ impl<'a> Evaluator<'a> {
             Value::Vector(mut columns) => {
                 columns.retain(|column| !column.is_empty());
                 super::function::order(expr, &mut columns);
-                let row = |column: Column| Row {
-                    labels: column.labels,
-                    points: vec![Point { ts_ms, value: column.values[0] }],
-                };
-                Answer::Vector(columns.into_iter().map(row).collect())
+                Answer::Vector(columns.into_iter().map(|column| row(column, |_| ts_ms)).collect())
             }
         }
     }
 
     fn over_range(&self, value: Value) -> Answer {
-        let row = |column: Column| {
-            let points = column.values.iter().enumerate().filter(|(_, value)| !is_absent(**value));
-            let points = points.map(|(i, &value)| Point { ts_ms: self.grid.at(i), value }).collect();
-            Row { labels: column.labels, points }
-        };
         let columns = match value {
-            Value::Scalar(values) => vec![Column { labels: LabelSet::default(), values }],
+            Value::Scalar(values) => vec![Column::floats(LabelSet::default(), values)],
             Value::Vector(columns) => columns,
             Value::Text(_) => Vec::new(),
         };
-        let mut rows: Vec<Row> = columns.into_iter().map(row).filter(|row| !row.points.is_empty()).collect();
+        let rows = columns.into_iter().map(|column| row(column, |step| self.grid.at(step)));
+        let mut rows: Vec<Row> = rows.filter(|row| !row.is_empty()).collect();
         rows.sort_by(|a, b| a.labels.compare(&b.labels));
         Answer::Matrix(rows)
     }
 
     /// The value of `expr` at each step of `grid`.
     pub(crate) fn eval(&self, expr: &Expr, grid: Grid) -> Result<Value> {
-        if (self.cancelled)() {
-            return Err(Error::new(ErrorKind::Cancelled, "the query was cancelled or timed out"));
-        }
+        self.go_on()?;
+        let before = self.account.held();
+        let value = self.node(expr, grid)?;
+        self.account.keep_value(before, &value)?;
+        Ok(value)
+    }
+
+    fn node(&self, expr: &Expr, grid: Grid) -> Result<Value> {
         if grid.steps > 1 && expr.is_step_invariant() && !matches!(expr, Expr::Number(_) | Expr::Text(_)) {
             return self.repeat(self.eval(expr, Grid { steps: 1, ..grid })?, grid.steps);
         }
         match expr {
-            Expr::Number(number) => Ok(Value::Scalar(vec![*number; grid.steps])),
+            Expr::Number(number) => {
+                self.count(grid.steps)?;
+                Ok(Value::Scalar(vec![*number; grid.steps]))
+            }
             Expr::Text(text) => Ok(Value::Text(text.clone())),
-            Expr::Selector(selector) => Ok(Value::Vector(self.select(selector, grid, |_, value| value)?)),
+            Expr::Selector(selector) => Ok(Value::Vector(self.select(selector, grid, Pick::Sample)?)),
             Expr::Range(..) | Expr::Subquery(_) => Err(Error::invalid("a range vector cannot be used here")),
             Expr::Negate(inner) => negate(self.eval(inner, grid)?),
             Expr::Binary(binary) => {
-                let value = binary::evaluate(binary, self.eval(&binary.lhs, grid)?, self.eval(&binary.rhs, grid)?)?;
-                self.hold(value)
+                let (lhs, rhs) = (self.eval(&binary.lhs, grid)?, self.eval(&binary.rhs, grid)?);
+                binary::evaluate(binary, lhs, rhs, &self.notes, &|values| self.count(values))
             }
             Expr::Aggregate(aggregate) => {
                 let param = aggregate.param.as_ref().map(|param| self.eval(param, grid)).transpose()?;
                 let input = self.vector(&aggregate.expr, grid)?;
-                aggregate::evaluate(aggregate, param, input, grid.steps).map(Value::Vector)
+                if matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk) {
+                    self.count(input.len().saturating_mul(grid.steps))?;
+                }
+                aggregate::evaluate(aggregate, param, input, grid.steps, &self.notes, &|values| self.count(values))
+                    .map(Value::Vector)
             }
-            Expr::Call(function, args) => {
-                let value = super::function::evaluate(self, function, args, grid)?;
-                self.hold(value)
-            }
+            Expr::Call(function, args) => match extended::range(function.name, args) {
+                Some(range) => extended::evaluate(self, function.name, range, grid).map(Value::Vector),
+                None => {
+                    // Functions of time make a column out of nothing.
+                    self.count(grid.steps)?;
+                    super::function::evaluate(self, function, args, grid)
+                }
+            },
         }
     }
 
-    /// Accounts for what `value` holds.
-    fn hold(&self, value: Value) -> Result<Value> {
-        if let Value::Vector(columns) = &value {
-            self.count(columns.iter().map(|column| column.values.len()).sum())?;
-        }
-        Ok(value)
+    /// # Errors
+    /// `Cancelled` when nobody waits any more.
+    pub(crate) fn go_on(&self) -> Result<()> {
+        if (self.cancelled)() { Err(cancelled()) } else { Ok(()) }
+    }
+
+    /// How far back a sample counts as current.
+    pub(crate) fn lookback_ms(&self) -> i64 {
+        self.lookback_ms
+    }
+
+    /// Where `selector` looks at each step.
+    pub(crate) fn ends(&self, selector: &Selector, grid: Grid) -> Ends {
+        grid.ends(selector.when, self.bounds)
     }
 
     /// The value of an expression that is a vector.
@@ -194,45 +263,87 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// The newest sample of each step within the look-back, unless it is a stale marker. `pick` turns time and value of
-    /// the sample into what the column holds.
-    pub(crate) fn select(
-        &self,
-        selector: &Selector,
-        grid: Grid,
-        pick: impl Fn(i64, f64) -> f64,
-    ) -> Result<Vec<Column>> {
-        let ends = grid.ends(selector.when, self.bounds);
-        let samples = self.load(selector, ends, self.lookback_ms)?;
+    /// What `work` answers while selectors leave out the buckets of histograms, or do not.
+    pub(crate) fn without_buckets<T>(&self, bare: bool, work: impl FnOnce() -> T) -> T {
+        let before = self.bare.swap(bare, Ordering::Relaxed);
+        let answer = work();
+        self.bare.store(before, Ordering::Relaxed);
+        answer
+    }
+
+    /// The newest sample of each step within the look-back, unless it is a stale marker, or its time.
+    pub(crate) fn select(&self, selector: &Selector, grid: Grid, pick: Pick) -> Result<Vec<Column>> {
+        let ends = self.ends(selector, grid);
+        if selector.when.edges != Edges::Exact {
+            return self.select_extended(selector, grid, pick);
+        }
+        let (first, last) = ends.bounds();
+        let samples = self.load(selector, first.saturating_sub(self.lookback_ms), last)?;
         self.count(samples.len().saturating_mul(grid.steps))?;
         let column = |series: SeriesSamples| {
+            if !series.histograms.is_empty() {
+                return self.select_mixed(&series, ends, pick);
+            }
             let newest = |window: &Window<'_>| {
                 let value = window.last();
-                (!is_absent(value)).then(|| pick(window.ts_ms[window.len() - 1], value))
+                let ts_ms = window.ts_ms[window.len() - 1];
+                (!is_absent(value)).then_some(if pick == Pick::Time { ts_ms as f64 } else { value })
             };
             let values = slide((&series.ts_ms, &series.values), ends, self.lookback_ms, |_| 0, newest);
-            Column { labels: series.labels, values }
+            Column::floats(series.labels, values)
         };
         let columns = samples.into_iter().map(column);
         Ok(columns.filter(|column| !column.is_empty()).collect())
     }
 
-    /// The series of a range vector.
-    pub(crate) fn ranges(&self, expr: &Expr, grid: Grid) -> Result<Ranges> {
-        match expr {
-            Expr::Range(selector, range_ms) => {
-                let ends = grid.ends(selector.when, self.bounds);
-                let mut series = self.load(selector, ends, *range_ms)?;
-                series.iter_mut().for_each(without_stale);
-                series.retain(|series| !series.ts_ms.is_empty());
-                Ok(Ranges { series, ends, range_ms: *range_ms, grid })
-            }
-            Expr::Subquery(subquery) => self.subquery(subquery, grid),
-            _ => Err(Error::invalid("expected a range vector")),
-        }
+    /// As [`Evaluator::select`], for a series that has histograms.
+    fn select_mixed(&self, series: &SeriesSamples, ends: Ends, pick: Pick) -> Column {
+        slide_mixed(
+            series,
+            ends,
+            self.lookback_ms,
+            |_| 0,
+            |window| match window.newest()? {
+                (_, Sample::Value(value)) if is_absent(value) => None,
+                (ts_ms, _) if pick == Pick::Time => Some(Found::Value(ts_ms as f64)),
+                (_, Sample::Value(value)) => Some(Found::Value(value)),
+                (_, Sample::Histogram(histogram)) => Some(Found::Histogram(Arc::clone(histogram))),
+            },
+        )
     }
 
-    fn subquery(&self, subquery: &Subquery, grid: Grid) -> Result<Ranges> {
+    /// As [`Evaluator::select`], for `anchored` and `smoothed`; these do not see histograms.
+    fn select_extended(&self, selector: &Selector, grid: Grid, pick: Pick) -> Result<Vec<Column>> {
+        let ends = self.ends(selector, grid);
+        let series = self.load_extended(selector, 0, grid)?;
+        self.count(series.len().saturating_mul(grid.steps))?;
+        let column = |series: SeriesSamples| {
+            let at = |step| extended::instant(selector.when.edges, &series, ends.at(step), self.lookback_ms);
+            let picked = |(ts_ms, value): (i64, f64)| if pick == Pick::Time { ts_ms as f64 } else { value };
+            let values = (0..grid.steps).map(|step| at(step).map_or(ABSENT, picked)).collect();
+            Column::floats(series.labels.clone(), values)
+        };
+        Ok(series.into_iter().map(column).filter(|column| !column.is_empty()).collect())
+    }
+
+    /// The series of a range vector. What they become, a column each, is counted, too.
+    pub(crate) fn ranges(&self, expr: &Expr, grid: Grid) -> Result<Ranges<'_>> {
+        let ranges = match expr {
+            Expr::Range(selector, range_ms) => {
+                let ends = self.ends(selector, grid);
+                let (first, last) = ends.bounds();
+                let series = self.load(selector, first.saturating_sub(*range_ms), last)?;
+                let series = extended::without_markers(series);
+                Ranges { series, ends, range_ms: *range_ms, grid, cancelled: self.cancelled }
+            }
+            Expr::Subquery(subquery) => self.subquery(subquery, grid)?,
+            _ => return Err(Error::invalid("expected a range vector")),
+        };
+        self.count(ranges.series.len().saturating_mul(grid.steps))?;
+        Ok(ranges)
+    }
+
+    fn subquery(&self, subquery: &Subquery, grid: Grid) -> Result<Ranges<'_>> {
         let ends = grid.ends(subquery.when, self.bounds);
         let (first, last) = ends.bounds();
         let step_ms = subquery.step_ms.unwrap_or(self.limits.subquery_step_ms).max(1);
@@ -243,70 +354,129 @@ impl<'a> Evaluator<'a> {
             start = start.saturating_add(step_ms);
         }
         let inner = Grid::range(start, last, step_ms);
-        self.count(inner.steps)?;
+        // Refused before anything is made for so many steps.
+        self.account.add(Held::values(inner.steps))?;
         let columns = if inner.steps == 0 { Vec::new() } else { self.as_vector(&subquery.expr, inner)? };
+        self.account.add(Held::read(columns.len().saturating_mul(inner.steps)))?;
         let series = columns.into_iter().map(|column| {
             let present = column.values.iter().enumerate().filter(|(_, value)| !is_absent(**value));
             let (ts_ms, values) = present.map(|(i, &value)| (inner.at(i), value)).unzip();
-            SeriesSamples { labels: column.labels, ts_ms, values }
+            // The sample before a sample is another one than where the histogram comes from.
+            let histograms = column.histograms.iter().flatten().enumerate();
+            let histograms = histograms
+                .filter_map(|(i, histogram)| Some((inner.at(i), Arc::new(histogram.as_ref()?.out_of_sequence()))))
+                .collect();
+            SeriesSamples { labels: column.labels, ts_ms, values, histograms }
         });
-        Ok(Ranges { series: series.collect(), ends, range_ms: subquery.range_ms, grid })
+        let series: Vec<SeriesSamples> = series.collect();
+        self.account.add(Held::histograms(&series))?;
+        Ok(Ranges { series, ends, range_ms: subquery.range_ms, grid, cancelled: self.cancelled })
     }
 
     /// A subquery's inner value; a scalar counts as one series without labels.
     fn as_vector(&self, expr: &Expr, grid: Grid) -> Result<Vec<Column>> {
         match self.eval(expr, grid)? {
             Value::Vector(columns) => Ok(columns),
-            Value::Scalar(values) => Ok(vec![Column { labels: LabelSet::default(), values }]),
+            Value::Scalar(values) => Ok(vec![Column::floats(LabelSet::default(), values)]),
             Value::Text(_) => Err(Error::invalid("expected an instant vector")),
         }
     }
 
-    fn load(&self, selector: &Selector, ends: Ends, range_ms: i64) -> Result<Vec<SeriesSamples>> {
-        let (first, last) = ends.bounds();
-        let left = self.limits.samples_max.saturating_sub(self.held.get());
-        let series = self.source.select(&selector.matchers, first.saturating_sub(range_ms), last, left)?;
-        self.count(series.iter().map(|series| series.values.len()).sum())?;
+    /// The series of an `anchored` or `smoothed` selector, with what lies around its ranges, without stale markers.
+    pub(crate) fn load_extended(&self, selector: &Selector, range_ms: i64, grid: Grid) -> Result<Vec<SeriesSamples>> {
+        let (first, last) = self.ends(selector, grid).bounds();
+        let after_ms = first.saturating_sub(range_ms).saturating_sub(self.lookback_ms);
+        let ahead_ms = if selector.when.edges == Edges::Smoothed { self.lookback_ms } else { 0 };
+        self.load(selector, after_ms, last.saturating_add(ahead_ms)).map(extended::without_markers)
+    }
+
+    /// The series of a selector with their samples of `(after_ms, through_ms]`.
+    fn load(&self, selector: &Selector, after_ms: i64, through_ms: i64) -> Result<Vec<SeriesSamples>> {
+        let before = self.account.held();
+        let (account, stop) = (&self.account, self.cancelled);
+        let admit = |samples: usize| if stop() { Err(cancelled()) } else { account.add(Held::read(samples)) };
+        let mut series = self.source.select(&selector.matchers, after_ms, through_ms, &admit)?;
+        if self.limits.features.has(Feature::DelayedNameRemoval) {
+            for series in &mut series {
+                series.labels = named_for_good(&series.labels)?;
+            }
+        }
+        if self.bare.load(Ordering::Relaxed) {
+            series.iter_mut().for_each(SeriesSamples::drop_buckets);
+        }
+        self.account.keep_series(before, &series)?;
         Ok(series)
     }
 
     /// Accounts for `values` more.
     pub(crate) fn count(&self, values: usize) -> Result<()> {
-        let held = self.held.get().saturating_add(values);
-        self.held.set(held);
-        if held > self.limits.samples_max { Err(too_many_samples()) } else { Ok(()) }
+        self.account.add(Held::values(values))
     }
 
     /// The same answer at each of `steps` steps.
     fn repeat(&self, value: Value, steps: usize) -> Result<Value> {
         Ok(match value {
-            Value::Scalar(values) => Value::Scalar(vec![values[0]; steps]),
+            Value::Scalar(values) => {
+                self.count(steps)?;
+                Value::Scalar(vec![values[0]; steps])
+            }
             Value::Text(text) => Value::Text(text),
             Value::Vector(columns) => {
                 self.count(columns.len().saturating_mul(steps))?;
-                let repeat = |column: Column| Column { labels: column.labels, values: vec![column.values[0]; steps] };
+                let repeat = |column: Column| Column {
+                    values: vec![column.values[0]; steps],
+                    histograms: column.histogram(0).map(|histogram| vec![Some(Arc::clone(histogram)); steps]),
+                    labels: column.labels,
+                };
                 Value::Vector(columns.into_iter().map(repeat).collect())
             }
         })
     }
 }
 
-impl Ranges {
-    /// A column for each series: `answer` of the window at each step. Names are dropped unless `keep_name`.
+impl Ranges<'_> {
+    /// A column for each series: `answer` of the floats of the window at each step; `native` says what is made of windows
+    /// with histograms. Names are dropped unless `keep_name`.
     ///
     /// # Errors
     /// `Execution` when two series have the same labels without their names.
     pub(crate) fn columns(
         &self,
         keep_name: bool,
+        native: Native,
+        notes: &Notes,
         mut answer: impl FnMut(&Window<'_>) -> Option<f64>,
     ) -> Result<Vec<Column>> {
         let mut columns = Vec::with_capacity(self.series.len());
+        let (work, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let mut answer = |window: &Window<'_>| {
+            let before = work.fetch_add(window.len(), Ordering::Relaxed);
+            if before / WINDOW_SAMPLES_AT_ONCE != (before + window.len()) / WINDOW_SAMPLES_AT_ONCE && (self.cancelled)()
+            {
+                stopped.store(true, Ordering::Relaxed);
+            }
+            if stopped.load(Ordering::Relaxed) { None } else { answer(window) }
+        };
         for series in &self.series {
-            let values =
-                slide((&series.ts_ms, &series.values), self.ends, self.range_ms, |i| self.grid.at(i), &mut answer);
+            let now_ms = |step: usize| self.grid.at(step);
+            let name = series.labels.metric_name();
             let labels = if keep_name { series.labels.clone() } else { without_name(&series.labels) };
-            columns.push(Column { labels, values });
+            let column = if series.histograms.is_empty() {
+                let samples = (series.ts_ms.as_slice(), series.values.as_slice());
+                Column::floats(labels, slide(samples, self.ends, self.range_ms, now_ms, &mut answer))
+            } else {
+                let slid = slide_mixed(series, self.ends, self.range_ms, now_ms, |window| {
+                    native.answer(window, name, notes, &mut answer)
+                });
+                slid.named(labels)
+            };
+            if stopped.load(Ordering::Relaxed) || (!series.histograms.is_empty() && (self.cancelled)()) {
+                return Err(cancelled());
+            }
+            if native.needs_counter(name) && column.values.iter().any(|&value| !is_absent(value)) {
+                notes.add(&Note::MaybeNotCounter(name.to_owned()));
+            }
+            columns.push(column);
         }
         columns.retain(|column| !column.is_empty());
         if !keep_name {
@@ -316,15 +486,30 @@ impl Ranges {
     }
 }
 
+/// The samples of `column`, at the times of their steps.
+fn row(column: Column, at: impl Fn(usize) -> i64) -> Row {
+    let points = column.values.iter().enumerate().filter(|(_, value)| !is_absent(**value));
+    let points = points.map(|(step, &value)| Point { ts_ms: at(step), value }).collect();
+    let histograms = column.histograms.into_iter().flatten().enumerate();
+    let histograms = histograms.filter_map(|(step, histogram)| Some((at(step), histogram?))).collect();
+    Row { labels: column.labels, points, histograms }
+}
+
+fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "the query was cancelled or timed out")
+}
+
 fn negate(value: Value) -> Result<Value> {
     Ok(match value {
         Value::Scalar(values) => Value::Scalar(values.into_iter().map(|value| -value).collect()),
-        Value::Vector(columns) => {
-            let negate = |column: Column| {
-                let values = column.values.into_iter().map(|value| if is_absent(value) { ABSENT } else { -value });
-                Column { labels: without_name(&column.labels), values: values.collect() }
-            };
-            let columns: Vec<Column> = columns.into_iter().map(negate).collect();
+        Value::Vector(mut columns) => {
+            for column in &mut columns {
+                column.labels = without_name(&column.labels);
+                column.values.iter_mut().for_each(|value| *value = if is_absent(*value) { ABSENT } else { -*value });
+                for histogram in column.histograms.iter_mut().flatten().flatten() {
+                    Arc::make_mut(histogram).scale(-1.0);
+                }
+            }
             refuse_same_labels(&columns)?;
             Value::Vector(columns)
         }

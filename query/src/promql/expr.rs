@@ -41,6 +41,31 @@ pub(crate) struct When {
     pub(crate) offset_ms: i64,
     /// A fixed instant instead of the step.
     pub(crate) at: Option<At>,
+    /// What is taken at the borders.
+    pub(crate) edges: Edges,
+}
+
+/// What a selector takes where its range begins and ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Edges {
+    /// The samples inside.
+    #[default]
+    Exact,
+    /// `anchored`: the last sample before the range, too.
+    Anchored,
+    /// `smoothed`: the value on the line between the samples before and after the border.
+    Smoothed,
+}
+
+impl Edges {
+    /// The modifier.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Anchored => "anchored",
+            Self::Smoothed => "smoothed",
+        }
+    }
 }
 
 /// `@`
@@ -163,6 +188,28 @@ impl BinaryOp {
     pub(crate) fn is_comparison(self) -> bool {
         use BinaryOp::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
         matches!(self, Equal | NotEqual | Less | LessOrEqual | Greater | GreaterOrEqual)
+    }
+
+    /// How it is written.
+    pub(crate) fn symbol(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Sub => "-",
+            Self::Mul => "*",
+            Self::Div => "/",
+            Self::Mod => "%",
+            Self::Pow => "^",
+            Self::Atan2 => "atan2",
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+            Self::And => "and",
+            Self::Or => "or",
+            Self::Unless => "unless",
+        }
     }
 
     pub(crate) fn is_set(self) -> bool {

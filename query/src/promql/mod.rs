@@ -11,11 +11,17 @@
 //! |---|---|
 //! | [`expr`] | what an expression is, after types are checked |
 //! | [`parse`] | from text to [`expr::Expr`], bounded before anything recursive sees it |
+//! | [`token`], [`fault`] | tokens with their places; where a text is wrong |
+//! | [`rewrite`], [`duration_expr`], [`regex_cost`] | syntax that the parser does not know, and patterns it should not see |
+//! | [`feature`] | what must be switched on |
 //! | [`grid`] | the instants that an expression is evaluated at |
+//! | [`histogram`] | native histograms, and what is done with one |
+//! | [`annotation`] | warnings and infos |
 //! | [`value`] | scalars and vectors over all steps of a grid; answers |
 //! | [`source`] | where samples come from |
 //! | [`eval`] | walking the expression |
-//! | [`window`] | samples of a series within the range before each step |
+//! | [`account`] | samples and memory that an evaluation holds |
+//! | [`window`], [`extended`] | samples of a series within the range before each step; `anchored` and `smoothed` ranges |
 //! | [`aggregate`], [`binary`], [`vector_match`] | operators |
 //! | [`function`] | functions, one file a family |
 //! | [`number`] | compensated sums, quantiles, regression |
@@ -25,31 +31,50 @@
 //! Times are milliseconds, as in Prometheus, whose answers these are: `query/tests/it/promql.rs` holds cases, and
 //! `bench promql-diff` compares with the real one.
 //!
-//! Invariants: a value is absent if and only if its bits are the stale marker's, which no operator produces; a series of a
-//! result has a value somewhere; samples held at once are bounded by [`Limits::samples_max`].
+//! Invariants: a value is absent if and only if its bits are the stale marker's, which no operator produces; at a step a series
+//! has a value or a native histogram, and a series without histograms has no column of them; a series of a result has a
+//! sample somewhere; samples held at once are bounded by [`Limits::samples_max`] and by memory.
+mod account;
 mod aggregate;
+mod annotation;
 mod binary;
+mod duration_expr;
 mod eval;
 mod expr;
+mod extended;
+mod fault;
+mod feature;
 mod function;
 mod grid;
+mod histogram;
 mod labels;
 mod lookup;
 mod number;
 mod parse;
+mod regex_cost;
+mod rewrite;
 mod source;
+mod token;
 mod value;
 mod vector_match;
 mod window;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
+pub use annotation::Annotations;
+pub use feature::Features;
+pub use histogram::{Bucket, Histogram, ResetHint};
 pub use lookup::{Found, Lookup, What};
-pub use source::{Matchers, SampleSource, SeriesSamples};
+pub use source::{Admit, Matchers, SampleSource, SeriesSamples};
 pub use value::{Answer, Point, Row};
 
+use self::duration_expr::Instants;
 use crate::error::Result;
+use crate::planner;
 
 /// What a PromQL query asks for. `start == end` is an instant query if `step_ms` is `None`.
 #[derive(Clone, Debug)]
@@ -81,6 +106,8 @@ pub struct Limits {
     pub points_max: usize,
     /// Step of subqueries that name none.
     pub subquery_step_ms: i64,
+    /// What is switched on.
+    pub features: Features,
 }
 
 impl Default for Limits {
@@ -92,11 +119,31 @@ impl Default for Limits {
             samples_max: 50_000_000,
             points_max: 11_000,
             subquery_step_ms: 60_000,
+            features: Features::default(),
         }
     }
 }
 
-/// Evaluates `query` over `source`.
+/// Whether nobody waits for an evaluation any more.
+pub type Cancelled<'a> = dyn Fn() -> bool + Sync + 'a;
+
+impl PromQuery {
+    fn instants(&self) -> Instants {
+        let end_ms = if self.step_ms.is_some() { self.end_ms } else { self.start_ms };
+        Instants { start_ms: self.start_ms, end_ms, step_ms: self.step_ms.unwrap_or_default() }
+    }
+
+    /// Checks it without evaluating it: what it answers is an error at any time.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad expression or range.
+    pub fn check(&self, source: &dyn SampleSource, limits: &Limits) -> Result<()> {
+        let expr = parse::parse_for(&self.text, limits, self.instants())?;
+        eval::Evaluator::new(self, source, limits, &|| false, &|_| Ok(()))?.check(&expr)
+    }
+}
+
+/// Evaluates `query` over `source`, on a stack as large as [`check`] has.
 ///
 /// `cancelled` is asked between pieces of work and ends the evaluation with `Cancelled`.
 ///
@@ -107,10 +154,38 @@ pub fn evaluate(
     query: &PromQuery,
     source: &dyn SampleSource,
     limits: &Limits,
-    cancelled: &dyn Fn() -> bool,
+    cancelled: &Cancelled<'_>,
 ) -> Result<Answer> {
-    let expr = parse::parse(&query.text, limits)?;
-    eval::Evaluator::new(query, source, limits, cancelled)?.run(&expr)
+    evaluate_within(query, source, limits, cancelled, &|_| Ok(()))
+}
+
+/// As [`evaluate`], with memory: `reserve` is told how many bytes the evaluation holds whenever that changes much.
+///
+/// # Errors
+/// As [`evaluate`]; those of `reserve`.
+pub fn evaluate_within(
+    query: &PromQuery,
+    source: &dyn SampleSource,
+    limits: &Limits,
+    cancelled: &Cancelled<'_>,
+    reserve: &(dyn Fn(usize) -> Result<()> + Sync),
+) -> Result<Answer> {
+    evaluate_annotated(query, source, limits, cancelled, reserve).map(|(answer, _)| answer)
+}
+
+/// As [`evaluate_within`], with what the answer says about itself.
+///
+/// # Errors
+/// As [`evaluate_within`].
+pub fn evaluate_annotated(
+    query: &PromQuery,
+    source: &dyn SampleSource,
+    limits: &Limits,
+    cancelled: &Cancelled<'_>,
+    reserve: &(dyn Fn(usize) -> Result<()> + Sync),
+) -> Result<(Answer, Annotations)> {
+    let expr = parse::parse_for(&query.text, limits, query.instants())?;
+    eval::Evaluator::new(query, source, limits, cancelled, reserve)?.run(&expr)
 }
 
 /// Checks `text` without evaluating it.
@@ -118,7 +193,7 @@ pub fn evaluate(
 /// # Errors
 /// `Invalid` for a bad expression.
 pub fn check(text: &str, limits: &Limits) -> Result<()> {
-    parse::parse(text, limits).map(|_| ())
+    planner::with_large_stack(|| parse::parse(text, limits).map(|_| ()))
 }
 
 /// `text` in the usual layout: spaces, line breaks, indentation.
@@ -126,5 +201,5 @@ pub fn check(text: &str, limits: &Limits) -> Result<()> {
 /// # Errors
 /// `Invalid` for a bad expression.
 pub fn format(text: &str, limits: &Limits) -> Result<String> {
-    parse::format(text, limits)
+    planner::with_large_stack(|| parse::format(text, limits))
 }

@@ -133,9 +133,29 @@ pub(crate) fn almost_equal(a: f64, b: f64, tolerance: f64) -> bool {
     difference / sum.min(f64::MAX) < tolerance
 }
 
+/// `value` in the shorter of the usual forms: with an exponent below 1e-4 and from 1e6 on.
+pub(crate) fn general(value: f64) -> String {
+    let size = value.abs();
+    if !value.is_finite() || size == 0.0 || (1e-4..1e6).contains(&size) {
+        return super::value::format(value);
+    }
+    let text = format!("{value:e}");
+    let Some((mantissa, power)) = text.split_once('e') else { return text };
+    let (sign, digits) = power.strip_prefix('-').map_or(('+', power), |digits| ('-', digits));
+    format!("{mantissa}e{sign}{digits:0>2}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn very_large_and_very_small_numbers_have_an_exponent() {
+        let cases = [(1e-5, "1e-05"), (0.5, "0.5"), (1e6, "1e+06"), (f64::INFINITY, "+Inf"), (-0.0, "-0")];
+        for (value, text) in cases {
+            assert_eq!(general(value), text);
+        }
+    }
 
     #[test]
     fn a_sum_keeps_what_plain_addition_loses() {

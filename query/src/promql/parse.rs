@@ -1,31 +1,42 @@
-//! From text to an [`Expr`]. The text is bounded before the parser sees it, because parser and walk are recursive.
-use std::borrow::Cow;
+//! From text to an [`Expr`]. The text is bounded before the parser sees it, because parser and walk are recursive, and newer
+//! syntax is put into words that the parser knows.
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use foretell_engine::{METRIC_NAME, MatchOp, Matcher};
 use promql_parser::label as parsed_label;
-use promql_parser::parser::{self as parsed, token};
+use promql_parser::parser::{self as parsed, token as parsed_token};
 
 use super::Limits;
+use super::duration_expr::Instants;
 use super::expr::{
-    Aggregate, AggregateOp, At, Binary, BinaryOp, Cardinality, Expr, Grouping, Matching, Selector, Subquery, Type, When,
+    Aggregate, AggregateOp, At, Binary, BinaryOp, Cardinality, Edges, Expr, Grouping, Matching, Selector, Subquery,
+    Type, When,
 };
+use super::extended;
+use super::fault::locate;
 use super::function::Function;
+use super::rewrite::{EDGES, rewrite};
 use super::source::Matchers;
+use super::token::{Kind, Token, tokens};
 use crate::error::{Error, Result};
 
-/// The expression that `text` is.
+/// The expression that `text` is, in a query whose instants are not known yet.
 ///
 /// # Errors
 /// `Invalid` for what is not PromQL, or is too long, too deep or too wide.
 pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Expr> {
-    admit(text, limits)?;
-    let text = without_digit_groups(text);
-    let expr = catch_unwind(AssertUnwindSafe(|| parsed::parse(&text)))
-        .unwrap_or_else(|_| Err("the expression cannot be parsed".into()))
-        .map_err(|message| Error::invalid(format!("invalid parameter \"query\": {message}")))?;
-    convert(&expr)
+    parse_for(text, limits, Instants::default())
+}
+
+/// The expression that `text` is in a query over `instants`.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_for(text: &str, limits: &Limits, instants: Instants) -> Result<Expr> {
+    let expr = convert(&read(text, limits, instants)?)?;
+    check_edges(&expr)?;
+    Ok(expr)
 }
 
 /// The conditions of a series selector, such as `up{job="a"}`.
@@ -42,14 +53,36 @@ pub(crate) fn parse_selector(text: &str, limits: &Limits) -> Result<Matchers> {
 /// `text` in the usual layout.
 ///
 /// # Errors
-/// `Invalid` for what is not PromQL.
+/// `Invalid` for what is not PromQL, and for what would be lost on the way.
 pub(crate) fn format(text: &str, limits: &Limits) -> Result<String> {
     parse(text, limits)?;
-    parsed::parse(&without_digit_groups(text)).map(|expr| expr.prettify()).map_err(Error::invalid)
+    let expr = read(text, limits, Instants::default())?;
+    let other_instants = Instants { start_ms: 1, end_ms: 3, step_ms: 1 };
+    let is_of_query = expr != read(text, limits, other_instants)?;
+    let laid_out = catch_unwind(AssertUnwindSafe(|| expr.prettify()))
+        .map_err(|_| Error::invalid("the expression cannot be laid out"))?;
+    if is_of_query || laid_out.contains(EDGES) {
+        return Err(Error::invalid(
+            "expressions with step(), range(), start() and end() as numbers, anchored or smoothed cannot be laid out yet",
+        ));
+    }
+    Ok(laid_out)
 }
 
-/// Bounds length, nesting and number of terms without recursion.
-fn admit(text: &str, limits: &Limits) -> Result<()> {
+/// What the parser makes of `text`, whose newer syntax is rewritten. It has been seen to panic.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn read(text: &str, limits: &Limits, instants: Instants) -> Result<parsed::Expr> {
+    let tokens = admit(text, limits)?;
+    let rewritten = rewrite(text, &tokens, limits, instants)?;
+    catch_unwind(AssertUnwindSafe(|| parsed::parse(&rewritten)))
+        .unwrap_or_else(|_| Err("the expression cannot be parsed".into()))
+        .map_err(|message| locate(text, &tokens, &message))
+}
+
+/// The tokens of `text`, once its length, nesting and number of terms are known to be in bounds.
+fn admit<'a>(text: &'a str, limits: &Limits) -> Result<Vec<Token<'a>>> {
     if text.len() > limits.text_bytes_max {
         return Err(Error::invalid(format!(
             "the expression has {} bytes, at most {} are allowed",
@@ -57,27 +90,16 @@ fn admit(text: &str, limits: &Limits) -> Result<()> {
             limits.text_bytes_max
         )));
     }
-    let (mut depth, mut terms, mut quote, mut escaped, mut run_of_signs) = (0usize, 0usize, None, false, 0usize);
-    for c in text.chars() {
-        if let Some(end) = quote {
-            match c {
-                _ if escaped => escaped = false,
-                '\\' if end != '`' => escaped = true,
-                _ if c == end => quote = None,
-                _ => {}
-            }
-            continue;
-        }
-        run_of_signs = if matches!(c, '-' | '+') || c.is_whitespace() { run_of_signs + 1 } else { 0 };
-        match c {
-            '"' | '\'' | '`' => quote = Some(c),
-            '(' | '[' | '{' => {
+    let tokens: Vec<Token<'_>> = tokens(text).collect();
+    let (mut depth, mut terms) = (0usize, 0usize);
+    for token in &tokens {
+        match token.kind {
+            Kind::Symbol if matches!(token.text, "(" | "[" | "{") => {
                 depth += 1;
                 terms += 1;
             }
-            ')' | ']' | '}' => depth = depth.saturating_sub(1),
-            '+' | '-' | '*' | '/' | '%' | '^' | ',' | '<' | '>' | '=' | '!' => terms += 1,
-            _ if c.is_whitespace() => terms += usize::from(run_of_signs == 1),
+            Kind::Symbol if matches!(token.text, ")" | "]" | "}") => depth = depth.saturating_sub(1),
+            Kind::Symbol | Kind::Name => terms += 1,
             _ => {}
         }
         if depth > limits.depth_max {
@@ -87,37 +109,7 @@ fn admit(text: &str, limits: &Limits) -> Result<()> {
             return Err(Error::invalid(format!("the expression has more than {} terms", limits.terms_max)));
         }
     }
-    Ok(())
-}
-
-/// `1_000` becomes `1000`, which the parser knows: an underscore between the digits of a number goes.
-fn without_digit_groups(text: &str) -> Cow<'_, str> {
-    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '.');
-    let (mut out, mut quote, mut escaped) = (String::with_capacity(text.len()), None, false);
-    let (mut before, mut in_number) = (' ', false);
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        if let Some(end) = quote {
-            match c {
-                _ if escaped => escaped = false,
-                '\\' if end != '`' => escaped = true,
-                _ if c == end => quote = None,
-                _ => {}
-            }
-        } else {
-            match c {
-                '"' | '\'' | '`' => quote = Some(c),
-                _ if !is_word(before) => in_number = c.is_ascii_digit(),
-                '_' if in_number && before.is_ascii_hexdigit() && rest.peek().is_some_and(char::is_ascii_hexdigit) => {
-                    continue;
-                }
-                _ => {}
-            }
-        }
-        out.push(c);
-        before = c;
-    }
-    if out.len() == text.len() { Cow::Borrowed(text) } else { Cow::Owned(out) }
+    Ok(tokens)
 }
 
 fn convert(expr: &parsed::Expr) -> Result<Expr> {
@@ -153,20 +145,20 @@ fn call(call: &parsed::Call) -> Result<Expr> {
 fn aggregate(aggregate: &parsed::AggregateExpr) -> Result<Expr> {
     use AggregateOp as Op;
     let op = match aggregate.op.id() {
-        token::T_SUM => Op::Sum,
-        token::T_AVG => Op::Avg,
-        token::T_MIN => Op::Min,
-        token::T_MAX => Op::Max,
-        token::T_COUNT => Op::Count,
-        token::T_GROUP => Op::Group,
-        token::T_STDDEV => Op::Stddev,
-        token::T_STDVAR => Op::Stdvar,
-        token::T_QUANTILE => Op::Quantile,
-        token::T_TOPK => Op::Topk,
-        token::T_BOTTOMK => Op::Bottomk,
-        token::T_LIMITK => Op::Limitk,
-        token::T_LIMIT_RATIO => Op::LimitRatio,
-        token::T_COUNT_VALUES => Op::CountValues,
+        parsed_token::T_SUM => Op::Sum,
+        parsed_token::T_AVG => Op::Avg,
+        parsed_token::T_MIN => Op::Min,
+        parsed_token::T_MAX => Op::Max,
+        parsed_token::T_COUNT => Op::Count,
+        parsed_token::T_GROUP => Op::Group,
+        parsed_token::T_STDDEV => Op::Stddev,
+        parsed_token::T_STDVAR => Op::Stdvar,
+        parsed_token::T_QUANTILE => Op::Quantile,
+        parsed_token::T_TOPK => Op::Topk,
+        parsed_token::T_BOTTOMK => Op::Bottomk,
+        parsed_token::T_LIMITK => Op::Limitk,
+        parsed_token::T_LIMIT_RATIO => Op::LimitRatio,
+        parsed_token::T_COUNT_VALUES => Op::CountValues,
         _ => return Err(Error::invalid(format!("unknown aggregation {}", aggregate.op))),
     };
     let grouping = match &aggregate.modifier {
@@ -186,22 +178,22 @@ fn aggregate(aggregate: &parsed::AggregateExpr) -> Result<Expr> {
 fn binary(binary: &parsed::BinaryExpr) -> Result<Expr> {
     use BinaryOp as Op;
     let op = match binary.op.id() {
-        token::T_ADD => Op::Add,
-        token::T_SUB => Op::Sub,
-        token::T_MUL => Op::Mul,
-        token::T_DIV => Op::Div,
-        token::T_MOD => Op::Mod,
-        token::T_POW => Op::Pow,
-        token::T_ATAN2 => Op::Atan2,
-        token::T_EQLC => Op::Equal,
-        token::T_NEQ => Op::NotEqual,
-        token::T_LSS => Op::Less,
-        token::T_LTE => Op::LessOrEqual,
-        token::T_GTR => Op::Greater,
-        token::T_GTE => Op::GreaterOrEqual,
-        token::T_LAND => Op::And,
-        token::T_LOR => Op::Or,
-        token::T_LUNLESS => Op::Unless,
+        parsed_token::T_ADD => Op::Add,
+        parsed_token::T_SUB => Op::Sub,
+        parsed_token::T_MUL => Op::Mul,
+        parsed_token::T_DIV => Op::Div,
+        parsed_token::T_MOD => Op::Mod,
+        parsed_token::T_POW => Op::Pow,
+        parsed_token::T_ATAN2 => Op::Atan2,
+        parsed_token::T_EQLC => Op::Equal,
+        parsed_token::T_NEQ => Op::NotEqual,
+        parsed_token::T_LSS => Op::Less,
+        parsed_token::T_LTE => Op::LessOrEqual,
+        parsed_token::T_GTR => Op::Greater,
+        parsed_token::T_GTE => Op::GreaterOrEqual,
+        parsed_token::T_LAND => Op::And,
+        parsed_token::T_LOR => Op::Or,
+        parsed_token::T_LUNLESS => Op::Unless,
         _ => return Err(Error::invalid(format!("operator {} is not supported by this version", binary.op))),
     };
     let mut matching = Matching::default();
@@ -219,13 +211,13 @@ fn binary(binary: &parsed::BinaryExpr) -> Result<Expr> {
         matching.include = include;
         matching.fill = (modifier.fill_values.lhs, modifier.fill_values.rhs);
     }
-    Ok(Expr::Binary(Box::new(Binary {
-        op,
-        lhs: convert(&binary.lhs)?,
-        rhs: convert(&binary.rhs)?,
-        returns_bool: binary.return_bool(),
-        matching,
-    })))
+    let (lhs, rhs) = (convert(&binary.lhs)?, convert(&binary.rhs)?);
+    if matching.fill != (None, None) && (op.is_set() || lhs.kind() != Type::Vector || rhs.kind() != Type::Vector) {
+        return Err(Error::invalid(
+            "invalid parameter \"query\": filling in missing series is only allowed between vectors, not for set operators",
+        ));
+    }
+    Ok(Expr::Binary(Box::new(Binary { op, lhs, rhs, returns_bool: binary.return_bool(), matching })))
 }
 
 fn selector(selector: &parsed::VectorSelector) -> Result<Selector> {
@@ -234,15 +226,55 @@ fn selector(selector: &parsed::VectorSelector) -> Result<Selector> {
         op: MatchOp::Equal,
         value: name.clone(),
     });
-    let all = |matchers: &[parsed_label::Matcher]| -> Vec<Matcher> {
-        named.iter().cloned().chain(matchers.iter().map(matcher)).collect()
+    let (edges, own): (Vec<_>, Vec<_>) = selector.matchers.matchers.iter().partition(|matcher| matcher.name == EDGES);
+    if named.is_none() && !edges.is_empty() && own.iter().all(|matcher| matcher.is_match("")) {
+        return Err(Error::invalid(
+            "invalid parameter \"query\": vector selector must contain at least one non-empty matcher",
+        ));
+    }
+    let all = |matchers: &mut dyn Iterator<Item = &parsed_label::Matcher>| -> Vec<Matcher> {
+        named.iter().cloned().chain(matchers.map(matcher)).collect()
     };
-    let matchers = if selector.matchers.or_matchers.is_empty() {
-        vec![all(&selector.matchers.matchers)]
+    let alternatives = &selector.matchers.or_matchers;
+    if alternatives.iter().flatten().any(|matcher| matcher.name == EDGES) {
+        return Err(Error::invalid("anchored and smoothed cannot be combined with \"or\" between matchers"));
+    }
+    let matchers = if alternatives.is_empty() {
+        vec![all(&mut own.into_iter())]
     } else {
-        selector.matchers.or_matchers.iter().map(|matchers| all(matchers)).collect()
+        alternatives.iter().map(|matchers| all(&mut matchers.iter())).collect()
     };
-    Ok(Selector { matchers: Matchers(matchers), when: when(selector.offset.as_ref(), selector.at.as_ref())? })
+    let mut when = when(selector.offset.as_ref(), selector.at.as_ref())?;
+    when.edges = match edges.first().map(|matcher| matcher.value.as_str()) {
+        None => Edges::Exact,
+        Some("anchored") => Edges::Anchored,
+        Some(_) => Edges::Smoothed,
+    };
+    Ok(Selector { matchers: Matchers(matchers), when })
+}
+
+/// `anchored` and `smoothed` ranges mean something to some functions only.
+fn check_edges(expr: &Expr) -> Result<()> {
+    match expr {
+        Expr::Range(selector, _) if selector.when.edges != Edges::Exact => {
+            let edges = selector.when.edges;
+            let functions: Vec<&str> = extended::functions(edges).collect();
+            Err(Error::invalid(format!(
+                "invalid parameter \"query\": the {} modifier of a range can only be used with {}",
+                edges.word(),
+                functions.join(", ")
+            )))
+        }
+        Expr::Number(_) | Expr::Text(_) | Expr::Selector(_) | Expr::Range(..) => Ok(()),
+        Expr::Call(function, args) => {
+            let known = usize::from(extended::range(function.name, args).is_some());
+            args.iter().skip(known).map(check_edges).collect()
+        }
+        Expr::Subquery(subquery) => check_edges(&subquery.expr),
+        Expr::Negate(expr) => check_edges(expr),
+        Expr::Aggregate(aggregate) => aggregate.param.iter().chain([&aggregate.expr]).map(check_edges).collect(),
+        Expr::Binary(binary) => [&binary.lhs, &binary.rhs].into_iter().map(check_edges).collect(),
+    }
 }
 
 fn matcher(matcher: &parsed_label::Matcher) -> Matcher {
@@ -267,7 +299,7 @@ fn when(offset: Option<&parsed::Offset>, at: Option<&parsed::AtModifier>) -> Res
         Some(parsed::AtModifier::End) => Some(At::End),
         Some(parsed::AtModifier::At(time)) => Some(At::Ms(since_epoch(*time)?)),
     };
-    Ok(When { offset_ms, at })
+    Ok(When { offset_ms, at, edges: Edges::Exact })
 }
 
 fn since_epoch(time: SystemTime) -> Result<i64> {
@@ -308,11 +340,42 @@ mod tests {
     }
 
     #[test]
-    fn underscores_group_digits_of_numbers_only() {
-        for (text, plain) in
-            [("1_000 + a_1", "1000 + a_1"), ("\"1_0\"", "\"1_0\""), ("0xff_ff", "0xffff"), ("m1_2", "m1_2")]
+    fn faults_of_the_text_are_placed() {
+        assert!(error("sum(up))").contains("1:8: parse error: unexpected \")\""));
+        assert!(error("1 + nope(up)").contains("1:5: parse error: unknown function"), "{}", error("1 + nope(up)"));
+        assert!(error("a + on(b) fill(1) c").contains("switched off"));
+    }
+
+    #[test]
+    fn what_a_layout_would_lose_is_not_laid_out() {
+        let limits = Limits { features: super::super::Features::all(), ..Limits::default() };
+        assert_eq!(format("sum  by(job)(up @ start() offset 5m)", &limits).unwrap(), {
+            "sum by (job) (up @ start() offset 5m)"
+        });
+        for lost in ["step() + 1", "end()", "rate(a[5m] anchored)", "a smoothed"] {
+            assert!(format(lost, &limits).unwrap_err().message.contains("cannot be laid out yet"), "{lost}");
+        }
+    }
+
+    #[test]
+    fn fill_and_edges_are_allowed_where_they_mean_something() {
+        let limits = Limits { features: super::super::Features::all(), ..Limits::default() };
+        for good in
+            ["a + fill(1) b", "rate(a[5m] anchored)", "sum(a smoothed)", "a == bool on(x) group_left fill(-1) b"]
         {
-            assert_eq!(without_digit_groups(text), plain);
+            assert!(parse(good, &limits).is_ok(), "{good}");
+        }
+        for bad in [
+            "a and fill(1) b",
+            "a + fill(1) 2",
+            "sum_over_time(a[5m] anchored)",
+            "changes(a[5m] smoothed)",
+            "a[5m] anchored",
+            "quantile_over_time(1, a[5m] smoothed)",
+            "{} anchored",
+            "{a=~\".*\"} smoothed",
+        ] {
+            assert!(parse(bad, &limits).is_err(), "{bad}");
         }
     }
 

@@ -1,7 +1,10 @@
 //! Where samples come from: a snapshot of the engine, or what a test holds.
+use std::sync::Arc;
+
 use foretell_engine::{LabelSet, Matcher, ScanBatch, Selector, SeriesId, Snapshot, TimeRange};
 
-use super::value::STALE_BITS;
+use super::histogram::{self, Histogram, ResetHint};
+use super::value::{ABSENT, STALE_BITS};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Rows decoded at a time.
@@ -13,7 +16,7 @@ const NS_PER_MS: i64 = 1_000_000;
 pub struct Matchers(pub Vec<Vec<Matcher>>);
 
 /// Samples of one series, oldest first, stale markers included.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SeriesSamples {
     /// Labels, the name included.
     pub labels: LabelSet,
@@ -21,21 +24,62 @@ pub struct SeriesSamples {
     pub ts_ms: Vec<i64>,
     /// Values, exact bits.
     pub values: Vec<f64>,
+    /// Milliseconds UTC and native histograms, beside the values. A stale histogram is a stale marker among the values.
+    pub histograms: Vec<(i64, Arc<Histogram>)>,
 }
+
+impl SeriesSamples {
+    /// Whether there is no sample.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ts_ms.is_empty() && self.histograms.is_empty()
+    }
+
+    /// Numbers that it holds, about.
+    pub(crate) fn weight(&self) -> usize {
+        self.values.len() + self.histograms.iter().map(|(_, histogram)| histogram.weight()).sum::<usize>()
+    }
+
+    /// Adds a stale marker where no value is.
+    pub(crate) fn insert_stale(&mut self, ts_ms: i64) {
+        let at = self.ts_ms.partition_point(|&other| other < ts_ms);
+        if self.ts_ms.get(at) != Some(&ts_ms) {
+            self.ts_ms.insert(at, ts_ms);
+            self.values.insert(at, ABSENT);
+        }
+    }
+
+    /// Leaves of each histogram only what needs no buckets, after finding out where it was reset.
+    pub(crate) fn drop_buckets(&mut self) {
+        let mut before: Option<Arc<Histogram>> = None;
+        for (_, histogram) in &mut self.histograms {
+            let hint = match &before {
+                _ if histogram.reset_hint != ResetHint::Unknown => histogram.reset_hint,
+                None => ResetHint::Unknown,
+                Some(before) if histogram.is_reset_after(before) => ResetHint::Reset,
+                Some(_) => ResetHint::NotReset,
+            };
+            let bare = Arc::new(histogram.without_buckets(hint));
+            before = Some(std::mem::replace(histogram, bare));
+        }
+    }
+}
+
+/// Told how many samples more are about to be held; an error ends the reading.
+pub type Admit<'a> = dyn Fn(usize) -> Result<()> + Sync + 'a;
 
 /// Answers selectors.
 pub trait SampleSource {
     /// Series that satisfy `matchers` with their samples of `(after_ms, through_ms]`, in the order of their labels; those
-    /// without a sample may be left out. At most `samples_max` samples.
+    /// without a sample may be left out. `admit` is told of samples before they are kept.
     ///
     /// # Errors
-    /// `Execution` beyond `samples_max`; `Invalid` for a bad regular expression; damage.
+    /// Those of `admit`; `Invalid` for a bad regular expression; damage.
     fn select(
         &self,
         matchers: &Matchers,
         after_ms: i64,
         through_ms: i64,
-        samples_max: usize,
+        admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>>;
 }
 
@@ -45,7 +89,7 @@ impl SampleSource for Snapshot {
         matchers: &Matchers,
         after_ms: i64,
         through_ms: i64,
-        samples_max: usize,
+        admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>> {
         // `(after, through]` in milliseconds of samples whose nanoseconds are cut off.
         let range = TimeRange {
@@ -62,15 +106,12 @@ impl SampleSource for Snapshot {
         let ids: Vec<SeriesId> = series.iter().map(|series| series.id).collect();
         let mut found: Vec<SeriesSamples> = series
             .into_iter()
-            .map(|series| SeriesSamples { labels: series.labels, ts_ms: Vec::new(), values: Vec::new() })
+            .map(|series| SeriesSamples { labels: series.labels, ..SeriesSamples::default() })
             .collect();
         let mut scan = self.scan(&ids, range, true, ROWS_AT_ONCE).map_err(|error| Error::from_engine(&error))?;
-        let (mut batch, mut total) = (ScanBatch::default(), 0usize);
+        let mut batch = ScanBatch::default();
         while scan.next_batch(&mut batch).map_err(|error| Error::from_engine(&error))? {
-            total += batch.ts.len();
-            if total > samples_max {
-                return Err(too_many_samples());
-            }
+            admit(batch.ts.len())?;
             let mut at = 0;
             for &(index, rows) in &batch.runs {
                 let end = at + rows as usize;
@@ -80,7 +121,8 @@ impl SampleSource for Snapshot {
                 at = end;
             }
         }
-        found.retain(|samples| !samples.ts_ms.is_empty());
+        histogram::read(self, &ids, range, &mut found, admit)?;
+        found.retain(|samples| !samples.is_empty());
         found.sort_unstable_by(|a, b| a.labels.compare(&b.labels));
         Ok(found)
     }
@@ -90,7 +132,8 @@ impl SampleSource for Snapshot {
 pub(crate) fn too_many_samples() -> Error {
     Error::new(
         ErrorKind::Execution,
-        "query processing would load too many samples into memory in query execution: select less time or fewer series",
+        "query processing would load too many samples into memory in query execution: select less time or fewer series, \
+         or raise query.max_samples",
     )
 }
 

@@ -1,18 +1,18 @@
 //! Small cases over samples in memory; the language as a whole is in `query/tests/promql`.
 use foretell_engine::{LabelSet, METRIC_NAME, MatchOp};
 
-use super::{Answer, Limits, Matchers, PromQuery, SampleSource, SeriesSamples, evaluate};
+use super::{Admit, Answer, Limits, Matchers, PromQuery, SampleSource, SeriesSamples, evaluate};
 use crate::error::Result;
 
 struct Memory(Vec<SeriesSamples>);
 
 impl SampleSource for Memory {
-    fn select(&self, matchers: &Matchers, after_ms: i64, through_ms: i64, _max: usize) -> Result<Vec<SeriesSamples>> {
+    fn select(&self, matchers: &Matchers, after_ms: i64, through_ms: i64, _: &Admit<'_>) -> Result<Vec<SeriesSamples>> {
         let of = |series: &SeriesSamples| {
             let keep = |ts: &i64| *ts > after_ms && *ts <= through_ms;
             let pairs = series.ts_ms.iter().zip(&series.values).filter(|(ts, _)| keep(ts));
             let (ts_ms, values) = pairs.map(|(&ts, &value)| (ts, value)).unzip();
-            SeriesSamples { labels: series.labels.clone(), ts_ms, values }
+            SeriesSamples { labels: series.labels.clone(), ts_ms, values, ..SeriesSamples::default() }
         };
         let equal = |series: &SeriesSamples| {
             matchers.0[0].iter().all(|m| {
@@ -29,6 +29,7 @@ fn memory() -> Memory {
         labels: LabelSet::from_pairs([(METRIC_NAME, "m"), ("job", job)]).unwrap(),
         ts_ms: (0..=10).map(|i| i * 10_000).collect(),
         values: (0..=10).map(|i| f64::from(i) * step).collect(),
+        ..SeriesSamples::default()
     };
     Memory(vec![series("a", 1.0), series("b", 2.0)])
 }

@@ -1,7 +1,10 @@
 //! Values over all steps of a grid, and answers.
+use std::sync::Arc;
+
 use foretell_engine::LabelSet;
 use hashbrown::HashMap;
 
+use super::histogram::Histogram;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bits of the stale marker of Prometheus; in a column: no value at this step.
@@ -26,20 +29,98 @@ pub(crate) enum Value {
 }
 
 /// One series of a vector: `values[i]` is its value at step `i`, or [`ABSENT`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Column {
     pub(crate) labels: LabelSet,
     pub(crate) values: Vec<f64>,
+    /// Native histograms by step, if there are any; where one stands, `values` has nothing.
+    pub(crate) histograms: Option<Vec<Option<Arc<Histogram>>>>,
+}
+
+/// What a column holds at one step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sample<'a> {
+    Value(f64),
+    Histogram(&'a Arc<Histogram>),
 }
 
 impl Column {
-    /// Whether no step has a value.
+    /// Without histograms.
+    pub(crate) fn floats(labels: LabelSet, values: Vec<f64>) -> Self {
+        Self { labels, values, histograms: None }
+    }
+
+    /// With nothing at any of `steps` steps.
+    pub(crate) fn blank(labels: LabelSet, steps: usize) -> Self {
+        Self::floats(labels, vec![ABSENT; steps])
+    }
+
+    /// The same samples under other labels.
+    pub(crate) fn named(self, labels: LabelSet) -> Self {
+        Self { labels, ..self }
+    }
+
+    /// Whether no step has a value or a histogram.
     pub(crate) fn is_empty(&self) -> bool {
-        self.values.iter().all(|&value| is_absent(value))
+        self.values.iter().all(|&value| is_absent(value)) && !self.has_histograms()
+    }
+
+    /// Whether there is a histogram at some step.
+    pub(crate) fn has_histograms(&self) -> bool {
+        self.histograms.as_ref().is_some_and(|all| all.iter().any(Option::is_some))
+    }
+
+    /// The histogram at `step`.
+    pub(crate) fn histogram(&self, step: usize) -> Option<&Arc<Histogram>> {
+        self.histograms.as_ref()?[step].as_ref()
+    }
+
+    /// Whether there is a value or a histogram at `step`.
+    pub(crate) fn has(&self, step: usize) -> bool {
+        !is_absent(self.values[step]) || self.histogram(step).is_some()
+    }
+
+    /// What there is at `step`.
+    pub(crate) fn sample(&self, step: usize) -> Option<Sample<'_>> {
+        match self.histogram(step) {
+            Some(histogram) => Some(Sample::Histogram(histogram)),
+            None if is_absent(self.values[step]) => None,
+            None => Some(Sample::Value(self.values[step])),
+        }
+    }
+
+    /// Puts a histogram at `step`.
+    pub(crate) fn put(&mut self, step: usize, histogram: Arc<Histogram>) {
+        self.values[step] = ABSENT;
+        let steps = self.values.len();
+        self.histograms.get_or_insert_with(|| vec![None; steps])[step] = Some(histogram);
+    }
+
+    /// Leaves nothing at `step`.
+    pub(crate) fn clear(&mut self, step: usize) {
+        self.values[step] = ABSENT;
+        if let Some(histograms) = &mut self.histograms {
+            histograms[step] = None;
+        }
+    }
+
+    /// Puts at `step` what `from` has there.
+    pub(crate) fn copy_step(&mut self, from: &Self, step: usize) {
+        self.clear(step);
+        self.values[step] = from.values[step];
+        if let Some(histogram) = from.histogram(step) {
+            self.put(step, Arc::clone(histogram));
+        }
+    }
+
+    /// Values and histograms that it holds, about.
+    pub(crate) fn weight(&self) -> usize {
+        let histograms = self.histograms.iter().flatten().flatten().map(|histogram| histogram.weight());
+        self.values.len() + histograms.sum::<usize>()
     }
 }
 
-/// Columns put together by label set; two values at one step are an error.
+/// Columns put together by label set; two samples at one step are an error.
 #[derive(Default)]
 pub(crate) struct Columns {
     index: HashMap<LabelSet, usize>,
@@ -47,17 +128,27 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// Adds what `values` holds to the column of `labels`.
+    /// Adds what `column` holds to the column of its labels.
     ///
     /// # Errors
-    /// `Execution` when both hold a value at one step.
-    pub(crate) fn add(&mut self, labels: LabelSet, values: Vec<f64>) -> Result<()> {
-        let Some(&at) = self.index.get(&labels) else {
-            self.index.insert(labels.clone(), self.columns.len());
-            self.columns.push(Column { labels, values });
+    /// `Execution` when both hold a sample at one step.
+    pub(crate) fn add(&mut self, column: Column) -> Result<()> {
+        let Some(&at) = self.index.get(&column.labels) else {
+            self.index.insert(column.labels.clone(), self.columns.len());
+            self.columns.push(column);
             return Ok(());
         };
-        for (old, new) in self.columns[at].values.iter_mut().zip(values) {
+        let old = &mut self.columns[at];
+        if old.histograms.is_some() || column.histograms.is_some() {
+            for step in (0..column.values.len()).filter(|&step| column.has(step)) {
+                if old.has(step) {
+                    return Err(same_labels());
+                }
+                old.copy_step(&column, step);
+            }
+            return Ok(());
+        }
+        for (old, new) in old.values.iter_mut().zip(column.values) {
             if !is_absent(new) {
                 if !is_absent(*old) {
                     return Err(same_labels());
@@ -68,7 +159,7 @@ impl Columns {
         Ok(())
     }
 
-    /// The columns that have a value, in the order in which they were first added.
+    /// The columns that have a sample, in the order in which they were first added.
     pub(crate) fn finish(self) -> Vec<Column> {
         self.columns.into_iter().filter(|column| !column.is_empty()).collect()
     }
@@ -99,8 +190,18 @@ pub struct Point {
 pub struct Row {
     /// Labels.
     pub labels: LabelSet,
-    /// Samples.
+    /// Samples that are numbers.
     pub points: Vec<Point>,
+    /// Samples that are native histograms, and when (milliseconds UTC). A row of an instant vector has either one of these
+    /// or one point.
+    pub histograms: Vec<(i64, Arc<Histogram>)>,
+}
+
+impl Row {
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty() && self.histograms.is_empty()
+    }
 }
 
 /// The answer to a query.

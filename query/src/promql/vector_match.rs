@@ -1,11 +1,15 @@
 //! Binary operators between vectors: series find each other by a signature of their labels, step by step.
+use std::collections::BTreeMap;
+
 use foretell_engine::LabelSet;
 use hashbrown::HashMap;
 
-use super::binary::{drops_name, result};
+use super::annotation::{Note, Notes};
+use super::binary::{drops_name, result, result_of_samples};
 use super::expr::{Binary, BinaryOp, Cardinality, Matching};
 use super::labels::{contains, signature, with, without_name};
-use super::value::{ABSENT, Column, Columns, is_absent};
+use super::value::{ABSENT, Column, Columns, Sample, is_absent};
+use super::window::Found;
 use crate::error::{Error, ErrorKind, Result};
 
 /// `and`, `or`, `unless`.
@@ -19,6 +23,9 @@ pub(crate) fn set(op: BinaryOp, matching: &Matching, lhs: Vec<Column>, rhs: Vec<
     for column in partners {
         let steps = present.entry(key(&column.labels, matching)).or_insert_with(|| vec![false; column.values.len()]);
         steps.iter_mut().zip(&column.values).for_each(|(step, &value)| *step |= !is_absent(value));
+        if let Some(histograms) = &column.histograms {
+            steps.iter_mut().zip(histograms).for_each(|(step, histogram)| *step |= histogram.is_some());
+        }
     }
     let keep_partnered = op == BinaryOp::And;
     let kept = filtered.iter().map(|column| {
@@ -26,80 +33,197 @@ pub(crate) fn set(op: BinaryOp, matching: &Matching, lhs: Vec<Column>, rhs: Vec<
         let keep = |step: usize| partner.is_some_and(|steps| steps[step]) == keep_partnered;
         let values = column.values.iter().enumerate();
         let values = values.map(|(step, &value)| if keep(step) { value } else { ABSENT }).collect();
-        Column { labels: column.labels.clone(), values }
+        let histograms = column.histograms.as_ref().map(|all| {
+            let all = all.iter().enumerate();
+            all.map(|(step, histogram)| if keep(step) { histogram.clone() } else { None }).collect()
+        });
+        Column { labels: column.labels.clone(), values, histograms }
     });
     let kept: Vec<Column> = kept.collect();
     let mut results = Columns::default();
     let left = if op == BinaryOp::Or { lhs } else { Vec::new() };
     for column in left.into_iter().chain(kept) {
-        results.add(column.labels, column.values)?;
+        results.add(column)?;
     }
     Ok(results.finish())
 }
 
-/// Arithmetic and comparisons.
+/// Arithmetic and comparisons. `count` is told of the values of each pair of series.
 ///
 /// # Errors
-/// `Execution` when a series has several partners and the expression does not allow it.
-pub(crate) fn evaluate(binary: &Binary, lhs: &[Column], rhs: &[Column]) -> Result<Vec<Column>> {
+/// `Execution` when a series has several partners and the expression does not allow it; those of `count`.
+pub(crate) fn evaluate(
+    binary: &Binary,
+    lhs: &[Column],
+    rhs: &[Column],
+    notes: &Notes,
+    count: &dyn Fn(usize) -> Result<()>,
+) -> Result<Vec<Column>> {
     let matching = &binary.matching;
-    if matching.fill != (None, None) {
-        return Err(Error::invalid("fill modifiers are not supported by this version"));
-    }
     let swapped = matching.cardinality == Cardinality::OneToMany;
     let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
-    let (Some(first), false) = (one.first(), many.is_empty()) else { return Ok(Vec::new()) };
+    let (fill_many, fill_one) = if swapped { (matching.fill.1, matching.fill.0) } else { matching.fill };
+    let can_answer = (!many.is_empty() || fill_many.is_some()) && (!one.is_empty() || fill_one.is_some());
+    let (Some(first), true) = (many.iter().chain(one).next(), can_answer) else { return Ok(Vec::new()) };
     let steps = first.values.len();
-    let any = |columns: &[Column], step: usize| columns.iter().any(|column| !is_absent(column.values[step]));
-    let mut by_signature: HashMap<LabelSet, Vec<&Column>> = HashMap::new();
-    for column in one {
-        by_signature.entry(key(&column.labels, matching)).or_default().push(column);
-    }
-    for (signature, columns) in by_signature.iter().filter(|(_, columns)| columns.len() > 1) {
-        for step in 0..steps {
-            let at_once = columns.iter().filter(|column| !is_absent(column.values[step])).count();
-            if at_once > 1 && any(many, step) {
-                return Err(duplicate_partner(signature, swapped));
-            }
-        }
-    }
-    let mut results = Columns::default();
-    let mut taken: HashMap<LabelSet, Vec<bool>> = HashMap::new();
+    let mut groups = Groups::of(one, matching);
+    groups.refuse_duplicates(many, steps, fill_many.is_some(), swapped)?;
+    let filled = |fill: Option<f64>| fill.map(|fill| Column::floats(LabelSet::default(), vec![fill; steps]));
+    let (filled_many, filled_one) = (filled(fill_many), filled(fill_one));
+    let (taken, told) = (HashMap::new(), BTreeMap::new());
+    let mut results = Results { binary, swapped, taken, told, columns: Columns::default() };
     for column in many {
         let signature = key(&column.labels, matching);
-        let Some(partners) = by_signature.get(&signature) else { continue };
-        for partner in partners {
-            let pairs = column.values.iter().zip(&partner.values);
-            let pair = |(&mine, &other): (&f64, &f64)| {
-                if is_absent(mine) || is_absent(other) {
-                    return ABSENT;
-                }
-                let (a, b) = if swapped { (other, mine) } else { (mine, other) };
-                result(binary, a, b, a)
-            };
-            let values: Vec<f64> = pairs.map(pair).collect();
-            if matching.cardinality == Cardinality::OneToOne {
-                let taken = taken.entry(signature.clone()).or_insert_with(|| vec![false; steps]);
-                for (taken, _) in taken.iter_mut().zip(&values).filter(|(_, value)| !is_absent(**value)) {
-                    if std::mem::replace(taken, true) {
-                        return Err(Error::new(
-                            ErrorKind::Execution,
-                            "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
-                        ));
-                    }
-                }
-            }
-            let labels = result_labels(binary, &column.labels, &partner.labels)?;
-            results.add(labels, values).map_err(|error| match matching.cardinality {
-                Cardinality::OneToOne => error,
-                _ => Error::new(
-                    ErrorKind::Execution,
-                    "multiple matches for labels: grouping labels must ensure unique matches",
-                ),
-            })?;
+        for partner in groups.partners(&signature) {
+            count(steps)?;
+            results.pair(&signature, (&column.labels, column), (&partner.labels, partner))?;
+        }
+        if let Some(filled) = &filled_one {
+            count(steps)?;
+            let alone = groups.without_a_partner(&signature, column);
+            results.pair(&signature, (&column.labels, &alone), (&signature, filled))?;
+        }
+        if filled_many.is_some() {
+            groups.note_present(&signature, column);
         }
     }
-    Ok(results.finish())
+    if let Some(filled) = &filled_many {
+        for column in one {
+            let signature = key(&column.labels, matching);
+            count(steps)?;
+            let alone = groups.without_any_of_many(&signature, column);
+            results.pair(&signature, (&signature, filled), (&column.labels, &alone))?;
+        }
+    }
+    results.told.values().for_each(|note| notes.add(note));
+    Ok(results.columns.finish())
+}
+
+/// The series of the "one" side by their signature.
+struct Groups<'a> {
+    partners: HashMap<LabelSet, Vec<&'a Column>>,
+    /// Steps at which the "many" side has a value.
+    present: HashMap<LabelSet, Vec<bool>>,
+}
+
+impl<'a> Groups<'a> {
+    fn of(one: &'a [Column], matching: &Matching) -> Self {
+        let mut partners: HashMap<LabelSet, Vec<&Column>> = HashMap::new();
+        for column in one {
+            partners.entry(key(&column.labels, matching)).or_default().push(column);
+        }
+        Self { partners, present: HashMap::new() }
+    }
+
+    fn partners(&self, signature: &LabelSet) -> &[&'a Column] {
+        self.partners.get(signature).map_or(&[], Vec::as_slice)
+    }
+
+    /// Two series of the "one" side must not have a value at one step, where the other side has one or gets one.
+    fn refuse_duplicates(&self, many: &[Column], steps: usize, fills: bool, swapped: bool) -> Result<()> {
+        let mut asked = vec![fills; steps];
+        for column in many {
+            asked.iter_mut().enumerate().for_each(|(step, asked)| *asked |= column.has(step));
+        }
+        for (signature, columns) in self.partners.iter().filter(|(_, columns)| columns.len() > 1) {
+            for step in (0..steps).filter(|&step| asked[step]) {
+                if columns.iter().filter(|column| column.has(step)).count() > 1 {
+                    return Err(duplicate_partner(signature, swapped));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note_present(&mut self, signature: &LabelSet, column: &Column) {
+        let steps = self.present.entry(signature.clone()).or_insert_with(|| vec![false; column.values.len()]);
+        steps.iter_mut().enumerate().for_each(|(step, present)| *present |= column.has(step));
+    }
+
+    /// `column` where the "one" side has nothing.
+    fn without_a_partner(&self, signature: &LabelSet, column: &Column) -> Column {
+        let mut alone = column.clone();
+        for partner in self.partners(signature) {
+            (0..column.values.len()).filter(|&step| partner.has(step)).for_each(|step| alone.clear(step));
+        }
+        alone
+    }
+
+    /// `column` where the "many" side has nothing.
+    fn without_any_of_many(&self, signature: &LabelSet, column: &Column) -> Column {
+        let mut alone = column.clone();
+        let present = self.present.get(signature).map(Vec::as_slice).unwrap_or_default();
+        present.iter().enumerate().filter(|(_, present)| **present).for_each(|(step, _)| alone.clear(step));
+        alone
+    }
+}
+
+/// Results of pairs of series.
+struct Results<'a> {
+    binary: &'a Binary,
+    swapped: bool,
+    /// Steps that have a result, by signature, where every series may have one partner.
+    taken: HashMap<LabelSet, Vec<bool>>,
+    /// Of each step the last annotation, as Prometheus has it.
+    told: BTreeMap<usize, Note>,
+    columns: Columns,
+}
+
+impl Results<'_> {
+    /// Adds the result at each step where both have a value.
+    fn pair(
+        &mut self,
+        signature: &LabelSet,
+        (many_labels, many): (&LabelSet, &Column),
+        (one_labels, one): (&LabelSet, &Column),
+    ) -> Result<()> {
+        let both = if self.swapped { (one, many) } else { (many, one) };
+        let mut found = operate(self.binary, both, &mut self.told);
+        let cardinality = self.binary.matching.cardinality;
+        if cardinality == Cardinality::OneToOne {
+            let taken = self.taken.entry(signature.clone()).or_insert_with(|| vec![false; found.values.len()]);
+            for (_, taken) in taken.iter_mut().enumerate().filter(|(step, _)| found.has(*step)) {
+                if std::mem::replace(taken, true) {
+                    return Err(Error::new(
+                        ErrorKind::Execution,
+                        "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+                    ));
+                }
+            }
+        }
+        found.labels = result_labels(self.binary, many_labels, one_labels)?;
+        self.columns.add(found).map_err(|error| match cardinality {
+            Cardinality::OneToOne => error,
+            _ => Error::new(
+                ErrorKind::Execution,
+                "multiple matches for labels: grouping labels must ensure unique matches",
+            ),
+        })
+    }
+}
+
+/// What comes out of two series at each step, without labels.
+fn operate(binary: &Binary, (lhs, rhs): (&Column, &Column), told: &mut BTreeMap<usize, Note>) -> Column {
+    let pair = |(&a, &b): (&f64, &f64)| if is_absent(a) || is_absent(b) { ABSENT } else { result(binary, a, b, a) };
+    let mut found = Column::floats(LabelSet::default(), lhs.values.iter().zip(&rhs.values).map(pair).collect());
+    if lhs.histograms.is_none() && rhs.histograms.is_none() {
+        return found;
+    }
+    for step in 0..found.values.len() {
+        let (Some(a), Some(b)) = (lhs.sample(step), rhs.sample(step)) else { continue };
+        if let (Sample::Value(_), Sample::Value(_)) = (a, b) {
+            continue;
+        }
+        match result_of_samples(binary, a, b, a) {
+            Ok(None) => {}
+            Ok(Some(Found::Value(value))) => found.values[step] = value,
+            Ok(Some(Found::Histogram(histogram))) => found.put(step, histogram),
+            Err(note) => {
+                told.insert(step, note);
+            }
+        }
+    }
+    found
 }
 
 fn key(labels: &LabelSet, matching: &Matching) -> LabelSet {

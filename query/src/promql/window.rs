@@ -1,8 +1,12 @@
 //! The samples of a series within the range before each step.
-use super::grid::Ends;
-use super::value::ABSENT;
+use std::sync::Arc;
 
-/// Samples of `(end_ms - range_ms, end_ms]`; never empty.
+use super::grid::Ends;
+use super::histogram::Histogram;
+use super::source::SeriesSamples;
+use super::value::{ABSENT, Column, Sample};
+
+/// Floats of `(end_ms - range_ms, end_ms]`; never empty, but for a window inside of a [`Mixed`] one.
 pub(crate) struct Window<'a> {
     pub(crate) ts_ms: &'a [i64],
     pub(crate) values: &'a [f64],
@@ -53,6 +57,77 @@ pub(crate) fn slide(
         answer(&Window { ts_ms, values, end_ms, range_ms, now_ms: now_ms(step), step }).unwrap_or(ABSENT)
     };
     (0..ends.steps).map(step).collect()
+}
+
+/// A window of a series that has native histograms.
+pub(crate) struct Mixed<'a> {
+    /// Its floats; there may be none.
+    pub(crate) floats: Window<'a>,
+    /// Its histograms; there may be none.
+    pub(crate) histograms: &'a [(i64, Arc<Histogram>)],
+}
+
+/// What a function makes of a window.
+#[derive(Clone, Debug)]
+pub(crate) enum Found {
+    Value(f64),
+    Histogram(Arc<Histogram>),
+}
+
+impl<'a> Mixed<'a> {
+    /// Floats and histograms, oldest first; of one instant the float first.
+    pub(crate) fn in_order(&self) -> Vec<(i64, Sample<'a>)> {
+        let floats = self.floats.ts_ms.iter().zip(self.floats.values).map(|(&ts, &value)| (ts, Sample::Value(value)));
+        let histograms = self.histograms.iter().map(|(ts, histogram)| (*ts, Sample::Histogram(histogram)));
+        let mut all: Vec<(i64, Sample<'a>)> = floats.chain(histograms).collect();
+        all.sort_by_key(|&(ts, _)| ts);
+        all
+    }
+
+    /// The newest sample.
+    pub(crate) fn newest(&self) -> Option<(i64, Sample<'a>)> {
+        let float = self.floats.ts_ms.last().zip(self.floats.values.last());
+        match (float, self.histograms.last()) {
+            (Some((&ts, &value)), Some((other, _))) if ts > *other => Some((ts, Sample::Value(value))),
+            (_, Some((ts, histogram))) => Some((*ts, Sample::Histogram(histogram))),
+            (float, None) => float.map(|(&ts, &value)| (ts, Sample::Value(value))),
+        }
+    }
+}
+
+/// As [`slide`], for a series that has histograms; the labels are the series's.
+pub(crate) fn slide_mixed(
+    series: &SeriesSamples,
+    ends: Ends,
+    range_ms: i64,
+    now_ms: impl Fn(usize) -> i64,
+    mut answer: impl FnMut(&Mixed<'_>) -> Option<Found>,
+) -> Column {
+    let mut column = Column::blank(series.labels.clone(), ends.steps);
+    for step in 0..ends.steps {
+        let end_ms = ends.at(step);
+        let start_ms = end_ms.saturating_sub(range_ms);
+        let floats = within(&series.ts_ms, start_ms, end_ms, |&ts| ts);
+        let histograms = within(&series.histograms, start_ms, end_ms, |sample| sample.0);
+        if floats.is_empty() && histograms.is_empty() {
+            continue;
+        }
+        let (ts_ms, values) = (&series.ts_ms[floats.clone()], &series.values[floats]);
+        let floats = Window { ts_ms, values, end_ms, range_ms, now_ms: now_ms(step), step };
+        match answer(&Mixed { floats, histograms: &series.histograms[histograms] }) {
+            None => {}
+            Some(Found::Value(value)) => column.values[step] = value,
+            Some(Found::Histogram(histogram)) => column.put(step, histogram),
+        }
+    }
+    column
+}
+
+/// Where the samples of `(start_ms, end_ms]` are.
+fn within<T>(samples: &[T], start_ms: i64, end_ms: i64, ts: impl Fn(&T) -> i64) -> std::ops::Range<usize> {
+    let start = samples.partition_point(|sample| ts(sample) <= start_ms);
+    let end = samples.partition_point(|sample| ts(sample) <= end_ms);
+    start..end.max(start)
 }
 
 #[cfg(test)]

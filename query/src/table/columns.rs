@@ -33,10 +33,19 @@ pub(crate) fn map_type() -> DataType {
 
 /// One map per label set, without the metric name.
 pub(crate) fn label_maps<'a>(sets: impl Iterator<Item = &'a LabelSet>) -> Result<MapArray> {
+    maps(sets, |name| name != METRIC_NAME)
+}
+
+/// One map per label set, with the metric name where there is one.
+pub(crate) fn whole_label_maps<'a>(sets: impl Iterator<Item = &'a LabelSet>) -> Result<MapArray> {
+    maps(sets, |_| true)
+}
+
+fn maps<'a>(sets: impl Iterator<Item = &'a LabelSet>, shows: impl Fn(&str) -> bool) -> Result<MapArray> {
     let names = arrow::array::MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
     let mut maps = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
     for set in sets {
-        for (name, value) in set.iter().filter(|(name, _)| *name != METRIC_NAME) {
+        for (name, value) in set.iter().filter(|(name, _)| shows(name)) {
             maps.keys().append_value(name);
             maps.values().append_value(value);
         }

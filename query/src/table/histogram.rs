@@ -64,20 +64,21 @@ pub(crate) fn starts(batch: &RecordBatch) -> Result<ArrayRef> {
 }
 
 /// The stored lists of one side.
-struct Side<'a> {
+pub(crate) struct Side<'a> {
     spans: &'a ListArray,
     deltas: &'a ListArray,
     counts: &'a ListArray,
 }
 
 impl<'a> Side<'a> {
-    fn of(batch: &'a RecordBatch, side: &str) -> Result<Self> {
+    /// Of `negative` or `positive`.
+    pub(crate) fn of(batch: &'a RecordBatch, side: &str) -> Result<Self> {
         let list = |what: &str| Ok::<_, DataFusionError>(stored(batch, &format!("{side}_{what}"))?.as_list::<i32>());
         Ok(Self { spans: list("spans")?, deltas: list("deltas")?, counts: list("counts")? })
     }
 
     /// (index, count) of the buckets of a row, upwards.
-    fn buckets(&self, row: usize, float: bool) -> Vec<(i32, f64)> {
+    pub(crate) fn buckets(&self, row: usize, float: bool) -> Vec<(i32, f64)> {
         let counts: Vec<f64> = if float {
             self.counts.value(row).as_primitive::<Float64Type>().values().to_vec()
         } else {

@@ -9,6 +9,7 @@
 //! | [`histogram`] | stored histograms to what SQL shows of them |
 //! | [`derived`] | metrics that continuous queries wrote, with several value columns |
 //! | [`sys`] | `sys.*`, open to other modules |
+//! | [`promql`] | the table function `promql(…)` |
 //! | [`partial`] | plain series summed up by step, which `rule::partial_aggregates` puts below aggregations |
 //! | [`plan`] | such tables as providers: from the arguments of a scan to its physical plan |
 //! | [`pushdown`] | which filters the engine can answer, exactly |
@@ -32,6 +33,7 @@ pub(crate) mod histogram;
 pub(crate) mod metric;
 pub(crate) mod partial;
 pub(crate) mod plan;
+pub(crate) mod promql;
 pub(crate) mod pushdown;
 pub(crate) mod records;
 pub(crate) mod samples;

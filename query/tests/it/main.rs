@@ -13,6 +13,7 @@ mod docs;
 mod functions;
 mod metamorphic;
 mod promql;
+mod promql_table;
 mod pushdown;
 mod running;
 mod slt;

@@ -64,6 +64,11 @@ async fn functions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn promql() {
+    run("promql.slt").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn errors() {
     run("errors.slt").await;
 }

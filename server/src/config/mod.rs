@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use foretell_engine::EngineConfig;
 use foretell_query::QueryLimits;
+use foretell_query::promql::Features;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use budget::{CONNECTION_BYTES, DECODED_AT_ONCE};
 pub(crate) use load::file_path;
 pub use load::{Flags, Loaded, load};
-pub use unit::{ByteSize, Span, parse_span};
+pub use unit::{ByteSize, Names, Span, parse_span};
 
 use crate::remote_write::DecodeLimits;
 use crate::remote_write::labels::LabelLimits;
@@ -46,6 +47,8 @@ pub struct Config {
     pub limits: Limits,
     /// What queries may do.
     pub query: Query,
+    /// What of PromQL is switched on.
+    pub promql: Promql,
     /// The engine's sizes.
     pub storage: Storage,
     /// How long data is kept.
@@ -112,6 +115,16 @@ pub struct Query {
     pub terms_max: usize,
     /// Nesting.
     pub depth_max: usize,
+    /// Samples that a PromQL query may hold at once.
+    pub max_samples: usize,
+}
+
+/// `[promql]`: what of the language is switched on.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Promql {
+    /// Features, under the names that Prometheus's `--enable-feature` has for them.
+    pub enable: Names,
 }
 
 /// `[storage]`: the engine's sizes.
@@ -223,7 +236,9 @@ impl Default for Config {
                 sql_bytes_max: ByteSize::from(query.sql_bytes_max),
                 terms_max: query.terms_max,
                 depth_max: query.depth_max,
+                max_samples: query.samples_max,
             },
+            promql: Promql { enable: Names::default() },
             storage: Storage {
                 partition_width: Span(engine.partition_width),
                 memtable_bytes_max: ByteSize::from(engine.memtable_bytes_max),
@@ -285,7 +300,8 @@ impl Config {
                 )));
             }
         }
-        let positive: [(&str, u64); 16] = [
+        self.promql_features()?;
+        let positive: [(&str, u64); 17] = [
             ("limits.wire_bytes_max", self.limits.wire_bytes_max.0),
             ("limits.decoded_bytes_max", self.limits.decoded_bytes_max.0),
             ("limits.ratio_max", self.limits.ratio_max as u64),
@@ -296,6 +312,7 @@ impl Config {
             ("limits.connections_max", self.limits.connections_max as u64),
             ("limits.streams_max", u64::from(self.limits.streams_max)),
             ("query.concurrency", self.query.concurrency as u64),
+            ("query.max_samples", self.query.max_samples as u64),
             ("query.memory_bytes_max", self.query.memory_bytes_max.0),
             ("storage.memtable_bytes_max", self.storage.memtable_bytes_max.0),
             ("storage.partition_width", self.storage.partition_width.0.as_nanos() as u64),
@@ -404,7 +421,19 @@ impl Config {
             queue_max: self.query.queue_max,
             memory_bytes_max: self.query.memory_bytes_max.as_usize(),
             rows_max: self.query.rows_max,
+            samples_max: self.query.max_samples,
+            // Validated before.
+            promql_features: self.promql_features().unwrap_or_default(),
         }
+    }
+
+    /// The features of PromQL that are switched on.
+    ///
+    /// # Errors
+    /// An unknown name, with the known ones.
+    pub fn promql_features(&self) -> Result<Features, ConfigError> {
+        Features::named(self.promql.enable.iter())
+            .map_err(|error| ConfigError(format!("promql.enable: {}", error.message)))
     }
 
     /// The decoder's part.

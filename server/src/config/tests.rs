@@ -50,6 +50,21 @@ fn what_print_config_prints_can_be_loaded_again() {
 }
 
 #[test]
+fn features_of_promql_are_named_as_in_prometheus() {
+    let file = file("[promql]\nenable = [\"promql-duration-expr\", \"promql-binop-fill-modifiers\"]\n");
+    let loaded = load(Some(file.path()), env(&[]), &Flags::new()).unwrap();
+    assert_eq!(loaded.config.promql.enable.iter().count(), 2);
+    assert_ne!(loaded.config.query_limits().promql_features, Features::default());
+    assert!(loaded.print().unwrap().contains("enable = [\"promql-duration-expr\",\"promql-binop-fill-modifiers\"]"));
+    let environment = env(&[("FORETELL_PROMQL_ENABLE", "promql-duration-expr, promql-at-modifier")]);
+    let loaded = load(None, environment, &Flags::new()).unwrap();
+    assert!(loaded.config.validate().is_ok());
+    let environment = env(&[("FORETELL_PROMQL_ENABLE", "promql-magic")]);
+    let error = load(None, environment, &Flags::new()).unwrap().config.validate().unwrap_err().to_string();
+    assert!(error.contains("promql.enable") && error.contains("known are promql-duration-expr"), "{error}");
+}
+
+#[test]
 fn unknown_keys_are_errors_that_name_the_nearest_known_one() {
     let typo = file("[limits]\nwire_bytes_mx = 5\n");
     let error = load(Some(typo.path()), env(&[]), &Flags::new()).unwrap_err().to_string();

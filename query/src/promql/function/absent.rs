@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use foretell_engine::{LabelSet, METRIC_NAME, MatchOp};
 
 use super::super::expr::Expr;
-use super::super::value::{ABSENT, Column, is_absent};
+use super::super::value::{ABSENT, Column};
 use crate::error::{Error, Result};
 
 /// 1 at each step where no series of `present` has a value.
 pub(super) fn absent(arg: &Expr, present: &[Column], steps: usize) -> Result<Vec<Column>> {
-    let at = |step: usize| present.iter().all(|column| is_absent(column.values[step]));
+    let at = |step: usize| !present.iter().any(|column| column.has(step));
     let values: Vec<f64> = (0..steps).map(|step| if at(step) { 1.0 } else { ABSENT }).collect();
-    let column = Column { labels: labels(arg)?, values };
+    let column = Column::floats(labels(arg)?, values);
     Ok(if column.is_empty() { Vec::new() } else { vec![column] })
 }
 

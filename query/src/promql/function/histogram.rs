@@ -1,9 +1,14 @@
-//! Quantiles of classic histograms: cumulative buckets, one series each, with an upper bound in the label `le`.
-use foretell_engine::{LabelSet, METRIC_NAME};
+//! Quantiles and fractions of histograms: of native ones, and of classic ones, whose cumulative buckets are one series each
+//! with an upper bound in the label `le`.
+use foretell_engine::LabelSet;
 use hashbrown::HashMap;
 
+use super::super::annotation::{Note, Notes};
+use super::super::histogram::{Histogram, NanObservations};
+use super::super::labels::without_name;
 use super::super::number::almost_equal;
-use super::super::value::{ABSENT, Column, is_absent};
+use super::super::value::{ABSENT, Column, Columns, is_absent};
+use crate::error::Result;
 
 const BOUND: &str = "le";
 /// Counts that differ by less, relatively, are taken as equal.
@@ -16,42 +21,125 @@ struct Bucket {
     count: f64,
 }
 
+/// The classic histograms of a vector by their labels without the bound.
+#[derive(Default)]
+struct Classic<'a> {
+    index: HashMap<LabelSet, usize>,
+    /// Labels, and the series with their bounds.
+    histograms: Vec<(LabelSet, Vec<(f64, &'a Column)>)>,
+}
+
 /// The quantile `q[step]` of each histogram in `columns`; series whose `le` is no number are left out.
-pub(super) fn quantiles(q: &[f64], columns: &[Column]) -> Vec<Column> {
-    each(columns, q.len(), |step, buckets| quantile(q[step], buckets))
+///
+/// # Errors
+/// `Execution` when two results have the same labels.
+pub(super) fn quantiles(q: &[f64], columns: &[Column], notes: &Notes) -> Result<Vec<Column>> {
+    let invalid = q.iter().filter(|q| !(0.0..=1.0).contains(*q));
+    invalid.for_each(|&q| notes.add(&Note::InvalidQuantile(q)));
+    let classic = |step: usize, labels: &LabelSet, buckets: &mut Vec<Bucket>| {
+        let (quantile, is_forced) = quantile(q[step], buckets);
+        if is_forced {
+            notes.add(&Note::ForcedMonotonic(labels.metric_name().to_owned()));
+        }
+        quantile
+    };
+    let native = |step: usize, histogram: &Histogram| {
+        let (quantile, nan) = histogram.quantile(q[step]);
+        match nan {
+            Some(NanObservations::IsResult) => notes.add(&Note::NanIsQuantile(String::new())),
+            Some(NanObservations::SkewResult) => notes.add(&Note::NanSkewsQuantile(String::new())),
+            None => {}
+        }
+        quantile
+    };
+    each(columns, q.len(), notes, classic, native)
 }
 
 /// The share of observations in `low[step]..=high[step]` of each histogram in `columns`.
-pub(super) fn fractions(low: &[f64], high: &[f64], columns: &[Column]) -> Vec<Column> {
-    each(columns, low.len(), |step, buckets| fraction(low[step], high[step], buckets))
+///
+/// # Errors
+/// `Execution` when two results have the same labels.
+pub(super) fn fractions(low: &[f64], high: &[f64], columns: &[Column], notes: &Notes) -> Result<Vec<Column>> {
+    let classic = |step: usize, _: &LabelSet, buckets: &mut Vec<Bucket>| fraction(low[step], high[step], buckets);
+    let native = |step: usize, histogram: &Histogram| {
+        let (fraction, has_nan) = histogram.fraction(low[step], high[step]);
+        if has_nan {
+            notes.add(&Note::NanOutsideFraction(String::new()));
+        }
+        fraction
+    };
+    each(columns, low.len(), notes, classic, native)
 }
 
-/// `answer` for the buckets, sorted by bound, of each histogram at each step.
-fn each(columns: &[Column], steps: usize, answer: impl Fn(usize, &mut Vec<Bucket>) -> f64) -> Vec<Column> {
-    let mut histograms: Vec<(LabelSet, Vec<(f64, &Column)>)> = Vec::new();
-    let mut index: HashMap<LabelSet, usize> = HashMap::new();
-    for column in columns {
-        let Some(bound) = column.labels.get(BOUND).and_then(|text| text.parse().ok()) else { continue };
-        let labels = column.labels.filtered(|name| name != BOUND && name != METRIC_NAME);
-        let at = *index.entry(labels).or_insert_with_key(|labels| {
-            histograms.push((labels.clone(), Vec::new()));
-            histograms.len() - 1
-        });
-        histograms[at].1.push((bound, column));
+/// `native` of each native histogram, and `classic` of the labels and buckets, sorted by bound, of each classic one, at each step.
+fn each(
+    columns: &[Column],
+    steps: usize,
+    notes: &Notes,
+    classic: impl Fn(usize, &LabelSet, &mut Vec<Bucket>) -> f64,
+    native: impl Fn(usize, &Histogram) -> f64,
+) -> Result<Vec<Column>> {
+    let found = Classic::of(columns, notes);
+    // Where a native histogram stands beside the classic one of the same labels, neither is told.
+    let mut hidden: HashMap<usize, Vec<bool>> = HashMap::new();
+    let mut results = Columns::default();
+    for column in columns.iter().filter(|column| column.has_histograms()) {
+        let at = found.index.get(&unbounded(&column.labels)).copied();
+        let mut values = vec![ABSENT; steps];
+        for (step, value) in values.iter_mut().enumerate() {
+            let Some(histogram) = column.histogram(step) else { continue };
+            if let Some(at) = at.filter(|&at| found.is_at(at, step)) {
+                notes.add(&Note::MixedClassicAndNative(column.labels.metric_name().to_owned()));
+                hidden.entry(at).or_insert_with(|| vec![false; steps])[step] = true;
+            } else {
+                *value = native(step, histogram);
+            }
+        }
+        results.add(Column::floats(without_name(&column.labels), values))?;
     }
     let mut buckets = Vec::new();
-    let mut column = |(labels, members): (LabelSet, Vec<(f64, &Column)>)| {
-        let at = |step: usize| {
+    for (at, (labels, members)) in found.histograms.iter().enumerate() {
+        let mut values = Vec::with_capacity(steps);
+        for step in 0..steps {
             buckets.clear();
             let present = members.iter().map(|&(bound, column)| Bucket { bound, count: column.values[step] });
             buckets.extend(present.filter(|bucket| !is_absent(bucket.count)));
             buckets.sort_by(|a, b| a.bound.total_cmp(&b.bound));
-            if buckets.is_empty() { ABSENT } else { answer(step, &mut buckets) }
-        };
-        Column { labels, values: (0..steps).map(at).collect() }
-    };
-    let columns: Vec<Column> = histograms.into_iter().map(&mut column).collect();
-    columns.into_iter().filter(|column| !column.is_empty()).collect()
+            let is_hidden = hidden.get(&at).is_some_and(|steps| steps[step]);
+            values.push(if buckets.is_empty() || is_hidden { ABSENT } else { classic(step, labels, &mut buckets) });
+        }
+        results.add(Column::floats(without_name(labels), values))?;
+    }
+    Ok(results.finish())
+}
+
+/// What the series of one histogram have in common.
+fn unbounded(labels: &LabelSet) -> LabelSet {
+    labels.filtered(|name| name != BOUND)
+}
+
+impl<'a> Classic<'a> {
+    fn of(columns: &'a [Column], notes: &Notes) -> Self {
+        let mut classic = Self::default();
+        for column in columns.iter().filter(|column| column.values.iter().any(|&value| !is_absent(value))) {
+            let text = column.labels.get(BOUND).unwrap_or("");
+            let Ok(bound) = text.parse() else {
+                notes.add(&Note::BadBucketLabel(column.labels.metric_name().to_owned(), text.to_owned()));
+                continue;
+            };
+            let at = *classic.index.entry(unbounded(&column.labels)).or_insert_with_key(|labels| {
+                classic.histograms.push((labels.clone(), Vec::new()));
+                classic.histograms.len() - 1
+            });
+            classic.histograms[at].1.push((bound, column));
+        }
+        classic
+    }
+
+    /// Whether histogram `at` has a bucket at `step`.
+    fn is_at(&self, at: usize, step: usize) -> bool {
+        self.histograms[at].1.iter().any(|(_, column)| !is_absent(column.values[step]))
+    }
 }
 
 /// By linear interpolation inside the buckets that hold the borders.
@@ -87,28 +175,32 @@ fn fraction(low: f64, high: f64, buckets: &mut Vec<Bucket>) -> f64 {
     (rank(high) - rank(low)) / count
 }
 
-/// By linear interpolation inside the bucket that holds the rank.
-fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> f64 {
+/// By linear interpolation inside the bucket that holds the rank; and whether falling counts had to be raised for it.
+fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, bool) {
     if q.is_nan() {
-        return f64::NAN;
+        return (f64::NAN, false);
     }
     if q < 0.0 {
-        return f64::NEG_INFINITY;
+        return (f64::NEG_INFINITY, false);
     }
     if q > 1.0 {
-        return f64::INFINITY;
+        return (f64::INFINITY, false);
     }
     if buckets.last().is_none_or(|last| last.bound != f64::INFINITY) {
-        return f64::NAN;
+        return (f64::NAN, false);
     }
     merge_equal_bounds(buckets);
-    make_monotonic(buckets);
+    let is_forced = make_monotonic(buckets);
     let last = buckets.len() - 1;
     let observations = buckets[last].count;
     if last == 0 || observations == 0.0 {
-        return f64::NAN;
+        return (f64::NAN, false);
     }
-    let mut rank = q * observations;
+    (at_rank(q * observations, buckets), is_forced)
+}
+
+fn at_rank(mut rank: f64, buckets: &[Bucket]) -> f64 {
+    let last = buckets.len() - 1;
     // A rank that is NaN is above every count.
     let at = buckets[..last].iter().position(|bucket| bucket.count >= rank).unwrap_or(last);
     if at == last {
@@ -138,15 +230,21 @@ fn merge_equal_bounds(buckets: &mut Vec<Bucket>) {
     });
 }
 
-/// Counts that fall, because scrapes of single series are not atomic, are raised to the one before.
-fn make_monotonic(buckets: &mut [Bucket]) {
+/// Counts that fall, because scrapes of single series are not atomic, are raised to the one before; whether any fell by more
+/// than rounding.
+fn make_monotonic(buckets: &mut [Bucket]) -> bool {
+    let mut is_forced = false;
     let mut previous = buckets[0].count;
     for bucket in &mut buckets[1..] {
-        if bucket.count < previous || almost_equal(bucket.count, previous, TOLERANCE) {
+        if almost_equal(bucket.count, previous, TOLERANCE) {
             bucket.count = previous;
+        } else if bucket.count < previous {
+            bucket.count = previous;
+            is_forced = true;
         }
         previous = bucket.count;
     }
+    is_forced
 }
 
 #[cfg(test)]
@@ -154,7 +252,7 @@ mod tests {
     use super::*;
 
     fn of(buckets: &[(f64, f64)], q: f64) -> f64 {
-        quantile(q, &mut buckets.iter().map(|&(bound, count)| Bucket { bound, count }).collect())
+        quantile(q, &mut buckets.iter().map(|&(bound, count)| Bucket { bound, count }).collect()).0
     }
 
     #[test]

@@ -3,12 +3,12 @@ use foretell_engine::{LabelSet, METRIC_NAME, MatchOp, Matcher};
 use hashbrown::HashMap;
 use regex::Regex;
 
-use super::super::eval::Evaluator;
+use super::super::eval::{Evaluator, Pick};
 use super::super::expr::{Expr, Selector, When};
 use super::super::grid::Grid;
 use super::super::labels::with;
 use super::super::source::Matchers;
-use super::super::value::{ABSENT, Column, Columns, is_absent};
+use super::super::value::{Column, Columns, is_absent};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Labels that say which info series belongs to a series.
@@ -33,7 +33,7 @@ pub(super) fn info(ev: &Evaluator<'_>, args: &[Expr], grid: Grid) -> Result<Vec<
     }
     let matchers = Matchers(vec![names.iter().chain(&wanted).cloned().collect()]);
     // The value of an info series says nothing; the time of its sample says which of two is newer.
-    let infos = ev.select(&Selector { matchers, when: When::default() }, grid, |ts_ms, _| ts_ms as f64)?;
+    let infos = ev.select(&Selector { matchers, when: When::default() }, grid, Pick::Time)?;
     let mut of_target: HashMap<LabelSet, Vec<&Column>> = HashMap::new();
     for column in &infos {
         of_target.entry(target(&column.labels)).or_default().push(column);
@@ -43,12 +43,12 @@ pub(super) fn info(ev: &Evaluator<'_>, args: &[Expr], grid: Grid) -> Result<Vec<
     let mut results = Columns::default();
     for column in base {
         if is_info(&column.labels) {
-            results.add(column.labels, column.values)?;
+            results.add(column)?;
             continue;
         }
         let partners = of_target.get(&target(&column.labels)).map(Vec::as_slice).unwrap_or_default();
-        for (labels, values) in enrich(&column, partners, &wanted, may_lack)? {
-            results.add(labels, values)?;
+        for enriched in enrich(&column, partners, &wanted, may_lack)? {
+            results.add(enriched)?;
         }
     }
     Ok(results.finish())
@@ -58,16 +58,11 @@ fn target(labels: &LabelSet) -> LabelSet {
     labels.filtered(|name| IDENTIFYING.contains(&name))
 }
 
-/// Values of `column` by the labels that they have with those of the info series of their step.
-fn enrich(
-    column: &Column,
-    partners: &[&Column],
-    wanted: &[Matcher],
-    may_lack: bool,
-) -> Result<Vec<(LabelSet, Vec<f64>)>> {
+/// Samples of `column` by the labels that they have with those of the info series of their step.
+fn enrich(column: &Column, partners: &[&Column], wanted: &[Matcher], may_lack: bool) -> Result<Vec<Column>> {
     let steps = column.values.len();
-    let mut enriched: Vec<(LabelSet, Vec<f64>)> = Vec::new();
-    for (step, &value) in column.values.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
+    let mut enriched: Vec<Column> = Vec::new();
+    for step in (0..steps).filter(|&step| column.has(step)) {
         let current = newest_by_name(partners, step)?;
         let mut added: Vec<(&str, &str)> = Vec::new();
         for (name, value) in current.iter().flat_map(|info| info.labels.iter()) {
@@ -87,11 +82,11 @@ fn enrich(
             continue;
         }
         let labels = with(&column.labels, &added)?;
-        let at = enriched.iter().position(|pair| pair.0 == labels).unwrap_or_else(|| {
-            enriched.push((labels, vec![ABSENT; steps]));
+        let at = enriched.iter().position(|column| column.labels == labels).unwrap_or_else(|| {
+            enriched.push(Column::blank(labels, steps));
             enriched.len() - 1
         });
-        enriched[at].1[step] = value;
+        enriched[at].copy_step(column, step);
     }
     Ok(enriched)
 }

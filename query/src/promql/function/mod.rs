@@ -5,6 +5,7 @@ mod histogram;
 mod info;
 mod label;
 mod math;
+mod native;
 mod over_time;
 mod rate;
 mod sort;
@@ -12,15 +13,18 @@ mod trend;
 
 use foretell_engine::LabelSet;
 
-use super::eval::Evaluator;
+use super::annotation::Note;
+use super::eval::{Evaluator, Pick};
 use super::expr::{Expr, Type};
 use super::grid::Grid;
+use super::histogram::Histogram;
 use super::labels::without_name;
 use super::number::quantile;
 use super::value::{ABSENT, Column, Columns, Value, is_absent};
 use super::window::Window;
 use crate::error::{Error, Result};
 
+pub(crate) use native::{Native, note as incompatible};
 pub(crate) use sort::order;
 
 /// A function of PromQL.
@@ -37,10 +41,10 @@ enum Kind {
     Map(fn(f64) -> f64),
     /// A part of the date and time that a value, or the step, is in Unix seconds.
     Civil(fn(civil::Civil) -> i128),
-    /// The window before each step.
-    Window(fn(&Window<'_>) -> Option<f64>),
+    /// The window before each step, and what is made of histograms in it.
+    Window(fn(&Window<'_>) -> Option<f64>, Native),
     /// As `Window`, and the name stays true.
-    NamedWindow(fn(&Window<'_>) -> Option<f64>),
+    NamedWindow(fn(&Window<'_>) -> Option<f64>, Native),
     QuantileOverTime,
     PredictLinear,
     DoubleExponentialSmoothing,
@@ -58,11 +62,14 @@ enum Kind {
     LabelReplace,
     LabelJoin,
     Sort,
+    SortByLabel,
     HistogramQuantile,
     HistogramFraction,
     Info,
-    /// A part of a native histogram, which a number does not have.
-    HistogramPart,
+    /// A part of native histograms; their buckets are not looked at.
+    BareHistogramPart(fn(&Histogram) -> f64),
+    /// A figure that the buckets of native histograms give.
+    HistogramPart(fn(&Histogram) -> f64),
 }
 
 const FUNCTIONS: &[(&str, Kind)] = &[
@@ -75,77 +82,77 @@ const FUNCTIONS: &[(&str, Kind)] = &[
     ("asinh", Kind::Map(f64::asinh)),
     ("atan", Kind::Map(f64::atan)),
     ("atanh", Kind::Map(f64::atanh)),
-    ("avg_over_time", Kind::Window(over_time::avg)),
+    ("avg_over_time", Kind::Window(over_time::avg, Native::Average)),
     ("ceil", Kind::Map(f64::ceil)),
-    ("changes", Kind::Window(over_time::changes)),
+    ("changes", Kind::Window(over_time::changes, Native::Changes)),
     ("clamp", Kind::Clamp),
     ("clamp_max", Kind::ClampMax),
     ("clamp_min", Kind::ClampMin),
     ("cos", Kind::Map(f64::cos)),
     ("cosh", Kind::Map(f64::cosh)),
-    ("count_over_time", Kind::Window(over_time::count)),
+    ("count_over_time", Kind::Window(over_time::count, Native::Count)),
     ("day_of_month", Kind::Civil(|t| t.day)),
     ("day_of_week", Kind::Civil(|t| t.weekday)),
     ("day_of_year", Kind::Civil(|t| t.year_day)),
     ("days_in_month", Kind::Civil(civil::Civil::days_in_month)),
     ("deg", Kind::Map(f64::to_degrees)),
-    ("delta", Kind::Window(rate::delta)),
-    ("deriv", Kind::Window(trend::deriv)),
+    ("delta", Kind::Window(rate::delta, Native::Delta)),
+    ("deriv", Kind::Window(trend::deriv, Native::Ignored)),
     ("double_exponential_smoothing", Kind::DoubleExponentialSmoothing),
     ("exp", Kind::Map(f64::exp)),
-    ("first_over_time", Kind::NamedWindow(over_time::first)),
+    ("first_over_time", Kind::NamedWindow(over_time::first, Native::First)),
     ("floor", Kind::Map(f64::floor)),
-    ("histogram_avg", Kind::HistogramPart),
-    ("histogram_count", Kind::HistogramPart),
+    ("histogram_avg", Kind::BareHistogramPart(|histogram| histogram.sum / histogram.count)),
+    ("histogram_count", Kind::BareHistogramPart(|histogram| histogram.count)),
     ("histogram_fraction", Kind::HistogramFraction),
     ("histogram_quantile", Kind::HistogramQuantile),
-    ("histogram_stddev", Kind::HistogramPart),
-    ("histogram_stdvar", Kind::HistogramPart),
-    ("histogram_sum", Kind::HistogramPart),
+    ("histogram_stddev", Kind::HistogramPart(|histogram| histogram.variance().sqrt())),
+    ("histogram_stdvar", Kind::HistogramPart(Histogram::variance)),
+    ("histogram_sum", Kind::BareHistogramPart(|histogram| histogram.sum)),
     ("hour", Kind::Civil(|t| t.hour)),
-    ("idelta", Kind::Window(rate::idelta)),
-    ("increase", Kind::Window(rate::increase)),
+    ("idelta", Kind::Window(rate::idelta, Native::InstantDelta)),
+    ("increase", Kind::Window(rate::increase, Native::Increase)),
     ("info", Kind::Info),
-    ("irate", Kind::Window(rate::irate)),
+    ("irate", Kind::Window(rate::irate, Native::InstantRate)),
     ("label_join", Kind::LabelJoin),
     ("label_replace", Kind::LabelReplace),
-    ("last_over_time", Kind::NamedWindow(over_time::last)),
+    ("last_over_time", Kind::NamedWindow(over_time::last, Native::Last)),
     ("ln", Kind::Map(f64::ln)),
     ("log10", Kind::Map(f64::log10)),
     ("log2", Kind::Map(f64::log2)),
-    ("mad_over_time", Kind::Window(over_time::mad)),
-    ("max_over_time", Kind::Window(over_time::max)),
-    ("min_over_time", Kind::Window(over_time::min)),
+    ("mad_over_time", Kind::Window(over_time::mad, Native::Ignored)),
+    ("max_over_time", Kind::Window(over_time::max, Native::Ignored)),
+    ("min_over_time", Kind::Window(over_time::min, Native::Ignored)),
     ("minute", Kind::Civil(|t| t.minute)),
     ("month", Kind::Civil(|t| t.month)),
     ("pi", Kind::Pi),
     ("predict_linear", Kind::PredictLinear),
-    ("present_over_time", Kind::Window(|_| Some(1.0))),
+    ("present_over_time", Kind::Window(|_| Some(1.0), Native::Present)),
     ("quantile_over_time", Kind::QuantileOverTime),
     ("rad", Kind::Map(f64::to_radians)),
-    ("rate", Kind::Window(rate::rate)),
-    ("resets", Kind::Window(over_time::resets)),
+    ("rate", Kind::Window(rate::rate, Native::Rate)),
+    ("resets", Kind::Window(over_time::resets, Native::Resets)),
     ("round", Kind::Round),
     ("scalar", Kind::Scalar),
     ("sgn", Kind::Map(math::sgn)),
     ("sin", Kind::Map(f64::sin)),
     ("sinh", Kind::Map(f64::sinh)),
     ("sort", Kind::Sort),
-    ("sort_by_label", Kind::Sort),
-    ("sort_by_label_desc", Kind::Sort),
+    ("sort_by_label", Kind::SortByLabel),
+    ("sort_by_label_desc", Kind::SortByLabel),
     ("sort_desc", Kind::Sort),
     ("sqrt", Kind::Map(f64::sqrt)),
-    ("stddev_over_time", Kind::Window(over_time::stddev)),
-    ("stdvar_over_time", Kind::Window(over_time::stdvar)),
-    ("sum_over_time", Kind::Window(over_time::sum)),
+    ("stddev_over_time", Kind::Window(over_time::stddev, Native::Ignored)),
+    ("stdvar_over_time", Kind::Window(over_time::stdvar, Native::Ignored)),
+    ("sum_over_time", Kind::Window(over_time::sum, Native::Sum)),
     ("tan", Kind::Map(f64::tan)),
     ("tanh", Kind::Map(f64::tanh)),
     ("time", Kind::Time),
     ("timestamp", Kind::Timestamp),
-    ("ts_of_first_over_time", Kind::Window(over_time::ts_of_first)),
-    ("ts_of_last_over_time", Kind::Window(over_time::ts_of_last)),
-    ("ts_of_max_over_time", Kind::Window(over_time::ts_of_max)),
-    ("ts_of_min_over_time", Kind::Window(over_time::ts_of_min)),
+    ("ts_of_first_over_time", Kind::Window(over_time::ts_of_first, Native::TimeOfFirst)),
+    ("ts_of_last_over_time", Kind::Window(over_time::ts_of_last, Native::TimeOfLast)),
+    ("ts_of_max_over_time", Kind::Window(over_time::ts_of_max, Native::Ignored)),
+    ("ts_of_min_over_time", Kind::Window(over_time::ts_of_min, Native::Ignored)),
     ("vector", Kind::Vector),
     ("year", Kind::Civil(|t| t.year)),
 ];
@@ -189,7 +196,8 @@ impl Function {
 /// `Execution` for a parameter out of range or results with the same labels; what the arguments answer.
 pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], grid: Grid) -> Result<Value> {
     let step_seconds = |step: usize| grid.at(step) as f64 / 1000.0;
-    let constant = |values: Vec<f64>| vec![Column { labels: LabelSet::default(), values }];
+    let constant = |values: Vec<f64>| vec![Column::floats(LabelSet::default(), values)];
+    let notes = &ev.notes;
     let columns = match function.kind {
         Kind::Time => return Ok(Value::Scalar((0..grid.steps).map(step_seconds).collect())),
         Kind::Pi => return Ok(Value::Scalar(vec![std::f64::consts::PI; grid.steps])),
@@ -220,12 +228,15 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
             map(ev.vector(&args[0], grid)?, |value, step| Some(math::smaller(high[step], value)))?
         }
         Kind::Timestamp => timestamps(ev, &args[0], grid)?,
-        Kind::Window(f) => ev.ranges(&args[0], grid)?.columns(false, f)?,
-        Kind::NamedWindow(f) => ev.ranges(&args[0], grid)?.columns(true, f)?,
+        Kind::Window(f, native) => ev.ranges(&args[0], grid)?.columns(false, native, notes, f)?,
+        Kind::NamedWindow(f, native) => ev.ranges(&args[0], grid)?.columns(true, native, notes, f)?,
         Kind::QuantileOverTime => {
             let q = ev.scalar(&args[0], grid)?;
             let mut values = Vec::new();
-            ev.ranges(&args[1], grid)?.columns(false, |window| {
+            ev.ranges(&args[1], grid)?.columns(false, Native::Ignored, notes, |window| {
+                if !(0.0..=1.0).contains(&q[window.step]) {
+                    notes.add(&Note::InvalidQuantile(q[window.step]));
+                }
                 values.clear();
                 values.extend_from_slice(window.values);
                 Some(quantile(q[window.step], &mut values))
@@ -233,12 +244,13 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
         }
         Kind::PredictLinear => {
             let ahead = ev.scalar(&args[1], grid)?;
-            ev.ranges(&args[0], grid)?.columns(false, |window| trend::predict(window, ahead[window.step]))?
+            let predict = |window: &Window<'_>| trend::predict(window, ahead[window.step]);
+            ev.ranges(&args[0], grid)?.columns(false, Native::Ignored, notes, predict)?
         }
         Kind::DoubleExponentialSmoothing => {
             let (smoothing, trend) = (ev.scalar(&args[1], grid)?, ev.scalar(&args[2], grid)?);
             let mut refused = Ok(());
-            let columns = ev.ranges(&args[0], grid)?.columns(false, |window| {
+            let columns = ev.ranges(&args[0], grid)?.columns(false, Native::Ignored, notes, |window| {
                 let (smoothing, trend) = (smoothing[window.step], trend[window.step]);
                 if let Err(error) = trend::check_factors(smoothing, trend) {
                     refused = Err(error);
@@ -251,39 +263,55 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
         }
         Kind::Absent => absent::absent(&args[0], &ev.vector(&args[0], grid)?, grid.steps)?,
         Kind::AbsentOverTime => {
-            let present = ev.ranges(&args[0], grid)?.columns(true, |_| Some(1.0))?;
+            let present = ev.ranges(&args[0], grid)?.columns(true, Native::Present, notes, |_| Some(1.0))?;
             absent::absent(&args[0], &present, grid.steps)?
         }
         Kind::LabelReplace => label::replace(ev.vector(&args[0], grid)?, &args[1..])?,
         Kind::LabelJoin => label::join(ev.vector(&args[0], grid)?, &args[1..])?,
-        Kind::Sort => ev.vector(&args[0], grid)?,
+        Kind::Sort => numbers(ev.vector(&args[0], grid)?),
+        Kind::SortByLabel => ev.vector(&args[0], grid)?,
         Kind::HistogramQuantile => {
             let q = ev.scalar(&args[0], grid)?;
-            histogram::quantiles(&q, &ev.vector(&args[1], grid)?)
+            histogram::quantiles(&q, &ev.without_buckets(false, || ev.vector(&args[1], grid))?, notes)?
         }
         Kind::HistogramFraction => {
             let (low, high) = (ev.scalar(&args[0], grid)?, ev.scalar(&args[1], grid)?);
-            histogram::fractions(&low, &high, &ev.vector(&args[2], grid)?)
+            histogram::fractions(&low, &high, &ev.without_buckets(false, || ev.vector(&args[2], grid))?, notes)?
         }
         Kind::Info => info::info(ev, args, grid)?,
-        Kind::HistogramPart => {
-            ev.vector(&args[0], grid)?;
-            Vec::new()
-        }
+        Kind::BareHistogramPart(part) => parts(&ev.without_buckets(true, || ev.vector(&args[0], grid))?, part)?,
+        Kind::HistogramPart(part) => parts(&ev.vector(&args[0], grid)?, part)?,
     };
     Ok(Value::Vector(columns))
 }
 
-/// `f` of each value and its step; names are dropped.
+/// `f` of each value and its step; names and histograms are dropped.
 fn map(input: Vec<Column>, f: impl Fn(f64, usize) -> Option<f64>) -> Result<Vec<Column>> {
     let mut results = Columns::default();
-    for Column { labels, mut values } in input {
+    for Column { labels, mut values, .. } in input {
         for (step, value) in values.iter_mut().enumerate().filter(|(_, value)| !is_absent(**value)) {
             *value = f(*value, step).unwrap_or(ABSENT);
         }
-        results.add(without_name(&labels), values)?;
+        results.add(Column::floats(without_name(&labels), values))?;
     }
     Ok(results.finish())
+}
+
+/// `part` of each histogram; names and numbers are dropped.
+fn parts(input: &[Column], part: impl Fn(&Histogram) -> f64) -> Result<Vec<Column>> {
+    let mut results = Columns::default();
+    for column in input.iter().filter(|column| column.has_histograms()) {
+        let at = |step: usize| column.histogram(step).map_or(ABSENT, |histogram| part(histogram));
+        let values = (0..column.values.len()).map(at).collect();
+        results.add(Column::floats(without_name(&column.labels), values))?;
+    }
+    Ok(results.finish())
+}
+
+/// Without histograms.
+fn numbers(input: Vec<Column>) -> Vec<Column> {
+    let numbers = input.into_iter().map(|column| Column::floats(column.labels, column.values));
+    numbers.filter(|column| !column.is_empty()).collect()
 }
 
 fn optional_scalar(ev: &Evaluator<'_>, arg: Option<&Expr>, grid: Grid, default: f64) -> Result<Vec<f64>> {
@@ -305,12 +333,17 @@ fn only_value(columns: &[Column], steps: usize) -> Vec<f64> {
 /// Unix seconds of the sample that a selector finds, or of the step for other expressions.
 fn timestamps(ev: &Evaluator<'_>, arg: &Expr, grid: Grid) -> Result<Vec<Column>> {
     if let Expr::Selector(selector) = arg {
-        return map(ev.select(selector, grid, |ts_ms, _| ts_ms as f64 / 1000.0)?, |value, _| Some(value));
+        return map(ev.select(selector, grid, Pick::Time)?, |ts_ms, _| Some(ts_ms / 1000.0));
     }
     if !matches!(arg, Expr::Call(..) | Expr::Aggregate(_) | Expr::Binary(_) | Expr::Negate(_)) {
         return Err(Error::invalid("timestamp needs an instant vector"));
     }
-    map(ev.vector(arg, grid)?, |_, step| Some(grid.at(step) as f64 / 1000.0))
+    let mut columns = ev.vector(arg, grid)?;
+    for column in columns.iter_mut().filter(|column| column.histograms.is_some()) {
+        let at = |step: usize| if column.has(step) { 0.0 } else { ABSENT };
+        column.values = (0..grid.steps).map(at).collect();
+    }
+    map(columns, |_, step| Some(grid.at(step) as f64 / 1000.0))
 }
 
 #[cfg(test)]

@@ -13,15 +13,14 @@ pub(super) fn delta(window: &Window<'_>) -> Option<f64> {
     extrapolated(window, false)
 }
 
-/// The difference over the window. Where samples begin or end farther from the border than a sample and a tenth, half a
-/// sample is added instead of the whole gap; a counter is never taken below zero.
+/// The difference over the window.
 fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<f64> {
     let last = window.len() - 1;
     if last == 0 {
         return None;
     }
-    let (first_ms, last_ms) = (window.ts_ms[0], window.ts_ms[last]);
-    let mut difference = window.values[last] - window.values[0];
+    let first = window.values[0];
+    let mut difference = window.values[last] - first;
     if is_counter {
         for pair in window.values.windows(2) {
             if pair[1] < pair[0] {
@@ -29,17 +28,29 @@ fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<f64> {
             }
         }
     }
+    let from_zero = (is_counter && difference > 0.0 && first >= 0.0).then_some((first, difference));
+    Some(difference * extrapolation(window, (window.ts_ms[0], window.ts_ms[last], last), from_zero))
+}
+
+/// What a difference between samples is multiplied by to be one over the window; `first_ms`, `last_ms` and how many
+/// intervals lie between. Where samples begin or end farther from the border than an interval and a tenth, half an interval
+/// is added instead of the whole gap; a counter (its first value and its increase) is never taken below zero.
+pub(super) fn extrapolation(
+    window: &Window<'_>,
+    (first_ms, last_ms, intervals): (i64, i64, usize),
+    from_zero: Option<(f64, f64)>,
+) -> f64 {
     let seconds = |ms: i64| ms as f64 / 1000.0;
     let mut to_start = seconds(first_ms - (window.end_ms - window.range_ms));
     let mut to_end = seconds(window.end_ms - last_ms);
     let sampled = seconds(last_ms - first_ms);
-    let between = sampled / last as f64;
+    let between = sampled / intervals as f64;
     let threshold = between * 1.1;
     if to_start >= threshold {
         to_start = between / 2.0;
     }
-    if is_counter && difference > 0.0 && window.values[0] >= 0.0 {
-        let to_zero = sampled * (window.values[0] / difference);
+    if let Some((first, increase)) = from_zero {
+        let to_zero = sampled * (first / increase);
         if to_zero < to_start {
             to_start = to_zero;
         }
@@ -47,7 +58,7 @@ fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<f64> {
     if to_end >= threshold {
         to_end = between / 2.0;
     }
-    Some(difference * ((sampled + to_start + to_end) / sampled))
+    (sampled + to_start + to_end) / sampled
 }
 
 pub(super) fn irate(window: &Window<'_>) -> Option<f64> {

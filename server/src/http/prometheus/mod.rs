@@ -14,7 +14,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use foretell_engine::clock::{Clock as _, SystemClock};
-use foretell_query::promql::{Answer, PromQuery};
+use foretell_query::promql::{Annotations, Answer, PromQuery};
 
 use self::params::Params;
 use super::respond;
@@ -71,13 +71,13 @@ async fn answer(
     let query = PromQuery { text, start_ms, end_ms, step_ms, lookback_ms };
     let timer = app.metrics.query_timer();
     let answered = match app.store() {
-        Ok(store) => store.database.promql(query, timeout).await.map_err(ApiError::from),
+        Ok(store) => store.database.promql_annotated(query, timeout).await.map_err(ApiError::from),
         Err(error) => Err(error),
     };
     match answered {
-        Ok(answer) => {
+        Ok((answer, annotations)) => {
             timer.finish("ok");
-            Ok(respond::json(StatusCode::OK, limited(answer, limit)))
+            Ok(respond::json(StatusCode::OK, limited(answer, &annotations, limit)))
         }
         Err(error) => {
             timer.finish(error.kind);
@@ -87,7 +87,7 @@ async fn answer(
 }
 
 /// The answer's text, cut to `limit` series (0: all) with a warning.
-fn limited(mut answer: Answer, limit: usize) -> Vec<u8> {
+fn limited(mut answer: Answer, annotations: &Annotations, limit: usize) -> Vec<u8> {
     let mut cut = false;
     if let Answer::Vector(rows) | Answer::Matrix(rows) = &mut answer
         && limit > 0
@@ -96,7 +96,7 @@ fn limited(mut answer: Answer, limit: usize) -> Vec<u8> {
         rows.truncate(limit);
         cut = true;
     }
-    encode::answer(&answer, if cut { &["results truncated due to limit"] } else { &[] })
+    encode::answer(&answer, annotations, if cut { &["results truncated due to limit"] } else { &[] })
 }
 
 fn now_ms() -> i64 {

@@ -1,0 +1,424 @@
+//! Syntax that the parser does not know, put into words that it knows.
+//!
+//! | written | the parser reads |
+//! |---|---|
+//! | `[5m * 2]`, `offset (1h + step())` | their values, which are constants of the query |
+//! | `step()`, `range()`, `start()`, `end()` as numbers | the number of seconds |
+//! | `anchored`, `smoothed` behind a selector | a matcher on [`EDGES`], a label that no series has |
+//! | `1_000` | `1000` |
+//! | `` `\d+` `` | the same string in double quotes |
+//!
+//! What is switched off, or unknown here too (`</`, `>/`), is refused by name.
+use std::borrow::Cow;
+
+use super::Limits;
+use super::duration_expr::{self, Instants, Written};
+use super::fault::Fault;
+use super::feature::Feature;
+use super::regex_cost::{self, COST_MAX};
+use super::token::{Kind, Token};
+use crate::error::Error;
+
+/// The label whose matcher says how a selector treats the borders of its range.
+pub(crate) const EDGES: &str = "\u{1}edges";
+
+/// Words before a list of labels.
+const LISTS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
+/// Words after which an operand follows.
+const BEFORE_OPERANDS: [&str; 11] =
+    ["and", "or", "unless", "atan2", "bool", "by", "without", "on", "ignoring", "group_left", "group_right"];
+
+/// `text`, whose tokens are `tokens`, for the parser.
+///
+/// # Errors
+/// `Invalid` with the place of what is wrong, unknown or switched off.
+pub(crate) fn rewrite<'a>(
+    text: &'a str,
+    tokens: &[Token<'a>],
+    limits: &Limits,
+    instants: Instants,
+) -> Result<Cow<'a, str>, Error> {
+    let mut rewriter = Rewriter {
+        text,
+        tokens,
+        limits,
+        instants,
+        edits: Vec::new(),
+        selector: None,
+        modifiers_at: 0,
+        list_end: 0,
+        regex_cost: 0,
+    };
+    let mut at = 0;
+    while at < tokens.len() {
+        at = rewriter.token(at).map_err(|stop| match stop {
+            Stop::Fault(fault) => fault.error(text),
+            Stop::SwitchedOff(at, error) => Fault::new(at, error.message).error(text),
+        })?;
+    }
+    Ok(rewriter.edited())
+}
+
+/// Why a text is refused.
+enum Stop {
+    Fault(Fault),
+    /// A feature is needed that is off, at a byte.
+    SwitchedOff(usize, Error),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Bytes of the text that something else takes the place of.
+struct Edit {
+    from: usize,
+    to: usize,
+    text: String,
+}
+
+/// Where the last selector takes one more matcher, and what stands around it there.
+#[derive(Clone, Copy)]
+struct Place {
+    at: usize,
+    before: &'static str,
+    after: &'static str,
+    is_taken: bool,
+}
+
+struct Rewriter<'a, 't> {
+    text: &'a str,
+    tokens: &'t [Token<'a>],
+    limits: &'t Limits,
+    instants: Instants,
+    edits: Vec<Edit>,
+    selector: Option<Place>,
+    /// The token at which modifiers of the last selector may stand.
+    modifiers_at: usize,
+    /// The token after the last list of labels.
+    list_end: usize,
+    regex_cost: u64,
+}
+
+impl<'a> Rewriter<'a, '_> {
+    /// Works on the token `at` and those that belong to it; the one after them.
+    fn token(&mut self, at: usize) -> Result<usize, Stop> {
+        let token = self.tokens[at];
+        match token.kind {
+            Kind::Text => self.string(token)?,
+            Kind::Number => self.number(token),
+            Kind::Name => return self.name(at),
+            Kind::Symbol if token.is("{") => return self.braces(at),
+            Kind::Symbol if token.is("[") => return self.brackets(at),
+            Kind::Symbol if token.is("@") => return Ok(self.instant(at)),
+            Kind::Symbol if token.is("</") || token.is(">/") => {
+                return Err(Fault::new(
+                    token.at,
+                    format!(
+                        "operator {:?}, which trims native histograms, is not supported by this version: \
+                         histogram_fraction() of classic buckets is",
+                        token.text
+                    ),
+                )
+                .into());
+            }
+            _ => {}
+        }
+        Ok(at + 1)
+    }
+
+    fn is(&self, at: usize, symbol: &str) -> bool {
+        self.tokens.get(at).is_some_and(|token| token.is(symbol))
+    }
+
+    fn need(&self, feature: Feature, token: &Token<'_>, what: &str) -> Result<(), Stop> {
+        self.limits.features.need(feature, what).map_err(|error| Stop::SwitchedOff(token.at, error))
+    }
+
+    fn replace(&mut self, from: usize, to: usize, text: String) {
+        self.edits.push(Edit { from, to, text });
+    }
+
+    fn name(&mut self, at: usize) -> Result<usize, Stop> {
+        let token = self.tokens[at];
+        let is_call = self.is(at + 1, "(");
+        if self.is_after_operand(at) {
+            if token.is_name(&["offset"]) {
+                return self.offset(at);
+            }
+            if token.is_name(&["anchored", "smoothed"]) {
+                return self.edges(at);
+            }
+        }
+        if is_call && token.is_name(&LISTS) {
+            return self.labels(at + 1);
+        }
+        if is_call && token.is_name(&["fill", "fill_left", "fill_right"]) {
+            self.need(Feature::FillModifiers, &token, &format!("the modifier {:?}", token.text))?;
+        } else if is_call && self.is(at + 2, ")") {
+            if let Some(ms) = self.instants.constant(token.text) {
+                self.replace(token.at, self.tokens[at + 2].end(), format!("({})", ms as f64 / 1000.0));
+                return Ok(at + 3);
+            }
+        } else if !is_call && !self.is_after_operand(at) {
+            self.selector = Some(Place { at: token.end(), before: "{", after: "}", is_taken: false });
+            self.modifiers_at = at + 1;
+        }
+        Ok(at + 1)
+    }
+
+    /// Whether an operand ends before the token `at`, so that only an operator or a modifier may follow.
+    fn is_after_operand(&self, at: usize) -> bool {
+        let Some(before) = at.checked_sub(1).map(|before| self.tokens[before]) else { return false };
+        match before.kind {
+            Kind::Name => !before.is_name(&BEFORE_OPERANDS),
+            Kind::Symbol => matches!(before.text, ")" | "]" | "}") && self.list_end != at,
+            _ => true,
+        }
+    }
+
+    /// Names of labels, which are no keywords.
+    fn labels(&mut self, open: usize) -> Result<usize, Stop> {
+        let close = (open..self.tokens.len()).find(|&at| self.is(at, ")")).unwrap_or(self.tokens.len());
+        for at in open..close {
+            if self.tokens[at].kind == Kind::Text {
+                self.string(self.tokens[at])?;
+            }
+        }
+        self.list_end = close + 1;
+        Ok(close + 1)
+    }
+
+    /// The matchers of a selector.
+    fn braces(&mut self, open: usize) -> Result<usize, Stop> {
+        let close = (open..self.tokens.len()).find(|&at| self.is(at, "}")).unwrap_or(self.tokens.len());
+        for at in open..close {
+            if self.tokens[at].kind == Kind::Text {
+                self.string(self.tokens[at])?;
+            }
+        }
+        if let Some(brace) = self.tokens.get(close) {
+            let before = if close == open + 1 || self.is(close - 1, ",") { "" } else { "," };
+            self.selector = Some(Place { at: brace.at, before, after: "", is_taken: false });
+            self.modifiers_at = close + 1;
+        }
+        Ok(close + 1)
+    }
+
+    /// The range of a selector, or range and step of a subquery.
+    fn brackets(&mut self, open: usize) -> Result<usize, Stop> {
+        let range = self.positive_duration(open + 1)?;
+        let mut written = duration_expr::format(range.ms);
+        let mut close = range.end;
+        let is_subquery = self.is(close, ":");
+        if is_subquery {
+            written.push(':');
+            close += 1;
+            if !self.is(close, "]") {
+                let step = self.positive_duration(close)?;
+                written.push_str(&duration_expr::format(step.ms));
+                close = step.end;
+            }
+        }
+        if !self.is(close, "]") {
+            return Err(Fault::unexpected(self.tokens.get(close), self.text, "in a range, expected \"]\"").into());
+        }
+        self.replace(self.tokens[open].end(), self.tokens[close].at, written);
+        if is_subquery {
+            self.selector = None;
+        }
+        Ok(self.modified(open, close + 1))
+    }
+
+    fn positive_duration(&self, from: usize) -> Result<Written, Stop> {
+        let written = duration_expr::expression(self.text, self.tokens, from, self.instants)?;
+        let first = self.tokens[from];
+        if !written.is_literal {
+            self.need(Feature::DurationExpressions, &first, "arithmetic in durations")?;
+        }
+        if written.ms <= 0 {
+            return Err(Fault::new(first.at, "duration must be greater than 0").into());
+        }
+        Ok(written)
+    }
+
+    /// `offset` and how far.
+    fn offset(&mut self, at: usize) -> Result<usize, Stop> {
+        let written = duration_expr::operand(self.text, self.tokens, at + 1, self.instants)?;
+        if !written.is_literal {
+            self.need(Feature::DurationExpressions, &self.tokens[at + 1], "arithmetic in durations")?;
+        }
+        let sign = if written.ms < 0 { "-" } else { "" };
+        let text = match written.ms {
+            0 => String::new(),
+            ms => format!("offset {sign}{}", duration_expr::format(ms.abs())),
+        };
+        self.replace(self.tokens[at].at, self.tokens[written.end - 1].end(), text);
+        Ok(self.modified(at, written.end))
+    }
+
+    /// `@` and an instant.
+    fn instant(&mut self, at: usize) -> usize {
+        let mut end = at + 1;
+        while self.is(end, "-") || self.is(end, "+") {
+            end += 1;
+        }
+        if let Some(token) = self.tokens.get(end).copied() {
+            match token.kind {
+                Kind::Number => self.number(token),
+                Kind::Name if self.is(end + 1, "(") && self.is(end + 2, ")") => end += 2,
+                _ => {}
+            }
+            end += 1;
+        }
+        self.modified(at, end)
+    }
+
+    /// `anchored` or `smoothed`.
+    fn edges(&mut self, at: usize) -> Result<usize, Stop> {
+        let token = self.tokens[at];
+        self.need(Feature::ExtendedRanges, &token, &format!("the modifier {:?}", token.text))?;
+        let place = self.selector.filter(|_| self.modifiers_at == at).ok_or_else(|| {
+            Fault::new(token.at, format!("{:?} can only follow a series selector, not a subquery", token.text))
+        })?;
+        if place.is_taken {
+            return Err(Fault::new(token.at, "a selector is either anchored or smoothed, once").into());
+        }
+        let matcher = format!("{}\"{EDGES}\"=\"{}\"{}", place.before, token.text.to_ascii_lowercase(), place.after);
+        self.replace(place.at, place.at, matcher);
+        self.replace(token.at, token.end(), String::new());
+        self.selector = Some(Place { is_taken: true, ..place });
+        Ok(self.modified(at, at + 1))
+    }
+
+    /// A modifier reaches from the token `at` up to `end`; if it is the last selector's, more may follow there.
+    fn modified(&mut self, at: usize, end: usize) -> usize {
+        if self.modifiers_at == at {
+            self.modifiers_at = end;
+        }
+        end
+    }
+
+    fn number(&mut self, token: Token<'_>) {
+        if token.text.contains('_') {
+            self.replace(token.at, token.end(), token.text.replace('_', ""));
+        }
+    }
+
+    fn string(&mut self, token: Token<'_>) -> Result<(), Stop> {
+        self.regex_cost = self.regex_cost.saturating_add(regex_cost::cost(token.text));
+        if self.regex_cost > COST_MAX {
+            return Err(Fault::new(
+                token.at,
+                "the regular expressions of the query are too large together: repeat less often",
+            )
+            .into());
+        }
+        // The parser looks for escapes in raw strings, too.
+        if token.text.starts_with('`') && token.text.contains('\\') {
+            let inner = &token.text[1..token.text.len() - 1];
+            let escaped = inner.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            self.replace(token.at, token.end(), format!("\"{escaped}\""));
+        }
+        Ok(())
+    }
+
+    fn edited(mut self) -> Cow<'a, str> {
+        if self.edits.is_empty() {
+            return Cow::Borrowed(self.text);
+        }
+        self.edits.sort_by_key(|edit| edit.from);
+        let (mut out, mut copied) = (String::with_capacity(self.text.len() + 64), 0);
+        for edit in &self.edits {
+            out.push_str(&self.text[copied..edit.from]);
+            out.push_str(&edit.text);
+            copied = edit.to;
+        }
+        out.push_str(&self.text[copied..]);
+        Cow::Owned(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::feature::Features;
+    use super::super::token::tokens;
+    use super::*;
+
+    fn rewritten(text: &str, features: Features) -> Result<String, String> {
+        let tokens: Vec<Token<'_>> = tokens(text).collect();
+        let limits = Limits { features, ..Limits::default() };
+        let instants = Instants { start_ms: -500, end_ms: 3_600_000, step_ms: 15_000 };
+        rewrite(text, &tokens, &limits, instants).map(Cow::into_owned).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn newer_syntax_becomes_older_syntax() {
+        for (text, expect) in [
+            ("foo[5m*2]", "foo[600s]"),
+            ("foo[(5+2) * 1m] offset (1h / 2)", "foo[420s] offset 1800s"),
+            ("foo offset (step() - 30s)", "foo offset -15s"),
+            ("foo offset (1h - 60m) + 1", "foo  + 1"),
+            ("sum(foo)[1h+30m:max(step(), 20s)]", "sum(foo)[5400s:20s]"),
+            ("foo[1h:]", "foo[3600s:]"),
+            ("a + step() * start()", "a + (15) * (-0.5)"),
+            ("foo @ start() offset 5m", "foo @ start() offset 300s"),
+            ("rate(foo[5m] anchored)", "rate(foo{\"\u{1}edges\"=\"anchored\"}[300s] )"),
+            ("foo{a=\"b\",} offset 1m SMOOTHED", "foo{a=\"b\",\"\u{1}edges\"=\"smoothed\"} offset 60s "),
+            ("{a=\"b\"} @ 1_0 smoothed offset 1m", "{a=\"b\",\"\u{1}edges\"=\"smoothed\"} @ 10  offset 60s"),
+            ("1_000 + a_1", "1000 + a_1"),
+            ("a{b=~`\\d+\"`}", "a{b=~\"\\\\d+\\\"\"}"),
+        ] {
+            assert_eq!(rewritten(text, Features::all()).as_deref(), Ok(expect), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_stay_names() {
+        for text in [
+            "sum by (offset, start, fill) (offset{anchored=\"smoothed\"})",
+            "a * on(step) offset",
+            "fill + smoothed",
+            "start and end",
+            "\"1_0\"",
+            "m1_2",
+            "offset",
+        ] {
+            assert_eq!(rewritten(text, Features::default()).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn what_is_switched_off_is_refused_by_name_and_place() {
+        for (text, expect) in [
+            ("foo[5m*2]", "1:5: parse error: arithmetic in durations is switched off: add \"promql-duration-expr\""),
+            ("a + fill(0) b", "1:5: parse error: the modifier \"fill\" is switched off"),
+            ("rate(a[5m] smoothed)", "1:12: parse error: the modifier \"smoothed\" is switched off"),
+            ("a </ 5", "1:3: parse error: operator \"</\""),
+        ] {
+            let error = rewritten(text, Features::default()).err().unwrap_or_default();
+            assert!(error.contains(expect), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for text in [
+            "foo[0]",
+            "foo[-5m]",
+            "foo[]",
+            "foo[5m",
+            "foo[5m 1m]",
+            "foo offset",
+            "sum(foo) anchored",
+            "sum(foo)[5m:1m] smoothed",
+            "foo[5m] anchored smoothed",
+            "foo[5m/0]",
+            "{a=~\"(.{1000}){1000}\"}",
+        ] {
+            assert!(rewritten(text, Features::all()).is_err(), "{text}");
+        }
+    }
+}
