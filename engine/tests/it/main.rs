@@ -29,6 +29,7 @@ mod record_files;
 mod records;
 mod repair;
 mod retention;
+mod rollup;
 mod script;
 mod select;
 mod sim;
