@@ -191,7 +191,7 @@ impl Simulation {
         let snapshot = engine.snapshot();
         let series: Vec<SeriesId> = snapshot.select(&all()).unwrap().iter().map(|series| series.id).collect();
         let statistics = foretell_engine::Statistics { sum: false, sketch: true, ..crate::aggregate::ALL };
-        let (range, step_ns) = (foretell_engine::TimeRange::ALL, Some(HOUR));
+        let (range, step_ns) = (TimeRange::ALL, Some(HOUR));
         let aggregate = foretell_engine::Aggregate { series: &series, groups: &[], range, step_ns, statistics };
         crate::aggregate::compare(&snapshot, &aggregate, 100, "sums");
     }
