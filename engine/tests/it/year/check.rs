@@ -157,7 +157,7 @@ impl<'a> View<'a> {
         if got == expected {
             return Ok(expected.values().map(|sum| sum.rows as u64).sum());
         }
-        let differs = expected.iter().find(|(key, sum)| got.get(*key) != Some(sum));
+        let differs = expected.iter().find(|(key, sum)| got.get(*key) != Some(*sum));
         let other = differs.and_then(|(key, _)| got.get(key));
         Err(format!("sums by {step} ns in {range:?}: {other:?} for {differs:?}, {} of {}", got.len(), expected.len()))
     }
