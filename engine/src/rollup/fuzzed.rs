@@ -28,7 +28,7 @@ pub(crate) fn chunks() -> Vec<Vec<u8>> {
     for (series, rows, step) in [(1, 1, 1), (3, 40, 7), (20, 300, 13), (2, 9, i64::MAX / 5)] {
         let mut summing = Summing::new(&[WIDTH]);
         for id in 0..series {
-            let ts: Vec<i64> = (0..rows).map(|i| (i - rows / 2).wrapping_mul(step)).collect();
+            let ts: Vec<i64> = (0..rows).map(|i: i64| (i - rows / 2).wrapping_mul(step)).collect();
             let value = |i: i64| if i % 17 == 3 { f64::NAN } else { (i % 10) as f64 * 0.37 };
             let values: Vec<f64> = (0..rows).map(value).collect();
             summing.push(SeriesId(id << 32), &ts, &values, &mut take).unwrap();
