@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foretell_engine::backup::{Begun, restore_with};
-use foretell_engine::fs::{FaultFs, File as _, Fs};
+use foretell_engine::fs::{FaultFs, Fs};
 use foretell_engine::repair::{Options, repair_with};
 use foretell_engine::verify::{Progress, verify_with};
 use foretell_engine::{Aggregate, AggregateBatch, Engine, ErrorKind, SeriesId, Snapshot, Statistics, TimeRange};
