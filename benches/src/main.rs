@@ -38,6 +38,8 @@ enum Task {
     Ingest(run::ingest::Options),
     /// A killed server with a log of a given size: time to ready, memory, first query
     Recovery(run::recovery::Options),
+    /// Hourly sums over a year, without rollups and with them
+    Rollup(run::rollup::Options),
     /// Stored values to memory and through SQL
     Scan(run::scan::Options),
     /// A server with little memory, offered too many series and too heavy queries
@@ -86,6 +88,7 @@ fn try_main() -> Result<()> {
         Task::Decode(options) => run::decode::run(&options, results),
         Task::Ingest(options) => run::ingest::run(&options, &binaries, results),
         Task::Recovery(options) => run::recovery::run(&options, &binaries, results),
+        Task::Rollup(options) => run::rollup::run(&options, results),
         Task::Scan(options) => run::scan::run(&options, results),
         Task::Abuse(options) => run::abuse::run(&options, &binaries, results),
         Task::Score(options) => run::score::run(&options, results),

@@ -47,6 +47,10 @@ pub struct EngineConfig {
     pub retention_age: Option<Duration>,
     /// When the segments of all partitions exceed this, the oldest partitions are dropped; `None` keeps them all.
     pub retention_bytes: Option<u64>,
+    /// Widths of the buckets in which merges sum rows up beside a segment, for queries of long ranges; none by default.
+    pub rollup_widths: Vec<Duration>,
+    /// The metrics that this is done for: a regular expression, anchored at both ends.
+    pub rollup_metrics: String,
     /// Whether background flush and compaction threads run (tests switch them off to step by hand).
     pub background: bool,
 }
@@ -75,6 +79,8 @@ impl EngineConfig {
             commit_queue_bytes_max: 128 << 20,
             retention_age: None,
             retention_bytes: None,
+            rollup_widths: Vec::new(),
+            rollup_metrics: ".*".into(),
             background: true,
         }
     }

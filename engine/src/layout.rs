@@ -11,6 +11,8 @@ pub(crate) struct Layout {
 const SEGMENT: &str = "segment";
 /// Extension of segments of records.
 const RECORDS: &str = "records";
+/// Extension of rollups.
+const ROLLUP: &str = "rollup";
 /// Extension of series files.
 const SERIES: &str = "series";
 /// Extension of state files.
@@ -47,6 +49,10 @@ impl Layout {
     pub(crate) fn segment_file(&self, partition: i64, number: u64) -> PathBuf {
         self.partition(partition).join(format!("{number:010}.{SEGMENT}"))
     }
+    /// The rollup of the segment `file` of a partition.
+    pub(crate) fn rollup_of(&self, partition: i64, file: &str) -> PathBuf {
+        rollup_beside(&self.partition(partition).join(file))
+    }
     pub(crate) fn record_file(&self, partition: i64, number: u64) -> PathBuf {
         self.partition(partition).join(format!("{number:010}.{RECORDS}"))
     }
@@ -59,9 +65,19 @@ impl Layout {
     }
 }
 
+/// The rollup of the segment at `path`.
+pub(crate) fn rollup_beside(path: &Path) -> PathBuf {
+    path.with_extension(ROLLUP)
+}
+
+/// Whether this is the name of a rollup, which may be missing and can be made again.
+pub(crate) fn is_rollup(name: &str) -> bool {
+    file_number(name).is_some() && name.ends_with(ROLLUP)
+}
+
 /// The number of a file that a flush or a compaction wrote; `None` for any other name.
 pub(crate) fn file_number(name: &str) -> Option<u64> {
     let (stem, extension) = name.split_once('.')?;
-    let ours = matches!(extension, SEGMENT | RECORDS | SERIES | STATE) && stem.len() == 10;
+    let ours = matches!(extension, SEGMENT | ROLLUP | RECORDS | SERIES | STATE) && stem.len() == 10;
     ours.then(|| stem.parse().ok()).flatten()
 }

@@ -25,6 +25,7 @@
 //! | `segment`, `codec` | immutable column files |
 //! | `scan` | merging sources into sorted, deduplicated batches, or into sums by series and step |
 //! | `compaction` | which segments to merge, and merging them |
+//! | `rollup` | the rows of a segment summed up by bucket of time, in a file beside it |
 //! | `retention` | which partitions have lived long enough |
 //! | `tombstone` | deletes: which rows of the past no reader sees any more |
 //! | `feed`, `state` | recent commits; keyed state |
@@ -42,6 +43,7 @@
 //!   MANIFEST                             which of the files below are part of it
 //!   wal/00000000000000000001.wal         commits from this position on
 //!   partitions/19675/0000000007.segment  rows of one time partition
+//!   partitions/19675/0000000007.rollup   the same rows summed up; may be missing
 //!   partitions/19675/0000000009.records  records of one table in one time partition
 //!   partitions/19675/0000000008.series   series that were new to the partition
 //!   state/0000000009.state               all keyed state at the last flush that changed it
@@ -54,7 +56,8 @@
 //! 1. No SQL, HTTP, protobuf or JSON here; only [`fs`] touches files (RocksDB its own), only [`clock`] reads clocks.
 //! 2. A batch is acknowledged after its record and the definition of each of its series are on stable storage, and
 //!    commits become visible in log order.
-//! 3. A file is part of the store if and only if the manifest says so; an edit is durable before anything acts on it.
+//! 3. A file is part of the store if and only if the manifest says so; an edit is durable before anything acts on it. Only
+//!    of rollups, which decide no answer, may one be listed and not there.
 //! 4. A snapshot holds pointers to everything it reads; nothing it reads changes or is deleted.
 //! 5. Of equal (series, ts) the newest commit wins. Sources are always ordered by age: segments by commit, runs, tail.
 //! 6. A deletion hides rows committed before it and none after: each source lies wholly before or after it.
@@ -84,6 +87,7 @@ mod partition;
 pub mod records;
 pub mod repair;
 mod retention;
+mod rollup;
 mod scan;
 mod segment;
 pub mod snapshot;
@@ -101,6 +105,7 @@ pub use engine::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use records::{RecordScan, RecordTable, RecordTableInfo, Records, Unique};
+pub use rollup::Sketch;
 pub use snapshot::{
     Aggregate, AggregateBatch, Aggregation, Cardinality, LabelCardinality, MetricInfo, PartitionInfo, Scan, ScanBatch,
     SegmentInfo, Selector, Series, Snapshot, Statistics, WalFileInfo,

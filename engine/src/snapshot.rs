@@ -10,6 +10,7 @@ use crate::memtable::Memtable;
 use crate::partition::Partitioning;
 use crate::records::Tables;
 use crate::retention::Retention;
+use crate::rollup::Rollup;
 use crate::scan::{self, Source, Visible};
 use crate::segment::{ColumnBytes, SegmentMeta};
 use crate::state::StateMap;
@@ -106,6 +107,8 @@ pub struct SegmentInfo {
     pub series_bytes: u64,
     /// Bytes of all else: zone maps, places, header and trailer.
     pub rest_bytes: u64,
+    /// Size of its rollup, which is a file of its own; 0 without one that is used.
+    pub rollup_bytes: u64,
     /// First sample, ns.
     pub min_ts: i64,
     /// Last sample, ns.
@@ -260,7 +263,10 @@ impl Snapshot {
 
     /// Live segments of samples and of records, by partition.
     pub fn segments(&self) -> Vec<SegmentInfo> {
-        let samples = self.0.version.segments().map(|live| self.segment_info(&live.meta, live.segment.columns(), None));
+        let samples = self.0.version.segments().map(|live| SegmentInfo {
+            rollup_bytes: live.segment.rollup().map_or(0, Rollup::bytes),
+            ..self.segment_info(&live.meta, live.segment.columns(), None)
+        });
         let records = self.0.version.record_segments().map(|live| {
             let meta = live.meta();
             self.segment_info(&meta.segment, live.segment.bytes(), Some(Arc::clone(meta.table.name())))
@@ -284,6 +290,7 @@ impl Snapshot {
             value_bytes: columns.values,
             series_bytes: columns.series,
             rest_bytes: columns.rest,
+            rollup_bytes: 0,
             min_ts: meta.min_ts,
             max_ts: meta.max_ts,
             max_lsn: meta.max_lsn,

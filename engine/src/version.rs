@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::catalog::PartitionIndex;
 use crate::error::Result;
 use crate::fs::Fs;
+use crate::layout::rollup_beside;
 use crate::records::LiveRecords;
+use crate::rollup::{Rollup, RollupMeta};
 use crate::segment::{Segment, SegmentMeta};
 use crate::tombstone::Tombstone;
 
@@ -27,16 +29,32 @@ impl LiveSegment {
         Ok(Arc::new(Self { meta: meta.clone(), segment, fs, path, obsolete }))
     }
 
+    /// Opens the rollup that the manifest lists with it. One that is missing, damaged or another is as good as none.
+    pub(crate) fn open_rollup(&self, meta: &RollupMeta) {
+        match Rollup::open(&*self.fs, &rollup_beside(&self.path), meta, &self.meta) {
+            Ok(rollup) => self.segment.set_rollup(Some(rollup)),
+            Err(error) => {
+                tracing::warn!(%error, "a rollup cannot be used: reading rows in its stead until it is made again")
+            }
+        }
+    }
+
     /// The manifest no longer has it.
     pub(crate) fn retire(&self) {
         self.obsolete.store(true, Ordering::Release);
+    }
+
+    fn remove(&self) -> Result<()> {
+        self.fs.remove(&self.path)?;
+        let rollup = rollup_beside(&self.path);
+        if self.fs.exists(&rollup)? { self.fs.remove(&rollup) } else { Ok(()) }
     }
 }
 
 impl Drop for LiveSegment {
     fn drop(&mut self) {
         if self.obsolete.load(Ordering::Acquire)
-            && let Err(error) = self.fs.remove(&self.path)
+            && let Err(error) = self.remove()
         {
             // The manifest lists it as removed: the next open deletes it.
             tracing::warn!(%error, "cannot delete a replaced segment");
@@ -62,6 +80,12 @@ impl Partition {
     pub(crate) fn metas(&self) -> impl Iterator<Item = &SegmentMeta> {
         let samples = self.segments.iter().map(|live| &live.meta);
         samples.chain(self.records.iter().map(|live| &live.meta().segment))
+    }
+
+    /// Bytes of all segments and their rollups.
+    pub(crate) fn bytes(&self) -> u64 {
+        let rollups = self.segments.iter().filter_map(|live| live.segment.rollup());
+        self.metas().map(|meta| meta.bytes).sum::<u64>() + rollups.map(Rollup::bytes).sum::<u64>()
     }
 }
 

@@ -5,6 +5,7 @@ pub mod continuous;
 pub mod decode;
 pub mod ingest;
 pub mod recovery;
+pub mod rollup;
 pub mod scan;
 pub mod score;
 pub mod size;

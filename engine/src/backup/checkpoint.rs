@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::fs::{Fs, Mapped};
 use crate::layout::Layout;
 use crate::manifest::{Stored, encode_file};
+use crate::rollup::Rollup;
 use crate::types::Lsn;
 use crate::wal;
 
@@ -44,6 +45,14 @@ impl Checkpoint {
             let bytes = fs.map(&path)?;
             files.push(Pinned { name: layout.name_of(&path), len: bytes.len(), bytes });
         }
+        // A rollup that cannot be read is not missed: the restored store makes it again.
+        contents.rollups.retain(|place, rollup| {
+            let path = layout.rollup_of(rollup.partition, &rollup.segment);
+            let sound = contents.segments.get(place).is_some_and(|meta| Rollup::open(fs, &path, rollup, meta).is_ok());
+            let Some(bytes) = sound.then(|| fs.map(&path).ok()).flatten() else { return false };
+            files.push(Pinned { name: layout.name_of(&path), len: bytes.len(), bytes });
+            true
+        });
         let manifest = encode_file(stored.width_ns, stored.number, &contents);
         files.push(Pinned { name: MANIFEST.into(), len: manifest.len(), bytes: Mapped::new(manifest) });
         Ok(Self { lsn: contents.flushed, files })

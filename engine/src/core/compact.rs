@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::compaction::{Candidate, Input, Job, Load, Merged, execute, pause, plan};
 use crate::engine::CompactionSummary;
 use crate::error::{Error, Result};
+use crate::layout::rollup_beside;
 use crate::manifest::Change;
 use crate::tombstone::{Tombstone, Tombstones};
 use crate::types::{Lsn, TimeRange};
@@ -27,6 +28,8 @@ pub(super) struct Base {
 /// A merge to do, with what it reads.
 enum Work {
     Samples(Job, Vec<Input>),
+    /// Of a segment that has none.
+    Rollup(Arc<LiveSegment>),
     Records(RecordJob),
 }
 
@@ -85,6 +88,7 @@ impl Work {
     fn bytes(&self) -> u64 {
         match self {
             Self::Samples(_, inputs) => inputs.iter().map(|input| input.segment.meta().bytes).sum(),
+            Self::Rollup(live) => live.meta.bytes,
             Self::Records(job) => job.bytes(),
         }
     }
@@ -99,7 +103,8 @@ impl Core {
         let mut summary = CompactionSummary { partitions_dropped, ..CompactionSummary::default() };
         loop {
             let base = self.base();
-            let Some(work) = base.plan() else {
+            let work = base.plan().or_else(|| self.plan_rollup(&base.version).map(Work::Rollup));
+            let Some(work) = work else {
                 self.forget_tombstones(&base.spent())?;
                 return Ok(summary);
             };
@@ -110,6 +115,10 @@ impl Core {
             }
             let done = match &work {
                 Work::Samples(job, inputs) => self.merge(job, inputs, flushed)?,
+                Work::Rollup(live) => {
+                    self.add_rollup(live)?;
+                    continue;
+                }
                 Work::Records(job) => self.merge_records(job, flushed)?,
             };
             summary.rows += done.rows;
@@ -153,16 +162,26 @@ impl Core {
         let timelines_max = self.config.timeline_bytes_max;
         let merged = execute(&*self.fs, inputs, &path, job.level, timelines_max, &mut go_on).and_then(|merged| {
             let Merged { segment, rows_deleted } = merged.ok_or_else(closing)?;
-            let Some(mut meta) = segment else { return Ok((None, rows_deleted)) };
+            let Some(mut meta) = segment else { return Ok((None, None, rows_deleted)) };
             meta.applied = meta.max_lsn.max(flushed);
             self.fs.sync_dir(&self.layout.partition(job.partition))?;
-            Ok((Some(LiveSegment::open(&self.fs, path.clone(), &meta)?), rows_deleted))
+            let merged = LiveSegment::open(&self.fs, path.clone(), &meta)?;
+            let rollup = self.write_rollup(&merged.segment, &mut go_on)?;
+            Ok((Some(merged), rollup, rows_deleted))
         });
-        let (merged, rows_deleted) = merged.inspect_err(|_| self.give_up(std::slice::from_ref(&path), &[number]))?;
+        let paths = [path.clone(), rollup_beside(&path)];
+        let (merged, rollup, rows_deleted) = merged.inspect_err(|_| self.give_up(&paths, &[number]))?;
+        let (listed, rollup) = rollup.unzip();
         let added = merged.iter().map(|segment| Change::AddSegment(segment.meta.clone()));
+        let added = added.chain(listed.map(Change::AddRollup));
         let removed =
             job.inputs.iter().map(|file| Change::RemoveSegment { partition: job.partition, file: file.clone() });
-        self.replace(job, added.chain(removed).collect(), path, number)?;
+        self.replace(job, added.chain(removed).collect(), &paths, number)?;
+        if let Some(merged) = &merged
+            && self.rollups.is_some()
+        {
+            merged.segment.set_rollup(rollup);
+        }
         let rows = merged.as_ref().map_or(0, |segment| segment.meta.rows);
         let bytes_read = inputs.iter().map(|input| input.segment.meta().bytes).sum();
         self.count_merge(bytes_read, merged.as_ref().map_or(0, |segment| segment.meta.bytes), started_ns);
@@ -177,18 +196,20 @@ impl Core {
         Ok(Outcome { inputs: inputs.len(), rows, rows_deleted })
     }
 
-    /// The manifest edit after a merge: `changes`, and the files of the inputs go. Without room for it the output, file
-    /// `path` of that number, is given up.
-    pub(super) fn replace(&self, job: &Job, mut changes: Vec<Change>, path: PathBuf, number: u64) -> Result<()> {
+    /// The manifest edit after a merge: `changes`, and the files of the inputs go. Without room for it the output, files
+    /// `paths` of that number, is given up.
+    pub(super) fn replace(&self, job: &Job, mut changes: Vec<Change>, paths: &[PathBuf], number: u64) -> Result<()> {
         let dir = self.layout.partition(job.partition);
         let name = |file: &String| self.layout.name_of(&dir.join(file));
         changes.extend(job.inputs.iter().map(|file| Change::Removed(name(file))));
-        let edited = self.edit(|_| {
+        let edited = self.edit(|manifest| {
+            let rollups = self.rollups_of(manifest.contents(), job.partition, &job.inputs);
+            changes.extend(rollups.map(|path| Change::Removed(self.layout.name_of(&path))));
             changes.push(Change::NextFile(self.finish_files(&[number])));
             changes
         });
         if let Err(Error::DiskFull { .. }) = edited {
-            self.give_up(&[path], &[number]);
+            self.give_up(paths, &[number]);
         }
         edited.map(drop)
     }

@@ -88,6 +88,8 @@ impl Core {
             let path = self.layout.partition(meta.partition).join(&meta.file);
             changes.push(Change::RemoveSegment { partition: meta.partition, file: meta.file.clone() });
             changes.push(Change::Removed(self.layout.name_of(&path)));
+            let rollups = self.rollups_of(contents, meta.partition, [&meta.file]);
+            changes.extend(rollups.map(|path| Change::Removed(self.layout.name_of(&path))));
         }
         let records = contents.records.values().map(|meta| &meta.segment);
         for meta in records.filter(|meta| partitions.contains(&meta.partition)) {

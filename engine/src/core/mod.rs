@@ -15,6 +15,7 @@ mod flush;
 mod records;
 mod recovery;
 mod retain;
+mod rollup;
 mod series;
 mod threads;
 
@@ -36,6 +37,7 @@ use crate::manifest::{Change, Manifest, Stored};
 use crate::memtable::{CommittedBatch, Memtable, Tidy};
 use crate::partition::Partitioning;
 use crate::records::Tables;
+use crate::rollup::Rules;
 use crate::state::StateMap;
 use crate::tombstone::Tombstones;
 use crate::types::{LabelSet, Lsn, SeriesId};
@@ -118,6 +120,8 @@ pub(crate) struct Core {
     pub(crate) wal_files: WalFiles,
     pub(crate) newest: watch::Sender<Lsn>,
     pub(crate) counters: Counters,
+    /// What has rollups, if anything has.
+    rollups: Option<Rules>,
     /// Wakes the thread that sorts, the one that flushes, the one that compacts.
     pub(crate) tidier: Wakeup,
     pub(crate) flusher: Wakeup,

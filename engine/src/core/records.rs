@@ -156,7 +156,7 @@ impl Core {
         let (merged, rows_deleted) = merged.inspect_err(|_| self.give_up(std::slice::from_ref(&path), &[number]))?;
         let added = merged.iter().map(|records| Change::AddRecords(records.meta().clone()));
         let removed = job.inputs.iter().map(|file| Change::RemoveRecords { partition, file: file.clone() });
-        self.replace(job, added.chain(removed).collect(), path, number)?;
+        self.replace(job, added.chain(removed).collect(), std::slice::from_ref(&path), number)?;
         let (rows, bytes) =
             merged.as_ref().map_or((0, 0), |live| (live.meta().segment.rows, live.meta().segment.bytes));
         self.count_merge(next.bytes(), bytes, started_ns);

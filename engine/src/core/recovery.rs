@@ -13,11 +13,12 @@ use crate::config::EngineConfig;
 use crate::error::{Error, Result};
 use crate::feed::Ring;
 use crate::fs::{Fs, LockGuard, sync_path};
-use crate::layout::{Layout, file_number};
+use crate::layout::{Layout, file_number, is_rollup};
 use crate::manifest::{Contents, Manifest};
 use crate::memtable::{CommittedBatch, Memtable};
 use crate::partition::Partitioning;
 use crate::records::{LiveRecords, Tables};
+use crate::rollup::Rules;
 use crate::state::StateMap;
 use crate::types::{LabelSet, Lsn, SeriesId};
 use crate::version::{LiveSegment, Version};
@@ -52,6 +53,7 @@ pub(crate) fn open(
     if width_ns < 1 {
         return Err(Error::Invalid("the partition width must be at least a nanosecond".into()));
     }
+    let rollups = Rules::of(&config)?;
     fs.create_dir(&layout.root)?;
     let lock = fs.lock(&layout.lock())?;
     for dir in [layout.wal(), layout.state(), layout.partitions()] {
@@ -92,6 +94,7 @@ pub(crate) fn open(
         wal_files: WalFiles::default(),
         newest: watch::Sender::new(contents.flushed),
         counters: Counters::default(),
+        rollups,
         tidier: Wakeup::default(),
         flusher: Wakeup::default(),
         compactor: Wakeup::default(),
@@ -139,7 +142,7 @@ fn find_left_overs(
     contents: &Contents,
     manifest_missing: bool,
 ) -> Result<(u64, Vec<PathBuf>)> {
-    let referenced: HashSet<PathBuf> = contents.files(layout).into_iter().collect();
+    let mut referenced: HashSet<PathBuf> = contents.files(layout).into_iter().collect();
     let mut dirs = vec![layout.state()];
     for name in fs.list(&layout.partitions())? {
         if name.parse::<i64>().is_ok() {
@@ -152,6 +155,8 @@ fn find_left_overs(
             return Err(Error::Corruption { path: path.clone(), offset: 0, expected, got: "no such file".into() });
         }
     }
+    // These may be missing, but are left alone.
+    referenced.extend(contents.rollup_files(layout));
     let (mut next_file, mut left_overs) = (contents.next_file.max(1), Vec::new());
     for dir in dirs {
         for name in fs.list(&dir)? {
@@ -170,7 +175,9 @@ fn find_left_overs(
             if referenced.contains(&path) {
                 continue;
             }
-            if number >= contents.next_file || contents.removed.contains(&layout.name_of(&path)) {
+            let removed = contents.removed.contains(&layout.name_of(&path));
+            // A rollup that is not listed was never used.
+            if number >= contents.next_file || removed || is_rollup(&name) {
                 left_overs.push(path);
             } else {
                 tracing::warn!(path = %path.display(), "this file is not part of the store and is left alone");
@@ -184,7 +191,11 @@ fn load_version(fs: &Arc<dyn Fs>, layout: &Layout, contents: &Contents, catalogu
     let mut version = Version::default();
     for meta in contents.segments.values() {
         let path = layout.partition(meta.partition).join(&meta.file);
-        version.add(LiveSegment::open(fs, path, meta)?);
+        let live = LiveSegment::open(fs, path, meta)?;
+        if let Some(rollup) = contents.rollups.get(&(meta.partition, meta.file.clone())) {
+            live.open_rollup(rollup);
+        }
+        version.add(live);
     }
     for meta in contents.records.values() {
         let path = layout.partition(meta.segment.partition).join(&meta.segment.file);

@@ -27,9 +27,7 @@ impl Core {
         let partitions: Vec<_> = version
             .partitions
             .iter()
-            .map(|(&number, partition)| {
-                (self.partitioning.range(number), partition.metas().map(|meta| meta.bytes).sum())
-            })
+            .map(|(&number, partition)| (self.partitioning.range(number), partition.bytes()))
             .collect();
         drop(version);
         let cut = self.retention().cut(&partitions, self.clock.now_ns());

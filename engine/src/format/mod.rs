@@ -120,6 +120,10 @@ impl<'a> Reader<'a> {
     pub(crate) fn offset(&self) -> u64 {
         self.base + self.at as u64
     }
+    /// The file.
+    pub(crate) fn path(&self) -> &'a Path {
+        self.path
+    }
     /// Bytes left.
     pub(crate) fn remaining(&self) -> usize {
         self.bytes.len() - self.at

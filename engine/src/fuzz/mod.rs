@@ -231,6 +231,18 @@ fn value_columns() {
 }
 
 /// A file system with `bytes` at `path()`.
+#[test]
+fn chunks_of_rollups() {
+    use crate::rollup::fuzzed::{chunks, read_chunk};
+    Target { name: "chunks_of_rollups", seeds: chunks(), run: read_chunk }.fuzz();
+}
+
+#[test]
+fn footers_of_rollups() {
+    use crate::rollup::fuzzed::{footers, read_footer};
+    Target { name: "footers_of_rollups", seeds: footers(), run: read_footer }.fuzz();
+}
+
 fn with_file(bytes: &[u8]) -> FaultFs {
     let fs = FaultFs::new();
     fs.create_dir(Path::new("/fuzz")).unwrap();

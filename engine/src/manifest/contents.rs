@@ -7,12 +7,14 @@ use crate::error::Result;
 use crate::format::{self, Reader};
 use crate::layout::Layout;
 use crate::records::{RecordMeta, put_table, take_table};
+use crate::rollup::RollupMeta;
 use crate::segment::SegmentMeta;
 use crate::tombstone::{Deletion, Tombstone};
 use crate::types::{Lsn, SeriesId};
 
 const ADD_RECORDS: u8 = 20;
 const REMOVE_RECORDS: u8 = 21;
+const ADD_ROLLUP: u8 = 30;
 
 /// A series file of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub(crate) enum Change {
         partition: i64,
         file: String,
     },
+    /// A segment of the store has this rollup, and no other; it goes with the segment.
+    AddRollup(RollupMeta),
     AddRecords(RecordMeta),
     RemoveRecords {
         partition: i64,
@@ -69,6 +73,8 @@ pub(crate) enum Change {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Contents {
     pub(crate) segments: BTreeMap<(i64, String), SegmentMeta>,
+    /// By the place of their segment.
+    pub(crate) rollups: BTreeMap<(i64, String), RollupMeta>,
     pub(crate) records: BTreeMap<(i64, String), RecordMeta>,
     pub(crate) series_files: Vec<SeriesFile>,
     pub(crate) flushed: Lsn,
@@ -89,7 +95,12 @@ impl Contents {
                 self.segments.insert((meta.partition, meta.file.clone()), meta.clone());
             }
             Change::RemoveSegment { partition, file } => {
-                self.segments.remove(&(*partition, file.clone()));
+                let place = (*partition, file.clone());
+                self.segments.remove(&place);
+                self.rollups.remove(&place);
+            }
+            Change::AddRollup(meta) => {
+                self.rollups.insert((meta.partition, meta.segment.clone()), meta.clone());
             }
             Change::AddRecords(meta) => {
                 self.records.insert((meta.segment.partition, meta.segment.file.clone()), meta.clone());
@@ -135,6 +146,7 @@ impl Contents {
         changes.push(Change::Claims(self.claims.clone()));
         changes.extend(self.series_files.iter().cloned().map(Change::AddSeriesFile));
         changes.extend(self.segments.values().cloned().map(Change::AddSegment));
+        changes.extend(self.rollups.values().cloned().map(Change::AddRollup));
         changes.extend(self.records.values().cloned().map(Change::AddRecords));
         changes.extend(self.removed.iter().cloned().map(Change::Removed));
         changes.extend(self.tombstones.values().cloned().map(Change::AddTombstone));
@@ -153,6 +165,11 @@ impl Contents {
         let series = self.series_files.iter().map(|file| layout.series_file(file.partition, file.number));
         let state = self.state_file.map(|number| layout.state_file(number));
         segments.chain(series).chain(state).collect()
+    }
+
+    /// Every rollup that should be there, and may be missing.
+    pub(crate) fn rollup_files(&self, layout: &Layout) -> Vec<PathBuf> {
+        self.rollups.values().map(|meta| layout.rollup_of(meta.partition, &meta.segment)).collect()
     }
 
     /// Series in `partition`: the base of its next series file.
@@ -188,6 +205,13 @@ impl Change {
                 out.push(2);
                 format::put_zigzag(out, *partition);
                 format::put_bytes(out, file.as_bytes());
+            }
+            Self::AddRollup(meta) => {
+                out.push(ADD_ROLLUP);
+                format::put_zigzag(out, meta.partition);
+                format::put_bytes(out, meta.segment.as_bytes());
+                format::put_varint(out, meta.bytes);
+                format::put_varint(out, meta.crc.into());
             }
             Self::AddRecords(meta) => {
                 out.push(ADD_RECORDS);
@@ -284,6 +308,12 @@ impl Change {
             }),
             11 => Self::RemoveTombstone(Lsn(reader.varint()?), narrow(reader)?),
             12 => Self::Numbered { metric: narrow(reader)?, next: narrow(reader)? },
+            ADD_ROLLUP => Self::AddRollup(RollupMeta {
+                partition: reader.zigzag()?,
+                segment: reader.string()?.to_owned(),
+                bytes: reader.varint()?,
+                crc: narrow(reader)?,
+            }),
             ADD_RECORDS => {
                 let table = take_table(reader)?;
                 Self::AddRecords(RecordMeta { table, segment: decode_segment(reader)? })

@@ -9,7 +9,9 @@ use crate::fs::{File, Fs, stage, undo_append};
 use super::contents::{Change, Contents};
 
 const MAGIC: [u8; 8] = *b"FTELMAN\0";
-const VERSION: u32 = 1;
+/// What is written. Version 1 had no rollups.
+const VERSION: u32 = 2;
+const VERSION_MIN: u32 = 1;
 /// Magic, version, partition width, checksum.
 const FILE_HEADER_LEN: usize = 24;
 /// Length, checksum, number.
@@ -226,8 +228,8 @@ fn read_header(bytes: &[u8], path: &Path) -> Result<i64> {
     }
     let at = reader.clone();
     let version = reader.u32()?;
-    if version != VERSION {
-        return Err(at.corrupt(format!("version {VERSION}"), version.to_string()));
+    if !(VERSION_MIN..=VERSION).contains(&version) {
+        return Err(at.corrupt(format!("version {VERSION_MIN} to {VERSION}"), version.to_string()));
     }
     let width = reader.i64()?;
     let at = reader.clone();

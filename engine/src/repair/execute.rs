@@ -37,6 +37,8 @@ pub(super) fn execute(fs: &dyn Fs, layout: &Layout, survey: &Survey, plan: &Plan
         let place = (surveyed.meta.partition, surveyed.meta.file.clone());
         contents.segments.remove(&place);
         contents.records.remove(&place);
+        // It is of rows that are no longer there, or of another file; unlisted, the next start removes it.
+        contents.rollups.remove(&place);
         if let Fate::Rewrite { bad } = fate {
             let nameless = plan.nameless.get(&surveyed.meta.partition);
             let kept = Kept { bad, nameless, width_ns: survey.stored.width_ns };
@@ -50,6 +52,7 @@ pub(super) fn execute(fs: &dyn Fs, layout: &Layout, survey: &Survey, plan: &Plan
             contents.next_file += 1;
         }
     }
+    plan.rollups.iter().for_each(|place| drop(contents.rollups.remove(place)));
     redefine(fs, layout, survey, plan, &mut contents)?;
     if plan.drop_state {
         contents.state_file = None;

@@ -31,6 +31,8 @@ pub(super) struct Plan {
     pub(super) losses: Vec<Loss>,
     /// By index into the surveyed segments.
     pub(super) segments: Vec<(usize, Fate)>,
+    /// Rollups that are left out, by the place of their segment.
+    pub(super) rollups: Vec<(i64, String)>,
     /// Series of a partition whose labels are lost: their rows go.
     pub(super) nameless: HashMap<i64, HashSet<SeriesId>>,
     /// Definitions to be written anew, by partition.
@@ -60,6 +62,11 @@ pub(super) fn plan(fs: &dyn Fs, layout: &Layout, survey: &Survey) -> Result<Plan
     let labels = plan_series(fs, layout, survey, &mut plan)?;
     for (index, surveyed) in survey.segments.iter().enumerate() {
         plan_segment(fs, index, surveyed, &labels, &mut plan)?;
+    }
+    for (place, path) in &survey.bad_rollups {
+        plan.steps.push(format!("go on without {}: a running server makes it again", path.display()));
+        plan.rollups.push(place.clone());
+        plan.aside.push(path.clone());
     }
     plan_state(layout, survey, &mut plan);
     if !survey.log_sound {

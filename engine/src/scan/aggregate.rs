@@ -21,6 +21,7 @@ pub(crate) struct Aggregation {
     fold: Fold,
     rows_target: usize,
     rows_unread: u64,
+    rows_rolled_up: u64,
 }
 
 impl Aggregation {
@@ -40,12 +41,18 @@ impl Aggregation {
         debug_assert!(groups.is_empty() || groups.len() == ids.len());
         let answers = Some(Answers { step, statistics, groups });
         let cursors = Cursors::open(sources, Want { ids, range, values: statistics.of_values(), answers })?;
-        Ok(Self { cursors, fold: Fold::new(step, statistics), rows_target: rows_target.max(1), rows_unread: 0 })
+        let (fold, rows_target) = (Fold::new(step, statistics), rows_target.max(1));
+        Ok(Self { cursors, fold, rows_target, rows_unread: 0, rows_rolled_up: 0 })
     }
 
-    /// Rows so far that were not read, because the zone map of their block said enough.
+    /// Rows so far that were not read, because the zone map of their block or the bucket of a rollup said enough.
     pub(crate) fn rows_unread(&self) -> u64 {
         self.rows_unread
+    }
+
+    /// Those of them that buckets of rollups answered for.
+    pub(crate) fn rows_rolled_up(&self) -> u64 {
+        self.rows_rolled_up
     }
 
     /// Memory it holds, about.
@@ -81,19 +88,20 @@ impl Aggregation {
         Ok(())
     }
 
-    /// Adds a block or a slice; answers what that cost, in rows.
+    /// Adds a block, a bucket or a slice; answers what that cost, in rows.
     fn step(&mut self, batch: &mut AggregateBatch) -> Result<usize> {
         let Lowest { cursor: at, head: (index, ts), bound } = lowest(self.cursors.list());
         let list = self.cursors.list();
-        if let (Some(whole), Some(zone)) = (list[at].whole(), list[at].zone()) {
-            let rows = zone.rows as usize;
+        if let Some(whole) = list[at].whole() {
+            let rows = whole.rows;
             let mut others = list.iter().enumerate().filter(|(other, _)| *other != at);
             if others.any(|(_, other)| other.interferes(whole)) {
                 self.cursors.open_whole(at)?;
-                return Ok(rows);
+                return Ok(rows.min(ROWS_READ_MAX as u64) as usize);
             }
-            self.fold.zone(whole.first, zone, batch);
-            self.rows_unread += rows as u64;
+            self.fold.whole(whole, list[at].sketch(), batch);
+            self.rows_unread += rows;
+            self.rows_rolled_up += if whole.rolled { rows } else { 0 };
             self.cursors.pass_whole(at)?;
             return Ok(1);
         }

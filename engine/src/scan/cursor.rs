@@ -1,16 +1,18 @@
 //! The slices of one source: rows of one wanted series in the wanted time range, in (series, ts) order.
 //!
-//! An aggregation also lets it stand on a whole block that nobody has read: its caller takes what the zone map says, or has
-//! the block opened and gets the slices.
+//! An aggregation also lets it stand on something whole that nobody has read, a block or a bucket of a rollup: its caller
+//! takes what is known of it, or has it opened and gets the slices. Blocks are tried first, as they hold more rows.
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
 use crate::memtable::SortedRun;
-use crate::segment::{Block, BlockDecoder, Segment, ZoneMap};
+use crate::rollup::{Bucket, Sketch};
+use crate::segment::{Block, BlockDecoder, Segment};
 use crate::tombstone::{Hidden, next_visible};
 use crate::types::{SeriesId, TimeRange};
 
+use super::rolled::{Next, Rolled};
 use super::whole::{Answers, Whole};
 
 /// What a scan wants.
@@ -19,16 +21,17 @@ pub(super) struct Want {
     pub(super) ids: Vec<SeriesId>,
     pub(super) range: TimeRange,
     pub(super) values: bool,
-    /// Which blocks need not be read, if some need not.
+    /// Which blocks and buckets need not be read, if some need not.
     pub(super) answers: Option<Answers>,
 }
 
-/// Walks over one source. Between calls it stands on a slice, which callers consume from its front, or on a whole block.
+/// Walks over one source. Between calls it stands on a slice, which callers consume from its front, or on something
+/// whole.
 pub(super) struct Cursor {
     source: Place,
     /// All its rows are inside.
     extent: TimeRange,
-    /// The block it stands on, if it is not read.
+    /// The block or bucket it stands on, if it is not read.
     whole: Option<Whole>,
     /// First wanted id that may still come.
     wanted: usize,
@@ -52,6 +55,8 @@ enum Place {
         block: Box<Block>,
         /// The current slice is of series `next - 1` of the block.
         next: usize,
+        /// Where it is among buckets, if it ever was.
+        rolled: Option<Box<Rolled>>,
     },
     Run {
         run: Arc<SortedRun>,
@@ -64,7 +69,7 @@ impl Cursor {
     /// Before the first slice of `segment`.
     pub(super) fn segment(segment: Arc<Segment>) -> Self {
         let extent = TimeRange { start: segment.meta().min_ts, end: segment.meta().max_ts };
-        Self::at(Place::Segment { segment, at: 0, loaded: false, block: Box::default(), next: 0 }, extent)
+        Self::at(Place::Segment { segment, at: 0, loaded: false, block: Box::default(), next: 0, rolled: None }, extent)
     }
 
     /// Before the first slice of `run`, all of whose rows are in `extent`.
@@ -90,7 +95,7 @@ impl Cursor {
     /// Memory that only this cursor holds.
     pub(super) fn bytes(&self) -> usize {
         match &self.source {
-            Place::Segment { block, .. } => block.bytes(),
+            Place::Segment { block, rolled, .. } => block.bytes() + rolled.as_ref().map_or(0, |rolled| rolled.bytes()),
             // A run of a memtable is shared with it; a sorted tail is ours.
             Place::Run { run, .. } if Arc::strong_count(run) == 1 => run.bytes(),
             Place::Run { .. } => 0,
@@ -102,20 +107,20 @@ impl Cursor {
         self.wanted as u32
     }
 
-    /// Series and time of the row it stands on; of a whole block the first of either.
+    /// Series and time of the row it stands on; of something whole the first of either.
     pub(super) fn head(&self) -> (u32, i64) {
         (self.index(), self.whole.as_ref().map_or_else(|| self.ts()[0], |whole| whole.extent.start))
     }
 
-    /// The block it stands on, if it is not read.
+    /// The block or bucket it stands on, if it is not read.
     pub(super) fn whole(&self) -> Option<&Whole> {
         self.whole.as_ref()
     }
 
-    /// The zone map of that block.
-    pub(super) fn zone(&self) -> Option<&ZoneMap> {
+    /// The sketch of that bucket, if sketches are wanted.
+    pub(super) fn sketch(&self) -> Option<&Sketch> {
         match (&self.source, &self.whole) {
-            (Place::Segment { segment, at, .. }, Some(_)) => segment.blocks().get(*at),
+            (Place::Segment { rolled: Some(rolled), .. }, Some(whole)) if whole.rolled => rolled.bucket().1,
             _ => None,
         }
     }
@@ -128,18 +133,29 @@ impl Cursor {
         !beyond && self.extent.overlaps(whole.extent)
     }
 
-    /// Passes the whole block that it stands on: it was answered.
+    /// Passes the block or bucket that it stands on: it was answered.
     pub(super) fn pass_whole(&mut self) {
-        if let (Place::Segment { at, .. }, Some(_)) = (&mut self.source, self.whole.take()) {
-            *at += 1;
+        let (Place::Segment { at, rolled, .. }, Some(whole)) = (&mut self.source, self.whole.take()) else { return };
+        match rolled {
+            Some(rolled) if whole.rolled => rolled.pass(),
+            _ => *at += 1,
         }
     }
 
-    /// Reads the whole block that it stands on. [`Cursor::advance`] then goes to its first slice.
+    /// Opens the block or bucket that it stands on. [`Cursor::advance`] then goes to its first slice, or to the first bucket
+    /// of the block.
     pub(super) fn open_whole(&mut self, decoder: &mut BlockDecoder) -> Result<()> {
-        if let (Place::Segment { segment, at, loaded, block, next }, Some(_)) = (&mut self.source, self.whole.take()) {
-            block.load(decoder, segment, *at)?;
-            (*loaded, *next) = (true, 0);
+        let (Place::Segment { segment, at, loaded, block, next, rolled }, Some(whole)) =
+            (&mut self.source, self.whole.take())
+        else {
+            return Ok(());
+        };
+        match rolled {
+            Some(rolled) if whole.rolled => rolled.open(),
+            _ => {
+                block.load(decoder, segment, *at)?;
+                (*loaded, *next) = (true, 0);
+            }
         }
         Ok(())
     }
@@ -162,7 +178,7 @@ impl Cursor {
         self.rows.start += n;
     }
 
-    /// Goes to the next slice that shows, or whole block; `false` when there is none.
+    /// Goes to the next slice that shows, or to something whole; `false` when there is neither.
     pub(super) fn advance(&mut self, want: &Want, decoder: &mut BlockDecoder) -> Result<bool> {
         loop {
             if self.ahead.is_empty() && !self.next_series(want, decoder)? {
@@ -186,8 +202,8 @@ impl Cursor {
         }
     }
 
-    /// Goes to the next wanted series with rows in the wanted range, or to a block that need not be read; `false` when there
-    /// is neither.
+    /// Goes to the next wanted series with rows in the wanted range, or to what need not be read; `false` when there is
+    /// neither.
     fn next_series(&mut self, want: &Want, decoder: &mut BlockDecoder) -> Result<bool> {
         self.ahead = match &mut self.source {
             Place::Run { run, next } => loop {
@@ -199,7 +215,27 @@ impl Cursor {
                     break own.start + inside.start..own.start + inside.end;
                 }
             },
-            Place::Segment { segment, at, loaded, block, next } => loop {
+            Place::Segment { segment, at, loaded, block, next, rolled } => loop {
+                if let (Some(rolled), Some(answers)) = (rolled.as_deref_mut(), want.answers.as_ref())
+                    && let (Some(series), Some(rollup)) = (rolled.series(), segment.rollup())
+                {
+                    if let Some(rows) = rolled.rows(segment, decoder, block, (&mut *at, &mut *loaded, &mut *next))? {
+                        break rows;
+                    }
+                    let says = |bucket: &Bucket| answers.bucket(bucket, series, want.range, &self.hidden);
+                    match rolled.next(rollup, decoder, want.range, answers.statistics.sketch, says) {
+                        Next::Bucket => {
+                            self.whole = Some(Whole::of_bucket(rolled.bucket().0, self.wanted));
+                            return Ok(true);
+                        }
+                        Next::Rows(window) => rolled.read(window),
+                        Next::End => {
+                            rolled.leave();
+                            self.wanted += 1;
+                        }
+                    }
+                    continue;
+                }
                 if !*loaded {
                     let Some(index) = next_block(segment, *at, want, &mut self.wanted) else { return Ok(false) };
                     *at = index;
@@ -208,6 +244,9 @@ impl Cursor {
                         answers.and_then(|answers| answers.whole(segment, index, want, self.wanted, &self.hidden));
                     if self.whole.is_some() {
                         return Ok(true);
+                    }
+                    if enter(rolled, segment, index, want, self.wanted, decoder) {
+                        continue;
                     }
                     block.load(decoder, segment, index)?;
                     (*loaded, *next) = (true, 0);
@@ -218,6 +257,9 @@ impl Cursor {
                     continue;
                 };
                 *next = k + 1;
+                if enter(rolled, segment, *at, want, self.wanted, decoder) {
+                    continue;
+                }
                 block.select(decoder, segment, k)?;
                 let ts = block.ts();
                 let inside = if segment.blocks()[*at].inside(want.range) { 0..ts.len() } else { clip(ts, want.range) };
@@ -250,6 +292,30 @@ impl Place {
             Self::Run { .. } => Ok(()),
         }
     }
+}
+
+/// Whether the cursor, which has come to the first row in block `at` of wanted series number `wanted`, goes over the buckets
+/// of that series from there on.
+fn enter(
+    rolled: &mut Option<Box<Rolled>>,
+    segment: &Segment,
+    at: usize,
+    want: &Want,
+    wanted: usize,
+    decoder: &mut BlockDecoder,
+) -> bool {
+    let (Some(answers), Some(rollup)) = (&want.answers, segment.rollup()) else { return false };
+    let Some(width) = rollup.width_for(answers.step.width_ns()) else { return false };
+    let (series, zone) = (want.ids[wanted], &segment.blocks()[at]);
+    let goes_on = at > 0 && segment.blocks()[at - 1].last == series;
+    let from = match zone.series {
+        _ if !goes_on => i64::MIN,
+        1 => zone.min_ts,
+        // Where its rows begin in this block is not known.
+        _ => return false,
+    };
+    let rolled = rolled.get_or_insert_default();
+    rolled.enter(rollup, decoder, width, answers.statistics.sketch, (series, from))
 }
 
 /// Index, from `from` on, of the first block that may hold wanted rows; moves `wanted` up to the first id it may hold.
@@ -299,7 +365,7 @@ fn lower_bound<T>(items: &[T], below: impl Fn(&T) -> bool) -> usize {
 }
 
 /// The rows of `ts` inside `range`.
-fn clip(ts: &[i64], range: TimeRange) -> Range<usize> {
+pub(super) fn clip(ts: &[i64], range: TimeRange) -> Range<usize> {
     let start = ts.partition_point(|&t| t < range.start);
     start..start + ts[start..].partition_point(|&t| t <= range.end)
 }

@@ -95,13 +95,13 @@ impl Cursors {
         Ok(())
     }
 
-    /// Passes the whole block that cursor `at` stands on.
+    /// Passes the block or bucket that cursor `at` stands on.
     pub(super) fn pass_whole(&mut self, at: usize) -> Result<()> {
         self.list[at].pass_whole();
         self.advance(at)
     }
 
-    /// Reads the whole block that cursor `at` stands on.
+    /// Opens the block or bucket that cursor `at` stands on.
     pub(super) fn open_whole(&mut self, at: usize) -> Result<()> {
         self.list[at].open_whole(&mut self.decoder)?;
         self.advance(at)

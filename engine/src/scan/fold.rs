@@ -1,11 +1,12 @@
-//! Adding rows and zone maps up, series by series and step by step.
+//! Adding rows, zone maps and buckets of rollups up, series by series and step by step.
 //!
 //! Sums and extremes are kept for eight rows at a time, so that they do not wait for each other; a sum therefore adds in
 //! another order than row by row.
-use crate::segment::ZoneMap;
+use crate::rollup::Sketch;
 use crate::snapshot::{AggregateBatch, Statistics};
 
 use super::merge::rows_before;
+use super::whole::Whole;
 
 /// How time is cut: into steps of this many nanoseconds, counted from the epoch, or not at all.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +17,11 @@ impl Step {
     pub(crate) fn new(width_ns: Option<i64>) -> Self {
         debug_assert!(width_ns.is_none_or(|width| width > 0));
         Self(width_ns)
+    }
+
+    /// Length of a step, ns, if there are steps.
+    pub(super) fn width_ns(self) -> Option<i64> {
+        self.0
     }
 
     /// First instant of the step around `ts`, or of all time.
@@ -46,6 +52,8 @@ struct Part {
     first: (i64, f64),
     last: (i64, f64),
     values: Values,
+    /// Of the values, if it is asked for.
+    sketch: Sketch,
 }
 
 impl Fold {
@@ -90,16 +98,22 @@ impl Fold {
         let (Some(&first), Some(&last)) = (ts.first(), ts.last()) else { return };
         let at = |index: usize| values.get(index).copied().unwrap_or_default();
         let ends = ((first, at(0)), (last, at(ts.len() - 1)));
-        let values = Values::of(values);
-        self.add(series, end, ts.len() as i64, ends, &values, out);
+        self.add(series, end, ts.len() as i64, ends, &Values::of(values), out);
+        if self.statistics.sketch
+            && let Some(part) = &mut self.open
+        {
+            values.iter().for_each(|&value| part.sketch.add(value));
+        }
     }
 
-    /// Adds the rows of a block of `series`, or of that and others which belong together.
-    pub(super) fn zone(&mut self, series: u32, zone: &ZoneMap, out: &mut AggregateBatch) {
-        let (first, last) = zone.ends.unwrap_or_default();
-        let values = Values { min: zone.min, max: zone.max, sum: zone.sum };
-        let end = self.step.end(zone.min_ts);
-        self.add(series, end, zone.rows.into(), ((zone.min_ts, first), (zone.max_ts, last)), &values, out);
+    /// Adds the rows of a block or bucket of a series, or of a block of that and others which belong together.
+    pub(super) fn whole(&mut self, whole: &Whole, sketch: Option<&Sketch>, out: &mut AggregateBatch) {
+        let &Whole { first: series, extent, rows, min, max, sum, ends, .. } = whole;
+        let ends = ((extent.start, ends.0), (extent.end, ends.1));
+        self.add(series, self.step.end(extent.start), rows as i64, ends, &Values { min, max, sum }, out);
+        if let (Some(part), Some(sketch)) = (&mut self.open, sketch) {
+            part.sketch.merge(sketch);
+        }
     }
 
     fn add(
@@ -121,7 +135,8 @@ impl Fold {
         }
         self.finish(out);
         let start = self.step.start(first.0);
-        self.open = Some(Part { series, start, end, rows, first, last, values: values.clone() });
+        let (values, sketch) = (values.clone(), Sketch::default());
+        self.open = Some(Part { series, start, end, rows, first, last, values, sketch });
     }
 
     /// Whether something is being added to.
@@ -132,7 +147,7 @@ impl Fold {
     /// Appends what is being added to.
     pub(super) fn finish(&mut self, out: &mut AggregateBatch) {
         let Some(part) = self.open.take() else { return };
-        let Statistics { extremes, sum, times, ends } = self.statistics;
+        let Statistics { extremes, sum, times, ends, sketch } = self.statistics;
         match out.runs.last_mut() {
             Some((series, rows)) if *series == part.series => *rows += 1,
             _ => out.runs.push((part.series, 1)),
@@ -153,6 +168,9 @@ impl Fold {
         if ends {
             out.first.push(part.first.1);
             out.last.push(part.last.1);
+        }
+        if sketch {
+            out.sketches.push(part.sketch);
         }
     }
 }

@@ -13,7 +13,8 @@
 //! | [`merge`] | choosing among slices of the same series |
 //! | [`tail`] | sorting recent batches |
 //! | [`aggregate`] | the same rows, summed up by series and step of time |
-//! | [`whole`] | which blocks an aggregation need not read, because their zone map says enough |
+//! | [`whole`] | which blocks and buckets an aggregation need not read, because what is known of them says enough |
+//! | [`rolled`] | going over the buckets of a series instead of its rows |
 //! | [`fold`] | adding rows and zone maps up |
 //!
 //! Sources are given oldest first; of rows with equal (series, ts) the one of the newest source wins. A block is decoded
@@ -33,6 +34,7 @@ mod cursor;
 mod cursors;
 mod fold;
 mod merge;
+mod rolled;
 mod tail;
 #[cfg(test)]
 mod tests;

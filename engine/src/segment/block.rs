@@ -108,6 +108,11 @@ impl BlockDecoder {
     pub(crate) fn bytes(&self) -> usize {
         CONTEXT_BYTES + self.pages.bytes()
     }
+
+    /// What decodes columns of other files too.
+    pub(crate) fn columns(&mut self) -> (&mut Unpacker, &mut ValuesDecoder) {
+        (&mut self.unpacker, &mut self.values)
+    }
 }
 
 /// A decoded block; its buffers are reused for the next.

@@ -1,10 +1,12 @@
 //! Opens a segment file and checks each block before use.
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Result;
 use crate::format::{Reader, crc32c};
 use crate::fs::{Fs, Mapped};
+use crate::rollup::Rollup;
 
 use super::footer::{ColumnBytes, Footer, Page, SeriesRuns};
 use super::{SegmentMeta, ZoneMap};
@@ -23,6 +25,7 @@ pub(crate) struct Segment {
     blocks: Vec<ZoneMap>,
     series: SeriesRuns,
     columns: ColumnBytes,
+    rollup: OnceLock<Option<Rollup>>,
 }
 
 impl Segment {
@@ -70,6 +73,7 @@ impl Segment {
             pages: footer.pages,
             blocks: footer.blocks,
             series: footer.series,
+            rollup: OnceLock::new(),
         })
     }
 
@@ -91,6 +95,21 @@ impl Segment {
     /// The distinct series.
     pub(crate) fn series(&self) -> &SeriesRuns {
         &self.series
+    }
+
+    /// Its rows summed up, if somebody did that. As they never change, it may come at any time.
+    pub(crate) fn rollup(&self) -> Option<&Rollup> {
+        self.rollup.get()?.as_ref()
+    }
+
+    /// Whether it is settled what [`Segment::rollup`] answers.
+    pub(crate) fn is_rolled_up(&self) -> bool {
+        self.rollup.get().is_some()
+    }
+
+    /// Settles that; a second time changes nothing.
+    pub(crate) fn set_rollup(&self, rollup: Option<Rollup>) {
+        let _ = self.rollup.set(rollup);
     }
 
     /// What the file's bytes are for.

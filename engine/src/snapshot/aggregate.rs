@@ -4,8 +4,8 @@
 //!  series a  ├────── block, whole in a step ──────┤├── block ──┼── goes on in the next step ──┤
 //!                      zone map                       rows                 rows
 //! ```
-//! A block whose zone map says enough is not read (`scan/whole.rs` says when). Everything that a scan respects (overwrites,
-//! deletes, the snapshot's position) is respected.
+//! A block whose zone map says enough is not read (`scan/whole.rs` says when); nor are the rows of a bucket of a rollup, where
+//! a segment has one. Everything that a scan respects (overwrites, deletes, the snapshot's position) is respected.
 //!
 //! An answer is *partial*: a series and step may have several aggregates, one after another in time, to be combined by whoever
 //! asked. In particular, when extremes are asked for, a NaN or a -0.0 that was read is an aggregate of one row. Where such a
@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::Snapshot;
 use crate::error::{Error, Result};
+use crate::rollup::Sketch;
 use crate::scan::{self, Step};
 use crate::types::{SeriesId, TimeRange};
 use crate::version::Version;
@@ -45,12 +46,14 @@ pub struct Statistics {
     pub times: bool,
     /// Value of the first and of the last row.
     pub ends: bool,
+    /// A sketch of the values, for quantiles. Zone maps have none: without rollups every row is read for it.
+    pub sketch: bool,
 }
 
 impl Statistics {
     /// Whether values are needed.
     pub(crate) fn of_values(self) -> bool {
-        self.extremes || self.sum || self.ends
+        self.extremes || self.sum || self.ends || self.sketch
     }
 }
 
@@ -78,12 +81,15 @@ pub struct AggregateBatch {
     pub last_ts: Vec<i64>,
     /// Value of the last row, exact bits.
     pub last: Vec<f64>,
+    /// Sketch of the values that are not NaN. It depends on the values alone, not on how they were added up.
+    pub sketches: Vec<Sketch>,
 }
 
 impl AggregateBatch {
     pub(crate) fn clear(&mut self) {
-        let Self { runs, starts, rows, min, max, sum, first_ts, first, last_ts, last } = self;
+        let Self { runs, starts, rows, min, max, sum, first_ts, first, last_ts, last, sketches } = self;
         runs.clear();
+        sketches.clear();
         for column in [starts, rows, first_ts, last_ts] {
             column.clear();
         }
@@ -115,9 +121,14 @@ impl Aggregation {
         self.aggregation.bytes()
     }
 
-    /// Rows so far that were not read, because the zone map of their block said enough.
+    /// Rows so far that were not read, because the zone map of their block or the bucket of a rollup said enough.
     pub fn rows_unread(&self) -> u64 {
         self.aggregation.rows_unread()
+    }
+
+    /// Those of them that buckets of rollups answered for.
+    pub fn rows_rolled_up(&self) -> u64 {
+        self.aggregation.rows_rolled_up()
     }
 }
 

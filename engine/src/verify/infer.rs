@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use crate::catalog::read_series_file;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
-use crate::layout::{Layout, file_number};
+use crate::layout::{Layout, file_number, is_rollup};
 use crate::manifest::{Contents, SeriesFile, Stored, read_width};
 use crate::partition::Partitioning;
 use crate::records::RecordSegment;
@@ -33,6 +33,10 @@ pub(super) fn infer(fs: &dyn Fs, layout: &Layout, width_ns: Option<i64>) -> Resu
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let Some(number) = file_number(&name) else { continue };
         contents.next_file = contents.next_file.max(number + 1);
+        if is_rollup(&name) {
+            // Whether it is the one that was listed is not known any more. It is made again.
+            continue;
+        }
         let taken = if name.ends_with(".segment") {
             Segment::open_by_footer(fs, &path).and_then(|segment| take_segment(&mut contents, partition, &segment))
         } else if name.ends_with(".records") {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  MANIFEST ──> per partition: series files ──> segments: every block or group, row order, bounds, series defined
+//!     │                             │           └──> rollups: every chunk, against the rows
 //!     │                             └─────────> catalogue: ids, labels, postings, metrics
 //!     ├───────> state file
 //!     └───────> WAL: every record, commits without gaps, series defined
@@ -78,6 +79,8 @@ pub struct Report {
     pub notes: Vec<String>,
     /// Segments read, of samples and of records.
     pub segments: u64,
+    /// Rollups read.
+    pub rollups: u64,
     /// Blocks, and groups of records, read.
     pub blocks: u64,
     /// Rows in them.

@@ -6,9 +6,11 @@ use hashbrown::HashSet;
 use crate::error::{Error, Result};
 use crate::partition::Partitioning;
 use crate::records::{RecordChecker, RecordMeta, RecordSegment, RecordTable};
+use crate::rollup::{self, Rollup, RollupMeta};
 use crate::segment::{Checker, Segment, SegmentMeta};
 use crate::types::{SeriesId, TimeRange};
 
+use super::Finding;
 use super::survey::{Condition, SurveyedSegment, Surveyor};
 
 /// What reading a segment came to.
@@ -24,7 +26,8 @@ struct Reading {
 }
 
 impl Surveyor<'_> {
-    pub(super) fn read_segment(&mut self, meta: &SegmentMeta, members: &HashSet<SeriesId>) -> Result<()> {
+    /// Reads a segment of samples; answers it if nothing is wrong with its rows.
+    pub(super) fn read_segment(&mut self, meta: &SegmentMeta, members: &HashSet<SeriesId>) -> Result<Option<Segment>> {
         let path = self.layout.partition(meta.partition).join(&meta.file);
         let (segment, damaged) = match Segment::open(self.fs, &path, meta) {
             Ok(segment) => (Some(segment), false),
@@ -36,9 +39,28 @@ impl Surveyor<'_> {
                 (footer.filter(|segment| same(segment.meta())), true)
             }
         };
-        let reading = segment.map(|segment| self.read_blocks(&segment, damaged)).transpose()?;
+        let reading = segment.as_ref().map(|segment| self.read_blocks(segment, damaged)).transpose()?;
+        let sound = reading.as_ref().is_some_and(|reading| reading.bad.is_empty());
         self.judge(meta, None, reading, members);
-        Ok(())
+        Ok(segment.filter(|_| sound))
+    }
+
+    /// Reads a rollup, and compares it with the rows if its segment is `sound`. Whatever is wrong with it, no row is lost.
+    pub(super) fn read_rollup(&mut self, meta: &RollupMeta, segment: &SegmentMeta, sound: Option<&Segment>) {
+        let path = self.layout.rollup_of(meta.partition, &meta.segment);
+        let checked = match self.fs.exists(&path) {
+            Ok(false) => {
+                let (expected, got) = ("this file, which the manifest lists".into(), "no such file".into());
+                Err(Error::Corruption { path: path.clone(), offset: 0, expected, got })
+            }
+            _ => Rollup::open(self.fs, &path, meta, segment).and_then(|rollup| rollup::check(&rollup, sound)),
+        };
+        if let Err(error) = checked {
+            self.survey.report.add(Finding::from_error(error, &path, true));
+            self.survey.bad_rollups.push(((meta.partition, meta.segment.clone()), path.clone()));
+        }
+        self.survey.report.rollups += 1;
+        self.done(self.fs.len(&path).unwrap_or(0));
     }
 
     pub(super) fn read_records(&mut self, meta: &RecordMeta, members: &HashSet<SeriesId>) -> Result<()> {

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::catalog::{Catalogue, ExpectedMetrics, expect, read_series_file};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
-use crate::layout::{Layout, file_number};
+use crate::layout::{Layout, file_number, is_rollup};
 use crate::manifest::{self, Contents, SeriesFile, Stored};
 use crate::records::RecordTable;
 use crate::segment::SegmentMeta;
@@ -65,6 +65,8 @@ pub(crate) struct Survey {
     /// Files that could not be taken into an inferred manifest.
     pub(crate) unreadable: Vec<PathBuf>,
     pub(crate) segments: Vec<SurveyedSegment>,
+    /// Rollups that cannot be used, by the place of their segment.
+    pub(crate) bad_rollups: Vec<((i64, String), PathBuf)>,
     pub(crate) series_files: Vec<SurveyedSeriesFile>,
     pub(crate) state_sound: bool,
     pub(crate) log_sound: bool,
@@ -102,6 +104,7 @@ pub(crate) fn survey(fs: &dyn Fs, layout: &Layout, width_ns: Option<i64>, progre
         width_unknown,
         unreadable,
         segments: Vec::new(),
+        bad_rollups: Vec::new(),
         series_files: Vec::new(),
         state_sound: true,
         log_sound: true,
@@ -141,7 +144,8 @@ struct OpenCatalogue {
 impl Surveyor<'_> {
     fn run(&mut self) -> Result<()> {
         let contents = self.survey.stored.contents.clone();
-        let files = contents.files(self.layout);
+        let mut files = contents.files(self.layout);
+        files.extend(contents.rollup_files(self.layout));
         let (log, _) = wal::named_files(self.fs, &self.layout.wal())?;
         let paths = files.iter().chain(log.iter().map(|file| &file.path));
         self.progress.total.store(paths.map(|path| self.fs.len(path).unwrap_or(0)).sum(), Ordering::Relaxed);
@@ -155,7 +159,10 @@ impl Surveyor<'_> {
             let series = self.read_series_files(partition, &contents);
             let members: HashSet<SeriesId> = series.iter().flat_map(|file| &file.1).map(|pair| pair.0).collect();
             for meta in contents.segments.values().filter(|meta| meta.partition == partition) {
-                self.read_segment(meta, &members)?;
+                let sound = self.read_segment(meta, &members)?;
+                if let Some(rollup) = contents.rollups.get(&(partition, meta.file.clone())) {
+                    self.read_rollup(rollup, meta, sound.as_ref());
+                }
             }
             for meta in contents.records.values().filter(|meta| meta.segment.partition == partition) {
                 self.read_records(meta, &members)?;
@@ -390,6 +397,7 @@ impl Surveyor<'_> {
                     continue;
                 }
                 let ours = file_number(&name).is_some_and(|number| number >= contents.next_file)
+                    || is_rollup(&name)
                     || contents.removed.contains(&self.layout.name_of(&path));
                 notes.push(if ours || name.ends_with(".tmp") {
                     format!("{}: left over from interrupted work; the next start deletes it", path.display())

@@ -3,15 +3,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use foretell_engine::{
-    Aggregate, AggregateBatch, Engine, ErrorKind, Result, SeriesId, Snapshot, Statistics, TimeRange,
+    Aggregate, AggregateBatch, Engine, ErrorKind, Result, SeriesId, Sketch, Snapshot, Statistics, TimeRange,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use crate::deletes::one_of;
-use crate::support::{HOUR, Store, scan, series, write};
+use crate::support::{HOUR, Store, number, scan, series, write};
 
-const ALL: Statistics = Statistics { extremes: true, sum: true, times: true, ends: true };
+/// All that zone maps know.
+pub(crate) const ALL: Statistics = Statistics { extremes: true, sum: true, times: true, ends: true, sketch: false };
 const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 
 /// One aggregate, or one row as if it were one.
@@ -23,19 +24,32 @@ struct Part {
     sum: f64,
     first: (i64, f64),
     last: (i64, f64),
+    sketch: Sketch,
+}
+
+/// Rows that an aggregation has not read: all of them, and those that rollups answered for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spared {
+    pub(crate) unread: u64,
+    pub(crate) rolled_up: u64,
 }
 
 /// Of each (key, step) its parts in the order they came.
 type Parts = BTreeMap<(u32, i64), Vec<Part>>;
 
 /// Reads an aggregation to its end; what was not asked for is 0. Answers also how many rows were not read.
-fn aggregated(snapshot: &Snapshot, aggregate: &Aggregate<'_>, batch_rows: usize) -> (Parts, u64) {
+fn aggregated(snapshot: &Snapshot, aggregate: &Aggregate<'_>, batch_rows: usize) -> (Parts, Spared) {
     let mut running = snapshot.aggregate(aggregate, batch_rows).unwrap();
     let (mut parts, mut batch) = (Parts::new(), AggregateBatch::default());
     while running.next_batch(&mut batch).unwrap() {
         let n = batch.starts.len();
-        let Statistics { extremes, sum, times, ends } = aggregate.statistics;
-        let wanted = [(batch.min.len(), extremes), (batch.max.len(), extremes), (batch.sum.len(), sum)];
+        let Statistics { extremes, sum, times, ends, sketch } = aggregate.statistics;
+        let wanted = [
+            (batch.min.len(), extremes),
+            (batch.max.len(), extremes),
+            (batch.sum.len(), sum),
+            (batch.sketches.len(), sketch),
+        ];
         assert!(wanted.iter().all(|&(len, wanted)| len == if wanted { n } else { 0 }));
         assert_eq!((batch.first_ts.len(), batch.first.len()), (if times { n } else { 0 }, if ends { n } else { 0 }));
         assert_eq!(batch.runs.iter().map(|run| run.1 as usize).sum::<usize>(), n);
@@ -51,6 +65,7 @@ fn aggregated(snapshot: &Snapshot, aggregate: &Aggregate<'_>, batch_rows: usize)
                     sum: value(&batch.sum),
                     first: (time(&batch.first_ts), value(&batch.first)),
                     last: (time(&batch.last_ts), value(&batch.last)),
+                    sketch: batch.sketches.get(row).cloned().unwrap_or_default(),
                 };
                 let key = aggregate.groups.get(index as usize).copied().unwrap_or(index);
                 parts.entry((key, batch.starts[row])).or_default().push(part);
@@ -59,7 +74,7 @@ fn aggregated(snapshot: &Snapshot, aggregate: &Aggregate<'_>, batch_rows: usize)
         }
     }
     assert!(!running.next_batch(&mut batch).unwrap());
-    (parts, running.rows_unread())
+    (parts, Spared { unread: running.rows_unread(), rolled_up: running.rows_rolled_up() })
 }
 
 /// The same from the rows of a scan, each a part.
@@ -70,7 +85,10 @@ fn added_up(snapshot: &Snapshot, aggregate: &Aggregate<'_>) -> Parts {
         let key = aggregate.groups.get(index).copied().unwrap_or(index as u32);
         let start = aggregate.step_ns.and_then(|step| ts.div_euclid(step).checked_mul(step)).unwrap_or(i64::MIN);
         let value = f64::from_bits(bits);
-        let part = Part { rows: 1, min: value, max: value, sum: value, first: (ts, value), last: (ts, value) };
+        let mut sketch = Sketch::default();
+        sketch.add(value);
+        let ends = (ts, value);
+        let part = Part { rows: 1, min: value, max: value, sum: value, first: ends, last: ends, sketch };
         parts.entry((key, start)).or_default().push(part);
     }
     parts
@@ -95,6 +113,9 @@ fn combined(parts: &[Part], in_order: bool) -> String {
     let bits = |value: Option<f64>| value.map(f64::to_bits);
     let mut text = format!("{rows} rows, sum {sum:?}, extremes {:?} {:?}", bits(total.0), bits(total.1));
     text += &format!(", from {:?} to {:?}", first.map(|f| f.0), last.map(|l| l.0));
+    let mut sketch = Sketch::default();
+    parts.iter().for_each(|part| sketch.merge(&part.sketch));
+    text += &format!(", {sketch:?}");
     if in_order {
         text += &format!(", folded {:?} {:?}", bits(folded.0), bits(folded.1));
         text += &format!(", ends {:?} {:?}", bits(first.map(|f| f.1)), bits(last.map(|l| l.1)));
@@ -103,12 +124,17 @@ fn combined(parts: &[Part], in_order: bool) -> String {
 }
 
 fn check(snapshot: &Snapshot, aggregate: &Aggregate<'_>, batch_rows: usize, context: &str) -> u64 {
-    let (got, unread) = aggregated(snapshot, aggregate, batch_rows);
+    compare(snapshot, aggregate, batch_rows, context).unread
+}
+
+/// Compares an aggregation with the rows of a scan.
+pub(crate) fn compare(snapshot: &Snapshot, aggregate: &Aggregate<'_>, batch_rows: usize, context: &str) -> Spared {
+    let (got, spared) = aggregated(snapshot, aggregate, batch_rows);
     let expected = added_up(snapshot, aggregate);
     let in_order = aggregate.groups.is_empty();
     let text = |parts: &Parts| -> BTreeMap<(u32, i64), String> {
         // What was not asked for must not be compared.
-        let Statistics { extremes, sum, times, ends } = aggregate.statistics;
+        let Statistics { extremes, sum, times, ends, sketch } = aggregate.statistics;
         let asked = |part: &Part| Part {
             rows: part.rows,
             min: if extremes { part.min } else { 0.0 },
@@ -116,12 +142,13 @@ fn check(snapshot: &Snapshot, aggregate: &Aggregate<'_>, batch_rows: usize, cont
             sum: if sum { part.sum } else { 0.0 },
             first: (if times { part.first.0 } else { 0 }, if ends { part.first.1 } else { 0.0 }),
             last: (if times { part.last.0 } else { 0 }, if ends { part.last.1 } else { 0.0 }),
+            sketch: if sketch { part.sketch.clone() } else { Sketch::default() },
         };
         let of = |parts: &Vec<Part>| combined(&parts.iter().map(asked).collect::<Vec<_>>(), in_order);
         parts.iter().map(|(key, parts)| (*key, of(parts))).collect()
     };
     assert_eq!(text(&got), text(&expected), "{context}: {aggregate:?}");
-    unread
+    spared
 }
 
 /// Whole numbers, so that sums are exact in any order, and whatever compares oddly.
@@ -131,7 +158,7 @@ fn value(rng: &mut StdRng, odd: f64) -> f64 {
 }
 
 /// A store after random writes, overwrites, deletes, flushes and merges. Some segments are of one series.
-fn any_store(rng: &mut StdRng, engine: &Engine, ids: &[SeriesId]) {
+pub(crate) fn any_store(rng: &mut StdRng, engine: &Engine, ids: &[SeriesId]) {
     let odd = [0.0, 0.01, 0.3][rng.random_range(0..3)];
     let latest = [2, 5, 200][rng.random_range(0..3)];
     for _ in 0..rng.random_range(1..30) {
@@ -155,44 +182,58 @@ fn any_store(rng: &mut StdRng, engine: &Engine, ids: &[SeriesId]) {
     }
 }
 
+/// Asks for 25 random aggregates, which must be those of the rows of a scan. What was spared without groups, and with.
+pub(crate) fn compare_some(rng: &mut StdRng, snapshot: &Snapshot, ids: &[SeriesId], context: &str) -> [Spared; 2] {
+    let mut spared = [Spared::default(); 2];
+    for _ in 0..25 {
+        let some: Vec<SeriesId> = ids.iter().copied().filter(|_| rng.random_bool(0.9)).collect();
+        let groups: Vec<u32> = some.iter().map(|_| rng.random_range(0..2) / rng.random_range(1..3)).collect();
+        let grouped = rng.random_bool(0.5);
+        let start = rng.random_range(-2 * HOUR..3 * HOUR);
+        let steps = [None, Some(1), Some(HOUR / 7), Some(HOUR), Some(3 * HOUR), Some(i64::MAX)];
+        let aggregate = Aggregate {
+            series: &some,
+            groups: if grouped { &groups } else { &[] },
+            range: if rng.random() {
+                TimeRange::ALL
+            } else {
+                TimeRange { start, end: start + rng.random_range(-1..100) * HOUR }
+            },
+            step_ns: steps[rng.random_range(0..steps.len())],
+            statistics: if rng.random() {
+                ALL
+            } else {
+                let (extremes, sum, times) = (rng.random(), rng.random(), rng.random());
+                Statistics { extremes, sum, times, ends: times && rng.random(), sketch: rng.random_bool(0.3) }
+            },
+        };
+        let batch_rows = [1, 3, 1000][rng.random_range(0..3)];
+        let now = compare(snapshot, &aggregate, batch_rows, context);
+        let sum = &mut spared[usize::from(grouped)];
+        (sum.unread, sum.rolled_up) = (sum.unread + now.unread, sum.rolled_up + now.rolled_up);
+    }
+    spared
+}
+
+/// Number of random stores of a test.
+pub(crate) fn cases() -> u64 {
+    number("FORETELL_AGGREGATE_CASES", 40)
+}
+
 /// `FORETELL_AGGREGATE_CASES` is the number of random stores.
 #[test]
 fn aggregates_are_those_of_the_rows_of_a_scan() {
     let mut unread = [0, 0];
-    let cases = std::env::var("FORETELL_AGGREGATE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
-    for seed in 0..cases {
+    for seed in 0..cases() {
         let mut rng = StdRng::seed_from_u64(seed);
         let store = Store::new();
         let engine = store.open();
         let mut ids: Vec<SeriesId> = (0..7).map(|n| series(&engine, n)).collect();
         ids.sort_unstable();
         any_store(&mut rng, &engine, &ids);
-        let snapshot = engine.snapshot();
-        for _ in 0..25 {
-            let some: Vec<SeriesId> = ids.iter().copied().filter(|_| rng.random_bool(0.9)).collect();
-            let groups: Vec<u32> = some.iter().map(|_| rng.random_range(0..2) / rng.random_range(1..3)).collect();
-            let grouped = rng.random_bool(0.5);
-            let start = rng.random_range(-2 * HOUR..3 * HOUR);
-            let steps = [None, Some(1), Some(HOUR / 7), Some(HOUR), Some(3 * HOUR), Some(i64::MAX)];
-            let aggregate = Aggregate {
-                series: &some,
-                groups: if grouped { &groups } else { &[] },
-                range: if rng.random() {
-                    TimeRange::ALL
-                } else {
-                    TimeRange { start, end: start + rng.random_range(-1..100) * HOUR }
-                },
-                step_ns: steps[rng.random_range(0..steps.len())],
-                statistics: if rng.random() {
-                    ALL
-                } else {
-                    let (extremes, sum, times) = (rng.random(), rng.random(), rng.random());
-                    Statistics { extremes, sum, times, ends: times && rng.random() }
-                },
-            };
-            let batch_rows = [1, 3, 1000][rng.random_range(0..3)];
-            unread[usize::from(grouped)] += check(&snapshot, &aggregate, batch_rows, &format!("seed {seed}"));
-        }
+        let spared = compare_some(&mut rng, &engine.snapshot(), &ids, &format!("seed {seed}"));
+        unread = [unread[0] + spared[0].unread, unread[1] + spared[1].unread];
+        assert_eq!((spared[0].rolled_up, spared[1].rolled_up), (0, 0), "nobody asked for rollups");
     }
     assert!(unread.iter().all(|rows| *rows > 100), "zone maps answered {unread:?} rows");
 }
@@ -224,7 +265,7 @@ fn a_block_in_one_step_is_answered_without_reading_it() {
     assert!(scan(&snapshot, &[id], TimeRange::ALL).is_err());
     let (parts, unread) = aggregated(&snapshot, &aggregate(&[id], None), 10);
     let [part] = &parts[&(0, i64::MIN)][..] else { panic!("{parts:?}") };
-    assert_eq!((unread, part.rows, part.min, part.max, part.sum), (20_000, 20_000, 0.0, 99.0, 990_000.0));
+    assert_eq!((unread.unread, part.rows, part.min, part.max, part.sum), (20_000, 20_000, 0.0, 99.0, 990_000.0));
     assert_eq!((part.first, part.last), ((0, 0.0), (19_999, 99.0)));
     // A step inside the block needs its rows.
     let read = || -> Result<()> {

@@ -29,6 +29,7 @@ mod records;
 mod repair;
 mod replay;
 mod retention;
+mod rollup;
 mod script;
 mod select;
 mod sim;

@@ -130,6 +130,8 @@ impl Simulation {
         config.memtable_bytes_max = rng.random_range(1000..200_000);
         config.memtable_total_bytes_max = rng.random_range(1..5) * config.memtable_bytes_max;
         config.feed_bytes_max = rng.random_range(1..20_000);
+        let widths: &[u64] = [&[][..], &[3600], &[300, 1800]][config.memtable_bytes_max % 3];
+        config.rollup_widths = widths.iter().map(|&seconds| std::time::Duration::from_secs(seconds)).collect();
     }
 
     /// Opens without faults and compares: what was acknowledged is there, what was in flight wholly or not at all.
@@ -143,6 +145,7 @@ impl Simulation {
             }
         }
         assert_eq!(found, self.model, "after an open");
+        self.sum_up(&engine);
         self.engine = Some(engine);
     }
 
@@ -173,11 +176,22 @@ impl Simulation {
         engine.compact().unwrap();
         assert_eq!(contents(&engine.snapshot()), self.model, "after a flush and a merge at the end");
         assert_eq!(engine.stats().tombstones, 0, "deletes are carried out");
+        self.sum_up(&engine);
         engine.close().unwrap();
         drop(engine);
         let fs: Arc<dyn foretell_engine::fs::Fs> = Arc::new(self.store.fs.clone());
         let report = verify_with(Path::new("/store"), &fs, &Progress::default()).unwrap();
         assert!(report.is_clean(), "{:?}", report.findings);
+    }
+
+    /// Sums over rollups, where there are some, are those of the rows.
+    fn sum_up(&self, engine: &Engine) {
+        let snapshot = engine.snapshot();
+        let series: Vec<SeriesId> = snapshot.select(&all()).unwrap().iter().map(|series| series.id).collect();
+        let statistics = foretell_engine::Statistics { sum: false, sketch: true, ..crate::aggregate::ALL };
+        let (range, step_ns) = (TimeRange::ALL, Some(HOUR));
+        let aggregate = foretell_engine::Aggregate { series: &series, groups: &[], range, step_ns, statistics };
+        crate::aggregate::compare(&snapshot, &aggregate, 100, "sums");
     }
 
     fn step(&mut self) -> &'static str {

@@ -73,6 +73,7 @@ impl World {
         config.memtable_run_rows = [100, 5_000, 256 << 10][random.random_range(0..3)];
         config.wal_segment_bytes = [1 << 20, 64 << 20][random.random_range(0..2)];
         config.group_commit_window = Duration::ZERO;
+        config.rollup_widths = [DAY / 2, days.min(7) * DAY].map(|width| Duration::from_nanos(width as u64)).to_vec();
         let mut model = Model::new(flaw);
         let story = Story::new(form, &mut model);
         let engine = Some(Engine::open(config.clone()).unwrap());

@@ -152,6 +152,7 @@ impl PartialTable {
             sum: asked(&[Statistic::Sum]),
             times: asked(&[Statistic::FirstTs, Statistic::LastTs]),
             ends: asked(&[Statistic::First, Statistic::Last]),
+            sketch: false,
         };
         let newest_only = self.step_ns.is_none()
             && asked(&[Statistic::Last, Statistic::LastTs])
@@ -321,6 +322,10 @@ impl Reader for PartialReader {
 
     fn rows_unread(&self) -> u64 {
         self.aggregation.rows_unread()
+    }
+
+    fn rows_rolled_up(&self) -> u64 {
+        self.aggregation.rows_rolled_up()
     }
 }
 

@@ -63,6 +63,10 @@ pub(crate) trait Reader: Send {
     fn rows_unread(&self) -> u64 {
         0
     }
+    /// Those of them that rollups answered for.
+    fn rows_rolled_up(&self) -> u64 {
+        0
+    }
 }
 
 /// Reads a [`Source`].
@@ -138,6 +142,7 @@ impl ExecutionPlan for ScanExec {
             memory: MemoryConsumer::new("a scan").register(context.memory_pool()),
             metrics: self.metrics.clone(),
             rows_unread: None,
+            rows_rolled_up: None,
             ahead: None,
         };
         let stream =
@@ -172,6 +177,7 @@ struct State {
     metrics: ExecutionPlanMetricsSet,
     /// Only if there are some.
     rows_unread: Option<Count>,
+    rows_rolled_up: Option<Count>,
     /// The batch being read while the last one is worked on.
     ahead: Option<SpawnedTask<Step>>,
 }
@@ -190,7 +196,9 @@ impl State {
             }
         };
         let (batch, reader) = task.join_unwind().await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))??;
-        self.count_unread(reader.rows_unread());
+        let (metrics, partition) = (&self.metrics, self.partition);
+        count(&mut self.rows_unread, metrics, "rows_unread", partition, reader.rows_unread());
+        count(&mut self.rows_rolled_up, metrics, "rows_rolled_up", partition, reader.rows_rolled_up());
         let Some(batch) = batch else {
             self.memory.free();
             return Ok(None);
@@ -205,13 +213,19 @@ impl State {
         }
         Ok(Some(batch))
     }
+}
 
-    fn count_unread(&mut self, rows: u64) {
-        if rows > 0 {
-            let new = || MetricBuilder::new(&self.metrics).counter("rows_unread", self.partition);
-            let count = self.rows_unread.get_or_insert_with(new);
-            count.add(rows as usize - count.value());
-        }
+/// Raises a counter to `rows`, once there are some.
+fn count(
+    counter: &mut Option<Count>,
+    metrics: &ExecutionPlanMetricsSet,
+    name: &'static str,
+    partition: usize,
+    rows: u64,
+) {
+    if rows > 0 {
+        let count = counter.get_or_insert_with(|| MetricBuilder::new(metrics).counter(name, partition));
+        count.add(rows as usize - count.value());
     }
 }
 

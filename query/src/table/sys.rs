@@ -192,6 +192,7 @@ impl SysTable for SegmentList {
             ("value_bytes", number(|s| s.value_bytes)),
             ("series_bytes", number(|s| s.series_bytes)),
             ("rest_bytes", number(|s| s.rest_bytes)),
+            ("rollup_bytes", number(|s| s.rollup_bytes)),
             ("min_ts", time(|s| s.min_ts)),
             ("max_ts", time(|s| s.max_ts)),
             ("max_lsn", Arc::new(UInt64Array::from_iter_values(segments.iter().map(|s| s.max_lsn.0)))),

@@ -93,6 +93,43 @@ async fn explain_analyze_counts_the_rows_that_zone_maps_answered_for() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rollups_answer_long_steps_and_change_no_answer() {
+    const HOUR: i64 = 3_600_000_000_000;
+    let hour_ns = std::time::Duration::from_secs(3600);
+    let limits = QueryLimits::default();
+    let store = Store::with(limits, |config| config.rollup_widths = vec![hour_ns / 12, hour_ns]);
+    let begin = START.div_euclid(24 * HOUR) * 24 * HOUR;
+    for host in ["a", "b"] {
+        let labels = [("__name__", "m"), ("host", host)];
+        for day in 0..3 {
+            // Every half minute, in whole numbers, so that sums are exact in any order.
+            let at = |i: i64| (begin + day * 24 * HOUR + i * HOUR / 120, ((i * 7 + day) % 50) as f64);
+            write(&store.engine, &labels, &(0..2880).map(at).collect::<Vec<_>>());
+            store.engine.flush().unwrap();
+        }
+    }
+    store.engine.compact().unwrap();
+    let (by_hour, by_five) = ("time_bucket('1h', ts)", "time_bucket('5m', ts)");
+    for bucket in [by_hour, by_five] {
+        let sql = format!("SELECT {bucket}, host, min(value), max(value), avg(value) FROM m GROUP BY 1, 2");
+        let explained = store.rows(&format!("EXPLAIN ANALYZE {sql}")).await.unwrap();
+        assert!(explained[0][1].contains("rows_rolled_up"), "{bucket}: {explained:?}");
+    }
+    write(&store.engine, &[("__name__", "m"), ("host", "a")], &[(begin + 90 * HOUR / 60, 1000.0)]);
+    let of_rollups = store.rows("SELECT count(*) > 0 FROM sys.segments WHERE rollup_bytes > 0").await.unwrap();
+    assert_eq!(of_rollups, [["true"]]);
+    for bucket in [by_hour, by_five, "time_bucket('90m', ts)", "time_bucket('1d', ts)"] {
+        for condition in ["{filter}", "{filter} AND host = 'a'"] {
+            let sql = format!(
+                "SELECT {bucket} AS b, min(value), max(value), sum(value), count(*), first(value, ts), last(value, ts) \
+                 FROM m WHERE {condition} GROUP BY 1"
+            );
+            same(&store, &sql, "rollups").await;
+        }
+    }
+}
+
 /// Rows of a statement, sorted, under its columns. `{filter}` stands where a condition may.
 async fn answer(store: &Store, sql: &str, filter: &str, context: &str) -> (Vec<String>, Vec<Vec<String>>) {
     let sql = sql.replace("{filter}", filter);

@@ -41,9 +41,15 @@ pub(crate) fn write(engine: &Engine, labels: &[(&str, &str)], samples: &[(i64, f
 
 impl Store {
     pub(crate) fn empty(limits: QueryLimits) -> Self {
+        Self::with(limits, |_| ())
+    }
+
+    /// An empty one over an engine that is configured otherwise.
+    pub(crate) fn with(limits: QueryLimits, change: impl FnOnce(&mut EngineConfig)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut config = EngineConfig::new(directory.path());
         config.background = false;
+        change(&mut config);
         Self::over(Engine::open(config).unwrap(), directory, limits)
     }
 

@@ -51,6 +51,8 @@ pub struct Config {
     pub promql: Promql,
     /// The engine's sizes.
     pub storage: Storage,
+    /// What is summed up beforehand.
+    pub rollup: Rollup,
     /// How long data is kept.
     pub retention: Retention,
     /// Durability.
@@ -157,6 +159,16 @@ pub struct Storage {
     pub timeline_bytes_max: ByteSize,
 }
 
+/// `[rollup]`: what merges sum up beforehand, for queries of long ranges.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollup {
+    /// Widths of the buckets, for example `5m, 1h`; none when empty.
+    pub widths: String,
+    /// The metrics: a regular expression, anchored at both ends.
+    pub metrics: String,
+}
+
 /// `[retention]`: how long data is kept. Without either it is kept for ever.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -253,6 +265,7 @@ impl Default for Config {
                 commit_queue_bytes_max: ByteSize::from(engine.commit_queue_bytes_max),
                 timeline_bytes_max: ByteSize::from(engine.timeline_bytes_max),
             },
+            rollup: Rollup { widths: String::new(), metrics: engine.rollup_metrics },
             retention: Retention { age: None, bytes: None },
             wal: Wal {
                 sync: WalSync::Commit,
@@ -272,6 +285,22 @@ const NONE: &str = "none";
 #[error("{0}")]
 pub struct ConfigError(pub(crate) String);
 
+impl Rollup {
+    /// The widths of buckets.
+    ///
+    /// # Errors
+    /// When one is no time span.
+    fn widths(&self) -> Result<Vec<Duration>, ConfigError> {
+        let widths = self.widths.split(',').map(str::trim).filter(|text| !text.is_empty());
+        let parsed = widths.map(|text| {
+            let error =
+                || ConfigError(format!("rollup.widths: {text:?} is no time span; write for example \"5m, 1h\""));
+            parse_span(text).filter(|width| !width.is_zero()).ok_or_else(error)
+        });
+        parsed.collect()
+    }
+}
+
 impl Config {
     /// Checks what can be checked before anything is opened.
     ///
@@ -290,6 +319,7 @@ impl Config {
             }
         }
         self.http_addr()?;
+        self.rollup.widths()?;
         if let (Some(backups), Some(store)) = (&self.storage.backup_dir, &self.data_dir) {
             let inside = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
             if inside(backups).starts_with(inside(store)) {
@@ -400,6 +430,8 @@ impl Config {
         engine.feed_bytes_max = self.storage.feed_bytes_max.as_usize();
         engine.retention_age = self.retention.age.map(|age| age.0);
         engine.retention_bytes = self.retention.bytes.map(|bytes| bytes.0);
+        engine.rollup_widths = self.rollup.widths()?;
+        engine.rollup_metrics.clone_from(&self.rollup.metrics);
         engine.disk_reserve_bytes = self.storage.disk_reserve.map(|bytes| bytes.0);
         engine.index_bytes_max = self.storage.index_bytes_max.as_usize();
         engine.key_cache_bytes_max = self.storage.key_cache_bytes_max.as_usize();

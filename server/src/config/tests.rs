@@ -100,6 +100,23 @@ fn only_loopback_and_built_protocols_are_accepted() {
 }
 
 #[test]
+fn rollups_are_off_unless_widths_are_given() {
+    let with = |widths: &str| {
+        let flags = [("data_dir", "/d"), ("rollup.widths", widths), ("rollup.metrics", "node_.*")];
+        load(None, env(&[]), &flags.map(|(key, value)| (key, value.to_owned())).into()).unwrap().config
+    };
+    let off = load(None, env(&[]), &Flags::from([("data_dir", "/d".to_owned())])).unwrap().config.engine().unwrap();
+    assert_eq!((off.rollup_widths.len(), off.rollup_metrics.as_str()), (0, ".*"));
+    let on = with(" 5m,1h ").engine().unwrap();
+    assert_eq!(on.rollup_widths, [300, 3600].map(std::time::Duration::from_secs));
+    assert_eq!(on.rollup_metrics, "node_.*");
+    for wrong in ["soon", "5", "0", "5m 1h,x"] {
+        let error = with(wrong).validate().unwrap_err().to_string();
+        assert!(error.contains("rollup.widths") && error.contains("5m, 1h"), "{error}");
+    }
+}
+
+#[test]
 fn the_retention_is_for_ever_unless_it_is_set_and_is_never_nothing() {
     let with = |flags: &[(&'static str, &str)]| {
         let flags = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).chain([("data_dir", "/d".to_owned())]);

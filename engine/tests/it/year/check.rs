@@ -4,12 +4,15 @@
 //! their labels: ids are the engine's affair.
 use std::collections::{BTreeMap, BTreeSet};
 
-use foretell_engine::{Engine, Error, LabelSet, MatchOp, Matcher, ScanBatch, Selector, SeriesId, Snapshot, TimeRange};
+use foretell_engine::{
+    Aggregate, AggregateBatch, Engine, Error, LabelSet, MatchOp, Matcher, ScanBatch, Selector, SeriesId, Snapshot,
+    Statistics, TimeRange,
+};
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
 use super::model::{Conditions, Model, Row};
-use super::story::{JOBS, METRICS, MODES, Span};
+use super::story::{DAY, JOBS, METRICS, MODES, Span};
 use crate::support::all;
 
 /// A difference, or the error that the engine gave instead of an answer.
@@ -51,6 +54,7 @@ impl<'a> View<'a> {
         for _ in 0..times {
             rows += self.selection(span, random)?;
             rows += self.last_values(span, random)?;
+            rows += self.sums(span, random)?;
             self.labels(span, random)?;
         }
         Ok(rows)
@@ -118,6 +122,44 @@ impl<'a> View<'a> {
             }
         }
         Ok(found.iter().flatten().count() as u64)
+    }
+
+    /// Rows of some series summed up by step of time, which zone maps and rollups may answer.
+    pub(crate) fn sums(&self, span: Span, random: &mut StdRng) -> Outcome {
+        let share = random.random_range(0.02..0.5);
+        let some: Vec<(SeriesId, usize)> = self.series.iter().copied().filter(|_| random.random_bool(share)).collect();
+        let ids: Vec<SeriesId> = some.iter().map(|pair| pair.0).collect();
+        let range = if random.random_bool(0.3) { TimeRange::ALL } else { span.range(random) };
+        let step = [DAY / 2, DAY, 3 * DAY, 7 * DAY, 30 * DAY][random.random_range(0..5)];
+        let statistics = Statistics { extremes: true, times: true, ends: true, ..Statistics::default() };
+        let aggregate = Aggregate { series: &ids, groups: &[], range, step_ns: Some(step), statistics };
+        let mut running = self.snapshot.aggregate(&aggregate, 1000).map_err(text)?;
+        let (mut batch, mut got) = (AggregateBatch::default(), BTreeMap::<(usize, i64), Sum>::new());
+        while running.next_batch(&mut batch).map_err(text)? {
+            let mut at = 0;
+            for &(index, n) in &batch.runs {
+                for row in at..at + n as usize {
+                    let first = (batch.first_ts[row], batch.first[row].to_bits());
+                    let last = (batch.last_ts[row], batch.last[row].to_bits());
+                    let sum = got.entry((index as usize, batch.starts[row])).or_insert_with(|| Sum::from(first));
+                    sum.add(batch.rows[row], last, [batch.min[row], batch.max[row]]);
+                }
+                at += n as usize;
+            }
+        }
+        let mut expected = BTreeMap::<(usize, i64), Sum>::new();
+        for (index, &(_, track)) in some.iter().enumerate() {
+            for &(ts, bits) in self.model.tracks[track].in_range(range) {
+                let sum = expected.entry((index, ts.div_euclid(step) * step)).or_insert_with(|| Sum::from((ts, bits)));
+                sum.add(1, (ts, bits), [f64::from_bits(bits); 2]);
+            }
+        }
+        if got == expected {
+            return Ok(expected.values().map(|sum| sum.rows as u64).sum());
+        }
+        let differs = expected.iter().find(|(key, sum)| got.get(*key) != Some(*sum));
+        let other = differs.and_then(|(key, _)| got.get(key));
+        Err(format!("sums by {step} ns in {range:?}: {other:?} for {differs:?}, {} of {}", got.len(), expected.len()))
     }
 
     /// Metrics and the names of their labels: all that have rows, none that never were.
@@ -296,4 +338,31 @@ pub(crate) fn matcher(random: &mut StdRng) -> Matcher {
         _ => pick(&["", "x"]),
     };
     Matcher { name, op, value }
+}
+
+/// Rows of a series and step. Extremes are those of the values that are not NaN, in the total order, as bits.
+#[derive(Debug, PartialEq)]
+struct Sum {
+    rows: i64,
+    first: Row,
+    last: Row,
+    extremes: [u64; 2],
+}
+
+impl Sum {
+    fn from(first: Row) -> Self {
+        Self { rows: 0, first, last: first, extremes: [f64::INFINITY, f64::NEG_INFINITY].map(f64::to_bits) }
+    }
+
+    fn add(&mut self, rows: i64, last: Row, [min, max]: [f64; 2]) {
+        self.rows += rows;
+        self.last = last;
+        let [least, most] = self.extremes.map(f64::from_bits);
+        if !min.is_nan() && min.total_cmp(&least).is_lt() {
+            self.extremes[0] = min.to_bits();
+        }
+        if !max.is_nan() && max.total_cmp(&most).is_gt() {
+            self.extremes[1] = max.to_bits();
+        }
+    }
 }
