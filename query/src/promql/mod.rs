@@ -21,6 +21,9 @@
 //! | [`number`] | compensated sums, quantiles, regression |
 //! | [`labels`] | label sets of results |
 //! | [`lookup`] | names, values and series from the index |
+//! | [`exemplars`] | exemplars of selected series |
+//! | [`raw`] | rows of selected series, for those who evaluate elsewhere |
+//! | [`tree`] | an expression as it is written |
 //!
 //! Times are milliseconds, as in Prometheus, whose answers these are: `query/tests/it/promql.rs` holds cases, and
 //! `bench promql-diff` compares with the real one.
@@ -30,6 +33,7 @@
 mod aggregate;
 mod binary;
 mod eval;
+mod exemplars;
 mod expr;
 mod function;
 mod grid;
@@ -37,7 +41,9 @@ mod labels;
 mod lookup;
 mod number;
 mod parse;
+mod raw;
 mod source;
+mod tree;
 mod value;
 mod vector_match;
 mod window;
@@ -45,8 +51,11 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use exemplars::{Exemplar, ExemplarQuery, SeriesExemplars};
 pub use lookup::{Found, Lookup, What};
+pub use raw::{RawQuery, RawReader, RawSelection, RawSeries};
 pub use source::{Matchers, SampleSource, SeriesSamples};
+pub use tree::{Tree, TreeFunction, TreeMatcher, TreeMatching, TreeSelector, TreeWhen, tree};
 pub use value::{Answer, Point, Row};
 
 use crate::error::Result;

@@ -91,7 +91,7 @@ fn admit(text: &str, limits: &Limits) -> Result<()> {
 }
 
 /// `1_000` becomes `1000`, which the parser knows: an underscore between the digits of a number goes.
-fn without_digit_groups(text: &str) -> Cow<'_, str> {
+pub(super) fn without_digit_groups(text: &str) -> Cow<'_, str> {
     let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '.');
     let (mut out, mut quote, mut escaped) = (String::with_capacity(text.len()), None, false);
     let (mut before, mut in_number) = (' ', false);
@@ -245,7 +245,7 @@ fn selector(selector: &parsed::VectorSelector) -> Result<Selector> {
     Ok(Selector { matchers: Matchers(matchers), when: when(selector.offset.as_ref(), selector.at.as_ref())? })
 }
 
-fn matcher(matcher: &parsed_label::Matcher) -> Matcher {
+pub(super) fn matcher(matcher: &parsed_label::Matcher) -> Matcher {
     let op = match &matcher.op {
         parsed_label::MatchOp::Equal => MatchOp::Equal,
         parsed_label::MatchOp::NotEqual => MatchOp::NotEqual,
@@ -255,7 +255,7 @@ fn matcher(matcher: &parsed_label::Matcher) -> Matcher {
     Matcher { name: matcher.name.clone(), op, value: matcher.value.clone() }
 }
 
-fn when(offset: Option<&parsed::Offset>, at: Option<&parsed::AtModifier>) -> Result<When> {
+pub(super) fn when(offset: Option<&parsed::Offset>, at: Option<&parsed::AtModifier>) -> Result<When> {
     let offset_ms = match offset {
         None => 0,
         Some(parsed::Offset::Pos(by)) => milliseconds(*by)?,
@@ -277,7 +277,7 @@ fn since_epoch(time: SystemTime) -> Result<i64> {
     }
 }
 
-fn milliseconds(duration: Duration) -> Result<i64> {
+pub(super) fn milliseconds(duration: Duration) -> Result<i64> {
     i64::try_from(duration.as_millis())
         .ok()
         .filter(|ms| *ms < i64::MAX / 4)
