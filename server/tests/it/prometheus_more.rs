@@ -155,7 +155,7 @@ fn names_with_any_character_are_found_by_their_escapes() {
         ("service.name", json!(["shop"])),
         ("U__gr_f6__df_e__cm", json!(["7"])),
         ("U__service_zz_name", json!([])),
-        ("U____name____", json!(["http.requests"])),
+        ("U______name____", json!(["http.requests"])),
     ] {
         assert_eq!(data(&server.get(&format!("/api/v1/label/{name}/values"))), expected, "{name}");
     }

@@ -94,7 +94,8 @@ fn samples_come_raw_and_sorted_with_both_ends_of_the_range() {
         })
         .collect();
     let series = |name: &str, job: &str, samples: &[(i64, f64)]| {
-        (name.to_owned(), job.to_owned(), samples.iter().map(|(ts, value)| (*ts, value.to_bits())).collect())
+        let samples = samples.iter().map(|(ts, value)| (*ts, value.to_bits())).collect::<Vec<(i64, u64)>>();
+        (name.to_owned(), job.to_owned(), samples)
     };
     let expected = vec![
         vec![series("t_read", "a", &[(2_000, 8.0)]), series("t_read", "b", &[(1_000, 1.5), (2_000, STALE)])],
@@ -162,7 +163,7 @@ fn native_histograms_are_read_as_they_were_written() {
     let all = || vec![query(0, 9_000, &[(2, "__name__", "t_.*")])];
     for accepted in [&[][..], &[SAMPLES], &[CHUNKS, SAMPLES]] {
         let read = samples(&ask(&server, all(), accepted));
-        let [other, native, ..] = read.results[0].timeseries.as_slice() else { panic!("{read:?}") };
+        let [native, other, ..] = read.results[0].timeseries.as_slice() else { panic!("{read:?}") };
         assert_eq!((other.samples.len(), native.samples.len()), (1, 0));
         assert_eq!(native.histograms, [histogram.clone()], "{accepted:?}");
     }

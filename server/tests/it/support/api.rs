@@ -12,7 +12,7 @@ pub fn form(server: &Server, route: &str, pairs: &[(&str, &str)]) -> Answer {
 
 /// The same with further headers.
 pub fn form_with(server: &Server, route: &str, pairs: &[(&str, &str)], headers: &[(&str, &str)]) -> Answer {
-    let headers = [&[FORM], headers].concat();
+    let headers = [&[FORM][..], headers].concat();
     server.post(&format!("/api/v1/{route}"), &headers, encode(pairs).as_bytes())
 }
 
