@@ -15,8 +15,10 @@ const ROWS_AT_ONCE: usize = 64 << 10;
 const SERIES_AT_FIRST: usize = 16;
 /// Most series loaded together.
 const SERIES_AT_ONCE: usize = 4096;
-/// Samples that should be in memory at once.
+/// Samples that should be in memory at once ..
 const SAMPLES_AT_ONCE: usize = 1 << 20;
+/// .. and with which several series are too many together.
+const SAMPLES_TOGETHER_MAX: usize = 4 * SAMPLES_AT_ONCE;
 /// Samples that a native histogram counts as.
 const HISTOGRAM_SAMPLES: usize = 64;
 const NS_PER_MS: i64 = 1_000_000;
@@ -121,7 +123,13 @@ impl RawSelection<'_> {
         let (mut rest, mut at_once) = (self.series.as_slice(), SERIES_AT_FIRST);
         while !rest.is_empty() {
             let (group, after) = rest.split_at(at_once.min(rest.len()));
-            let (found, samples) = self.load(group)?;
+            let Some((found, samples)) = self.load(group)? else {
+                if group.len() == 1 {
+                    return Err(too_many_samples());
+                }
+                at_once = (group.len() / 4).max(1);
+                continue;
+            };
             // As many as would have fitted had they all been like these.
             at_once = (group.len() * SAMPLES_AT_ONCE / samples.max(1)).clamp(1, SERIES_AT_ONCE);
             rest = after;
@@ -130,22 +138,26 @@ impl RawSelection<'_> {
         Ok(())
     }
 
-    /// The rows of `group`, and as how many samples they count.
-    fn load(&self, group: &[Series]) -> Result<(Vec<RawSeries>, usize)> {
+    /// The rows of `group`, and as how many samples they count; `None` when they are too many.
+    fn load(&self, group: &[Series]) -> Result<Option<(Vec<RawSeries>, usize)>> {
+        let samples_max = match group.len() {
+            1 => self.reader.samples_max,
+            _ => self.reader.samples_max.min(SAMPLES_TOGETHER_MAX),
+        };
         let mut order: Vec<usize> = (0..group.len()).collect();
         order.sort_unstable_by_key(|&i| group[i].id);
         let ids: Vec<SeriesId> = order.iter().map(|&i| group[i].id).collect();
         let mut found: Vec<RawSeries> = group.iter().map(|series| RawSeries::without_rows(&series.labels)).collect();
         let mut samples = 0usize;
-        let mut held = |more: usize| {
-            samples += more;
-            if samples > self.reader.samples_max { Err(too_many_samples()) } else { self.reader.go_on() }
-        };
         let snapshot = self.reader.snapshot;
         let mut scan = snapshot.scan(&ids, self.range, true, ROWS_AT_ONCE).map_err(engine)?;
         let mut batch = ScanBatch::default();
         while scan.next_batch(&mut batch).map_err(engine)? {
-            held(batch.ts.len())?;
+            self.reader.go_on()?;
+            samples += batch.ts.len();
+            if samples > samples_max {
+                return Ok(None);
+            }
             let mut at = 0;
             for &(index, rows) in &batch.runs {
                 let end = at + rows as usize;
@@ -159,7 +171,11 @@ impl RawSelection<'_> {
             let scan = snapshot.scan_records(native::HISTOGRAMS, &ids, self.range, None);
             let mut scan = scan.map_err(engine)?;
             while let Some(batch) = scan.next_batch().map_err(engine)? {
-                held(batch.num_rows().saturating_mul(HISTOGRAM_SAMPLES))?;
+                self.reader.go_on()?;
+                samples += batch.num_rows() * HISTOGRAM_SAMPLES;
+                if samples > samples_max {
+                    return Ok(None);
+                }
                 let mut at = 0;
                 for run in batch.column(0).as_primitive::<UInt64Type>().values().chunk_by(|a, b| a == b) {
                     if let Ok(index) = ids.binary_search(&SeriesId(run[0])) {
@@ -169,7 +185,7 @@ impl RawSelection<'_> {
                 }
             }
         }
-        Ok((found, samples))
+        Ok(Some((found, samples)))
     }
 }
 
