@@ -56,7 +56,9 @@ async fn raw_series_of_any_number_and_length_come_once_and_whole() {
     for i in 0..200i64 {
         let samples: Vec<(i64, f64)> = (0..i * 7 % 40).map(|n| (START + n * MINUTE, (i * 100 + n) as f64)).collect();
         let number = format!("{:03}", 199 - i);
-        write(&store.engine, &[("__name__", "many"), ("n", &number)], &samples);
+        if !samples.is_empty() {
+            write(&store.engine, &[("__name__", "many"), ("n", &number)], &samples);
+        }
     }
     store.engine.flush().unwrap();
     let found = read(&store, of("many", (0, 60))).await;
