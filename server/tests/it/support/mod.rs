@@ -4,7 +4,8 @@ pub mod http2;
 mod server;
 mod write_request;
 
-pub use server::{Answer, BytesAnswer, Server, binary, wait_until};
+pub use server::BytesAnswer;
+pub use server::{Answer, Server, binary, wait_until};
 pub use write_request::{Series, body, compress, encode};
 
 use std::time::{SystemTime, UNIX_EPOCH};
