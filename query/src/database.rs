@@ -4,6 +4,8 @@
 //!  query:  admit -> gate (places, queue) -> plan on a large stack over one snapshot -> execute on the queries' threads
 //!  delete: admit -> gate                 -> plan                                     -> the engine commits it
 //! ```
+mod prometheus;
+
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +15,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
-use foretell_engine::{Cardinality, DeleteSummary, Engine, ErrorKind as EngineErrorKind, Snapshot};
+use foretell_engine::{Cardinality, DeleteSummary, Engine, ErrorKind as EngineErrorKind, Selector, Snapshot};
 use futures::{FutureExt, stream};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -163,19 +165,28 @@ impl Database {
         let (selector, held) = planned.await?;
         let id = held.listed.query.id;
         let Some(selector) = selector else { return Ok(small(id, delete::answer(&DeleteSummary::default())?)) };
-        // From here on it is carried out, whoever waits: neither deadline nor cancellation leave it half done.
+        let done = self.carry_out(vec![selector], held).await?;
+        Ok(small(id, delete::answer(&done)?))
+    }
+
+    /// Carries out deletes, one after the other, whoever waits: neither deadline nor cancellation leave one half done.
+    /// `held` is dropped when they are done.
+    async fn carry_out(&self, selectors: Vec<Selector>, held: impl Send + 'static) -> Result<DeleteSummary> {
         let engine = self.engine.clone();
         let deleting = self.runtime.handle()?.spawn_blocking(move || {
             let _held = held;
-            engine.delete(&selector)
+            selectors.iter().try_fold(DeleteSummary::default(), |so_far, selector| {
+                let done = engine.delete(selector)?;
+                let series = so_far.series + done.series;
+                Ok::<_, foretell_engine::Error>(DeleteSummary { lsn: done.lsn.or(so_far.lsn), series })
+            })
         });
         let done = deleting.await.map_err(|error| Error::internal(format!("the delete ended early: {error}")))?;
-        let done = done.map_err(|error| match error.kind() {
+        done.map_err(|error| match error.kind() {
             // Too many deletes wait to be carried out: they will be.
             EngineErrorKind::Limit => Error::new(ErrorKind::Unavailable, error.to_string()),
             _ => Error::from_engine(&error),
-        })?;
-        Ok(small(id, delete::answer(&done)?))
+        })
     }
 
     /// Does `work`, which plans, once there is a place for a query: on a large stack, over a snapshot of now. The query keeps

@@ -47,6 +47,8 @@ pub(crate) struct App {
     phase: RwLock<Phase>,
     /// Held while a backup is made.
     pub(crate) backup: Arc<tokio::sync::Mutex<()>>,
+    /// Held while deletes are carried out on request.
+    pub(crate) cleaning: Arc<tokio::sync::Mutex<()>>,
     in_flight: Arc<Semaphore>,
     /// Samples that the requests being decoded may have together.
     decoding: Semaphore,
@@ -65,6 +67,7 @@ impl App {
             started_ns: SystemClock.now_ns(),
             phase: RwLock::new(Phase::Opening { since: Instant::now(), wal_bytes }),
             backup: Arc::default(),
+            cleaning: Arc::default(),
             in_flight,
             decoding,
             requests_active: AtomicUsize::new(0),

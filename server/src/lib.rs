@@ -13,6 +13,7 @@
 //! | `app` | what handlers share: phase, limits in flight, metrics |
 //! | `http` | router, listener, SQL endpoint, operations endpoints |
 //! | [`remote_write`] | Prometheus remote write 1.0 and 2.0 |
+//! | `remote_read` | Prometheus remote read |
 //! | `encode` | results as JSON, CSV, NDJSON, Arrow, Parquet |
 //! | `sender` | the sending side of remote write 1.0 |
 //! | `metrics` | the server's own metrics |
@@ -34,6 +35,7 @@ mod error;
 mod http;
 mod metrics;
 mod progress;
+mod remote_read;
 pub mod remote_write;
 pub mod repair;
 mod sender;

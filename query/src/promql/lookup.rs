@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 const NS_PER_MS: i64 = 1_000_000;
 
-/// A question about series that may have samples in a range of time.
+/// A question about series that may have samples in a range of time, which has none if it ends before it starts.
 #[derive(Clone, Debug)]
 pub struct Lookup {
     /// What of the series is wanted.
@@ -53,11 +53,8 @@ impl fmt::Display for Lookup {
 
 impl Lookup {
     /// # Errors
-    /// `Invalid` for a bad selector or a range that ends before it starts.
+    /// `Invalid` for a bad selector.
     pub(crate) fn ask(&self, snapshot: &Snapshot, limits: &Limits) -> Result<Found> {
-        if self.end_ms < self.start_ms {
-            return Err(Error::invalid("invalid parameter \"end\": end timestamp must not be before start time"));
-        }
         let selectors = self.selectors(limits)?;
         let engine = |error| Error::from_engine(&error);
         let limit = if self.limit == 0 { usize::MAX } else { self.limit };
@@ -79,7 +76,11 @@ impl Lookup {
         Ok(Found::Texts(texts.into_iter().take(limit).collect()))
     }
 
-    fn selectors(&self, limits: &Limits) -> Result<Vec<Selector>> {
+    /// The selectors as the engine takes them.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad one.
+    pub(crate) fn selectors(&self, limits: &Limits) -> Result<Vec<Selector>> {
         let range = TimeRange {
             start: self.start_ms.saturating_mul(NS_PER_MS),
             end: self.end_ms.saturating_mul(NS_PER_MS).saturating_add(NS_PER_MS - 1),

@@ -27,6 +27,9 @@
 //! | [`number`] | compensated sums, quantiles, regression |
 //! | [`labels`] | label sets of results |
 //! | [`lookup`] | names, values and series from the index |
+//! | [`exemplars`] | exemplars of selected series |
+//! | [`raw`] | rows of selected series, for those who evaluate elsewhere |
+//! | [`tree`] | an expression as it is written |
 //!
 //! Times are milliseconds, as in Prometheus, whose answers these are: `query/tests/it/promql.rs` holds cases, and
 //! `bench promql-diff` compares with the real one.
@@ -40,6 +43,7 @@ mod annotation;
 mod binary;
 mod duration_expr;
 mod eval;
+mod exemplars;
 mod expr;
 mod extended;
 mod fault;
@@ -51,10 +55,12 @@ mod labels;
 mod lookup;
 mod number;
 mod parse;
+mod raw;
 mod regex_cost;
 mod rewrite;
 mod source;
 mod token;
+mod tree;
 mod value;
 mod vector_match;
 mod window;
@@ -66,10 +72,13 @@ mod fuzz;
 mod tests;
 
 pub use annotation::Annotations;
+pub use exemplars::{Exemplar, ExemplarQuery, SeriesExemplars};
 pub use feature::Features;
 pub use histogram::{Bucket, Histogram, ResetHint};
 pub use lookup::{Found, Lookup, What};
+pub use raw::{RawQuery, RawReader, RawSelection, RawSeries};
 pub use source::{Admit, Matchers, SampleSource, SeriesSamples};
+pub use tree::{Tree, TreeFunction, TreeMatcher, TreeMatching, TreeSelector, TreeWhen, tree};
 pub use value::{Answer, Point, Row};
 
 use self::duration_expr::Instants;

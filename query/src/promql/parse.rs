@@ -277,7 +277,7 @@ fn check_edges(expr: &Expr) -> Result<()> {
     }
 }
 
-fn matcher(matcher: &parsed_label::Matcher) -> Matcher {
+pub(super) fn matcher(matcher: &parsed_label::Matcher) -> Matcher {
     let op = match &matcher.op {
         parsed_label::MatchOp::Equal => MatchOp::Equal,
         parsed_label::MatchOp::NotEqual => MatchOp::NotEqual,
@@ -287,7 +287,7 @@ fn matcher(matcher: &parsed_label::Matcher) -> Matcher {
     Matcher { name: matcher.name.clone(), op, value: matcher.value.clone() }
 }
 
-fn when(offset: Option<&parsed::Offset>, at: Option<&parsed::AtModifier>) -> Result<When> {
+pub(super) fn when(offset: Option<&parsed::Offset>, at: Option<&parsed::AtModifier>) -> Result<When> {
     let offset_ms = match offset {
         None => 0,
         Some(parsed::Offset::Pos(by)) => milliseconds(*by)?,
@@ -309,7 +309,7 @@ fn since_epoch(time: SystemTime) -> Result<i64> {
     }
 }
 
-fn milliseconds(duration: Duration) -> Result<i64> {
+pub(super) fn milliseconds(duration: Duration) -> Result<i64> {
     i64::try_from(duration.as_millis())
         .ok()
         .filter(|ms| *ms < i64::MAX / 4)

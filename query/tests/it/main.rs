@@ -12,6 +12,7 @@ mod delete;
 mod docs;
 mod functions;
 mod metamorphic;
+mod prometheus;
 mod promql;
 mod promql_table;
 mod pushdown;

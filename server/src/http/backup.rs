@@ -17,7 +17,7 @@ use foretell_engine::backup::{Begun, Made};
 use foretell_engine::verify::Progress;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use super::{read_body, refuse_encoded, respond};
 use crate::app::App;
@@ -45,12 +45,10 @@ pub(super) async fn run(State(app): State<Arc<App>>, headers: HeaderMap, body: B
         .map_err(|error| ApiError::bad_data(format!("{error}; send {{\"path\": \"DIRECTORY\"}}")))?;
     let dest = resolve(app.config.storage.backup_dir.as_deref(), &request.path)?;
     let engine = app.store()?.engine;
-    let Ok(turn) = Arc::clone(&app.backup).try_lock_owned() else {
-        return Err(ApiError::unavailable("another backup is being made; try again when it has ended").retry_after(30));
-    };
+    let turn = turn(&app)?;
     let (lines, answer) = mpsc::channel::<Bytes>(16);
     tokio::spawn(async move {
-        make(&app, engine, dest, &lines).await;
+        tell(&app, engine, dest, &lines).await;
         drop(turn);
     });
     let stream = futures::stream::unfold(answer, |mut answer| async move {
@@ -59,21 +57,46 @@ pub(super) async fn run(State(app): State<Arc<App>>, headers: HeaderMap, body: B
     Ok(respond::text(StatusCode::OK, "application/x-ndjson", Body::from_stream(stream)))
 }
 
-/// Makes the backup whether anybody listens or not.
-async fn make(app: &App, engine: Engine, dest: PathBuf, lines: &mpsc::Sender<Bytes>) {
-    let progress = Arc::new(Progress::default());
+/// The turn to make a backup: one is made at a time.
+///
+/// # Errors
+/// 503 while another one is made.
+pub(super) fn turn(app: &App) -> Result<OwnedMutexGuard<()>, ApiError> {
+    Arc::clone(&app.backup)
+        .try_lock_owned()
+        .map_err(|_| ApiError::unavailable("another backup is being made; try again when it has ended").retry_after(30))
+}
+
+/// Makes a backup on a thread of its own, and counts it.
+pub(super) async fn make(app: &App, engine: Engine, dest: PathBuf, progress: Arc<Progress>) -> Result<Made, ApiError> {
     let (at_ns, label) = now();
-    let told = Arc::clone(&progress);
-    let mut making =
-        tokio::task::spawn_blocking(move || engine.backup(&dest, &Begun { at_ns, label: &label }, &progress));
+    let making = tokio::task::spawn_blocking(move || engine.backup(&dest, &Begun { at_ns, label: &label }, &progress));
+    let error = match making.await {
+        Ok(Ok(made)) => {
+            app.metrics.backup_made(&made);
+            tracing::info!(backup = %made.backup.name, bytes_copied = made.bytes_copied, "backup made");
+            return Ok(made);
+        }
+        Ok(Err(error)) => ApiError::from_write(&error),
+        Err(error) => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()),
+    };
+    app.metrics.backup_failed();
+    tracing::warn!(error = %error.message, "a backup failed");
+    Err(error)
+}
+
+/// Makes the backup whether anybody listens or not.
+async fn tell(app: &App, engine: Engine, dest: PathBuf, lines: &mpsc::Sender<Bytes>) {
+    let progress = Arc::new(Progress::default());
+    let mut making = std::pin::pin!(make(app, engine, dest, Arc::clone(&progress)));
     let made = loop {
         tokio::select! {
             made = &mut making => break made,
             () = tokio::time::sleep(TICK) => {
                 let line = json!({
                     "event": "progress",
-                    "bytes_done": told.done.load(Ordering::Relaxed),
-                    "bytes_total": told.total.load(Ordering::Relaxed),
+                    "bytes_done": progress.done.load(Ordering::Relaxed),
+                    "bytes_total": progress.total.load(Ordering::Relaxed),
                 });
                 // Whoever reads slowly gets less of it.
                 let _ = lines.try_send(line_of(&line));
@@ -81,28 +104,10 @@ async fn make(app: &App, engine: Engine, dest: PathBuf, lines: &mpsc::Sender<Byt
         }
     };
     let last = match made {
-        Ok(Ok(made)) => {
-            app.metrics.backup_made(&made);
-            done(&made)
-        }
-        Ok(Err(error)) => {
-            app.metrics.backup_failed();
-            let error = ApiError::from_write(&error);
-            tracing::warn!(error = %error.message, "a backup failed");
-            Bytes::from(error.body() + "\n")
-        }
-        Err(error) => {
-            app.metrics.backup_failed();
-            let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string());
-            Bytes::from(error.body() + "\n")
-        }
+        Ok(made) => line_of(&made_json(&made)),
+        Err(error) => Bytes::from(error.body() + "\n"),
     };
     let _ = lines.send(last).await;
-}
-
-fn done(made: &Made) -> Bytes {
-    tracing::info!(backup = %made.backup.name, bytes_copied = made.bytes_copied, "backup made");
-    line_of(&made_json(made))
 }
 
 fn line_of(value: &serde_json::Value) -> Bytes {

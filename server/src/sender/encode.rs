@@ -39,16 +39,7 @@ impl Request {
 
     /// Adds a series with labels from [`encode_labels`] and samples (ms since 1970, value).
     pub(crate) fn series(&mut self, labels: &[u8], samples: impl Iterator<Item = (i64, f64)> + Clone) {
-        let samples_len: usize = samples.clone().map(|(ts, _)| 2 + sample_len(ts)).sum();
-        self.bytes.push(SERIES);
-        put_varint(&mut self.bytes, (labels.len() + samples_len) as u64);
-        self.bytes.extend_from_slice(labels);
-        for (ts, value) in samples {
-            self.bytes.extend_from_slice(&[SAMPLE, sample_len(ts) as u8, VALUE]);
-            self.bytes.extend_from_slice(&value.to_le_bytes());
-            self.bytes.push(TIMESTAMP);
-            put_varint(&mut self.bytes, ts as u64);
-        }
+        put_series(&mut self.bytes, labels, samples, &[]);
     }
 
     /// Adds what a metric family is, as the protocol numbers its type.
@@ -67,6 +58,27 @@ impl Request {
         let len = self.compressor.compress(&self.bytes, &mut self.compressed)?;
         Ok(&self.compressed[..len])
     }
+}
+
+/// A series as field 1 of the message that holds it: labels from [`encode_labels`], samples (ms since 1970, value), and
+/// further fields.
+pub(crate) fn put_series(
+    out: &mut Vec<u8>,
+    labels: &[u8],
+    samples: impl Iterator<Item = (i64, f64)> + Clone,
+    rest: &[u8],
+) {
+    let samples_len: usize = samples.clone().map(|(ts, _)| 2 + sample_len(ts)).sum();
+    out.push(SERIES);
+    put_varint(out, (labels.len() + samples_len + rest.len()) as u64);
+    out.extend_from_slice(labels);
+    for (ts, value) in samples {
+        out.extend_from_slice(&[SAMPLE, sample_len(ts) as u8, VALUE]);
+        out.extend_from_slice(&value.to_le_bytes());
+        out.push(TIMESTAMP);
+        put_varint(out, ts as u64);
+    }
+    out.extend_from_slice(rest);
 }
 
 /// The labels of a series, in the order of their names as the protocol demands, as the fields of a request.
@@ -90,11 +102,12 @@ fn sample_len(ts: i64) -> usize {
     9 + 1 + varint_len(ts as u64)
 }
 
-fn varint_len(value: u64) -> usize {
+/// Bytes of a varint.
+pub(crate) fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -102,7 +115,8 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+/// A length-delimited field.
+pub(crate) fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.push(tag);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

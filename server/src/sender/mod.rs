@@ -2,7 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`encode`] | labels and samples as a request |
+//! | [`encode`] | labels and samples as a request, and as the same message in other places |
 //! | [`post`] | handing a request over, with patience for a server that is busy |
 pub(crate) mod encode;
 pub(crate) mod post;

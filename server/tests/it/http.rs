@@ -28,13 +28,13 @@ fn browsers_are_kept_careful() {
 }
 
 #[test]
-fn the_description_of_the_api_names_every_route() {
+fn the_description_of_the_api_names_nothing_that_is_not_there() {
     let server = Server::start();
     let api = server.get("/api/openapi.json").json();
     assert_eq!(api["info"]["version"], env!("CARGO_PKG_VERSION"));
     for path in api["paths"].as_object().unwrap().keys() {
-        let status = server.get(path).status;
-        assert!(status == 200 || status == 405, "{path}: {status}");
+        let status = server.get(&path.replace("{name}", "job")).status;
+        assert!(matches!(status, 200 | 400 | 405), "{path}: {status}");
     }
     assert!(server.get("/").text.contains("/api/openapi.json"));
     assert_eq!(server.get("/-/healthy").status, 200);

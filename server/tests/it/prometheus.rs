@@ -1,7 +1,8 @@
 //! The query part of the Prometheus HTTP API, as its clients call it.
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Answer, Series, Server};
+use crate::support::api::{data, form, percent};
+use crate::support::{Series, Server};
 
 /// Requests of two jobs, one sample a minute for eleven minutes, from zero.
 fn with_data() -> Server {
@@ -12,22 +13,6 @@ fn with_data() -> Server {
     let answer = server.write(&[series("api", 60.0), series("web", 6.0), Series::of("up", "api").sample(0, 1.0)]);
     assert_eq!(answer.status, 204);
     server
-}
-
-fn form(server: &Server, route: &str, pairs: &[(&str, &str)]) -> Answer {
-    let body = pairs.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect::<Vec<_>>().join("&");
-    server.post(&format!("/api/v1/{route}"), &[("Content-Type", "application/x-www-form-urlencoded")], body.as_bytes())
-}
-
-fn percent(text: &str) -> String {
-    let byte = |b: u8| if b.is_ascii_alphanumeric() { (b as char).to_string() } else { format!("%{b:02X}") };
-    text.bytes().map(byte).collect()
-}
-
-/// The `data` of a success.
-fn data(answer: &Answer) -> Value {
-    assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("success")), "{}", answer.text);
-    answer.json()["data"].clone()
 }
 
 #[test]
@@ -105,7 +90,7 @@ fn errors_have_prometheus_types_and_codes() {
         (range("0", "", "1"), 400, "bad_data"),
         (form(&server, "series", &[]), 400, "bad_data"),
         (server.get("/api/v1/series?match[]=rate(up[5m])"), 400, "bad_data"),
-        (server.get("/api/v1/label/U__zz_q/values"), 400, "bad_data"),
+        (server.get("/api/v1/label/%FF/values"), 400, "bad_data"),
         (form(&server, "format_query", &[("query", "foo bar")]), 400, "bad_data"),
     ] {
         assert_eq!(answer.status, status, "{}", answer.text);

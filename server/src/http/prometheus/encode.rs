@@ -93,7 +93,7 @@ fn finish<T: Serialize>(mut out: Vec<u8>, warnings: &[T], infos: &[String]) -> V
     out
 }
 
-fn join<T>(items: &[T], out: &mut Vec<u8>, write: impl Fn(&T, &mut Vec<u8>)) {
+pub(super) fn join<T>(items: &[T], out: &mut Vec<u8>, write: impl Fn(&T, &mut Vec<u8>)) {
     for (i, item) in items.iter().enumerate() {
         if i > 0 {
             out.push(b',');
@@ -112,7 +112,7 @@ fn list(rows: &[Row], out: &mut Vec<u8>, values: impl Fn(&Row, &mut Vec<u8>)) {
 }
 
 /// Labels as an object.
-fn write_labels(labels: &LabelSet, out: &mut Vec<u8>) {
+pub(super) fn write_labels(labels: &LabelSet, out: &mut Vec<u8>) {
     out.push(b'{');
     for (i, (name, value)) in labels.iter().enumerate() {
         if i > 0 {
@@ -125,7 +125,7 @@ fn write_labels(labels: &LabelSet, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-fn write_text(text: &str, out: &mut Vec<u8>) {
+pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
 }
 
@@ -172,7 +172,7 @@ fn write_bucket(bucket: &Bucket, out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-fn write_seconds(ts_ms: i64, out: &mut Vec<u8>) {
+pub(super) fn write_seconds(ts_ms: i64, out: &mut Vec<u8>) {
     let (sign, ms) = (if ts_ms < 0 { "-" } else { "" }, ts_ms.unsigned_abs());
     let text = match ms % 1000 {
         0 => format!("{sign}{}", ms / 1000),
@@ -182,7 +182,7 @@ fn write_seconds(ts_ms: i64, out: &mut Vec<u8>) {
 }
 
 /// The shortest decimal that reads back as the same bits; with an exponent only for the very small and the very large.
-fn write_number(value: f64, out: &mut Vec<u8>) {
+pub(super) fn write_number(value: f64, out: &mut Vec<u8>) {
     let size = value.abs();
     let text = if value.is_nan() {
         "NaN".to_owned()

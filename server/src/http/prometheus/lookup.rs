@@ -1,9 +1,9 @@
 //! `labels`, `label/<name>/values` and `series`: answered from the index.
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use foretell_query::promql::{Found, Lookup, What};
 
@@ -13,43 +13,25 @@ use super::params::Params;
 use crate::app::App;
 use crate::error::ApiError;
 
-/// All of time, as far as milliseconds go.
-const EVER_MS: (i64, i64) = (i64::MIN / 1_000_000, i64::MAX / 1_000_000);
 /// Marks a name whose other characters than letters, digits and `_` are escaped.
 const ESCAPED: &str = "U__";
+/// Longest code of an escaped character.
+const CODE_DIGITS_MAX: usize = 6;
 
-pub(in super::super) async fn labels(
-    State(app): State<Arc<App>>,
-    method: Method,
-    RawQuery(url): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let params = Params::read(&app, &method, url.as_deref(), &headers, body).await?;
+pub(in super::super) async fn labels(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     answer(&app, &params, What::Names).await
 }
 
 pub(in super::super) async fn label_values(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    method: Method,
-    RawQuery(url): RawQuery,
-    headers: HeaderMap,
-    body: Body,
+    name: Result<Path<String>, PathRejection>,
+    params: Params,
 ) -> Result<Response, ApiError> {
-    let params = Params::read(&app, &method, url.as_deref(), &headers, body).await?;
-    let name = unescape(&name).ok_or_else(|| ApiError::bad_data(format!("invalid label name: {name:?}")))?;
-    answer(&app, &params, What::Values(name)).await
+    let Path(name) = name.map_err(|error| ApiError::bad_data(format!("invalid label name: {error}")))?;
+    answer(&app, &params, What::Values(unescape(name))).await
 }
 
-pub(in super::super) async fn series(
-    State(app): State<Arc<App>>,
-    method: Method,
-    RawQuery(url): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let params = Params::read(&app, &method, url.as_deref(), &headers, body).await?;
+pub(in super::super) async fn series(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     if params.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
@@ -57,13 +39,9 @@ pub(in super::super) async fn series(
 }
 
 async fn answer(app: &Arc<App>, params: &Params, what: What) -> Result<Response, ApiError> {
-    let lookup = Lookup {
-        what,
-        selectors: params.all("match[]").map(str::to_owned).collect(),
-        start_ms: params.time("start")?.unwrap_or(EVER_MS.0),
-        end_ms: params.time("end")?.unwrap_or(EVER_MS.1),
-        limit: params.count("limit")?,
-    };
+    let (start_ms, end_ms) = params.range()?;
+    let selectors = params.all("match[]").map(str::to_owned).collect();
+    let lookup = Lookup { what, selectors, start_ms, end_ms, limit: params.count("limit")? };
     let timeout = params.timeout()?;
     let limit = lookup.limit;
     // One more than asked for shows whether something was cut off.
@@ -84,19 +62,22 @@ fn cut_to<T>(list: &mut Vec<T>, limit: usize) -> bool {
     cut
 }
 
-/// A label name as it stands in a path: `U__` announces escapes, `__` for `_` and `_<hex>_` for any other character.
-fn unescape(text: &str) -> Option<String> {
-    let Some(mut rest) = text.strip_prefix(ESCAPED) else {
-        return (!text.is_empty()).then(|| text.to_owned());
-    };
+/// The label name that stands in a path: `U__` announces escapes, `__` for `_` and `_<hex>_` for any other character. One that
+/// only looks as if it had escapes is a name as it is.
+fn unescape(text: String) -> String {
+    text.strip_prefix(ESCAPED).and_then(decode).unwrap_or(text)
+}
+
+fn decode(mut rest: &str) -> Option<String> {
     let mut name = String::new();
     while let Some(at) = rest.find('_') {
         name.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        let (code, after) = rest.split_once('_')?;
+        let (code, after) = rest[at + 1..].split_once('_')?;
+        let is_code = code.len() <= CODE_DIGITS_MAX && code.bytes().all(|digit| digit.is_ascii_hexdigit());
         match code {
             "" => name.push('_'),
-            code => name.push(char::from_u32(u32::from_str_radix(code, 16).ok()?)?),
+            code if is_code => name.push(char::from_u32(u32::from_str_radix(code, 16).ok()?)?),
+            _ => return None,
         }
         rest = after;
     }
@@ -110,10 +91,19 @@ mod tests {
 
     #[test]
     fn names_with_any_character_can_stand_in_a_path() {
-        assert_eq!(unescape("job").as_deref(), Some("job"));
-        assert_eq!(unescape("U__http_2e_status").as_deref(), Some("http.status"));
-        assert_eq!(unescape("U__a__b").as_deref(), Some("a_b"));
-        assert_eq!(unescape("U__a_zz_"), None);
-        assert_eq!(unescape(""), None);
+        for (text, name) in [
+            ("job", "job"),
+            ("U__http_2e_status", "http.status"),
+            ("U__http_2E_status", "http.status"),
+            ("U__a__b", "a_b"),
+            ("U___1f600_", "\u{1f600}"),
+            ("U__", ""),
+            ("U__a_zz_", "U__a_zz_"),
+            ("U__a_", "U__a_"),
+            ("U__a_d800_", "U__a_d800_"),
+            ("U__a_+41_", "U__a_+41_"),
+        ] {
+            assert_eq!(unescape(text.to_owned()), name, "{text}");
+        }
     }
 }

@@ -1,11 +1,16 @@
-//! The query part of the Prometheus HTTP API: `query`, `query_range`, `labels`, `label/<name>/values`, `series`,
-//! `format_query`, `status/*`, and empty answers where there is nothing to tell yet (`rules`, `alerts`, `targets`).
+//! The Prometheus HTTP API but for its writing and reading of samples: `query`, `query_range`, `query_exemplars`, `labels`,
+//! `label/<name>/values`, `series`, `metadata`, `format_query`, `parse_query`, `status/*`, `admin/tsdb/*`, and empty answers
+//! where there is nothing to tell (`rules`, `alerts`, `targets`, `alertmanagers`).
 //!
 //! Parameters come in the URL or as a form. Answers have the exact envelope, errors the exact types and codes.
+mod admin;
 mod encode;
+mod exemplars;
 mod lookup;
+mod metadata;
 mod params;
 mod status;
+mod tree;
 
 use std::sync::Arc;
 
@@ -21,8 +26,13 @@ use super::respond;
 use crate::app::App;
 use crate::error::ApiError;
 
+pub(super) use self::admin::{clean_tombstones, delete_series, snapshot};
+pub(super) use self::exemplars::query_exemplars;
 pub(super) use self::lookup::{label_values, labels, series};
+pub(super) use self::metadata::metadata;
+pub(super) use self::status::{alertmanagers, scrape_pools, targets_metadata, wal_replay};
 pub(super) use self::status::{alerts, build_info, flags, format_query, rules, runtime_info, targets, tsdb};
+pub(super) use self::tree::parse_query;
 
 /// How far back a sample counts as current unless the request says otherwise.
 const LOOKBACK_MS: i64 = 5 * 60 * 1000;

@@ -1,7 +1,9 @@
 //! Parameters of a request: of the URL, and of a form in the body.
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Method};
 use datafusion::arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
@@ -13,8 +15,20 @@ use crate::error::ApiError;
 /// Longest form.
 const FORM_BYTES_MAX: usize = 1 << 20;
 
+/// All of time, as far as milliseconds go.
+const EVER_MS: (i64, i64) = (i64::MIN / 1_000_000, i64::MAX / 1_000_000);
+
 /// Names and values in the order in which they came.
-pub(super) struct Params(Vec<(String, String)>);
+pub(in super::super) struct Params(Vec<(String, String)>);
+
+impl FromRequest<Arc<App>> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        Self::read(app, &parts.method, parts.uri.query(), &parts.headers, body).await
+    }
+}
 
 impl Params {
     /// # Errors
@@ -30,7 +44,7 @@ impl Params {
         let is_form = headers
             .get(CONTENT_TYPE)
             .is_some_and(|value| value.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
-        if method == Method::POST && is_form {
+        if (method == Method::POST || method == Method::PUT) && is_form {
             let form = read_body(body, FORM_BYTES_MAX, app.config.limits.body_timeout.0).await?;
             pairs.extend(form_urlencoded::parse(&form).into_owned());
         }
@@ -61,6 +75,11 @@ impl Params {
         })
     }
 
+    /// `start` and `end`; all of time without them.
+    pub(super) fn range(&self) -> Result<(i64, i64), ApiError> {
+        Ok((self.time("start")?.unwrap_or(EVER_MS.0), self.time("end")?.unwrap_or(EVER_MS.1)))
+    }
+
     /// A duration in milliseconds: seconds as a number, or such as `1h30m`.
     pub(super) fn duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
         let Some(text) = self.one(name).filter(|text| !text.is_empty()) else { return Ok(None) };
@@ -79,6 +98,22 @@ impl Params {
     pub(super) fn count(&self, name: &str) -> Result<usize, ApiError> {
         let Some(text) = self.one(name).filter(|text| !text.is_empty()) else { return Ok(0) };
         text.parse().map_err(|_| ApiError::bad_data(format!("invalid parameter {name:?}: {text:?} is not a count")))
+    }
+
+    /// A number that limits something; `None` without one, and for one that is negative.
+    pub(super) fn limit(&self, name: &str) -> Result<Option<usize>, ApiError> {
+        let Some(text) = self.one(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+        let number: i64 = text.parse().map_err(|_| ApiError::bad_data(format!("{name} must be a number")))?;
+        Ok(usize::try_from(number).ok())
+    }
+
+    /// Yes or no; no without it.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.one(name).unwrap_or_default() {
+            "" | "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
+            "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
+            text => Err(ApiError::bad_data(format!("invalid parameter {name:?}: unable to parse boolean {text:?}"))),
+        }
     }
 }
 
@@ -135,6 +170,16 @@ mod tests {
         assert_eq!(parse_time("yesterday"), None);
         assert_eq!(parse_time("NaN"), None);
         assert_eq!(parse_time("1e300"), None);
+    }
+
+    #[test]
+    fn limits_and_flags_are_read_as_prometheus_reads_them() {
+        let params = Params::of_url(Some("limit=-1&per=3&many=x&yes=t&no=False&maybe=2"));
+        let limit = |name: &str| params.limit(name).ok();
+        let asked = ["limit", "per", "none", "many"].map(limit);
+        assert_eq!(asked, [Some(None), Some(Some(3)), Some(None), None]);
+        let flags = ["yes", "no", "none", "maybe"].map(|name| params.flag(name).ok());
+        assert_eq!(flags, [Some(true), Some(false), Some(false), None]);
     }
 
     #[test]

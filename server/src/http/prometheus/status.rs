@@ -18,7 +18,8 @@ const API_VERSION: &str = "3.5.0";
 /// Rows of each list of `status/tsdb` unless the request says otherwise.
 const TSDB_ROWS: usize = 10;
 
-fn success(data: &Value) -> Response {
+/// The envelope of a success.
+pub(super) fn success(data: &Value) -> Response {
     respond::json(StatusCode::OK, json!({"status": "success", "data": data}).to_string())
 }
 
@@ -102,4 +103,24 @@ pub(in super::super) async fn format_query(
     let params = Params::read(&app, &method, url.as_deref(), &headers, body).await?;
     let text = promql::format(params.one("query").unwrap_or_default(), &promql::Limits::default())?;
     Ok(success(&json!(text)))
+}
+
+/// Metadata by target, of which there are none: `metadata` has those of senders.
+pub(in super::super) async fn targets_metadata(RawQuery(url): RawQuery) -> Result<Response, ApiError> {
+    Params::of_url(url.as_deref()).limit("limit")?;
+    Ok(success(&json!([])))
+}
+
+pub(in super::super) async fn scrape_pools() -> Response {
+    success(&json!({"scrapePools": []}))
+}
+
+pub(in super::super) async fn alertmanagers() -> Response {
+    success(&json!({"activeAlertmanagers": [], "droppedAlertmanagers": []}))
+}
+
+/// The log has been replayed whenever this is answered: before, `/-/ready` tells.
+pub(in super::super) async fn wal_replay(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    app.store()?;
+    Ok(success(&json!({"min": 0, "max": 0, "current": 0})))
 }

@@ -1,9 +1,10 @@
 //! A server under test, and an encoder of write requests.
+pub mod api;
 pub mod http2;
 mod server;
 mod write_request;
 
-pub use server::{Answer, Server, binary, is_hang_up, read_to_close, wait_until};
+pub use server::{Answer, BytesAnswer, Server, binary, is_hang_up, read_to_close, wait_until};
 pub use write_request::{Series, body, compress, encode};
 
 use std::time::{SystemTime, UNIX_EPOCH};

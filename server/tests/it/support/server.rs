@@ -60,6 +60,14 @@ impl Answer {
     }
 }
 
+/// An answer that is no text.
+#[derive(Debug)]
+pub struct BytesAnswer {
+    pub status: u16,
+    pub headers: ureq::http::HeaderMap,
+    pub bytes: Vec<u8>,
+}
+
 /// A running server; killed when dropped.
 pub struct Server {
     child: Child,
@@ -144,6 +152,21 @@ impl Server {
             request = request.header(*name, *value);
         }
         request.send(body).map(answer)
+    }
+
+    /// As [`Server::post`], for an answer that is no text.
+    pub fn post_for_bytes(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> BytesAnswer {
+        let mut request = self.agent.post(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, mut body) = request.send(body).unwrap().into_parts();
+        let bytes = body.with_config().limit(256 << 20).read_to_vec().unwrap();
+        BytesAnswer { status: parts.status.as_u16(), headers: parts.headers, bytes }
+    }
+
+    pub fn put(&self, path: &str) -> Answer {
+        answer(self.agent.put(format!("{}{path}", self.url)).send_empty().unwrap())
     }
 
     /// Sends bytes as a write request.

@@ -1,0 +1,204 @@
+//! Raw rows of selected series, for clients that evaluate PromQL themselves (remote read).
+//!
+//! Series come in the order of their labels, a few at a time: what is in memory at once is bounded, an answer as a whole is not.
+use arrow::array::{AsArray as _, RecordBatch};
+use arrow::datatypes::UInt64Type;
+use foretell_engine::{LabelSet, Matcher, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
+
+use super::source::too_many_samples;
+use crate::error::{Error, ErrorKind, Result};
+use crate::native;
+
+/// Rows decoded at a time.
+const ROWS_AT_ONCE: usize = 64 << 10;
+/// Series loaded before it is known how many rows one has.
+const SERIES_AT_FIRST: usize = 16;
+/// Most series loaded together.
+const SERIES_AT_ONCE: usize = 4096;
+/// Samples that should be in memory at once ..
+const SAMPLES_AT_ONCE: usize = 1 << 20;
+/// .. and with which several series are too many together.
+const SAMPLES_TOGETHER_MAX: usize = 4 * SAMPLES_AT_ONCE;
+/// Samples that a native histogram counts as.
+const HISTOGRAM_SAMPLES: usize = 64;
+const NS_PER_MS: i64 = 1_000_000;
+
+/// Which rows of which series.
+#[derive(Clone, Debug)]
+pub struct RawQuery {
+    /// All must hold.
+    pub matchers: Vec<Matcher>,
+    /// First instant, milliseconds UTC.
+    pub start_ms: i64,
+    /// Last instant, milliseconds UTC.
+    pub end_ms: i64,
+}
+
+/// A series and its rows, oldest first, stale markers included; there is one at least.
+#[derive(Clone, Debug)]
+pub struct RawSeries {
+    /// Labels, the name included.
+    pub labels: LabelSet,
+    /// Milliseconds UTC.
+    pub ts_ms: Vec<i64>,
+    /// Values, exact bits.
+    pub values: Vec<f64>,
+    /// Native histograms: columns `series`, `ts` (nanoseconds) and those of [`native::histogram_schema`].
+    pub histograms: Vec<RecordBatch>,
+}
+
+/// Reads rows of one snapshot.
+pub struct RawReader<'a> {
+    snapshot: &'a Snapshot,
+    /// Samples in memory at once.
+    samples_max: usize,
+    cancelled: &'a dyn Fn() -> bool,
+}
+
+/// The series that a query selects.
+pub struct RawSelection<'a> {
+    reader: &'a RawReader<'a>,
+    series: Vec<Series>,
+    range: TimeRange,
+}
+
+impl<'a> RawReader<'a> {
+    pub(crate) fn new(snapshot: &'a Snapshot, samples_max: usize, cancelled: &'a dyn Fn() -> bool) -> Self {
+        Self { snapshot, samples_max, cancelled }
+    }
+
+    /// The series that satisfy `query`, without their rows. A range that ends before it starts has none.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad regular expression; damage.
+    pub fn select(&'a self, query: &RawQuery) -> Result<RawSelection<'a>> {
+        let range = TimeRange {
+            start: query.start_ms.saturating_mul(NS_PER_MS),
+            end: query.end_ms.saturating_mul(NS_PER_MS).saturating_add(NS_PER_MS - 1),
+        };
+        let mut series = Vec::new();
+        if query.start_ms <= query.end_ms {
+            let selector = Selector { metric: None, matchers: query.matchers.clone(), range };
+            series = self.snapshot.select(&selector).map_err(engine)?;
+        }
+        series.sort_unstable_by(|a, b| a.labels.compare(&b.labels));
+        Ok(RawSelection { reader: self, series, range })
+    }
+
+    fn go_on(&self) -> Result<()> {
+        if (self.cancelled)() {
+            return Err(Error::new(ErrorKind::Cancelled, "the query was cancelled or timed out"));
+        }
+        Ok(())
+    }
+}
+
+impl RawSelection<'_> {
+    /// Whether any of the series has a native histogram in the range.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn has_histograms(&self) -> Result<bool> {
+        let snapshot = self.reader.snapshot;
+        if self.series.is_empty() || snapshot.record_table(native::HISTOGRAMS).is_none() {
+            return Ok(false);
+        }
+        let mut ids: Vec<SeriesId> = self.series.iter().map(|series| series.id).collect();
+        ids.sort_unstable();
+        let scan = snapshot.scan_records(native::HISTOGRAMS, &ids, self.range, Some(&[]));
+        let mut scan = scan.map_err(engine)?;
+        while let Some(batch) = scan.next_batch().map_err(engine)? {
+            if batch.num_rows() > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Hands every series that has rows to `take`.
+    ///
+    /// # Errors
+    /// What `take` answers; `Execution` when one series has more rows than may be in memory; `Cancelled`; damage.
+    pub fn each(&self, mut take: impl FnMut(RawSeries) -> Result<()>) -> Result<()> {
+        let (mut rest, mut at_once) = (self.series.as_slice(), SERIES_AT_FIRST);
+        while !rest.is_empty() {
+            let (group, after) = rest.split_at(at_once.min(rest.len()));
+            let Some((found, samples)) = self.load(group)? else {
+                if group.len() == 1 {
+                    return Err(too_many_samples());
+                }
+                at_once = (group.len() / 4).max(1);
+                continue;
+            };
+            // As many as would have fitted had they all been like these.
+            at_once = (group.len() * SAMPLES_AT_ONCE / samples.max(1)).clamp(1, SERIES_AT_ONCE);
+            rest = after;
+            found.into_iter().filter(|series| !series.is_empty()).try_for_each(&mut take)?;
+        }
+        Ok(())
+    }
+
+    /// The rows of `group`, and as how many samples they count; `None` when they are too many.
+    fn load(&self, group: &[Series]) -> Result<Option<(Vec<RawSeries>, usize)>> {
+        let samples_max = match group.len() {
+            1 => self.reader.samples_max,
+            _ => self.reader.samples_max.min(SAMPLES_TOGETHER_MAX),
+        };
+        let mut order: Vec<usize> = (0..group.len()).collect();
+        order.sort_unstable_by_key(|&i| group[i].id);
+        let ids: Vec<SeriesId> = order.iter().map(|&i| group[i].id).collect();
+        let mut found: Vec<RawSeries> = group.iter().map(|series| RawSeries::without_rows(&series.labels)).collect();
+        let mut samples = 0usize;
+        let snapshot = self.reader.snapshot;
+        let mut scan = snapshot.scan(&ids, self.range, true, ROWS_AT_ONCE).map_err(engine)?;
+        let mut batch = ScanBatch::default();
+        while scan.next_batch(&mut batch).map_err(engine)? {
+            self.reader.go_on()?;
+            samples += batch.ts.len();
+            if samples > samples_max {
+                return Ok(None);
+            }
+            let mut at = 0;
+            for &(index, rows) in &batch.runs {
+                let end = at + rows as usize;
+                let series = &mut found[order[index as usize]];
+                series.ts_ms.extend(batch.ts[at..end].iter().map(|ts| ts.div_euclid(NS_PER_MS)));
+                series.values.extend_from_slice(&batch.values[at..end]);
+                at = end;
+            }
+        }
+        if snapshot.record_table(native::HISTOGRAMS).is_some() {
+            let scan = snapshot.scan_records(native::HISTOGRAMS, &ids, self.range, None);
+            let mut scan = scan.map_err(engine)?;
+            while let Some(batch) = scan.next_batch().map_err(engine)? {
+                self.reader.go_on()?;
+                samples += batch.num_rows() * HISTOGRAM_SAMPLES;
+                if samples > samples_max {
+                    return Ok(None);
+                }
+                let mut at = 0;
+                for run in batch.column(0).as_primitive::<UInt64Type>().values().chunk_by(|a, b| a == b) {
+                    if let Ok(index) = ids.binary_search(&SeriesId(run[0])) {
+                        found[order[index]].histograms.push(batch.slice(at, run.len()));
+                    }
+                    at += run.len();
+                }
+            }
+        }
+        Ok(Some((found, samples)))
+    }
+}
+
+impl RawSeries {
+    fn without_rows(labels: &LabelSet) -> Self {
+        Self { labels: labels.clone(), ts_ms: Vec::new(), values: Vec::new(), histograms: Vec::new() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ts_ms.is_empty() && self.histograms.is_empty()
+    }
+}
+
+fn engine(error: foretell_engine::Error) -> Error {
+    Error::from_engine(&error)
+}
