@@ -15,6 +15,7 @@
 //! | [`remote_write`] | Prometheus remote write 1.0 and 2.0 |
 //! | `encode` | results as JSON, CSV, NDJSON, Arrow, Parquet |
 //! | `sender` | the sending side of remote write 1.0 |
+//! | [`rules`] | Prometheus rule files: recording rules, alerts, Alertmanagers |
 //! | `metrics` | the server's own metrics |
 //! | [`shell`] | `foretell sql` |
 //! | [`verify`], [`repair`], [`backup`] | the commands of these names, and `foretell restore` |
@@ -36,6 +37,7 @@ mod metrics;
 mod progress;
 pub mod remote_write;
 pub mod repair;
+pub mod rules;
 mod sender;
 pub mod serve;
 pub mod shell;

@@ -20,6 +20,7 @@
 //! | [`function`] | functions, one file a family |
 //! | [`number`] | compensated sums, quantiles, regression |
 //! | [`labels`] | label sets of results |
+//! | [`filter`] | selectors as tests of label sets |
 //! | [`lookup`] | names, values and series from the index |
 //!
 //! Times are milliseconds, as in Prometheus, whose answers these are: `query/tests/it/promql.rs` holds cases, and
@@ -31,6 +32,7 @@ mod aggregate;
 mod binary;
 mod eval;
 mod expr;
+mod filter;
 mod function;
 mod grid;
 mod labels;
@@ -45,6 +47,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use filter::LabelFilter;
 pub use lookup::{Found, Lookup, What};
 pub use source::{Matchers, SampleSource, SeriesSamples};
 pub use value::{Answer, Point, Row};
@@ -119,6 +122,14 @@ pub fn evaluate(
 /// `Invalid` for a bad expression.
 pub fn check(text: &str, limits: &Limits) -> Result<()> {
     parse::parse(text, limits).map(|_| ())
+}
+
+/// `text` in the usual layout on one line.
+///
+/// # Errors
+/// `Invalid` for a bad expression.
+pub fn one_line(text: &str, limits: &Limits) -> Result<String> {
+    parse::one_line(text, limits)
 }
 
 /// `text` in the usual layout: spaces, line breaks, indentation.

@@ -48,6 +48,15 @@ pub(crate) fn format(text: &str, limits: &Limits) -> Result<String> {
     parsed::parse(&without_digit_groups(text)).map(|expr| expr.prettify()).map_err(Error::invalid)
 }
 
+/// `text` in the usual layout on one line.
+///
+/// # Errors
+/// `Invalid` for what is not PromQL.
+pub(crate) fn one_line(text: &str, limits: &Limits) -> Result<String> {
+    parse(text, limits)?;
+    parsed::parse(&without_digit_groups(text)).map(|expr| expr.to_string()).map_err(Error::invalid)
+}
+
 /// Bounds length, nesting and number of terms without recursion.
 fn admit(text: &str, limits: &Limits) -> Result<()> {
     if text.len() > limits.text_bytes_max {

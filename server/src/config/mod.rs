@@ -3,9 +3,11 @@
 //! The structures here *are* the file format; docs/operations.md lists them. An unknown key is an error that names the
 //! nearest known one, whether it stands in the file or in the environment.
 mod budget;
+mod list;
 mod load;
 mod machine;
 mod print;
+mod rules;
 mod unit;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -17,8 +19,10 @@ use foretell_query::QueryLimits;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use budget::{CONNECTION_BYTES, DECODED_AT_ONCE};
+pub use list::List;
 pub(crate) use load::file_path;
 pub use load::{Flags, Loaded, load};
+pub use rules::{Alerting, Rules};
 pub use unit::{ByteSize, Span, parse_span};
 
 use crate::remote_write::DecodeLimits;
@@ -52,6 +56,12 @@ pub struct Config {
     pub retention: Retention,
     /// Durability.
     pub wal: Wal,
+    /// Patterns of Prometheus rule files; below the directory of the configuration file if there is one.
+    pub rule_files: List,
+    /// How rules are evaluated.
+    pub rules: Rules,
+    /// Where alerts go.
+    pub alerting: Alerting,
 }
 
 /// `[limits]`: what senders may do.
@@ -245,6 +255,9 @@ impl Default for Config {
                 group_commit_window: Span(engine.group_commit_window),
                 retained_bytes_max: ByteSize(engine.wal_retained_bytes_max),
             },
+            rule_files: List::default(),
+            rules: Rules::default(),
+            alerting: Alerting::default(),
         }
     }
 }
@@ -323,6 +336,8 @@ impl Config {
                     .to_owned(),
             ));
         }
+        self.rules.check()?;
+        self.alerting.check()?;
         budget::check(self)
     }
 

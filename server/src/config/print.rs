@@ -45,6 +45,11 @@ impl Loaded {
                     None => number.to_f64().unwrap_or(f64::NAN).to_string(),
                 },
                 Value::Bool(_, flag) => flag.to_string(),
+                // And an array of JSON strings is one of TOML.
+                Value::Array(_, items) => {
+                    let texts: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+                    serde_json::json!(texts).to_string()
+                }
                 other => format!("{other:?}"),
             };
             let _ = writeln!(text, "{:<40} # {}", format!("{name} = {shown}"), self.origin(&key));

@@ -18,6 +18,7 @@ mod metrics;
 mod prometheus;
 mod remote_write;
 mod remote_write_2;
+mod rules;
 mod shell;
 mod sql;
 mod support;

@@ -1,10 +1,11 @@
 //! The query part of the Prometheus HTTP API: `query`, `query_range`, `labels`, `label/<name>/values`, `series`,
-//! `format_query`, `status/*`, and empty answers where there is nothing to tell yet (`rules`, `alerts`, `targets`).
+//! `format_query`, `status/*`, `rules`, `alerts`, and an empty answer where there is nothing to tell (`targets`).
 //!
 //! Parameters come in the URL or as a form. Answers have the exact envelope, errors the exact types and codes.
 mod encode;
 mod lookup;
 mod params;
+mod rules;
 mod status;
 
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use crate::app::App;
 use crate::error::ApiError;
 
 pub(super) use self::lookup::{label_values, labels, series};
-pub(super) use self::status::{alerts, build_info, flags, format_query, rules, runtime_info, targets, tsdb};
+pub(super) use self::rules::{alerts, rules};
+pub(super) use self::status::{build_info, flags, format_query, runtime_info, targets, tsdb};
 
 /// How far back a sample counts as current unless the request says otherwise.
 const LOOKBACK_MS: i64 = 5 * 60 * 1000;

@@ -18,7 +18,7 @@ const API_VERSION: &str = "3.5.0";
 /// Rows of each list of `status/tsdb` unless the request says otherwise.
 const TSDB_ROWS: usize = 10;
 
-fn success(data: &Value) -> Response {
+pub(super) fn success(data: &Value) -> Response {
     respond::json(StatusCode::OK, json!({"status": "success", "data": data}).to_string())
 }
 
@@ -39,7 +39,7 @@ pub(in super::super) async fn runtime_info(State(app): State<Arc<App>>) -> Resul
     Ok(success(&json!({
         "startTime": crate::timestamp::rfc3339(app.started_ns),
         "CWD": app.config.storage.data_dir,
-        "reloadConfigSuccess": true,
+        "reloadConfigSuccess": app.rules.reloaded().0,
         "corruptionCount": 0,
         "timeSeriesCount": stats.active_series,
         "storageRetention": "",
@@ -78,14 +78,6 @@ pub(in super::super) async fn tsdb(State(app): State<Arc<App>>, RawQuery(url): R
         "memoryInBytesByLabelName": [],
         "seriesCountByLabelValuePair": [],
     })))
-}
-
-pub(in super::super) async fn rules() -> Response {
-    success(&json!({"groups": []}))
-}
-
-pub(in super::super) async fn alerts() -> Response {
-    success(&json!({"alerts": []}))
 }
 
 pub(in super::super) async fn targets() -> Response {
