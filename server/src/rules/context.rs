@@ -2,12 +2,13 @@
 //!
 //! Rules take few of the places that queries have, whatever their number, and write through the same group commit as remote
 //! write: an evaluation waits for both, and nobody waits for an evaluation.
+use std::sync::Arc;
 use std::time::Duration;
 
 use foretell_engine::{
     Engine, Error as EngineError, ErrorKind as EngineKind, LabelSet, METRIC_NAME, MatchOp, Matcher, WriteBatch,
 };
-use foretell_query::promql::{Answer, Matchers, PromQuery, SampleSource as _, SeriesSamples};
+use foretell_query::promql::{Answer, Matchers, PromQuery, SampleSource, SeriesSamples};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -121,9 +122,9 @@ impl Context {
             return Ok(None);
         }
         let (mut pause, mut attempt) = (WRITE_PAUSE, 1);
-        let rows = std::sync::Arc::new(rows);
+        let rows = Arc::new(rows);
         loop {
-            let (engine, limits, rows) = (self.store.engine.clone(), self.label_limits.clone(), rows.clone());
+            let (engine, limits, rows) = (self.store.engine.clone(), self.label_limits.clone(), Arc::clone(&rows));
             // Resolving and encoding take as long as the rule has series: off the threads that serve requests.
             let queued = tokio::task::spawn_blocking(move || {
                 let (batch, refused) = batch(&engine, &limits, &rows, at_ms)?;
@@ -159,7 +160,7 @@ impl Context {
         let matchers = Matchers(vec![vec![equal(METRIC_NAME, ALERTS_FOR_STATE), equal("alertname", name)]]);
         let engine = self.store.engine.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            engine.snapshot().select(&matchers, after_ms, through_ms, RESTORED_SAMPLES_MAX)
+            SampleSource::select(&engine.snapshot(), &matchers, after_ms, through_ms, RESTORED_SAMPLES_MAX)
         });
         let series: Vec<SeriesSamples> =
             reading.await.map_err(|error| error.to_string())?.map_err(|error| error.message)?;

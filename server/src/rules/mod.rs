@@ -34,11 +34,10 @@ mod template;
 
 use std::time::Duration;
 
-pub(crate) use self::alert::{Alert, State};
-pub(crate) use self::file::{Defaults, GroupSpec, Kind, RuleSpec, load};
+pub(crate) use self::alert::State;
+pub(crate) use self::file::{Defaults, Kind, RuleSpec, load};
 pub(crate) use self::group::{Group, RuleState};
 pub(crate) use self::manager::Manager;
-pub(crate) use self::notify::Told;
 use self::template::Labels;
 pub(crate) use self::template::Template;
 use crate::config::Config;
