@@ -43,7 +43,7 @@ groups:
   - {alert: Now, expr: "load > 7", labels: {severity: "{{ if gt $value 8.0 }}page{{ else }}warn{{ end }}"}}
   - {alert: Later, expr: "load > 3", for: 4s, labels: {place: "{{ $labels.instance | toUpper }}"}}
   - {alert: Sticky, expr: "load > 8", keep_firing_for: 3s}
-  - {alert: Gone, expr: "absent(short)", for: 2s}
+  - {alert: Gone, expr: "absent(short) and on() (count(load) > 0)", for: 2s}
 "#;
 const ALIVE: &str = "diff:alive";
 const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
