@@ -47,7 +47,9 @@ pub(crate) struct GroupSpec {
 pub(crate) struct RuleSpec {
     /// Of the metric, or of the alert.
     pub(crate) name: String,
-    /// The expression in the usual layout, on one line.
+    /// The expression as it was written: what is evaluated.
+    pub(crate) source: String,
+    /// The same in the usual layout, on one line: what is shown.
     pub(crate) expr: String,
     pub(crate) kind: Kind,
 }
@@ -288,7 +290,8 @@ fn rule(yaml: RuleYaml, common: &Pairs, place: &str, faults: &mut Vec<String>) -
         None => alert(&yaml, labels, place, faults),
     };
     let name = yaml.alert.filter(|name| !name.is_empty()).or(yaml.record).unwrap_or_default();
-    (faults.len() == before).then_some(RuleSpec { name, expr, kind })
+    let source = yaml.expr.unwrap_or_default();
+    (faults.len() == before).then_some(RuleSpec { name, source, expr, kind })
 }
 
 fn record(yaml: &RuleYaml, labels: BTreeMap<String, String>, place: &str, faults: &mut Vec<String>) -> Kind {

@@ -172,7 +172,7 @@ impl Group {
         stop: &CancellationToken,
     ) -> Result<(u64, Option<String>), Failure> {
         let at_ms = self.written_at_ms(at_ns);
-        let rows = context.ask(&rule.expr, at_ms, stop).await?;
+        let rows = context.ask(&rule.source, at_ms, stop).await?;
         let mut rows = match &rule.kind {
             Kind::Record { labels } => record(&rule.name, labels, rows, self.spec.limit)?,
             Kind::Alert(alerting) => {
@@ -442,7 +442,8 @@ mod tests {
     #[test]
     fn a_group_that_is_reloaded_keeps_the_same_rules_and_ends_the_series_of_the_others() {
         let rule = |name: &str, expr: &str| {
-            Arc::new(RuleSpec { name: name.into(), expr: expr.into(), kind: Kind::Record { labels: Vec::new() } })
+            let kind = Kind::Record { labels: Vec::new() };
+            Arc::new(RuleSpec { name: name.into(), source: expr.into(), expr: expr.into(), kind })
         };
         let spec = |rules: Vec<Arc<RuleSpec>>| {
             let (file, name) = ("f".to_owned(), "g".to_owned());
