@@ -208,11 +208,12 @@ fn read(path: &Path) -> Result<String, String> {
 /// # Errors
 /// Everything that is wrong with it.
 pub(crate) fn parse(path: &str, text: &str, defaults: &Defaults) -> Result<Vec<GroupSpec>, LoadError> {
-    let yaml = if text.trim().is_empty() {
+    // Without a document there is nothing that the parser would answer.
+    let is_empty = text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'));
+    let yaml: Option<FileYaml> = if is_empty {
         None
     } else {
-        serde_yaml_ng::from_str::<Option<FileYaml>>(text)
-            .map_err(|error| LoadError(vec![format!("{path}: {error}")]))?
+        serde_yaml_ng::from_str(text).map_err(|error| LoadError(vec![format!("{path}: {error}")]))?
     };
     let (mut groups, mut faults, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (i, yaml) in yaml.and_then(|yaml| yaml.groups).unwrap_or_default().into_iter().enumerate() {

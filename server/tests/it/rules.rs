@@ -152,7 +152,7 @@ groups:
     });
 
     let group = get(&server, "/api/v1/rules")["groups"][0].clone();
-    assert_eq!((&group["name"], &group["interval"], &group["limit"]), (&json!("recording"), &json!(1.0), &json!(0)));
+    assert_eq!((&group["name"], &group["interval"], &group["limit"]), (&json!("recording"), &json!(1), &json!(0)));
     assert!(group["file"].as_str().unwrap().ends_with("/rules/a.yml"), "{group}");
     let rule = &group["rules"][0];
     assert_eq!(rule["query"], "sum by (job) (requests)");
@@ -204,10 +204,7 @@ groups:
     assert_eq!(since, seconds(alert()["activeAt"].as_str().unwrap()).floor());
 
     let rule = get(&server, "/api/v1/rules?type=alert")["groups"][0]["rules"][0].clone();
-    assert_eq!(
-        (&rule["state"], &rule["duration"], &rule["keepFiringFor"]),
-        (&json!("firing"), &json!(3.0), &json!(0.0))
-    );
+    assert_eq!((&rule["state"], &rule["duration"], &rule["keepFiringFor"]), (&json!("firing"), &json!(3), &json!(0)));
     assert_eq!(rule["labels"], json!({"severity": "page", "place": "{{ $labels.instance | toUpper }}"}));
     assert_eq!(rule["alerts"].as_array().unwrap().len(), 1);
 

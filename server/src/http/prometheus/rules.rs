@@ -16,7 +16,7 @@ use crate::rules::{self, Group, Kind, RuleSpec, RuleState};
 
 /// What JSON calls an instant that never was.
 const NEVER: &str = "0001-01-01T00:00:00Z";
-const NS_PER_S: f64 = 1e9;
+const NS_PER_S: i64 = 1_000_000_000;
 
 /// `GET /api/v1/rules`
 pub(in super::super) async fn rules(
@@ -162,7 +162,7 @@ fn group_json(group: &Group, filter: &Filter) -> Option<Value> {
             "name": spec.name,
             "file": spec.file,
             "rules": rules,
-            "interval": spec.interval_ns as f64 / NS_PER_S,
+            "interval": seconds(spec.interval_ns),
             "limit": spec.limit,
             "evaluationTime": state.duration.as_secs_f64(),
             "lastEvaluation": instant(state.evaluated_at_ns),
@@ -191,8 +191,8 @@ fn rule_json(rule: &RuleSpec, state: &RuleState, excludes_alerts: bool) -> Value
             };
             json["type"] = json!("alerting");
             json["state"] = json!(state.state().name());
-            json["duration"] = json!(alerting.hold_ns as f64 / NS_PER_S);
-            json["keepFiringFor"] = json!(alerting.keep_firing_ns as f64 / NS_PER_S);
+            json["duration"] = seconds(alerting.hold_ns);
+            json["keepFiringFor"] = seconds(alerting.keep_firing_ns);
             json["labels"] = sources(&alerting.labels);
             json["annotations"] = sources(&alerting.annotations);
             json["alerts"] = if excludes_alerts { Value::Null } else { alerts_json(state).collect() };
@@ -225,6 +225,11 @@ fn alerts_json(state: &RuleState) -> impl Iterator<Item = Value> {
 
 fn object<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Value {
     Value::Object(pairs.map(|(name, text)| (name.to_owned(), json!(text))).collect())
+}
+
+/// Seconds, without a point where they are whole.
+fn seconds(ns: i64) -> Value {
+    if ns % NS_PER_S == 0 { json!(ns / NS_PER_S) } else { json!(ns as f64 / NS_PER_S as f64) }
 }
 
 /// RFC 3339 with as many digits as it needs.
