@@ -14,6 +14,7 @@ DEMO ?= --for 60s
 
 # how much of each harness: kills, seeds, flips, seconds a decoder, MiB of log, questions; and where to start
 EXPRESSIONS ?= 6000
+RULES_FOR ?= 60
 KILLS ?= 1000
 SEED ?= 1
 SEEDS ?= 10000
@@ -22,7 +23,7 @@ FUZZ ?= 60
 WAL_MIB ?= 1024
 QUESTIONS ?= 10000
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short promql-diff promql-diff-short crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short promql-diff promql-diff-short rules-diff crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -64,6 +65,10 @@ promql-diff: build ## the same expressions to a real Prometheus and to foretell 
 
 promql-diff-short:
 	@$(MAKE) --no-print-directory promql-diff EXPRESSIONS=300
+
+rules-diff: build ## the same rule file in a real Prometheus and in foretell, over the same samples (RULES_FOR=60 seconds)
+	benches/peers.sh $(PEERS) prometheus
+	$(BIN)/bench rules-diff --peers $(PEERS) --for $(RULES_FOR)
 
 crash: build ## kill -9 of the real server under load, a fifth of the times in recovery (KILLS=1000 SEED=1)
 	$(BIN)/bench crash --cycles $(KILLS) --seed $(SEED)

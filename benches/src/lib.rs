@@ -11,6 +11,7 @@
 //! | [`run`] | the benchmarks |
 //! | [`crash`] | the real server killed again and again, and what must be left of what it acknowledged |
 //! | [`promql`] | the same expressions to a real Prometheus and to Foretell |
+//! | [`rules`] | one rule file in a real Prometheus and in Foretell |
 //! | [`e2e`] | a real Prometheus writes to Foretell, and both are compared sample by sample |
 //!
 //! Architecture invariants: nothing timed is asserted in a test; only loopback is used; only processes that this crate
@@ -24,5 +25,6 @@ pub mod process;
 pub mod promql;
 pub mod recording;
 pub mod report;
+pub mod rules;
 pub mod run;
 pub mod workload;

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use foretell_benches::peer::Binaries;
 use foretell_benches::report::print;
 use foretell_benches::workload::learn::learn;
-use foretell_benches::{crash, e2e, process, promql, run};
+use foretell_benches::{crash, e2e, process, promql, rules, run};
 
 /// Measures Foretell, alone and beside real peers.
 #[derive(Parser)]
@@ -56,6 +56,8 @@ enum Task {
     Crash(crash::Options),
     /// The same expressions to a real Prometheus and to foretell, over the same samples
     PromqlDiff(promql::Options),
+    /// The same rule file in a real Prometheus and in foretell, over the same samples
+    RulesDiff(rules::Options),
     /// Makes the node workload's page from successive scrapes of a real exporter
     LearnPage {
         /// Text files of the scrapes, oldest first
@@ -111,6 +113,7 @@ fn try_main() -> Result<()> {
         Task::E2ePrometheus(options) => e2e::run(&options, &binaries, results),
         Task::Crash(options) => crash::run(&options, &binaries, results),
         Task::PromqlDiff(options) => promql::run(&options, &binaries, results),
+        Task::RulesDiff(options) => rules::run(&options, &binaries, results),
         Task::LearnPage { scrapes } => learn_page(&scrapes),
     }
 }

@@ -13,6 +13,7 @@ use crate::config::{Config, DECODED_AT_ONCE};
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::remote_write::ingest::WorkerPool;
+use crate::rules;
 
 /// An open store.
 #[derive(Clone)]
@@ -42,6 +43,7 @@ pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) metrics: Metrics,
     pub(crate) workers: Arc<WorkerPool>,
+    pub(crate) rules: rules::Manager,
     /// When the process began to serve, ns UTC.
     pub(crate) started_ns: i64,
     phase: RwLock<Phase>,
@@ -58,12 +60,14 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(config: Config, seed: u64, wal_bytes: u64) -> Arc<Self> {
         let workers = Arc::new(WorkerPool::new(seed, config.decode_limits(), config.label_limits()));
+        let rules = rules::Manager::new(rules::Settings::new(&config));
         let in_flight = Arc::new(Semaphore::new(config.limits.in_flight_bytes_max.as_usize()));
         let decoding = Semaphore::new(config.limits.samples_per_request_max.saturating_mul(DECODED_AT_ONCE as usize));
         Arc::new(Self {
             config,
             metrics: Metrics::new(),
             workers,
+            rules,
             started_ns: SystemClock.now_ns(),
             phase: RwLock::new(Phase::Opening { since: Instant::now(), wal_bytes }),
             backup: Arc::default(),

@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use crate::backup::{BackupArgs, RestoreArgs};
 use crate::config::{self, Flags};
 use crate::repair::RepairArgs;
+use crate::rules::check::CheckArgs;
 use crate::transfer::export::ExportArgs;
 use crate::transfer::import::ImportArgs;
 use crate::verify::VerifyArgs;
@@ -49,6 +50,8 @@ enum Command {
     Export(ExportArgs),
     /// Read samples from files into a running server
     Import(ImportArgs),
+    /// Check files without a server
+    Check(CheckArgs),
     /// Watch a simulated shop with a fault, and the SQL that finds it
     Demo(demo::DemoArgs),
     /// Print completions for a shell
@@ -164,6 +167,7 @@ impl Cli {
             Command::Repair(args) => Ok(args.run()),
             Command::Export(args) => Ok(args.run()),
             Command::Import(args) => Ok(args.run()),
+            Command::Check(args) => Ok(args.run()),
             Command::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "foretell", &mut std::io::stdout());

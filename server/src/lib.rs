@@ -16,6 +16,7 @@
 //! | `remote_read` | Prometheus remote read |
 //! | `encode` | results as JSON, CSV, NDJSON, Arrow, Parquet |
 //! | `sender` | the sending side of remote write 1.0 |
+//! | [`rules`] | Prometheus rule files: recording rules, alerts, Alertmanagers |
 //! | `metrics` | the server's own metrics |
 //! | [`shell`] | `foretell sql` |
 //! | [`verify`], [`repair`], [`backup`] | the commands of these names, and `foretell restore` |
@@ -38,6 +39,7 @@ mod progress;
 mod remote_read;
 pub mod remote_write;
 pub mod repair;
+pub mod rules;
 mod sender;
 pub mod serve;
 pub mod shell;

@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app::{App, Store};
 use crate::config::Config;
-use crate::http;
+use crate::{http, rules};
 
 /// Exit code when a second signal ends the process at once.
 const EXIT_FORCED: i32 = 130;
@@ -79,10 +79,14 @@ impl Stop {
 
 async fn live(config: Config) -> anyhow::Result<ExitCode> {
     let mut stop = Stop::new().context("cannot listen for signals")?;
+    let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     let engine_config = config.engine()?;
     let query_limits = config.query_limits();
     let wal_bytes = bytes_in(&engine_config.data_dir.join("wal"));
     let listen = config.http_addr()?;
+    let settings = rules::Settings::new(&config);
+    let specs = rules::load(&settings.files, &settings.defaults).context("cannot use the rule files")?;
+    let label_limits = config.label_limits();
     let app = App::new(config, key_seed(), wal_bytes);
 
     let ending = http::listener::Stop::default();
@@ -119,6 +123,8 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
         "ready"
     );
     app.set_ready(store.clone());
+    app.rules.start(store.clone(), label_limits, app.metrics.rule_seconds(), specs).await;
+    tokio::spawn(reload_on_hangup(Arc::clone(&app), hangup));
 
     stop.signal().await;
     tracing::info!("stopping: new work is refused; a second signal stops at once");
@@ -133,6 +139,7 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
         // Handlers are done, their last bytes may not be.
         let _ = tokio::time::timeout(LAST_BYTES_MAX, ending.drained.cancelled()).await;
     }
+    app.rules.stop().await;
     store.database.close().await.context("cannot close the database")?;
     let engine = store.engine.clone();
     tokio::task::spawn_blocking(move || engine.close())
@@ -145,6 +152,13 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
     }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the rule files again at each SIGHUP; what is wrong with them is in the log.
+async fn reload_on_hangup(app: Arc<App>, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        let _ = app.rules.reload().await;
+    }
 }
 
 /// Waits until no request is active, at most for the configured time.

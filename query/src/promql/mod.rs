@@ -26,6 +26,7 @@
 //! | [`function`] | functions, one file a family |
 //! | [`number`] | compensated sums, quantiles, regression |
 //! | [`labels`] | label sets of results |
+//! | [`filter`] | selectors as tests of label sets |
 //! | [`lookup`] | names, values and series from the index |
 //! | [`exemplars`] | exemplars of selected series |
 //! | [`raw`] | rows of selected series, for those who evaluate elsewhere |
@@ -48,6 +49,7 @@ mod expr;
 mod extended;
 mod fault;
 mod feature;
+mod filter;
 mod function;
 mod grid;
 mod histogram;
@@ -74,6 +76,7 @@ mod tests;
 pub use annotation::Annotations;
 pub use exemplars::{Exemplar, ExemplarQuery, SeriesExemplars};
 pub use feature::Features;
+pub use filter::LabelFilter;
 pub use histogram::{Bucket, Histogram, ResetHint};
 pub use lookup::{Found, Lookup, What};
 pub use raw::{RawQuery, RawReader, RawSelection, RawSeries};
@@ -203,6 +206,14 @@ pub fn evaluate_annotated(
 /// `Invalid` for a bad expression.
 pub fn check(text: &str, limits: &Limits) -> Result<()> {
     planner::with_large_stack(|| parse::parse(text, limits).map(|_| ()))
+}
+
+/// `text` in the usual layout on one line.
+///
+/// # Errors
+/// `Invalid` for a bad expression.
+pub fn one_line(text: &str, limits: &Limits) -> Result<String> {
+    planner::with_large_stack(|| parse::one_line(text, limits))
 }
 
 /// `text` in the usual layout: spaces, line breaks, indentation.

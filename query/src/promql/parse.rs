@@ -69,6 +69,16 @@ pub(crate) fn format(text: &str, limits: &Limits) -> Result<String> {
     Ok(laid_out)
 }
 
+/// `text` in the usual layout on one line; as it is written, if that would be lost on the way.
+///
+/// # Errors
+/// `Invalid` for what is not PromQL.
+pub(crate) fn one_line(text: &str, limits: &Limits) -> Result<String> {
+    parse(text, limits)?;
+    let line = read(text, limits, Instants::default())?.to_string();
+    Ok(if line.contains(EDGES) { text.split_whitespace().collect::<Vec<_>>().join(" ") } else { line })
+}
+
 /// What the parser makes of `text`, whose newer syntax is rewritten. It has been seen to panic.
 ///
 /// # Errors

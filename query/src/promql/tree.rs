@@ -4,8 +4,9 @@ use promql_parser::parser::value::ValueType;
 use promql_parser::parser::{self as parsed, VectorMatchCardinality};
 
 use super::Limits;
+use super::duration_expr::Instants;
 use super::expr::At;
-use super::parse::{matcher, milliseconds, parse, when, without_digit_groups};
+use super::parse::{matcher, milliseconds, parse, read, when};
 use super::value::format;
 use crate::error::{Error, Result};
 
@@ -135,8 +136,7 @@ pub struct TreeWhen {
 /// `Invalid` for what is not PromQL, or is too long, too deep or too wide.
 pub fn tree(text: &str, limits: &Limits) -> Result<Tree> {
     parse(text, limits)?;
-    let expr = parsed::parse(&without_digit_groups(text)).map_err(Error::invalid)?;
-    convert(&expr)
+    convert(&read(text, limits, Instants::default())?)
 }
 
 /// The conditions of every selector in `text`, each a set of which all must hold.

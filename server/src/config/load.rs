@@ -56,7 +56,11 @@ pub fn load(
     };
     // What is configured decides how much memory there is to divide; the shares are defaults.
     let shares = shares(&extract(defaults.clone())?.config)?;
-    extract(defaults.merge(shares))
+    let mut loaded = extract(defaults.merge(shares))?;
+    if let Some(dir) = file.and_then(Path::parent) {
+        loaded.config.rule_files = loaded.config.rule_files.below(dir);
+    }
+    Ok(loaded)
 }
 
 /// The keys that the memory budget decides.

@@ -3,9 +3,11 @@
 //! The structures here *are* the file format; docs/operations.md lists them. An unknown key is an error that names the
 //! nearest known one, whether it stands in the file or in the environment.
 mod budget;
+mod list;
 mod load;
 mod machine;
 mod print;
+mod rules;
 mod unit;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -18,8 +20,10 @@ use foretell_query::promql::Features;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use budget::{CONNECTION_BYTES, DECODED_AT_ONCE};
+pub use list::List;
 pub(crate) use load::file_path;
 pub use load::{Flags, Loaded, load};
+pub use rules::{Alerting, Rules};
 pub use unit::{ByteSize, Names, Span, parse_span};
 
 use crate::remote_write::DecodeLimits;
@@ -57,6 +61,12 @@ pub struct Config {
     pub retention: Retention,
     /// Durability.
     pub wal: Wal,
+    /// Patterns of Prometheus rule files; below the directory of the configuration file if there is one.
+    pub rule_files: List,
+    /// How rules are evaluated.
+    pub rules: Rules,
+    /// Where alerts go.
+    pub alerting: Alerting,
 }
 
 /// `[limits]`: what senders may do.
@@ -273,6 +283,9 @@ impl Default for Config {
                 group_commit_window: Span(engine.group_commit_window),
                 retained_bytes_max: ByteSize(engine.wal_retained_bytes_max),
             },
+            rule_files: List::default(),
+            rules: Rules::default(),
+            alerting: Alerting::default(),
         }
     }
 }
@@ -370,6 +383,8 @@ impl Config {
                     .to_owned(),
             ));
         }
+        self.rules.check()?;
+        self.alerting.check()?;
         budget::check(self)
     }
 

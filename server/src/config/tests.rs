@@ -138,3 +138,32 @@ fn the_retention_is_for_ever_unless_it_is_set_and_is_never_nothing() {
     }
     assert!(with(&[("retention.age", "soon")]).is_err());
 }
+
+#[test]
+fn rule_files_lie_beside_the_configuration_and_lists_have_commas_in_the_environment() {
+    let file = file("rule_files = [\"rules/*.yml\", \"/etc/a.yml\"]\n[alerting]\nexternal_labels = [\"a=b\"]\n");
+    let env = env(&[("FORETELL_ALERTING_ALERTMANAGERS", "http://127.0.0.1:9093, http://127.0.0.1:9094/am")]);
+    let loaded = load(Some(file.path()), env, &Flags::new()).unwrap();
+    let config = &loaded.config;
+    let beside = file.path().parent().unwrap().join("rules/*.yml").display().to_string();
+    assert_eq!(config.rule_files.0, [beside.as_str(), "/etc/a.yml"]);
+    assert_eq!(config.alerting.alertmanagers.0, ["http://127.0.0.1:9093", "http://127.0.0.1:9094/am"]);
+    assert_eq!(config.alerting.external_labels(), [("a".to_owned(), "b".to_owned())].into());
+    assert!(config.validate().is_ok());
+    assert!(loaded.print().unwrap().contains("external_labels = [\"a=b\"]"), "{}", loaded.print().unwrap());
+}
+
+#[test]
+fn alertmanagers_and_labels_that_cannot_be_used_are_named() {
+    let with = |key: &'static str, value: &str| {
+        let loaded = load(None, env(&[(key, value)]), &Flags::new()).unwrap();
+        loaded.config.validate().unwrap_err().to_string()
+    };
+    for url in ["https://a", "127.0.0.1:9093", "http://", "http://user:secret@a"] {
+        let error = with("FORETELL_ALERTING_ALERTMANAGERS", url);
+        assert!(error.contains("write http://HOST:PORT"), "{url}: {error}");
+    }
+    assert!(with("FORETELL_ALERTING_EXTERNAL_LABELS", "a").contains("write name=value"));
+    assert!(with("FORETELL_RULES_EVALUATION_INTERVAL", "0").contains("at least 1ms"));
+    assert!(with("FORETELL_RULES_SERIES_MAX", "0").contains("rules.series_max"));
+}

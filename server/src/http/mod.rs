@@ -37,6 +37,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/admin/backup", post(backup::run).fallback(post_only))
         .route("/-/healthy", get(operations::healthy).fallback(get_only))
         .route("/-/ready", get(operations::ready).fallback(get_only))
+        .route("/-/reload", post(operations::reload).fallback(post_only))
         .route("/metrics", get(operations::metrics).fallback(get_only))
         .route("/api/openapi.json", get(operations::openapi).fallback(get_only))
         .route("/", get(operations::index).fallback(get_only))

@@ -9,6 +9,7 @@ use axum::response::Response;
 
 use super::respond;
 use crate::app::{App, Phase};
+use crate::error::ApiError;
 
 /// 200 as long as the process answers at all.
 pub(crate) async fn healthy() -> Response {
@@ -34,6 +35,15 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
     let mut response = respond::json(StatusCode::SERVICE_UNAVAILABLE, answer.to_string());
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
+}
+
+/// Reads the rule files again. With a fault in one of them 400, and the old rules go on.
+pub(crate) async fn reload(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    app.store()?;
+    let groups = app.rules.reload().await.map_err(|error| {
+        ApiError::bad_data(format!("failed to reload the rule files, the old rules go on: {error}"))
+    })?;
+    Ok(respond::json(StatusCode::OK, serde_json::json!({"status": "success", "data": {"groups": groups}}).to_string()))
 }
 
 /// The server's own metrics, OpenMetrics text.

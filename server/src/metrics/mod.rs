@@ -1,5 +1,6 @@
 //! The server's own metrics: counters kept here, gauges read from the engine and the kernel at each scrape.
 mod process;
+mod rules;
 mod scrape;
 
 use std::sync::Arc;
@@ -69,6 +70,7 @@ pub(crate) struct Metrics {
     backup_timestamp: Gauge,
     backup_bytes: Gauge,
     backup_copied_bytes: Gauge,
+    rule_seconds: Histogram,
 }
 
 impl Metrics {
@@ -126,6 +128,8 @@ impl Metrics {
         root.register("backup_last_bytes", "Bytes of that backup", backup_bytes.clone());
         let backup_copied_bytes = Gauge::default();
         root.register("backup_last_copied_bytes", "Bytes it did not share", backup_copied_bytes.clone());
+        let rule_seconds = durations();
+        root.register("rule_evaluation_duration_seconds", "Time of the evaluation of a rule", rule_seconds.clone());
         Self {
             registry: root,
             http_requests,
@@ -147,6 +151,7 @@ impl Metrics {
             backup_timestamp,
             backup_bytes,
             backup_copied_bytes,
+            rule_seconds,
         }
     }
 
@@ -205,6 +210,11 @@ impl Metrics {
         self.backups.get_or_create(&[("outcome", "error".to_owned())]).inc();
     }
 
+    /// What the evaluations of rules observe.
+    pub(crate) fn rule_seconds(&self) -> Histogram {
+        self.rule_seconds.clone()
+    }
+
     /// Starts timing a statement.
     pub(crate) fn query_timer(&self) -> QueryTimer {
         QueryTimer {
@@ -236,6 +246,7 @@ impl Metrics {
         let process = process::Usage::read();
         let now = scrape::Reading { engine, lags, in_flight_bytes, memory_bytes, memory, process };
         encode_registry(&mut text, &now.registry())?;
+        encode_registry(&mut text, &rules::registry(&app.rules))?;
         encode_eof(&mut text)?;
         Ok(text)
     }

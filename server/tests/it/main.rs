@@ -24,6 +24,7 @@ mod prometheus_more;
 mod remote_read;
 mod remote_write;
 mod remote_write_2;
+mod rules;
 mod shell;
 mod sql;
 mod support;

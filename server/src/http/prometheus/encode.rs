@@ -197,7 +197,7 @@ pub(super) fn write_number(value: f64, out: &mut Vec<u8>) {
 }
 
 /// `1.5e-07`: a sign and at least two digits in the exponent.
-fn exponent(value: f64) -> String {
+pub(super) fn exponent(value: f64) -> String {
     let text = format!("{value:e}");
     let Some((mantissa, power)) = text.split_once('e') else { return text };
     let (sign, digits) = power.strip_prefix('-').map_or(('+', power), |digits| ('-', digits));

@@ -1,6 +1,6 @@
 //! The Prometheus HTTP API but for its writing and reading of samples: `query`, `query_range`, `query_exemplars`, `labels`,
-//! `label/<name>/values`, `series`, `metadata`, `format_query`, `parse_query`, `status/*`, `admin/tsdb/*`, and empty answers
-//! where there is nothing to tell (`rules`, `alerts`, `targets`, `alertmanagers`).
+//! `label/<name>/values`, `series`, `metadata`, `format_query`, `parse_query`, `status/*`, `admin/tsdb/*`, `rules`, `alerts`,
+//! and empty answers where there is nothing to tell (`targets`, `alertmanagers`).
 //!
 //! Parameters come in the URL or as a form. Answers have the exact envelope, errors the exact types and codes.
 mod admin;
@@ -9,6 +9,7 @@ mod exemplars;
 mod lookup;
 mod metadata;
 mod params;
+mod rules;
 mod status;
 mod tree;
 
@@ -30,8 +31,9 @@ pub(super) use self::admin::{clean_tombstones, delete_series, snapshot};
 pub(super) use self::exemplars::query_exemplars;
 pub(super) use self::lookup::{label_values, labels, series};
 pub(super) use self::metadata::metadata;
+pub(super) use self::rules::{alerts, rules};
 pub(super) use self::status::{alertmanagers, scrape_pools, targets_metadata, wal_replay};
-pub(super) use self::status::{alerts, build_info, flags, format_query, rules, runtime_info, targets, tsdb};
+pub(super) use self::status::{build_info, flags, format_query, runtime_info, targets, tsdb};
 pub(super) use self::tree::parse_query;
 
 /// How far back a sample counts as current unless the request says otherwise.

@@ -40,7 +40,7 @@ pub(in super::super) async fn runtime_info(State(app): State<Arc<App>>) -> Resul
     Ok(success(&json!({
         "startTime": crate::timestamp::rfc3339(app.started_ns),
         "CWD": app.config.data_dir,
-        "reloadConfigSuccess": true,
+        "reloadConfigSuccess": app.rules.reloaded().0,
         "corruptionCount": 0,
         "timeSeriesCount": stats.active_series,
         "storageRetention": "",
@@ -79,14 +79,6 @@ pub(in super::super) async fn tsdb(State(app): State<Arc<App>>, RawQuery(url): R
         "memoryInBytesByLabelName": [],
         "seriesCountByLabelValuePair": [],
     })))
-}
-
-pub(in super::super) async fn rules() -> Response {
-    success(&json!({"groups": []}))
-}
-
-pub(in super::super) async fn alerts() -> Response {
-    success(&json!({"alerts": []}))
 }
 
 pub(in super::super) async fn targets() -> Response {

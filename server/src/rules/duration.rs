@@ -1,0 +1,72 @@
+//! Durations as rule files write them: `1h30m`, `90s`, `0`.
+//!
+//! Units come largest first and each at most once, as Prometheus demands; a day has 24 hours, a year 365 days.
+
+/// Units, largest first, in milliseconds. `ms` stands before `m` and `s` are asked by exact match, so order is only size.
+const UNITS: [(&str, i64); 7] = [
+    ("y", 31_536_000_000),
+    ("w", 604_800_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
+const NS_PER_MS: i64 = 1_000_000;
+
+/// Nanoseconds of `text`.
+///
+/// # Errors
+/// What is wrong with it, and what to write.
+pub(crate) fn parse(text: &str) -> Result<i64, String> {
+    let bad = || {
+        format!(
+            "{text:?} is not a duration: write whole numbers with units y, w, d, h, m, s or ms, such as 90s or 1h30m"
+        )
+    };
+    if text == "0" {
+        return Ok(0);
+    }
+    if text.is_empty() {
+        return Err(bad());
+    }
+    let (mut rest, mut total_ms, mut next_unit) = (text, 0i64, 0);
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let number: i64 = rest[..digits].parse().map_err(|_| bad())?;
+        rest = &rest[digits..];
+        let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let at = UNITS.iter().position(|(unit, _)| *unit == &rest[..letters]).ok_or_else(bad)?;
+        if at < next_unit {
+            return Err(bad());
+        }
+        next_unit = at + 1;
+        rest = &rest[letters..];
+        total_ms = number.checked_mul(UNITS[at].1).and_then(|ms| total_ms.checked_add(ms)).ok_or_else(bad)?;
+    }
+    total_ms.checked_mul(NS_PER_MS).ok_or_else(bad)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_prometheus() {
+        for (text, ms) in [
+            ("0", 0),
+            ("0s", 0),
+            ("90s", 90_000),
+            ("1h30m", 5_400_000),
+            ("5ms", 5),
+            ("1d1ms", 86_400_001),
+            ("2w", 1_209_600_000),
+        ] {
+            assert_eq!(parse(text).unwrap(), ms * NS_PER_MS, "{text}");
+        }
+        for text in ["", "5", "m", "1x", "-1m", "30m1h", "1m1m", "1.5h", "1h ", "999999999y"] {
+            assert!(parse(text).unwrap_err().contains("such as 90s"), "{text}");
+        }
+    }
+}

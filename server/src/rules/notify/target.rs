@@ -1,0 +1,159 @@
+//! One Alertmanager: its queue, and handing batches over with patience.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use ureq::Agent;
+use ureq::http::StatusCode;
+
+use super::queue::Queue;
+
+/// Alerts of one request.
+const BATCH_MAX: usize = 64;
+/// Attempts to hand a batch over, and the pauses between them. What is given up is told again by the next resend.
+const ATTEMPTS_MAX: u32 = 10;
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Bytes of an error answer that are shown.
+const ANSWER_BYTES_MAX: u64 = 4 << 10;
+
+/// See the module.
+pub(super) struct Target {
+    url: String,
+    agent: Agent,
+    queue: Mutex<Queue>,
+    queue_max: usize,
+    wake: Notify,
+    sent: AtomicU64,
+    failed: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// What has been told to one Alertmanager.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) url: String,
+    /// Alerts it has taken.
+    pub(crate) sent: u64,
+    /// Alerts in requests that failed, each attempt counted.
+    pub(crate) failed: u64,
+    /// Alerts given up.
+    pub(crate) dropped: u64,
+    pub(crate) queued: u64,
+    pub(crate) queue_max: u64,
+}
+
+/// Why a batch was not taken.
+struct Refused {
+    message: String,
+    /// Whether it may be taken later.
+    again: bool,
+}
+
+impl Target {
+    pub(super) fn new(url: &str, queue_max: usize, timeout: Duration) -> Self {
+        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(timeout)).build();
+        Self {
+            url: format!("{}/api/v2/alerts", url.trim_end_matches('/')),
+            agent: config.new_agent(),
+            queue: Mutex::new(Queue::new(queue_max)),
+            queue_max,
+            wake: Notify::new(),
+            sent: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn push(&self, alert: Arc<str>) {
+        let dropped = self.queue.lock().push(alert);
+        self.dropped.fetch_add(dropped, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn told(&self) -> Told {
+        Told {
+            url: self.url.clone(),
+            sent: self.sent.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+            queued: self.queue.lock().len() as u64,
+            queue_max: self.queue_max as u64,
+        }
+    }
+
+    /// Hands over what is queued until `close`; then what remains, as long as each batch is taken at once.
+    pub(super) async fn deliver(self: Arc<Self>, close: CancellationToken) {
+        loop {
+            let batch = self.queue.lock().take(BATCH_MAX);
+            if batch.is_empty() {
+                if close.is_cancelled() {
+                    return;
+                }
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = close.cancelled() => {}
+                }
+                continue;
+            }
+            let alerts = batch.len() as u64;
+            match self.hand_over(&batch, &close).await {
+                Ok(()) => {
+                    self.sent.fetch_add(alerts, Ordering::Relaxed);
+                }
+                Err(message) => {
+                    self.dropped.fetch_add(alerts, Ordering::Relaxed);
+                    tracing::warn!(url = %self.url, alerts, error = %message, "alerts are given up");
+                    if close.is_cancelled() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn hand_over(self: &Arc<Self>, batch: &[Arc<str>], close: &CancellationToken) -> Result<(), String> {
+        let body: Arc<str> = format!("[{}]", batch.join(",")).into();
+        let (mut attempt, mut pause) = (1, PAUSE_MIN);
+        loop {
+            let (target, text) = (Arc::clone(self), Arc::clone(&body));
+            let posted = tokio::task::spawn_blocking(move || target.post(&text)).await;
+            let refused = match posted {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(refused)) => refused,
+                Err(error) => Refused { message: error.to_string(), again: true },
+            };
+            self.failed.fetch_add(batch.len() as u64, Ordering::Relaxed);
+            if !refused.again || attempt >= ATTEMPTS_MAX || close.is_cancelled() {
+                return Err(refused.message);
+            }
+            if attempt == 1 {
+                tracing::warn!(url = %self.url, error = %refused.message, "alerts are not taken; trying again");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = close.cancelled() => {}
+            }
+            (attempt, pause) = (attempt + 1, (pause * 2).min(PAUSE_MAX));
+        }
+    }
+
+    fn post(&self, body: &str) -> Result<(), Refused> {
+        let request = self.agent.post(&self.url).header("Content-Type", "application/json");
+        let response = request
+            .header("User-Agent", concat!("foretell/", env!("CARGO_PKG_VERSION")))
+            .send(body)
+            .map_err(|error| Refused { message: error.to_string(), again: true })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let again =
+            !status.is_client_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        let answer = response.into_body().into_with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+        Err(Refused { message: format!("{status}: {}", answer.unwrap_or_default().trim()), again })
+    }
+}
