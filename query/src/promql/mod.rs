@@ -79,6 +79,7 @@ pub use feature::Features;
 pub use filter::LabelFilter;
 pub use histogram::{Bucket, Histogram, ResetHint};
 pub use lookup::{Found, Lookup, What};
+pub(crate) use parse::format;
 pub use raw::{RawQuery, RawReader, RawSelection, RawSeries};
 pub use source::{Admit, Matchers, SampleSource, SeriesSamples};
 pub use tree::{Tree, TreeFunction, TreeMatcher, TreeMatching, TreeSelector, TreeWhen, tree};
@@ -214,12 +215,4 @@ pub fn check(text: &str, limits: &Limits) -> Result<()> {
 /// `Invalid` for a bad expression.
 pub fn one_line(text: &str, limits: &Limits) -> Result<String> {
     planner::with_large_stack(|| parse::one_line(text, limits))
-}
-
-/// `text` in the usual layout: spaces, line breaks, indentation.
-///
-/// # Errors
-/// `Invalid` for a bad expression.
-pub fn format(text: &str, limits: &Limits) -> Result<String> {
-    planner::with_large_stack(|| parse::format(text, limits))
 }

@@ -55,8 +55,8 @@ pub(crate) fn parse_selector(text: &str, limits: &Limits) -> Result<Matchers> {
 /// # Errors
 /// `Invalid` for what is not PromQL, and for what would be lost on the way.
 pub(crate) fn format(text: &str, limits: &Limits) -> Result<String> {
-    parse(text, limits)?;
     let expr = read(text, limits, Instants::default())?;
+    check_edges(&convert(&expr)?)?;
     let other_instants = Instants { start_ms: 1, end_ms: 3, step_ms: 1 };
     let is_of_query = expr != read(text, limits, other_instants)?;
     let laid_out = catch_unwind(AssertUnwindSafe(|| expr.prettify()))

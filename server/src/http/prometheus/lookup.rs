@@ -8,8 +8,8 @@ use axum::response::Response;
 use foretell_query::promql::{Found, Lookup, What};
 
 use super::super::respond;
-use super::encode;
 use super::params::Params;
+use super::{cut_to, encode};
 use crate::app::App;
 use crate::error::ApiError;
 
@@ -41,25 +41,17 @@ pub(in super::super) async fn series(State(app): State<Arc<App>>, params: Params
 async fn answer(app: &Arc<App>, params: &Params, what: What) -> Result<Response, ApiError> {
     let (start_ms, end_ms) = params.range()?;
     let selectors = params.all("match[]").map(str::to_owned).collect();
-    let lookup = Lookup { what, selectors, start_ms, end_ms, limit: params.count("limit")? };
+    let limit = params.count("limit")?;
     let timeout = params.timeout()?;
-    let limit = lookup.limit;
     // One more than asked for shows whether something was cut off.
-    let lookup = Lookup { limit: if limit == 0 { 0 } else { limit.saturating_add(1) }, ..lookup };
+    let with_one_more = if limit == 0 { 0 } else { limit.saturating_add(1) };
+    let lookup = Lookup { what, selectors, start_ms, end_ms, limit: with_one_more };
     let mut found = app.store()?.database.lookup(lookup, timeout).await?;
-    let cut = limit > 0
-        && match &mut found {
-            Found::Texts(texts) => cut_to(texts, limit),
-            Found::Series(series) => cut_to(series, limit),
-        };
-    let warnings: &[&str] = if cut { &["results truncated due to limit"] } else { &[] };
+    let warnings = match &mut found {
+        Found::Texts(texts) => cut_to(texts, limit),
+        Found::Series(series) => cut_to(series, limit),
+    };
     Ok(respond::json(StatusCode::OK, encode::found(&found, warnings)))
-}
-
-fn cut_to<T>(list: &mut Vec<T>, limit: usize) -> bool {
-    let cut = list.len() > limit;
-    list.truncate(limit);
-    cut
 }
 
 /// The label name that stands in a path: `U__` announces escapes, `__` for `_` and `_<hex>_` for any other character. One that

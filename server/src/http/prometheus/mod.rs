@@ -15,9 +15,8 @@ mod tree;
 
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 use foretell_engine::clock::{Clock as _, SystemClock};
 use foretell_query::promql::{Annotations, Answer, PromQuery};
@@ -40,27 +39,13 @@ pub(super) use self::tree::parse_query;
 const LOOKBACK_MS: i64 = 5 * 60 * 1000;
 
 /// `GET|POST /api/v1/query`
-pub(super) async fn query(
-    State(app): State<Arc<App>>,
-    method: Method,
-    RawQuery(url): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let params = Params::read(&app, &method, url.as_deref(), &headers, body).await?;
+pub(super) async fn query(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     let at_ms = params.time("time")?.unwrap_or_else(now_ms);
     answer(&app, &params, at_ms, at_ms, None).await
 }
 
 /// `GET|POST /api/v1/query_range`
-pub(super) async fn query_range(
-    State(app): State<Arc<App>>,
-    method: Method,
-    RawQuery(url): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let params = Params::read(&app, &method, url.as_deref(), &headers, body).await?;
+pub(super) async fn query_range(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     let needed = |name: &str, value: Option<i64>| {
         value.ok_or_else(|| ApiError::bad_data(format!("invalid parameter {name:?}: it is missing")))
     };
@@ -100,15 +85,20 @@ async fn answer(
 
 /// The answer's text, cut to `limit` series (0: all) with a warning.
 fn limited(mut answer: Answer, annotations: &Annotations, limit: usize) -> Vec<u8> {
-    let mut cut = false;
-    if let Answer::Vector(rows) | Answer::Matrix(rows) = &mut answer
-        && limit > 0
-        && rows.len() > limit
-    {
-        rows.truncate(limit);
-        cut = true;
+    let warnings = match &mut answer {
+        Answer::Vector(rows) | Answer::Matrix(rows) => cut_to(rows, limit),
+        Answer::Scalar(_) | Answer::Text(..) => &[],
+    };
+    encode::answer(&answer, annotations, warnings)
+}
+
+/// Cuts `list` to `limit` (0: all); the warnings that an answer gives of it.
+fn cut_to<T>(list: &mut Vec<T>, limit: usize) -> &'static [&'static str] {
+    if limit == 0 || list.len() <= limit {
+        return &[];
     }
-    encode::answer(&answer, annotations, if cut { &["results truncated due to limit"] } else { &[] })
+    list.truncate(limit);
+    &["results truncated due to limit"]
 }
 
 fn now_ms() -> i64 {
