@@ -1,7 +1,7 @@
 //! The query part of the Prometheus HTTP API, as its clients call it.
 use serde_json::json;
 
-use crate::support::api::{data, form, percent};
+use crate::support::api::{data, form, get};
 use crate::support::{Series, Server};
 
 /// Requests of two jobs, one sample a minute for eleven minutes, from zero.
@@ -32,7 +32,7 @@ fn instant_and_range_queries_by_get_and_by_form() {
     let server = with_data();
     let expr = "sum by (job) (rate(requests_total[5m]))";
     let by_form = form(&server, "query", &[("query", expr), ("time", "600")]);
-    let by_get = server.get(&format!("/api/v1/query?query={}&time=600", percent(expr)));
+    let by_get = get(&server, "query", &[("query", expr), ("time", "600")]);
     assert_eq!(by_form.text, by_get.text);
     let expected = json!({"resultType": "vector", "result": [
         {"metric": {"job": "api"}, "value": [600, "1"]},

@@ -21,13 +21,14 @@ pub fn get(server: &Server, route: &str, pairs: &[(&str, &str)]) -> Answer {
     server.get(&format!("/api/v1/{route}?{}", encode(pairs)))
 }
 
-fn encode(pairs: &[(&str, &str)]) -> String {
-    pairs.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect::<Vec<_>>().join("&")
+/// `pairs` as they stand in a form and in a URL.
+pub fn encode(pairs: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
+/// `text` as it stands in a path; it has no spaces.
 pub fn percent(text: &str) -> String {
-    let byte = |b: u8| if b.is_ascii_alphanumeric() { (b as char).to_string() } else { format!("%{b:02X}") };
-    text.bytes().map(byte).collect()
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 /// The `data` of a success.
