@@ -23,7 +23,7 @@ impl Database {
     ) -> Result<Option<Vec<SeriesExemplars>>> {
         let limits = self.limits.promql();
         let text = format!("exemplars of {}", query.text);
-        self.on_snapshot(text, timeout, move |snapshot, cancelled| query.ask(snapshot, &limits, cancelled)).await
+        self.on_snapshot(&text, timeout, move |snapshot, cancelled| query.ask(snapshot, &limits, cancelled)).await
     }
 
     /// What is known about metric families, by name: of the one called `family`, or of all.
@@ -31,7 +31,7 @@ impl Database {
     /// # Errors
     /// As [`Database::promql`].
     pub async fn metadata(self: &Arc<Self>, family: Option<String>) -> Result<Vec<(String, MetricMetadata)>> {
-        self.on_snapshot("metadata".into(), None, move |snapshot, _| {
+        self.on_snapshot("metadata", None, move |snapshot, _| {
             let Some(family) = family else { return MetricMetadata::all(snapshot) };
             let Some(stored) = snapshot.state(&MetricMetadata::key(&family)) else { return Ok(Vec::new()) };
             Ok(vec![(family, MetricMetadata::decode(&stored)?)])
@@ -51,7 +51,7 @@ impl Database {
         work: impl FnOnce(&RawReader<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let samples_max = self.limits.promql().samples_max;
-        self.on_snapshot(text, timeout, move |snapshot, cancelled| {
+        self.on_snapshot(&text, timeout, move |snapshot, cancelled| {
             work(&RawReader::new(snapshot, samples_max, cancelled))
         })
         .await

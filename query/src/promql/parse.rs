@@ -278,12 +278,12 @@ fn check_edges(expr: &Expr) -> Result<()> {
         Expr::Number(_) | Expr::Text(_) | Expr::Selector(_) | Expr::Range(..) => Ok(()),
         Expr::Call(function, args) => {
             let known = usize::from(extended::range(function.name, args).is_some());
-            args.iter().skip(known).map(check_edges).collect()
+            args.iter().skip(known).try_for_each(check_edges)
         }
         Expr::Subquery(subquery) => check_edges(&subquery.expr),
         Expr::Negate(expr) => check_edges(expr),
-        Expr::Aggregate(aggregate) => aggregate.param.iter().chain([&aggregate.expr]).map(check_edges).collect(),
-        Expr::Binary(binary) => [&binary.lhs, &binary.rhs].into_iter().map(check_edges).collect(),
+        Expr::Aggregate(aggregate) => aggregate.param.iter().chain([&aggregate.expr]).try_for_each(check_edges),
+        Expr::Binary(binary) => [&binary.lhs, &binary.rhs].into_iter().try_for_each(check_edges),
     }
 }
 
