@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Database;
 use crate::error::{Error, Result};
+use crate::execute;
 use crate::metadata::MetricMetadata;
 use crate::promql::{ExemplarQuery, Lookup, RawReader, SeriesExemplars, What};
 
@@ -51,8 +52,10 @@ impl Database {
         work: impl FnOnce(&RawReader<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let samples_max = self.limits.promql().samples_max;
+        let (memory, running) = (self.sessions.reservation("a read of rows"), Arc::clone(&self.running));
         self.on_snapshot(&text, timeout, move |snapshot, cancelled| {
-            work(&RawReader::new(snapshot, samples_max, cancelled))
+            let reserve = |bytes| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, &running));
+            work(&RawReader::new(snapshot, samples_max, cancelled, &reserve))
         })
         .await
     }
