@@ -14,7 +14,7 @@ fn routes(server: &Server, method: &str) -> Vec<String> {
 }
 
 /// Routes whose requests have neither a body nor parameters: they look at none.
-const TAKE_NOTHING: [&str; 1] = ["/-/reload"];
+const TAKE_NOTHING: [&str; 2] = ["/-/reload", "/api/v1/admin/tsdb/clean_tombstones"];
 
 /// The status of the first answer in `text`.
 fn status(text: &str) -> u16 {
@@ -68,8 +68,8 @@ fn no_route_takes_rubbish_or_fails_over_it() {
             assert!(answer.error().len() < 2_000, "{path}: {what}: {}", answer.text);
         }
         let gzip = server.post(path, &[("Content-Encoding", "gzip")], &GZIP);
-        let expected = if TAKE_NOTHING.contains(&path.as_str()) { 200 } else { 415 };
-        assert_eq!(gzip.status, expected, "{path}: {}", gzip.text);
+        let unread = TAKE_NOTHING.contains(&path.as_str()) && gzip.status < 300;
+        assert!(unread || gzip.status == 415, "{path}: {}", gzip.text);
     }
     assert!(server.is_alive());
     assert_eq!(server.metric("foretell_remote_write_in_flight_bytes"), 0.0, "nothing stays reserved");
@@ -89,7 +89,7 @@ fn no_route_waits_for_a_body_that_is_too_long_or_does_not_come() {
             ("a negative length", head("Content-Length: -1"), &[400]),
         ] {
             let answer = server.raw(request.as_bytes());
-            let unread = TAKE_NOTHING.contains(&path.as_str()) && status(&answer) == 200;
+            let unread = TAKE_NOTHING.contains(&path.as_str()) && status(&answer) < 300;
             assert!(unread || expected.contains(&status(&answer)), "{path}: {what}: {answer}");
         }
         // 70 MB in chunks, whoever reads them all.
@@ -106,7 +106,7 @@ fn no_route_waits_for_a_body_that_is_too_long_or_does_not_come() {
         }
         let (answer, reset) = read_to_close(&mut stream);
         hung_up |= reset;
-        let unread = TAKE_NOTHING.contains(&path.as_str()) && answer.starts_with("HTTP/1.1 200");
+        let unread = TAKE_NOTHING.contains(&path.as_str()) && answer.starts_with("HTTP/1.1 20");
         assert!((hung_up && answer.is_empty()) || unread || status(&answer) == 413, "{path}: {answer}");
     }
     assert!(server.is_alive());
