@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Invariants: nothing is executed here; a plan that leaves this module reads tables and does nothing else.
-//! [`on_large_stack`] is the only place of this crate that starts a thread: DataFusion's passes are recursive, and a
+//! [`on_large_stack`] starts a thread (besides it only `promql::parallel` does): DataFusion's passes are recursive, and a
 //! statement at the admitted bounds needs more stack than a worker thread has.
 use std::panic::AssertUnwindSafe;
 

@@ -42,27 +42,33 @@ pub(crate) fn evaluate(
     }
 }
 
+/// The groups, and which columns belong to each: looked up once a column by the bytes of the group's labels.
 fn groups(grouping: &Grouping, input: &[Column]) -> Vec<Group> {
-    let mut index: HashMap<LabelSet, usize> = HashMap::new();
+    let mut index: HashMap<Box<[u8]>, usize> = HashMap::new();
     let mut groups: Vec<Group> = Vec::new();
+    let mut key = Vec::new();
     for (i, column) in input.iter().enumerate() {
-        let labels = group_labels(grouping, &column.labels);
-        let at = *index.entry(labels).or_insert_with_key(|labels| {
-            groups.push(Group { labels: labels.clone(), members: Vec::new() });
-            groups.len() - 1
-        });
+        column.labels.filtered_into(|name| keeps(grouping, name), &mut key);
+        let at = match index.get(key.as_slice()) {
+            Some(&at) => at,
+            None => {
+                let labels = column.labels.filtered(|name| keeps(grouping, name));
+                groups.push(Group { labels, members: Vec::new() });
+                index.insert(key.as_slice().into(), groups.len() - 1);
+                groups.len() - 1
+            }
+        };
         groups[at].members.push(i);
     }
     groups
 }
 
-fn group_labels(grouping: &Grouping, labels: &LabelSet) -> LabelSet {
+/// Whether a group has the label `name`.
+fn keeps(grouping: &Grouping, name: &str) -> bool {
     if grouping.without {
-        labels.filtered(|name| name != METRIC_NAME && !contains(&grouping.labels, name))
-    } else if grouping.labels.is_empty() {
-        LabelSet::default()
+        name != METRIC_NAME && !contains(&grouping.labels, name)
     } else {
-        labels.filtered(|name| contains(&grouping.labels, name))
+        contains(&grouping.labels, name)
     }
 }
 

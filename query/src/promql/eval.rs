@@ -1,16 +1,20 @@
 //! Walks an expression; each node answers for all steps at once.
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use foretell_engine::LabelSet;
 
 use super::expr::{Expr, Selector, Subquery};
 use super::grid::{Ends, Grid};
 use super::labels::without_name;
-use super::source::{SampleSource, SeriesSamples, too_many_samples, without_stale};
+use super::source::{Matchers, SampleSource, SeriesSamples, has_stale, too_many_samples, without_stale};
 use super::value::{ABSENT, Answer, Column, Point, Row, Value, is_absent, refuse_same_labels};
 use super::window::{Window, slide};
-use super::{Limits, PromQuery, aggregate, binary};
+use super::{Limits, PromQuery, aggregate, binary, parallel};
 use crate::error::{Error, ErrorKind, Result};
+
+/// Different selectors among which equal ones are looked for.
+const SHARED_MAX: usize = 64;
 
 /// Evaluates one query.
 pub(crate) struct Evaluator<'a> {
@@ -24,11 +28,22 @@ pub(crate) struct Evaluator<'a> {
     instant: bool,
     /// Values held by columns and samples of the whole evaluation, an upper bound.
     held: Cell<usize>,
+    /// What is selected more than once.
+    repeated: RefCell<Vec<Repeated>>,
+}
+
+/// Conditions of several selectors of a query, and what was read for the first of them.
+struct Repeated {
+    matchers: Matchers,
+    /// After and through which instants, milliseconds.
+    range: (i64, i64),
+    series: Arc<Vec<SeriesSamples>>,
 }
 
 /// Series with samples, and where their windows end.
 pub(crate) struct Ranges {
-    pub(crate) series: Vec<SeriesSamples>,
+    /// Samples outside of all windows may be among them.
+    pub(crate) series: Arc<Vec<SeriesSamples>>,
     pub(crate) ends: Ends,
     pub(crate) range_ms: i64,
     grid: Grid,
@@ -71,11 +86,13 @@ impl<'a> Evaluator<'a> {
             lookback_ms: query.lookback_ms,
             instant: query.step_ms.is_none(),
             held: Cell::new(0),
+            repeated: RefCell::default(),
         })
     }
 
     /// The answer of the whole query.
     pub(crate) fn run(&self, expr: &Expr) -> Result<Answer> {
+        self.repeated.replace(repeated(expr));
         if self.instant
             && let Expr::Range(..) | Expr::Subquery(_) = expr
         {
@@ -96,11 +113,11 @@ impl<'a> Evaluator<'a> {
     fn run_ranges(&self, expr: &Expr) -> Result<Answer> {
         let ranges = self.ranges(expr, self.grid)?;
         let (end, _) = ranges.ends.bounds();
-        let rows = ranges.series.into_iter().map(|series| {
+        let rows = ranges.series.iter().map(|series| {
             let points =
                 series.ts_ms.iter().zip(&series.values).filter(|&(&ts, _)| ts > end - ranges.range_ms && ts <= end);
             let points = points.map(|(&ts_ms, &value)| Point { ts_ms, value }).collect();
-            Row { labels: series.labels, points }
+            Row { labels: series.labels.clone(), points }
         });
         let mut rows: Vec<Row> = rows.filter(|row| !row.points.is_empty()).collect();
         rows.sort_by(|a, b| a.labels.compare(&b.labels));
@@ -126,8 +143,9 @@ impl<'a> Evaluator<'a> {
 
     fn over_range(&self, value: Value) -> Answer {
         let row = |column: Column| {
-            let points = column.values.iter().enumerate().filter(|(_, value)| !is_absent(**value));
-            let points = points.map(|(i, &value)| Point { ts_ms: self.grid.at(i), value }).collect();
+            let present = column.values.iter().enumerate().filter(|(_, value)| !is_absent(**value));
+            let mut points = Vec::with_capacity(column.values.len());
+            points.extend(present.map(|(i, &value)| Point { ts_ms: self.grid.at(i), value }));
             Row { labels: column.labels, points }
         };
         let columns = match value {
@@ -200,21 +218,23 @@ impl<'a> Evaluator<'a> {
         &self,
         selector: &Selector,
         grid: Grid,
-        pick: impl Fn(i64, f64) -> f64,
+        pick: impl Fn(i64, f64) -> f64 + Sync,
     ) -> Result<Vec<Column>> {
-        let ends = grid.ends(selector.when, self.bounds);
-        let samples = self.load(selector, ends, self.lookback_ms)?;
-        self.count(samples.len().saturating_mul(grid.steps))?;
-        let column = |series: SeriesSamples| {
+        let (ends, lookback_ms) = (grid.ends(selector.when, self.bounds), self.lookback_ms);
+        let series = self.load(selector, ends, lookback_ms)?;
+        let values = series.len().saturating_mul(grid.steps);
+        self.count(values)?;
+        let column = |series: &SeriesSamples| {
             let newest = |window: &Window<'_>| {
                 let value = window.last();
                 (!is_absent(value)).then(|| pick(window.ts_ms[window.len() - 1], value))
             };
-            let values = slide((&series.ts_ms, &series.values), ends, self.lookback_ms, |_| 0, newest);
-            Column { labels: series.labels, values }
+            let values = slide((&series.ts_ms, &series.values), ends, lookback_ms, |_| 0, newest);
+            Column { labels: series.labels.clone(), values }
         };
-        let columns = samples.into_iter().map(column);
-        Ok(columns.filter(|column| !column.is_empty()).collect())
+        let mut columns = parallel::map(&series, values.saturating_add(samples(&series)), column)?;
+        columns.retain(|column| !column.is_empty());
+        Ok(columns)
     }
 
     /// The series of a range vector.
@@ -223,8 +243,12 @@ impl<'a> Evaluator<'a> {
             Expr::Range(selector, range_ms) => {
                 let ends = grid.ends(selector.when, self.bounds);
                 let mut series = self.load(selector, ends, *range_ms)?;
-                series.iter_mut().for_each(without_stale);
-                series.retain(|series| !series.ts_ms.is_empty());
+                if series.iter().any(has_stale) {
+                    // A copy where others need the markers.
+                    let own = Arc::make_mut(&mut series);
+                    own.iter_mut().filter(|series| has_stale(series)).for_each(without_stale);
+                    own.retain(|series| !series.ts_ms.is_empty());
+                }
                 Ok(Ranges { series, ends, range_ms: *range_ms, grid })
             }
             Expr::Subquery(subquery) => self.subquery(subquery, grid),
@@ -250,7 +274,7 @@ impl<'a> Evaluator<'a> {
             let (ts_ms, values) = present.map(|(i, &value)| (inner.at(i), value)).unzip();
             SeriesSamples { labels: column.labels, ts_ms, values }
         });
-        Ok(Ranges { series: series.collect(), ends, range_ms: subquery.range_ms, grid })
+        Ok(Ranges { series: Arc::new(series.collect()), ends, range_ms: subquery.range_ms, grid })
     }
 
     /// A subquery's inner value; a scalar counts as one series without labels.
@@ -262,11 +286,28 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn load(&self, selector: &Selector, ends: Ends, range_ms: i64) -> Result<Vec<SeriesSamples>> {
+    /// Series with their samples of the windows before `ends`, and maybe more. What several selectors of the query want is
+    /// read once, if the first of them wants the longest time.
+    fn load(&self, selector: &Selector, ends: Ends, range_ms: i64) -> Result<Arc<Vec<SeriesSamples>>> {
         let (first, last) = ends.bounds();
+        let range = (first.saturating_sub(range_ms), last);
+        let at = self.repeated.borrow().iter().position(|repeated| repeated.matchers == selector.matchers);
+        if let Some(at) = at {
+            let all = self.repeated.borrow();
+            let repeated = &all[at];
+            if repeated.range.0 <= range.0 && range.1 <= repeated.range.1 {
+                return Ok(Arc::clone(&repeated.series));
+            }
+        }
         let left = self.limits.samples_max.saturating_sub(self.held.get());
-        let series = self.source.select(&selector.matchers, first.saturating_sub(range_ms), last, left)?;
-        self.count(series.iter().map(|series| series.values.len()).sum())?;
+        let series = self.source.select(&selector.matchers, range.0, range.1, left)?;
+        self.count(samples(&series))?;
+        let series = Arc::new(series);
+        if let Some(at) = at {
+            let mut repeated = self.repeated.borrow_mut();
+            repeated[at].range = range;
+            repeated[at].series = Arc::clone(&series);
+        }
         Ok(series)
     }
 
@@ -299,21 +340,43 @@ impl Ranges {
     pub(crate) fn columns(
         &self,
         keep_name: bool,
-        mut answer: impl FnMut(&Window<'_>) -> Option<f64>,
+        answer: impl Fn(&Window<'_>) -> Option<f64> + Sync,
     ) -> Result<Vec<Column>> {
-        let mut columns = Vec::with_capacity(self.series.len());
-        for series in &self.series {
-            let values =
-                slide((&series.ts_ms, &series.values), self.ends, self.range_ms, |i| self.grid.at(i), &mut answer);
+        let column = |series: &SeriesSamples| {
+            let values = slide((&series.ts_ms, &series.values), self.ends, self.range_ms, |i| self.grid.at(i), &answer);
             let labels = if keep_name { series.labels.clone() } else { without_name(&series.labels) };
-            columns.push(Column { labels, values });
-        }
+            Column { labels, values }
+        };
+        let visits = samples(&self.series).saturating_mul(self.ends.visits(self.range_ms));
+        let work = self.series.len().saturating_mul(self.ends.steps).saturating_add(visits);
+        let mut columns = parallel::map(&self.series, work, column)?;
         columns.retain(|column| !column.is_empty());
         if !keep_name {
             refuse_same_labels(&columns)?;
         }
         Ok(columns)
     }
+}
+
+/// How many samples there are.
+fn samples(series: &[SeriesSamples]) -> usize {
+    series.iter().map(|series| series.values.len()).sum()
+}
+
+/// The conditions that several selectors of `expr` have, each once; nothing has been read for them.
+fn repeated(expr: &Expr) -> Vec<Repeated> {
+    let mut seen: Vec<(&Matchers, usize)> = Vec::new();
+    expr.selectors(&mut |selector| match seen.iter_mut().find(|(matchers, _)| **matchers == selector.matchers) {
+        Some((_, times)) => *times += 1,
+        None if seen.len() < SHARED_MAX => seen.push((&selector.matchers, 1)),
+        None => {}
+    });
+    let several = seen.into_iter().filter(|(_, times)| *times > 1);
+    // No range is inside this one.
+    let nothing = (i64::MAX, i64::MIN);
+    several
+        .map(|(matchers, _)| Repeated { matchers: matchers.clone(), range: nothing, series: Arc::default() })
+        .collect()
 }
 
 fn negate(value: Value) -> Result<Value> {

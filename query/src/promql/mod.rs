@@ -15,6 +15,7 @@
 //! | [`value`] | scalars and vectors over all steps of a grid; answers |
 //! | [`source`] | where samples come from |
 //! | [`eval`] | walking the expression |
+//! | [`parallel`] | dividing work among the cores |
 //! | [`window`] | samples of a series within the range before each step |
 //! | [`aggregate`], [`binary`], [`vector_match`] | operators |
 //! | [`function`] | functions, one file a family |
@@ -36,6 +37,7 @@ mod grid;
 mod labels;
 mod lookup;
 mod number;
+mod parallel;
 mod parse;
 mod source;
 mod value;

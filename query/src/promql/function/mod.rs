@@ -10,6 +10,8 @@ mod rate;
 mod sort;
 mod trend;
 
+use std::sync::OnceLock;
+
 use foretell_engine::LabelSet;
 
 use super::eval::Evaluator;
@@ -224,12 +226,8 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
         Kind::NamedWindow(f) => ev.ranges(&args[0], grid)?.columns(true, f)?,
         Kind::QuantileOverTime => {
             let q = ev.scalar(&args[0], grid)?;
-            let mut values = Vec::new();
-            ev.ranges(&args[1], grid)?.columns(false, |window| {
-                values.clear();
-                values.extend_from_slice(window.values);
-                Some(quantile(q[window.step], &mut values))
-            })?
+            ev.ranges(&args[1], grid)?
+                .columns(false, |window| Some(quantile(q[window.step], &mut window.values.to_vec())))?
         }
         Kind::PredictLinear => {
             let ahead = ev.scalar(&args[1], grid)?;
@@ -237,17 +235,16 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
         }
         Kind::DoubleExponentialSmoothing => {
             let (smoothing, trend) = (ev.scalar(&args[1], grid)?, ev.scalar(&args[2], grid)?);
-            let mut refused = Ok(());
+            let refused = OnceLock::new();
             let columns = ev.ranges(&args[0], grid)?.columns(false, |window| {
                 let (smoothing, trend) = (smoothing[window.step], trend[window.step]);
                 if let Err(error) = trend::check_factors(smoothing, trend) {
-                    refused = Err(error);
+                    let _ = refused.set(error);
                     return None;
                 }
                 trend::smooth(window, smoothing, trend)
             })?;
-            refused?;
-            columns
+            refused.into_inner().map_or(Ok(columns), Err)?
         }
         Kind::Absent => absent::absent(&args[0], &ev.vector(&args[0], grid)?, grid.steps)?,
         Kind::AbsentOverTime => {

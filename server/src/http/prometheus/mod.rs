@@ -24,6 +24,9 @@ use crate::error::ApiError;
 pub(super) use self::lookup::{label_values, labels, series};
 pub(super) use self::status::{alerts, build_info, flags, format_query, rules, runtime_info, targets, tsdb};
 
+/// Largest answer that is written where requests are served; a larger one would hold up the others.
+const INLINE_BYTES_MAX: usize = 256 << 10;
+
 /// How far back a sample counts as current unless the request says otherwise.
 const LOOKBACK_MS: i64 = 5 * 60 * 1000;
 
@@ -77,13 +80,23 @@ async fn answer(
     match answered {
         Ok(answer) => {
             timer.finish("ok");
-            Ok(respond::json(StatusCode::OK, limited(answer, limit)))
+            Ok(respond::json(StatusCode::OK, written(answer, limit).await?))
         }
         Err(error) => {
             timer.finish(error.kind);
             Err(error)
         }
     }
+}
+
+/// As [`limited`], elsewhere if it takes long.
+async fn written(answer: Answer, limit: usize) -> Result<Vec<u8>, ApiError> {
+    if encode::size(&answer) <= INLINE_BYTES_MAX {
+        return Ok(limited(answer, limit));
+    }
+    tokio::task::spawn_blocking(move || limited(answer, limit))
+        .await
+        .map_err(|error| ApiError::unavailable(format!("the answer was not written: {error}")))
 }
 
 /// The answer's text, cut to `limit` series (0: all) with a warning.
