@@ -1,10 +1,13 @@
 //! Aggregations over the series of a vector, step by step.
+use std::ops::Range;
+
 use foretell_engine::{LabelSet, METRIC_NAME};
 use hashbrown::HashMap;
 
 use super::expr::{Aggregate, AggregateOp as Op, Grouping};
 use super::labels::{contains, with};
 use super::number::{Mean, Sum, nan_first, quantile};
+use super::parallel;
 use super::value::{ABSENT, Column, Columns, Value, is_absent};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -33,12 +36,12 @@ pub(crate) fn evaluate(
         (Op::LimitRatio, Some(Value::Scalar(ratio))) => limit_ratio(&ratio, input),
         (Op::CountValues, Some(Value::Text(label))) => count_values(&label, &groups, &input, steps),
         (Op::Quantile, Some(Value::Scalar(q))) => {
-            Ok(reduce(&groups, &input, steps, |values, step| quantile(q[step], values)))
+            reduce(&groups, &input, steps, |values, step| quantile(q[step], values))
         }
         (Op::Topk | Op::Bottomk | Op::Limitk | Op::LimitRatio | Op::CountValues | Op::Quantile, _) => {
             Err(Error::invalid("the parameter of an aggregation has the wrong type"))
         }
-        (op, _) => Ok(reduce(&groups, &input, steps, |values, _| fold(op, values))),
+        (op, _) => reduce(&groups, &input, steps, |values, _| fold(op, values)),
     }
 }
 
@@ -72,25 +75,32 @@ fn keeps(grouping: &Grouping, name: &str) -> bool {
     }
 }
 
-/// One column a group: `answer` of the values that its members have at each step.
+/// One column a group: `answer` of the values that its members have at each step, in their order. The steps are divided
+/// among the cores.
 fn reduce(
     groups: &[Group],
     input: &[Column],
     steps: usize,
-    mut answer: impl FnMut(&mut Vec<f64>, usize) -> f64,
-) -> Vec<Column> {
-    let mut present = Vec::new();
-    let column = |group: &Group| {
-        let mut values = Vec::with_capacity(steps);
-        for step in 0..steps {
+    answer: impl Fn(&mut Vec<f64>, usize) -> f64 + Sync,
+) -> Result<Vec<Column>> {
+    let length = steps.div_ceil(parallel::parts(steps, input.len().saturating_mul(steps))).max(1);
+    let blocks = (0..steps).step_by(length).map(|from| from..steps.min(from + length)).collect();
+    let of_block = |block: Range<usize>| -> Vec<Vec<f64>> {
+        let mut present = Vec::new();
+        let mut value = |group: &Group, step: usize| {
             present.clear();
             present.extend(group.members.iter().map(|&i| input[i].values[step]).filter(|&value| !is_absent(value)));
-            values.push(if present.is_empty() { ABSENT } else { answer(&mut present, step) });
-        }
-        Column { labels: group.labels.clone(), values }
+            if present.is_empty() { ABSENT } else { answer(&mut present, step) }
+        };
+        groups.iter().map(|group| block.clone().map(|step| value(group, step)).collect()).collect()
     };
-    let columns: Vec<Column> = groups.iter().map(column).collect();
-    columns.into_iter().filter(|column| !column.is_empty()).collect()
+    let empty = |group: &Group| Column { labels: group.labels.clone(), values: Vec::with_capacity(steps) };
+    let mut columns: Vec<Column> = groups.iter().map(empty).collect();
+    for block in parallel::each(blocks, of_block)? {
+        columns.iter_mut().zip(block).for_each(|(column, values)| column.values.extend(values));
+    }
+    columns.retain(|column| !column.is_empty());
+    Ok(columns)
 }
 
 fn fold(op: Op, values: &[f64]) -> f64 {
