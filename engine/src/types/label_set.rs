@@ -95,9 +95,8 @@ impl LabelSet {
         }
         let (mut mine, mut others) = (Pairs(a), Pairs(b));
         loop {
-            let before = mine.0.len();
             let (mine_next, others_next) = (mine.bytes(), others.bytes());
-            if a.len() - mine.0.len() > differs || before == 0 {
+            if mine_next.is_none() || a.len() - mine.0.len() > differs {
                 return mine_next.cmp(&others_next);
             }
         }
