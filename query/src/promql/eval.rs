@@ -366,8 +366,8 @@ fn samples(series: &[SeriesSamples]) -> usize {
 /// The conditions that several selectors of `expr` have, each once; nothing has been read for them.
 fn repeated(expr: &Expr) -> Vec<Repeated> {
     let mut seen: Vec<(&Matchers, usize)> = Vec::new();
-    expr.selectors(&mut |selector| match seen.iter_mut().find(|(matchers, _)| **matchers == selector.matchers) {
-        Some((_, times)) => *times += 1,
+    expr.selectors(&mut |selector| match seen.iter().position(|(matchers, _)| **matchers == selector.matchers) {
+        Some(at) => seen[at].1 += 1,
         None if seen.len() < SHARED_MAX => seen.push((&selector.matchers, 1)),
         None => {}
     });
