@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Database;
 use crate::error::{Error, Result};
+use crate::execute;
 use crate::metadata::MetricMetadata;
 use crate::promql::{ExemplarQuery, Lookup, RawReader, SeriesExemplars, What};
 
@@ -23,7 +24,7 @@ impl Database {
     ) -> Result<Option<Vec<SeriesExemplars>>> {
         let limits = self.limits.promql();
         let text = format!("exemplars of {}", query.text);
-        self.on_snapshot(text, timeout, move |snapshot, cancelled| query.ask(snapshot, &limits, cancelled)).await
+        self.on_snapshot(&text, timeout, move |snapshot, cancelled| query.ask(snapshot, &limits, cancelled)).await
     }
 
     /// What is known about metric families, by name: of the one called `family`, or of all.
@@ -31,7 +32,7 @@ impl Database {
     /// # Errors
     /// As [`Database::promql`].
     pub async fn metadata(self: &Arc<Self>, family: Option<String>) -> Result<Vec<(String, MetricMetadata)>> {
-        self.on_snapshot("metadata".into(), None, move |snapshot, _| {
+        self.on_snapshot("metadata", None, move |snapshot, _| {
             let Some(family) = family else { return MetricMetadata::all(snapshot) };
             let Some(stored) = snapshot.state(&MetricMetadata::key(&family)) else { return Ok(Vec::new()) };
             Ok(vec![(family, MetricMetadata::decode(&stored)?)])
@@ -51,8 +52,10 @@ impl Database {
         work: impl FnOnce(&RawReader<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let samples_max = self.limits.promql().samples_max;
-        self.on_snapshot(text, timeout, move |snapshot, cancelled| {
-            work(&RawReader::new(snapshot, samples_max, cancelled))
+        let (memory, running) = (self.sessions.reservation("a read of rows"), Arc::clone(&self.running));
+        self.on_snapshot(&text, timeout, move |snapshot, cancelled| {
+            let reserve = |bytes| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, &running));
+            work(&RawReader::new(snapshot, samples_max, cancelled, &reserve))
         })
         .await
     }

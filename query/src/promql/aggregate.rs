@@ -285,14 +285,14 @@ fn pick(op: Op, k: &[usize], groups: &[Group], input: &[Column], notes: &Notes) 
     let mut order = Vec::new();
     for group in groups {
         let mut present: Vec<usize> = Vec::new();
-        for step in 0..steps {
+        for (step, &k) in k.iter().enumerate() {
             let value = |i: usize| input[i].values[step];
             present.clear();
             present.extend(group.members.iter().copied().filter(|&i| input[i].has(step)));
             if op != Op::Limitk {
                 let samples = present.len();
                 present.retain(|&i| !is_absent(value(i)));
-                if present.len() < samples && k[step] > 0 {
+                if present.len() < samples && k > 0 {
                     notes.add(&Note::IgnoredInAggregation(name(op)));
                 }
             }
@@ -304,7 +304,7 @@ fn pick(op: Op, k: &[usize], groups: &[Group], input: &[Column], notes: &Notes) 
                 }),
                 _ => {}
             }
-            present.truncate(k[step]);
+            present.truncate(k);
             present.iter().for_each(|&i| kept[i].copy_step(&input[i], step));
         }
         if steps == 1 {

@@ -54,7 +54,7 @@ mod tests {
             (r#"{severity="page",team!="infra"}"#, false),
             (r#"{severity=~"p.*"}"#, true),
             (r#"{severity=~"p"}"#, false),
-            (r#"{severity!~"warn|info"}"#, true),
+            (r#"{team="infra",severity!~"warn|info"}"#, true),
             (r#"{severity!="",absent=""}"#, true),
         ] {
             assert_eq!(LabelFilter::parse(text, &Limits::default()).unwrap().matches(&labels), holds, "{text}");

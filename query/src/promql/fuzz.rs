@@ -161,8 +161,11 @@ fn chains_and_nesting_at_the_limits_fit_the_stack() {
             format!("{}a{}", "abs(".repeat(limits.depth_max), ")".repeat(limits.depth_max)),
         ] {
             let _ = parse::parse(&text, &limits);
-            let _ = parse::format(&text, &limits);
+            let laid_out = parse::format(&text, &limits).map_or(0, |text| text.len());
+            assert!(laid_out < 4 << 20, "{laid_out} bytes");
         }
+        let laid_out = parse::format(&vec!["1"; 1024].join("+"), &limits)?;
+        assert!((1024..4 << 20).contains(&laid_out.len()), "{}", laid_out.len());
         Ok(())
     });
     assert!(ok.is_ok());

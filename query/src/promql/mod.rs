@@ -85,7 +85,7 @@ pub use histogram::{Bucket, Histogram, ResetHint};
 pub use lookup::{Found, Lookup, What};
 pub(crate) use parse::format;
 pub use raw::{RawQuery, RawReader, RawSelection, RawSeries};
-pub use source::{Admit, Matchers, SampleSource, SeriesSamples};
+pub use source::{Admit, Matchers, SampleSource, SeriesSamples, at_most};
 pub use tree::{Tree, TreeFunction, TreeMatcher, TreeMatching, TreeSelector, TreeWhen, tree};
 pub use value::{Answer, Point, Row};
 

@@ -50,11 +50,16 @@ pub(crate) fn parse_selector(text: &str, limits: &Limits) -> Result<Matchers> {
     }
 }
 
+/// Terms of an expression that is laid out: each operator of a chain is indented more than the one before, so that the layout
+/// grows with the square of their number.
+const LAID_OUT_TERMS_MAX: usize = 1024;
+
 /// `text` in the usual layout.
 ///
 /// # Errors
-/// `Invalid` for what is not PromQL, and for what would be lost on the way.
+/// `Invalid` for what is not PromQL, has too many terms, and for what would be lost on the way.
 pub(crate) fn format(text: &str, limits: &Limits) -> Result<String> {
+    let limits = &Limits { terms_max: limits.terms_max.min(LAID_OUT_TERMS_MAX), ..limits.clone() };
     let expr = read(text, limits, Instants::default())?;
     check_edges(&convert(&expr)?)?;
     let other_instants = Instants { start_ms: 1, end_ms: 3, step_ms: 1 };
@@ -278,12 +283,12 @@ fn check_edges(expr: &Expr) -> Result<()> {
         Expr::Number(_) | Expr::Text(_) | Expr::Selector(_) | Expr::Range(..) => Ok(()),
         Expr::Call(function, args) => {
             let known = usize::from(extended::range(function.name, args).is_some());
-            args.iter().skip(known).map(check_edges).collect()
+            args.iter().skip(known).try_for_each(check_edges)
         }
         Expr::Subquery(subquery) => check_edges(&subquery.expr),
         Expr::Negate(expr) => check_edges(expr),
-        Expr::Aggregate(aggregate) => aggregate.param.iter().chain([&aggregate.expr]).map(check_edges).collect(),
-        Expr::Binary(binary) => [&binary.lhs, &binary.rhs].into_iter().map(check_edges).collect(),
+        Expr::Aggregate(aggregate) => aggregate.param.iter().chain([&aggregate.expr]).try_for_each(check_edges),
+        Expr::Binary(binary) => [&binary.lhs, &binary.rhs].into_iter().try_for_each(check_edges),
     }
 }
 

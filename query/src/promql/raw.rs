@@ -5,6 +5,7 @@ use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::UInt64Type;
 use foretell_engine::{LabelSet, Matcher, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
 
+use super::account::Reserve;
 use super::source::too_many_samples;
 use crate::error::{Error, ErrorKind, Result};
 use crate::native;
@@ -21,6 +22,8 @@ const SAMPLES_AT_ONCE: usize = 1 << 20;
 const SAMPLES_TOGETHER_MAX: usize = 4 * SAMPLES_AT_ONCE;
 /// Samples that a native histogram counts as.
 const HISTOGRAM_SAMPLES: usize = 64;
+/// Memory of a sample, in lists that grow.
+const SAMPLE_BYTES: usize = 32;
 const NS_PER_MS: i64 = 1_000_000;
 
 /// Which rows of which series.
@@ -53,6 +56,7 @@ pub struct RawReader<'a> {
     /// Samples in memory at once.
     samples_max: usize,
     cancelled: &'a dyn Fn() -> bool,
+    reserve: &'a Reserve<'a>,
 }
 
 /// The series that a query selects.
@@ -63,8 +67,13 @@ pub struct RawSelection<'a> {
 }
 
 impl<'a> RawReader<'a> {
-    pub(crate) fn new(snapshot: &'a Snapshot, samples_max: usize, cancelled: &'a dyn Fn() -> bool) -> Self {
-        Self { snapshot, samples_max, cancelled }
+    pub(crate) fn new(
+        snapshot: &'a Snapshot,
+        samples_max: usize,
+        cancelled: &'a dyn Fn() -> bool,
+        reserve: &'a Reserve<'a>,
+    ) -> Self {
+        Self { snapshot, samples_max, cancelled, reserve }
     }
 
     /// The series that satisfy `query`, without their rows. A range that ends before it starts has none.
@@ -140,10 +149,6 @@ impl RawSelection<'_> {
 
     /// The rows of `group`, and as how many samples they count; `None` when they are too many.
     fn load(&self, group: &[Series]) -> Result<Option<(Vec<RawSeries>, usize)>> {
-        let samples_max = match group.len() {
-            1 => self.reader.samples_max,
-            _ => self.reader.samples_max.min(SAMPLES_TOGETHER_MAX),
-        };
         let mut order: Vec<usize> = (0..group.len()).collect();
         order.sort_unstable_by_key(|&i| group[i].id);
         let ids: Vec<SeriesId> = order.iter().map(|&i| group[i].id).collect();
@@ -155,7 +160,7 @@ impl RawSelection<'_> {
         while scan.next_batch(&mut batch).map_err(engine)? {
             self.reader.go_on()?;
             samples += batch.ts.len();
-            if samples > samples_max {
+            if !self.fits(samples, group)? {
                 return Ok(None);
             }
             let mut at = 0;
@@ -173,7 +178,7 @@ impl RawSelection<'_> {
             while let Some(batch) = scan.next_batch().map_err(engine)? {
                 self.reader.go_on()?;
                 samples += batch.num_rows() * HISTOGRAM_SAMPLES;
-                if samples > samples_max {
+                if !self.fits(samples, group)? {
                     return Ok(None);
                 }
                 let mut at = 0;
@@ -186,6 +191,15 @@ impl RawSelection<'_> {
             }
         }
         Ok(Some((found, samples)))
+    }
+
+    /// Whether `samples` of a group may be in memory. Those of a single series must.
+    fn fits(&self, samples: usize, group: &[Series]) -> Result<bool> {
+        let reserved = (self.reader.reserve)(samples.saturating_mul(SAMPLE_BYTES));
+        match group.len() {
+            1 => reserved.map(|()| samples <= self.reader.samples_max),
+            _ => Ok(reserved.is_ok() && samples <= self.reader.samples_max.min(SAMPLES_TOGETHER_MAX)),
+        }
     }
 }
 

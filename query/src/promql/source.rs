@@ -1,5 +1,6 @@
 //! Where samples come from: a snapshot of the engine, or what a test holds.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use foretell_engine::{LabelSet, Matcher, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
 
@@ -71,6 +72,15 @@ impl SeriesSamples {
 
 /// Told, by any thread, how many samples more are about to be held; an error ends the reading.
 pub type Admit<'a> = dyn Fn(usize) -> Result<()> + Sync + 'a;
+
+/// Admits `samples_max` samples in all.
+pub fn at_most(samples_max: usize) -> impl Fn(usize) -> Result<()> + Sync {
+    let total = AtomicUsize::new(0);
+    move |samples| {
+        let before = total.fetch_add(samples, Ordering::Relaxed);
+        if before.saturating_add(samples) > samples_max { Err(too_many_samples()) } else { Ok(()) }
+    }
+}
 
 /// Answers selectors.
 pub trait SampleSource: Sync {

@@ -75,19 +75,25 @@ async fn raw_series_of_any_number_and_length_come_once_and_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_series_beyond_the_limit_is_refused_and_others_are_not() {
+    let by_count = QueryLimits { samples_max: 1_000, ..QueryLimits::default() };
     // 32 bytes a sample: 1,000 samples.
-    let limits = QueryLimits { memory_bytes_max: 32_000, ..QueryLimits::default() };
-    let store = Store::empty(limits);
+    let by_memory = QueryLimits { memory_bytes_max: 32_000, ..QueryLimits::default() };
+    for (limits, kind) in [(by_count, ErrorKind::Execution), (by_memory, ErrorKind::Unavailable)] {
+        refuses_a_long_series(&Store::empty(limits), kind).await;
+    }
+}
+
+async fn refuses_a_long_series(store: &Store, kind: ErrorKind) {
     let samples = |n: i64| -> Vec<(i64, f64)> { (0..n).map(|i| (START + i * 1_000_000_000, 1.0)).collect() };
     for name in ["a", "b", "c"] {
         write(&store.engine, &[("__name__", "long"), ("n", name)], &samples(900));
     }
-    assert_eq!(read(&store, of("long", (0, 60))).await.len(), 3, "one at a time they fit");
+    assert_eq!(read(store, of("long", (0, 60))).await.len(), 3, "one at a time they fit");
     write(&store.engine, &[("__name__", "long"), ("n", "d")], &samples(1_100));
     let query = of("long", (0, 60));
     let work = move |reader: &foretell_query::promql::RawReader<'_>| reader.select(&query)?.each(|_| Ok(()));
     let error = store.database.read_raw("test".to_owned(), None, work).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Execution);
+    assert_eq!(error.kind, kind, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

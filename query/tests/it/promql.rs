@@ -353,6 +353,8 @@ fn an_evaluation_ends_when_it_is_cancelled_or_holds_too_much() {
 
 #[test]
 fn what_is_held_is_counted_and_not_what_was_ever_made() {
+    let runtime = Runtime::new().unwrap();
+    let _entered = runtime.enter();
     let store = Store::empty(QueryLimits::default());
     load(&store.engine, 60_000, &["m 0+1x100"]);
     let ask = |text: &str, samples_max: usize| {

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use foretell_query::promql::Features;
 use std::io::Write as _;
 
 fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -41,7 +41,7 @@ fn groups(rules: &Manager, root: &mut Registry) {
     let (last, duration, interval) = (Seconds::default(), Seconds::default(), Seconds::default());
     let alerts = Family::<[(&'static str, &'static str); 1], Gauge>::default();
     for state in [State::Pending, State::Firing] {
-        alerts.get_or_create(&[("state", state.name())]);
+        drop(alerts.get_or_create(&[("state", state.name())]));
     }
     for group in groups.iter() {
         let state = group.state.lock();

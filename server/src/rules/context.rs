@@ -8,7 +8,7 @@ use std::time::Duration;
 use foretell_engine::{
     Engine, Error as EngineError, ErrorKind as EngineKind, LabelSet, METRIC_NAME, MatchOp, Matcher, WriteBatch,
 };
-use foretell_query::promql::{Answer, Matchers, PromQuery, SampleSource, SeriesSamples};
+use foretell_query::promql::{Answer, Matchers, PromQuery, SampleSource, SeriesSamples, at_most};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -160,7 +160,8 @@ impl Context {
         let matchers = Matchers(vec![vec![equal(METRIC_NAME, ALERTS_FOR_STATE), equal("alertname", name)]]);
         let engine = self.store.engine.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            SampleSource::select(&engine.snapshot(), &matchers, after_ms, through_ms, RESTORED_SAMPLES_MAX)
+            let admit = at_most(RESTORED_SAMPLES_MAX);
+            SampleSource::select(&engine.snapshot(), &matchers, after_ms, through_ms, &admit)
         });
         let series: Vec<SeriesSamples> =
             reading.await.map_err(|error| error.to_string())?.map_err(|error| error.message)?;

@@ -13,6 +13,9 @@ fn routes(server: &Server, method: &str) -> Vec<String> {
     paths.iter().filter(|(_, methods)| methods[method].is_object()).map(|(path, _)| path.clone()).collect()
 }
 
+/// Routes whose requests have neither a body nor parameters: they look at none.
+const TAKE_NOTHING: [&str; 1] = ["/-/reload"];
+
 /// The status of the first answer in `text`.
 fn status(text: &str) -> u16 {
     text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no answer: {text:?}"))
@@ -57,11 +60,16 @@ fn no_route_takes_rubbish_or_fails_over_it() {
                 }
                 Err(error) => panic!("{path}: {what}: {error}"),
             };
+            if TAKE_NOTHING.contains(&path.as_str()) {
+                assert!(answer.status < 500, "{path}: {what}: {} {}", answer.status, answer.text);
+                continue;
+            }
             assert!((400..500).contains(&answer.status), "{path}: {what}: {} {}", answer.status, answer.text);
             assert!(answer.error().len() < 2_000, "{path}: {what}: {}", answer.text);
         }
         let gzip = server.post(path, &[("Content-Encoding", "gzip")], &GZIP);
-        assert_eq!(gzip.status, 415, "{path}: {}", gzip.text);
+        let expected = if TAKE_NOTHING.contains(&path.as_str()) { 200 } else { 415 };
+        assert_eq!(gzip.status, expected, "{path}: {}", gzip.text);
     }
     assert!(server.is_alive());
     assert_eq!(server.metric("foretell_remote_write_in_flight_bytes"), 0.0, "nothing stays reserved");
@@ -81,7 +89,8 @@ fn no_route_waits_for_a_body_that_is_too_long_or_does_not_come() {
             ("a negative length", head("Content-Length: -1"), &[400]),
         ] {
             let answer = server.raw(request.as_bytes());
-            assert!(expected.contains(&status(&answer)), "{path}: {what}: {answer}");
+            let unread = TAKE_NOTHING.contains(&path.as_str()) && status(&answer) == 200;
+            assert!(unread || expected.contains(&status(&answer)), "{path}: {what}: {answer}");
         }
         // 70 MB in chunks, whoever reads them all.
         let mut stream = server.connect();
@@ -97,7 +106,8 @@ fn no_route_waits_for_a_body_that_is_too_long_or_does_not_come() {
         }
         let (answer, reset) = read_to_close(&mut stream);
         hung_up |= reset;
-        assert!((hung_up && answer.is_empty()) || status(&answer) == 413, "{path}: {answer}");
+        let unread = TAKE_NOTHING.contains(&path.as_str()) && answer.starts_with("HTTP/1.1 200");
+        assert!((hung_up && answer.is_empty()) || unread || status(&answer) == 413, "{path}: {answer}");
     }
     assert!(server.is_alive());
     assert_eq!(server.metric("foretell_remote_write_in_flight_bytes"), 0.0, "nothing stays reserved");
@@ -120,7 +130,7 @@ fn no_route_fails_over_its_address() {
                     format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
                 let answer = server.raw(request.as_bytes());
                 let status = status(&answer);
-                let well = status < 500 && (method == "GET" || status >= 400);
+                let well = status < 500 && (method == "GET" || status >= 400 || TAKE_NOTHING.contains(&path.as_str()));
                 assert!(well, "{method} {}…: {answer}", &target[..target.len().min(80)]);
                 assert!(!answer.contains("root:"), "{answer}");
             }

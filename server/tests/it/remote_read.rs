@@ -82,7 +82,8 @@ fn samples_come_raw_and_sorted_with_both_ends_of_the_range() {
         query(9_000, 0, &[(0, "__name__", "t_read")]),
     ];
     let read = samples(&ask(&server, queries, &[]));
-    let shown: Vec<Vec<(String, String, Vec<(i64, u64)>)>> = read
+    type Shown = (String, String, Vec<(i64, u64)>);
+    let shown: Vec<Vec<Shown>> = read
         .results
         .iter()
         .map(|result| {
@@ -165,7 +166,7 @@ fn native_histograms_are_read_as_they_were_written() {
         let read = samples(&ask(&server, all(), accepted));
         let [native, other, ..] = read.results[0].timeseries.as_slice() else { panic!("{read:?}") };
         assert_eq!((other.samples.len(), native.samples.len()), (1, 0));
-        assert_eq!(native.histograms, [histogram.clone()], "{accepted:?}");
+        assert_eq!(native.histograms, std::slice::from_ref(&histogram), "{accepted:?}");
     }
     let refused = ask(&server, all(), &[CHUNKS]);
     assert_eq!(refused.status, 400, "{}", String::from_utf8_lossy(&refused.bytes));

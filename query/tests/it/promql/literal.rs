@@ -108,8 +108,9 @@ pub(super) fn records(rows: &[(SeriesId, i64, Histogram)]) -> Records {
         ResetHint::Gauge => 3,
     };
     let mut sides: Vec<ArrayRef> = Vec::new();
-    let buckets_of: [fn(&Histogram) -> &[(i32, f64)]; 2] = [|h| &h.negative, |h| &h.positive];
-    for side in buckets_of {
+    let negative = |h: &Histogram| h.negative.clone();
+    let positive = |h: &Histogram| h.positive.clone();
+    for side in [&negative as &dyn Fn(&Histogram) -> _, &positive] {
         let (mut spans, mut deltas, mut counts) = (
             ListBuilder::new(StructBuilder::new(
                 native::span_fields(),
@@ -120,7 +121,7 @@ pub(super) fn records(rows: &[(SeriesId, i64, Histogram)]) -> Records {
         );
         for histogram in histograms() {
             let (mut next, mut before) = (0, 0);
-            for &(index, count) in side(histogram) {
+            for &(index, count) in side(histogram).iter() {
                 // A span for each bucket is as good as longer ones.
                 let span = spans.values();
                 span.field_builder::<Int32Builder>(0).unwrap().append_value(index - next);

@@ -1,7 +1,7 @@
 //! `GET /api/v1/metadata`: what metric families are, as their senders said.
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -10,11 +10,7 @@ use super::status::success;
 use crate::app::App;
 use crate::error::ApiError;
 
-pub(in super::super) async fn metadata(
-    State(app): State<Arc<App>>,
-    RawQuery(url): RawQuery,
-) -> Result<Response, ApiError> {
-    let params = Params::of_url(url.as_deref());
+pub(in super::super) async fn metadata(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     let limit = params.limit("limit")?;
     // A family has one description here: the newest.
     params.limit("limit_per_metric")?;

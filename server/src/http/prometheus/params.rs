@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn limits_and_flags_are_read_as_prometheus_reads_them() {
-        let params = Params::of_url(Some("limit=-1&per=3&many=x&yes=t&no=False&maybe=2"));
+        let text = "limit=-1&per=3&many=x&yes=t&no=False&maybe=2";
+        let params = Params(form_urlencoded::parse(text.as_bytes()).into_owned().collect());
         let limit = |name: &str| params.limit(name).ok();
         let asked = ["limit", "per", "none", "many"].map(limit);
         assert_eq!(asked, [Some(None), Some(Some(3)), Some(None), None]);

@@ -1,7 +1,7 @@
 //! `rules` and `alerts`: groups, rules and alerts in the shape of Prometheus.
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::Response;
 use foretell_engine::LabelSet;
 use foretell_query::promql::{self, LabelFilter};
@@ -19,12 +19,9 @@ const NEVER: &str = "0001-01-01T00:00:00Z";
 const NS_PER_S: i64 = 1_000_000_000;
 
 /// `GET /api/v1/rules`
-pub(in super::super) async fn rules(
-    State(app): State<Arc<App>>,
-    RawQuery(url): RawQuery,
-) -> Result<Response, ApiError> {
+pub(in super::super) async fn rules(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     app.store()?;
-    let filter = Filter::read(&Params::of_url(url.as_deref()))?;
+    let filter = Filter::read(&params)?;
     let groups = app.rules.groups();
     let mut shown: Vec<(String, Value)> = groups
         .iter()

@@ -88,8 +88,8 @@ pub(in super::super) async fn format_query(State(app): State<Arc<App>>, params: 
 }
 
 /// Metadata by target, of which there are none: `metadata` has those of senders.
-pub(in super::super) async fn targets_metadata(RawQuery(url): RawQuery) -> Result<Response, ApiError> {
-    Params::of_url(url.as_deref()).limit("limit")?;
+pub(in super::super) async fn targets_metadata(params: Params) -> Result<Response, ApiError> {
+    params.limit("limit")?;
     Ok(success(&json!([])))
 }
 

@@ -46,7 +46,8 @@ pub(super) enum Base {
 /// What ends a list of nodes.
 enum End {
     Source,
-    End,
+    /// `{{end}}`
+    Block,
     /// With the words of `else if …` or `else with …`.
     Else(Vec<Token>),
 }
@@ -61,7 +62,7 @@ pub(super) fn parse(source: &str, variables: &[&str]) -> Result<Vec<Node>, Strin
     let mut parser = Parser { pieces: pieces.into_iter(), variables, depth: 0, loops: 0 };
     match parser.list()? {
         (nodes, End::Source) => Ok(nodes),
-        (_, End::End) => Err("unexpected {{end}}".into()),
+        (_, End::Block) => Err("unexpected {{end}}".into()),
         (_, End::Else(_)) => Err("unexpected {{else}}".into()),
     }
 }
@@ -93,7 +94,7 @@ impl Parser<'_> {
             let rest = || action[1..].to_vec();
             match keyword.as_str() {
                 "if" | "with" | "range" => nodes.push(self.block(&keyword, rest())?),
-                "end" if action.len() == 1 => return Ok((nodes, End::End)),
+                "end" if action.len() == 1 => return Ok((nodes, End::Block)),
                 "else" => return Ok((nodes, End::Else(rest()))),
                 "break" | "continue" if action.len() == 1 => {
                     if self.loops == 0 {
@@ -119,7 +120,7 @@ impl Parser<'_> {
         self.loops -= usize::from(is_range);
         let other = match end {
             End::Source => return Err("unexpected EOF".into()),
-            End::End => Vec::new(),
+            End::Block => Vec::new(),
             End::Else(words) => self.otherwise(words)?,
         };
         self.variables.truncate(mark);
@@ -135,7 +136,7 @@ impl Parser<'_> {
     fn otherwise(&mut self, words: Vec<Token>) -> Result<Vec<Node>, String> {
         match words.first().map(|token| &token.word) {
             None => match self.list()? {
-                (nodes, End::End) => Ok(nodes),
+                (nodes, End::Block) => Ok(nodes),
                 (_, End::Source) => Err("unexpected EOF".into()),
                 (_, End::Else(_)) => Err("expected end; found {{else}}".into()),
             },
