@@ -34,13 +34,18 @@ impl Held {
 
     /// What series with their samples take.
     pub(crate) fn series(series: &[SeriesSamples]) -> Self {
+        Self::copy(series).and(Self::histograms(series))
+    }
+
+    /// What a copy of series takes, which has no native histograms of its own.
+    pub(crate) fn copy(series: &[SeriesSamples]) -> Self {
         let one = |series: &SeriesSamples| Self {
             samples: series.values.len(),
             bytes: size_of::<SeriesSamples>()
                 + series.labels.own_bytes()
                 + (series.ts_ms.capacity() + series.values.capacity()) * size_of::<f64>(),
         };
-        series.iter().map(one).fold(Self::histograms(series), Self::and)
+        series.iter().map(one).fold(Self::default(), Self::and)
     }
 
     /// What the native histograms of series take.

@@ -419,7 +419,7 @@ impl<'a> Evaluator<'a> {
             return Ok(series);
         }
         if Arc::get_mut(&mut series).is_none() {
-            self.account.add(Held::series(&series))?;
+            self.account.add(Held::copy(&series))?;
         }
         let own = Arc::make_mut(&mut series);
         own.iter_mut().filter(|series| has_stale(series)).for_each(without_stale);
