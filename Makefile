@@ -23,7 +23,7 @@ FUZZ ?= 60
 WAL_MIB ?= 1024
 QUESTIONS ?= 10000
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short promql-diff promql-diff-short rules-diff crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short promql-diff promql-diff-short rules-diff bench-promql crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -69,6 +69,10 @@ promql-diff-short:
 rules-diff: build ## the same rule file in a real Prometheus and in foretell, over the same samples (RULES_FOR=60 seconds)
 	benches/peers.sh $(PEERS) prometheus
 	$(BIN)/bench rules-diff --peers $(PEERS) --for $(RULES_FOR)
+
+bench-promql: build ## each class of PromQL query beside a real Prometheus and a real VictoriaMetrics (FULL=1: 50,000 series, 6 h)
+	benches/peers.sh $(PEERS) prometheus victoria-metrics
+	$(BIN)/bench promql --peers $(PEERS) $(if $(FULL),--full)
 
 crash: build ## kill -9 of the real server under load, a fifth of the times in recovery (KILLS=1000 SEED=1)
 	$(BIN)/bench crash --cycles $(KILLS) --seed $(SEED)

@@ -54,6 +54,8 @@ enum Task {
     E2ePrometheus(e2e::Options),
     /// The server is killed again and again under load; nothing acknowledged may be lost
     Crash(crash::Options),
+    /// Classes of PromQL queries beside real peers, cold and warm, answers compared; needs --peers
+    Promql(run::promql::Options),
     /// The same expressions to a real Prometheus and to foretell, over the same samples
     PromqlDiff(promql::Options),
     /// The same rule file in a real Prometheus and in foretell, over the same samples
@@ -112,6 +114,7 @@ fn try_main() -> Result<()> {
         }
         Task::E2ePrometheus(options) => e2e::run(&options, &binaries, results),
         Task::Crash(options) => crash::run(&options, &binaries, results),
+        Task::Promql(options) => run::promql::run(&options, &binaries, results),
         Task::PromqlDiff(options) => promql::run(&options, &binaries, results),
         Task::RulesDiff(options) => rules::run(&options, &binaries, results),
         Task::LearnPage { scrapes } => learn_page(&scrapes),

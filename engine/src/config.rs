@@ -28,7 +28,8 @@ pub struct EngineConfig {
     pub index_bytes_max: usize,
     /// Memory of the cache of callers' series keys.
     pub key_cache_bytes_max: usize,
-    /// Memory of the catalogue's store: half for cached blocks, half for what it has not written yet.
+    /// Memory of the catalogue's store: a quarter for cached blocks, a quarter for label sets that queries asked for, half
+    /// for what it has not written yet.
     pub catalogue_bytes_max: usize,
     /// Memory in which a flush, and a merge, look for timestamps that series share.
     pub timeline_bytes_max: usize,

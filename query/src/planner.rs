@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Invariants: nothing is executed here; a plan that leaves this module reads tables and does nothing else.
-//! [`on_large_stack`] and [`with_large_stack`] are the only places of this crate that start a thread: DataFusion's passes are recursive, and a
-//! statement at the admitted bounds needs more stack than a worker thread has.
+//! [`on_large_stack`] and [`with_large_stack`] start threads (besides them only `promql::parallel` does): DataFusion's passes
+//! are recursive, and a statement at the admitted bounds needs more stack than a worker thread has.
 use std::panic::AssertUnwindSafe;
 
 use datafusion::common::ParamValues;

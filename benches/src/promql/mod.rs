@@ -55,6 +55,24 @@ pub struct Question {
     pub range: Option<(f64, f64, f64)>,
 }
 
+impl Question {
+    /// The route below `/api/v1/`, and the form to post there.
+    pub fn request(&self) -> (&'static str, String) {
+        let mut form = vec![("query", self.expr.clone())];
+        let route = match self.range {
+            None => {
+                form.push(("time", self.at.to_string()));
+                "query"
+            }
+            Some((start, end, step)) => {
+                form.extend([("start", start.to_string()), ("end", end.to_string()), ("step", step.to_string())]);
+                "query_range"
+            }
+        };
+        (route, form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish())
+    }
+}
+
 /// Who answers.
 pub trait Answers {
     /// The body of the answer, success or error.
@@ -79,21 +97,10 @@ impl Api {
 
 impl Answers for Api {
     fn ask(&self, question: &Question) -> Result<Value> {
-        let mut form = vec![("query", question.expr.clone())];
-        let route = match question.range {
-            None => {
-                form.push(("time", question.at.to_string()));
-                "query"
-            }
-            Some((start, end, step)) => {
-                form.extend([("start", start.to_string()), ("end", end.to_string()), ("step", step.to_string())]);
-                "query_range"
-            }
-        };
-        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let (route, form) = question.request();
         let url = format!("{}/api/v1/{route}", self.url);
         let headers = [("content-type", "application/x-www-form-urlencoded")];
-        let (status, answer) = self.client.post(&url, &headers, body.as_bytes())?;
+        let (status, answer) = self.client.post(&url, &headers, form.as_bytes())?;
         serde_json::from_slice(&answer).with_context(|| format!("{}: {status}, not JSON", question.expr))
     }
 }

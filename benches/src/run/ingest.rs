@@ -131,7 +131,7 @@ impl Load<'_> {
         let before = server.process.usage()?;
         let begun = Instant::now();
         let (latencies_ms, busy_answers) =
-            self.send(server.address).map_err(|error| anyhow!("{error:#}; {}", server.process.tail()))?;
+            send(&self.recordings, server.address).map_err(|error| anyhow!("{error:#}; {}", server.process.tail()))?;
         let wall_seconds = begun.elapsed().as_secs_f64();
         let mut usage = server.process.usage()?;
         usage.cpu_seconds -= before.cpu_seconds;
@@ -156,32 +156,6 @@ impl Load<'_> {
             restart,
             disk,
         })
-    }
-
-    /// Sends everything: latencies, sorted, and how often the server was busy.
-    fn send(&self, address: SocketAddr) -> Result<(Vec<f64>, u64)> {
-        let progress: Vec<AtomicI64> = self.recordings.iter().map(|_| AtomicI64::new(i64::MIN)).collect();
-        let busy_answers = AtomicU64::new(0);
-        let mut latencies = thread::scope(|scope| -> Result<Vec<f64>> {
-            let senders: Vec<_> = (0..self.recordings.len())
-                .map(|i| {
-                    let (progress, busy_answers) = (&progress, &busy_answers);
-                    scope.spawn(move || {
-                        let sent = send_one(&self.recordings[i], address, &progress[i], progress, busy_answers);
-                        // whether done or failed, nobody waits for this one any more
-                        progress[i].store(i64::MAX, Ordering::Release);
-                        sent
-                    })
-                })
-                .collect();
-            let mut all = Vec::new();
-            for sender in senders {
-                all.extend(sender.join().map_err(|_| anyhow!("a sender panicked"))??);
-            }
-            Ok(all)
-        })?;
-        latencies.sort_by(f64::total_cmp);
-        Ok((latencies, busy_answers.into_inner()))
     }
 
     /// A metric of which each target has one series has as many rows as were sent.
@@ -222,6 +196,35 @@ impl Load<'_> {
             figure(&format!("bytes_per_sample/{entry}"), &of, "");
         }
     }
+}
+
+/// Sends everything, each recording over a connection of its own: latencies, sorted, and how often the server was busy.
+///
+/// # Errors
+/// When the server refuses a body.
+pub(super) fn send(recordings: &[Recording], address: SocketAddr) -> Result<(Vec<f64>, u64)> {
+    let progress: Vec<AtomicI64> = recordings.iter().map(|_| AtomicI64::new(i64::MIN)).collect();
+    let busy_answers = AtomicU64::new(0);
+    let mut latencies = thread::scope(|scope| -> Result<Vec<f64>> {
+        let senders: Vec<_> = (0..recordings.len())
+            .map(|i| {
+                let (progress, busy_answers) = (&progress, &busy_answers);
+                scope.spawn(move || {
+                    let sent = send_one(&recordings[i], address, &progress[i], progress, busy_answers);
+                    // whether done or failed, nobody waits for this one any more
+                    progress[i].store(i64::MAX, Ordering::Release);
+                    sent
+                })
+            })
+            .collect();
+        let mut all = Vec::new();
+        for sender in senders {
+            all.extend(sender.join().map_err(|_| anyhow!("a sender panicked"))??);
+        }
+        Ok(all)
+    })?;
+    latencies.sort_by(f64::total_cmp);
+    Ok((latencies, busy_answers.into_inner()))
 }
 
 fn send_one(

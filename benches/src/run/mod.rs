@@ -4,6 +4,7 @@ pub mod churn;
 pub mod continuous;
 pub mod decode;
 pub mod ingest;
+pub mod promql;
 pub mod recovery;
 pub mod rollup;
 pub mod scan;

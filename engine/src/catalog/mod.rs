@@ -13,6 +13,7 @@ mod check;
 mod head;
 mod head_postings;
 mod key_cache;
+mod label_cache;
 mod partition;
 mod postings;
 mod series_file;

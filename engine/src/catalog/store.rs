@@ -24,6 +24,8 @@ use crate::error::{Error, Result};
 use crate::format::{self, Reader};
 use crate::types::{LabelSet, METRIC_NAME, SeriesId, SeriesSet};
 
+use super::label_cache::LabelCache;
+
 /// Version of the keys and values; another one is rebuilt, not migrated.
 const VERSION: u32 = 2;
 /// Series whose postings are gathered in memory before they are merged into those that are stored: about 16 MiB.
@@ -58,6 +60,8 @@ pub(crate) struct Catalogue {
     pub(super) retired: Mutex<Vec<u64>>,
     /// Series that are here but no longer part of the store.
     pub(super) dead: RwLock<SeriesSet>,
+    /// What queries asked for.
+    remembered: Mutex<LabelCache>,
 }
 
 pub(super) fn failed(error: rocksdb::Error) -> Error {
@@ -108,9 +112,10 @@ fn filled_up_to(db: &DB, edit: u64) -> Option<u64> {
 impl Catalogue {
     /// Opens the store in `path`, or in memory. One that RocksDB cannot open, that has another version, or that is
     /// ahead of manifest edit `edit` (a restored manifest), is destroyed: it is rebuilt from the series files. Returns
-    /// the edit up to which it is filled. It holds about `bytes_max` of memory: half cached blocks, half not yet written.
+    /// the edit up to which it is filled. It holds about `bytes_max` of memory: a quarter cached blocks, a quarter label sets
+    /// that queries asked for, half not yet written.
     pub(crate) fn open(path: &Path, local: bool, edit: u64, bytes_max: usize) -> Result<(Self, u64)> {
-        let cache = Cache::new_lru_cache(bytes_max / 2);
+        let cache = Cache::new_lru_cache(bytes_max / 4);
         let options = options(local, &cache, (bytes_max / 4).clamp(WRITE_BUFFER_BYTES_MIN, WRITE_BUFFER_BYTES_MAX))?;
         let destroy = || DB::destroy(&options, path).and_then(|()| DB::open(&options, path));
         let db = match DB::open(&options, path) {
@@ -133,7 +138,7 @@ impl Catalogue {
         let mut write = WriteOptions::default();
         // What survives a crash must be a prefix of what was written; the series files have the rest.
         write.disable_wal(true);
-        Ok((Self::of(path, db, write, cache), filled))
+        Ok((Self::of(path, db, write, cache, bytes_max / 4), filled))
     }
 
     /// Opens the store in `path` as it is, to be read only, for a check. Returns the edit up to which it is filled;
@@ -147,10 +152,10 @@ impl Catalogue {
         options.create_if_missing(false);
         let db = DB::open_for_read_only(&options, path, false).map_err(failed)?;
         let filled = filled_up_to(&db, edit);
-        Ok((Self::of(path, db, WriteOptions::default(), cache), filled))
+        Ok((Self::of(path, db, WriteOptions::default(), cache, 0), filled))
     }
 
-    fn of(path: &Path, db: DB, write: WriteOptions, cache: Cache) -> Self {
+    fn of(path: &Path, db: DB, write: WriteOptions, cache: Cache, remembered_bytes_max: usize) -> Self {
         Self {
             path: path.to_owned(),
             db: RwLock::new(Some(db)),
@@ -159,6 +164,7 @@ impl Catalogue {
             writing: Mutex::new(()),
             retired: Mutex::default(),
             dead: RwLock::default(),
+            remembered: Mutex::new(LabelCache::new(remembered_bytes_max)),
         }
     }
 
@@ -171,7 +177,8 @@ impl Catalogue {
     pub(crate) fn bytes(&self) -> usize {
         let unwritten =
             self.db().ok().and_then(|db| db.property_int_value("rocksdb.size-all-mem-tables").ok().flatten());
-        self.cache.get_usage() + unwritten.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+        let remembered = self.remembered.lock().bytes();
+        self.cache.get_usage() + remembered + unwritten.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
     /// Writes everything to disk and closes the store; calls after it answer `Unavailable`.
@@ -210,6 +217,27 @@ impl Catalogue {
         let values = self.db()?.multi_get(keys);
         let decode = |value: Vec<u8>| LabelSet::from_stored(&value, &self.path, 0);
         values.into_iter().map(|value| value.map_err(failed)?.map(decode).transpose()).collect()
+    }
+
+    /// As [`Catalogue::labels_of`], for queries, which ask for the same series again.
+    pub(crate) fn labels_for_query(&self, ids: &[SeriesId]) -> Result<Vec<Option<LabelSet>>> {
+        let mut labels: Vec<Option<LabelSet>> = {
+            let mut remembered = self.remembered.lock();
+            ids.iter().map(|&id| remembered.get(id)).collect()
+        };
+        let missing: Vec<usize> = (0..ids.len()).filter(|&at| labels[at].is_none()).collect();
+        if missing.is_empty() {
+            return Ok(labels);
+        }
+        let read = self.labels_of(&missing.iter().map(|&at| ids[at]).collect::<Vec<_>>())?;
+        let mut remembered = self.remembered.lock();
+        for (at, found) in missing.into_iter().zip(read) {
+            if let Some(found) = &found {
+                remembered.put(ids[at], found.clone());
+            }
+            labels[at] = found;
+        }
+        Ok(labels)
     }
 
     /// Every metric by ordinal.

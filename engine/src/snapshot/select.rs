@@ -131,10 +131,10 @@ impl Snapshot {
             found.extend(ids.iter().map(|&id| (id, head.labels_of(id).cloned())));
         }
         let missing: Vec<SeriesId> = found.iter().filter(|pair| pair.1.is_none()).map(|pair| pair.0).collect();
-        if !missing.is_empty() {
-            let mut labels = self.0.catalogue.labels_of(&missing)?.into_iter();
-            for pair in found.iter_mut().filter(|pair| pair.1.is_none()) {
-                pair.1 = labels.next().flatten();
+        let mut places = found.iter_mut().filter(|pair| pair.1.is_none());
+        for missing in missing.chunks(SERIES_AT_ONCE) {
+            for (labels, pair) in self.0.catalogue.labels_for_query(missing)?.into_iter().zip(&mut places) {
+                pair.1 = labels;
             }
         }
         let series = found.into_iter().map(|(id, labels)| {

@@ -1,4 +1,5 @@
 //! Canonical label sets.
+use std::cmp::Ordering;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,21 +68,38 @@ impl LabelSet {
     /// The labels whose name `keep` accepts.
     #[must_use]
     pub fn filtered(&self, mut keep: impl FnMut(&str) -> bool) -> Self {
-        let mut bytes = Vec::with_capacity(self.0.len());
-        let mut whole = true;
-        for (name, value) in self.iter() {
+        let mut bytes = Vec::new();
+        self.filtered_into(&mut keep, &mut bytes);
+        if bytes.len() == self.0.len() { self.clone() } else { Self(bytes.into()) }
+    }
+    /// Replaces `bytes` with the canonical bytes of [`LabelSet::filtered`].
+    pub fn filtered_into(&self, mut keep: impl FnMut(&str) -> bool, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        bytes.reserve(self.0.len());
+        let mut pairs = Pairs(&self.0);
+        let mut from = pairs.0;
+        while let (Some(name), Some(_)) = (pairs.string(), pairs.bytes()) {
             if keep(name) {
-                format::put_bytes(&mut bytes, name.as_bytes());
-                format::put_bytes(&mut bytes, value.as_bytes());
-            } else {
-                whole = false;
+                bytes.extend_from_slice(&from[..from.len() - pairs.0.len()]);
             }
+            from = pairs.0;
         }
-        if whole { self.clone() } else { Self(bytes.into()) }
     }
     /// Order by names, then values, label by label: the order that people see. (`Ord` is that of the bytes.)
-    pub fn compare(&self, other: &Self) -> std::cmp::Ordering {
-        self.iter().cmp(other.iter())
+    pub fn compare(&self, other: &Self) -> Ordering {
+        let (a, b) = (&*self.0, &*other.0);
+        // Only the first string that differs decides, and what comes before it need not be taken apart twice.
+        let differs = same_bytes(a, b);
+        if differs == a.len().min(b.len()) {
+            return a.len().cmp(&b.len());
+        }
+        let (mut mine, mut others) = (Pairs(a), Pairs(b));
+        loop {
+            let (mine_next, others_next) = (mine.bytes(), others.bytes());
+            if mine_next.is_none() || a.len() - mine.0.len() > differs {
+                return mine_next.cmp(&others_next);
+            }
+        }
     }
     /// The hash that Prometheus 3 gives this label set (xxHash64 of its own encoding: lengths of one byte, or 255 and three).
     pub fn prometheus_hash(&self) -> u64 {
@@ -136,13 +154,24 @@ impl LabelSet {
 struct Pairs<'a>(&'a [u8]);
 
 impl<'a> Pairs<'a> {
-    fn string(&mut self) -> Option<&'a str> {
+    fn bytes(&mut self) -> Option<&'a [u8]> {
         let mut at = 0;
         let len = usize::try_from(format::take_varint(self.0, &mut at)?).ok()?;
         let (string, rest) = self.0.get(at..)?.split_at_checked(len)?;
         self.0 = rest;
-        std::str::from_utf8(string).ok()
+        Some(string)
     }
+
+    fn string(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes()?).ok()
+    }
+}
+
+/// How many bytes `a` and `b` have in common at their beginning.
+fn same_bytes(a: &[u8], b: &[u8]) -> usize {
+    let (a_words, b_words) = (a.as_chunks::<16>().0, b.as_chunks::<16>().0);
+    let from = 16 * a_words.iter().zip(b_words).take_while(|(a, b)| a == b).count();
+    from + a[from..].iter().zip(&b[from..]).take_while(|(a, b)| a == b).count()
 }
 
 impl<'a> Iterator for Pairs<'a> {

@@ -25,3 +25,32 @@ fn bytes_that_are_not_canonical_are_corruption() {
         assert!(matches!(LabelSet::from_bytes(bytes), Err(Error::Corruption { .. })), "{bytes:?}");
     }
 }
+
+#[test]
+fn the_order_is_that_of_the_labels_whatever_their_lengths() {
+    let text = |n: u64| "ab".repeat((n % 40) as usize) + ["", "a", "b", "é", "zz"][(n / 40 % 5) as usize];
+    let (mut random, mut sets) = (1u64, Vec::new());
+    for _ in 0..300 {
+        let mut next = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            random >> 33
+        };
+        let pairs =
+            [("__name__", text(next() % 4)), ("job", text(next())), ("le", text(next() % 7)), ("zone", text(next()))];
+        sets.push(LabelSet::from_pairs(pairs.iter().map(|(name, value)| (*name, value.as_str()))).unwrap());
+    }
+    for a in &sets {
+        for b in &sets {
+            assert_eq!(a.compare(b), a.iter().cmp(b.iter()), "{a:?} {b:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_filtered_is_canonical() {
+    let set = LabelSet::from_pairs([("__name__", "up"), ("job", "a"), ("zone", "é")]).unwrap();
+    let expect = LabelSet::from_pairs([("__name__", "up"), ("zone", "é")]).unwrap();
+    assert_eq!(set.filtered(|name| name != "job"), expect);
+    assert_eq!(set.filtered(|_| true), set);
+    assert!(set.filtered(|_| false).is_empty());
+}

@@ -19,7 +19,7 @@ pub enum MatchOp {
 }
 
 /// A condition on one label; an absent label counts as the empty string, as in Prometheus.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matcher {
     /// Label name.
     pub name: String,

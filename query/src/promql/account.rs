@@ -1,7 +1,8 @@
 //! What an evaluation holds: samples, and the memory that they and the labels of their series take.
 //!
 //! Each node of an expression is counted as it is evaluated: what it reads and makes comes on top of what is held, and when it
-//! is done, only its value stays. So the count is what is held, not what was ever made.
+//! is done, only its value stays. So the count is what is held, not what was ever made. What several nodes share is counted
+//! beside them, once.
 use parking_lot::Mutex;
 
 use super::source::{SeriesSamples, too_many_samples};
@@ -33,13 +34,18 @@ impl Held {
 
     /// What series with their samples take.
     pub(crate) fn series(series: &[SeriesSamples]) -> Self {
+        Self::copy(series).and(Self::histograms(series))
+    }
+
+    /// What a copy of series takes, which has no native histograms of its own.
+    pub(crate) fn copy(series: &[SeriesSamples]) -> Self {
         let one = |series: &SeriesSamples| Self {
             samples: series.values.len(),
             bytes: size_of::<SeriesSamples>()
                 + series.labels.own_bytes()
                 + (series.ts_ms.capacity() + series.values.capacity()) * size_of::<f64>(),
         };
-        series.iter().map(one).fold(Self::histograms(series), Self::and)
+        series.iter().map(one).fold(Self::default(), Self::and)
     }
 
     /// What the native histograms of series take.
@@ -48,7 +54,7 @@ impl Held {
     }
 
     /// What a value takes.
-    fn value(value: &Value) -> Self {
+    pub(crate) fn value(value: &Value) -> Self {
         let column = |column: &Column| {
             let own = Self {
                 samples: column.values.len(),
@@ -66,6 +72,10 @@ impl Held {
     fn and(self, more: Self) -> Self {
         Self { samples: self.samples.saturating_add(more.samples), bytes: self.bytes.saturating_add(more.bytes) }
     }
+
+    fn without(self, less: Self) -> Self {
+        Self { samples: self.samples.saturating_sub(less.samples), bytes: self.bytes.saturating_sub(less.bytes) }
+    }
 }
 
 /// Counts one evaluation.
@@ -80,7 +90,10 @@ pub(crate) type Reserve<'a> = dyn Fn(usize) -> Result<()> + Sync + 'a;
 
 #[derive(Default)]
 struct State {
+    /// By the nodes that are being evaluated, and by values of those that are done.
     held: Held,
+    /// Beside them.
+    shared: Held,
     /// Bytes.
     reserved: usize,
 }
@@ -90,6 +103,7 @@ impl<'a> Account<'a> {
         Self { samples_max, reserve, state: Mutex::default() }
     }
 
+    /// What nodes hold, without what they share.
     pub(crate) fn held(&self) -> Held {
         self.state.lock().held
     }
@@ -104,27 +118,34 @@ impl<'a> Account<'a> {
         self.set(&mut state, held)
     }
 
-    /// Of what was made since `before` only the series stay.
+    /// Of what was made since `before` only `made` stays.
     ///
     /// # Errors
     /// As [`Account::add`].
-    pub(crate) fn keep_series(&self, before: Held, series: &[SeriesSamples]) -> Result<()> {
-        self.set(&mut self.state.lock(), before.and(Held::series(series)))
+    pub(crate) fn keep(&self, before: Held, made: Held) -> Result<()> {
+        self.set(&mut self.state.lock(), before.and(made))
     }
 
-    /// Of what was made since `before` only the value stays.
-    ///
-    /// # Errors
-    /// As [`Account::add`].
-    pub(crate) fn keep_value(&self, before: Held, value: &Value) -> Result<()> {
-        self.set(&mut self.state.lock(), before.and(Held::value(value)))
+    /// The node's `held` stays when the node is done, until [`Account::unshare`].
+    pub(crate) fn share(&self, held: Held) {
+        let mut state = self.state.lock();
+        state.held = state.held.without(held);
+        state.shared = state.shared.and(held);
+    }
+
+    /// What was shared is the node's again.
+    pub(crate) fn unshare(&self, held: Held) {
+        let mut state = self.state.lock();
+        state.shared = state.shared.without(held);
+        state.held = state.held.and(held);
     }
 
     fn set(&self, state: &mut State, held: Held) -> Result<()> {
-        if held.samples > self.samples_max {
+        let all = held.and(state.shared);
+        if all.samples > self.samples_max {
             return Err(too_many_samples());
         }
-        let reserved = held.bytes.div_ceil(RESERVED_AT_ONCE).saturating_mul(RESERVED_AT_ONCE);
+        let reserved = all.bytes.div_ceil(RESERVED_AT_ONCE).saturating_mul(RESERVED_AT_ONCE);
         if reserved != state.reserved {
             (self.reserve)(reserved)?;
             state.reserved = reserved;
@@ -158,10 +179,24 @@ mod tests {
         assert!(account.add(Held::values(400_000)).is_ok());
         assert_eq!(reserved.load(Ordering::Relaxed), 4 << 20);
         let value = Value::Vector(vec![Column::floats(LabelSet::default(), vec![0.0; 10])]);
-        assert!(account.keep_value(before, &value).is_ok());
+        assert!(account.keep(before, Held::value(&value)).is_ok());
         assert_eq!((account.held().samples, reserved.load(Ordering::Relaxed)), (10, 1 << 20));
         assert!(account.add(Held::values(1_000_000)).is_err_and(|error| error.message.contains("too many samples")));
         assert!(account.add(Held::read(900_000)).is_err_and(|error| error.message == "no memory"));
         assert_eq!(account.held().samples, 10, "what is refused is not held");
+    }
+
+    #[test]
+    fn what_is_shared_is_held_once_until_the_last_node_is_done() {
+        let reserve = |_: usize| Ok(());
+        let account = Account::new(100, &reserve);
+        let (before, read) = (account.held(), Held::read(60));
+        assert!(account.add(read).is_ok());
+        account.share(read);
+        assert!(account.keep(before, Held::values(10)).is_ok());
+        assert_eq!(account.held().samples, 10);
+        assert!(account.add(Held::values(31)).is_err(), "what is shared is held, too");
+        account.unshare(read);
+        assert!(account.keep(before, Held::values(10)).is_ok() && account.add(Held::values(90)).is_ok());
     }
 }

@@ -1,4 +1,5 @@
 //! Aggregations over the series of a vector, step by step.
+use std::ops::Range;
 use std::sync::Arc;
 
 use foretell_engine::LabelSet;
@@ -10,6 +11,7 @@ use super::function::incompatible;
 use super::histogram::Histogram;
 use super::labels::{contains, is_name, with};
 use super::number::{Mean, Sum, nan_first, quantile};
+use super::parallel;
 use super::value::{ABSENT, Column, Columns, Sample, Value, is_absent};
 use super::window::Found;
 use crate::error::{Error, ErrorKind, Result};
@@ -44,78 +46,104 @@ pub(crate) fn evaluate(
         (Op::CountValues, Some(Value::Text(label))) => count_values(&label, &groups, &input, steps, count),
         (op @ Op::Quantile, Some(Value::Scalar(q))) => {
             note_invalid_quantiles(&q, notes);
-            Ok(reduce(op, &groups, &input, steps, notes, |values, step| quantile(q[step], values)))
+            reduce(op, &groups, &input, steps, notes, |values, step| quantile(q[step], values))
         }
         (Op::Topk | Op::Bottomk | Op::Limitk | Op::LimitRatio | Op::CountValues | Op::Quantile, _) => {
             Err(Error::invalid("the parameter of an aggregation has the wrong type"))
         }
-        (op, _) => Ok(reduce(op, &groups, &input, steps, notes, |values, _| fold(op, values))),
+        (op, _) => reduce(op, &groups, &input, steps, notes, |values, _| fold(op, values)),
     }
 }
 
+/// The groups, and which columns belong to each: looked up once a column by the bytes of the group's labels.
 fn groups(grouping: &Grouping, input: &[Column]) -> Vec<Group> {
-    let mut index: HashMap<LabelSet, usize> = HashMap::new();
+    let mut index: HashMap<Box<[u8]>, usize> = HashMap::new();
     let mut groups: Vec<Group> = Vec::new();
+    let mut key = Vec::new();
     for (i, column) in input.iter().enumerate() {
-        let labels = group_labels(grouping, &column.labels);
-        let at = *index.entry(labels).or_insert_with_key(|labels| {
-            groups.push(Group { labels: labels.clone(), members: Vec::new() });
-            groups.len() - 1
-        });
+        column.labels.filtered_into(|name| keeps(grouping, name), &mut key);
+        let at = match index.get(key.as_slice()) {
+            Some(&at) => at,
+            None => {
+                let labels = column.labels.filtered(|name| keeps(grouping, name));
+                groups.push(Group { labels, members: Vec::new() });
+                index.insert(key.as_slice().into(), groups.len() - 1);
+                groups.len() - 1
+            }
+        };
         groups[at].members.push(i);
     }
     groups
 }
 
-fn group_labels(grouping: &Grouping, labels: &LabelSet) -> LabelSet {
+/// Whether a group has the label `name`.
+fn keeps(grouping: &Grouping, name: &str) -> bool {
     if grouping.without {
-        labels.filtered(|name| !is_name(name) && !contains(&grouping.labels, name))
-    } else if grouping.labels.is_empty() {
-        LabelSet::default()
+        !is_name(name) && !contains(&grouping.labels, name)
     } else {
-        labels.filtered(|name| contains(&grouping.labels, name))
+        contains(&grouping.labels, name)
     }
 }
 
-/// One column a group: `answer` of the values that its members have at each step.
+/// One column a group: `answer` of the values that its members have at each step, in their order. The steps are divided
+/// among the cores.
 fn reduce(
     op: Op,
     groups: &[Group],
     input: &[Column],
     steps: usize,
     notes: &Notes,
-    mut answer: impl FnMut(&mut Vec<f64>, usize) -> f64,
-) -> Vec<Column> {
-    let mut present = Vec::new();
-    let column = |group: &Group| {
-        if group.members.iter().any(|&i| input[i].histograms.is_some()) {
-            return reduce_mixed(op, group, input, steps, notes, &mut answer);
-        }
-        let mut values = Vec::with_capacity(steps);
-        for step in 0..steps {
-            present.clear();
-            present.extend(group.members.iter().map(|&i| input[i].values[step]).filter(|&value| !is_absent(value)));
-            values.push(if present.is_empty() { ABSENT } else { answer(&mut present, step) });
-        }
-        Column::floats(group.labels.clone(), values)
+    answer: impl Fn(&mut Vec<f64>, usize) -> f64 + Sync,
+) -> Result<Vec<Column>> {
+    let work = input.iter().map(Column::weight).sum();
+    let length = steps.div_ceil(parallel::parts(steps, work)).max(1);
+    let blocks = (0..steps).step_by(length).map(|from| from..steps.min(from + length)).collect();
+    let of_block = |block: Range<usize>| -> Vec<Column> {
+        let column = |group: &Group| {
+            if group.members.iter().any(|&i| input[i].histograms.is_some()) {
+                return reduce_mixed(op, group, input, block.clone(), notes, &answer);
+            }
+            reduce_floats(group, input, block.clone(), &answer)
+        };
+        groups.iter().map(column).collect()
     };
-    let columns: Vec<Column> = groups.iter().map(column).collect();
-    columns.into_iter().filter(|column| !column.is_empty()).collect()
+    let mut blocks = parallel::each(blocks, of_block)?.into_iter();
+    let mut columns = blocks.next().unwrap_or_default();
+    for block in blocks {
+        columns.iter_mut().zip(block).for_each(|(column, more)| column.append(more));
+    }
+    columns.retain(|column| !column.is_empty());
+    Ok(columns)
 }
 
-/// As [`reduce`], for a group that has histograms.
+fn reduce_floats(
+    group: &Group,
+    input: &[Column],
+    steps: Range<usize>,
+    answer: &dyn Fn(&mut Vec<f64>, usize) -> f64,
+) -> Column {
+    let mut present = Vec::new();
+    let value = |step: usize| {
+        present.clear();
+        present.extend(group.members.iter().map(|&i| input[i].values[step]).filter(|&value| !is_absent(value)));
+        if present.is_empty() { ABSENT } else { answer(&mut present, step) }
+    };
+    Column::floats(group.labels.clone(), steps.map(value).collect())
+}
+
+/// As [`reduce_floats`], for a group that has histograms.
 fn reduce_mixed(
     op: Op,
     group: &Group,
     input: &[Column],
-    steps: usize,
+    steps: Range<usize>,
     notes: &Notes,
-    answer: &mut dyn FnMut(&mut Vec<f64>, usize) -> f64,
+    answer: &dyn Fn(&mut Vec<f64>, usize) -> f64,
 ) -> Column {
-    let mut result = Column::blank(group.labels.clone(), steps);
+    let mut result = Column::blank(group.labels.clone(), steps.len());
     let mut members: Vec<(&Column, Sample<'_>)> = Vec::new();
     let mut values = Vec::new();
-    for step in 0..steps {
+    for (at, step) in steps.enumerate() {
         members.clear();
         members.extend(group.members.iter().filter_map(|&i| Some((&input[i], input[i].sample(step)?))));
         values.clear();
@@ -139,8 +167,8 @@ fn reduce_mixed(
         };
         match found {
             None => {}
-            Some(Found::Value(value)) => result.values[step] = value,
-            Some(Found::Histogram(histogram)) => result.put(step, histogram),
+            Some(Found::Value(value)) => result.values[at] = value,
+            Some(Found::Histogram(histogram)) => result.put(at, histogram),
         }
     }
     result

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::number::general;
 
-/// Texts of one kind that are kept.
+/// Texts of one kind that are kept: the first in their order, whoever comes first.
 const TEXTS_MAX: usize = 1000;
 
 /// Warnings and infos, each text once.
@@ -19,7 +19,7 @@ pub struct Annotations {
     pub infos: BTreeSet<String>,
 }
 
-/// Where an evaluation puts its annotations.
+/// Where an evaluation puts its annotations, from any of its threads: what is kept does not depend on who comes first.
 #[derive(Debug, Default)]
 pub(crate) struct Notes(Mutex<Annotations>);
 
@@ -69,10 +69,12 @@ pub(crate) enum Note {
 impl Notes {
     /// Adds `note`.
     pub(crate) fn add(&self, note: &Note) {
+        let text = note.to_string();
         let mut annotations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let texts = if note.is_info() { &mut annotations.infos } else { &mut annotations.warnings };
-        if texts.len() < TEXTS_MAX {
-            texts.insert(note.to_string());
+        texts.insert(text);
+        if texts.len() > TEXTS_MAX {
+            texts.pop_last();
         }
     }
 
@@ -181,5 +183,17 @@ mod tests {
         let warnings: Vec<&str> = found.warnings.iter().map(String::as_str).collect();
         assert_eq!(warnings, ["PromQL warning: quantile value should be between 0 and 1, got 1.5"]);
         assert_eq!(found.infos.len(), 1);
+    }
+    #[test]
+    fn what_is_kept_of_too_many_does_not_depend_on_their_order() {
+        let forwards: Vec<usize> = (0..TEXTS_MAX + 100).collect();
+        let backwards: Vec<usize> = forwards.iter().rev().copied().collect();
+        let kept = [forwards, backwards].map(|order| {
+            let notes = Notes::default();
+            order.iter().for_each(|i| notes.add(&Note::NotGauge(format!("m{i}"))));
+            notes.take()
+        });
+        assert_eq!(kept[0], kept[1]);
+        assert_eq!(kept[0].warnings.len(), TEXTS_MAX);
     }
 }

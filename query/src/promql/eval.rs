@@ -1,6 +1,7 @@
 //! Walks an expression; each node answers for all steps at once.
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foretell_engine::LabelSet;
 
@@ -11,10 +12,12 @@ use super::feature::Feature;
 use super::function::Native;
 use super::grid::{Ends, Grid};
 use super::labels::{named_for_good, shown, without_name};
-use super::source::{SampleSource, SeriesSamples};
+use super::parallel::WORK_AT_ONCE;
+use super::shared::{Shared, Wanted};
+use super::source::{SampleSource, SeriesSamples, has_stale, without_stale};
 use super::value::{ABSENT, Answer, Column, Columns, Point, Row, Sample, Value, is_absent, refuse_same_labels};
 use super::window::{Found, Window, slide, slide_mixed};
-use super::{Cancelled, Limits, PromQuery, aggregate, binary, extended};
+use super::{Cancelled, Limits, PromQuery, aggregate, binary, extended, parallel};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Evaluates one query.
@@ -28,6 +31,7 @@ pub(crate) struct Evaluator<'a> {
     lookback_ms: i64,
     instant: bool,
     account: Account<'a>,
+    shared: Shared,
     /// Whether selectors leave out the buckets of histograms, because nobody will look at them.
     bare: AtomicBool,
     pub(crate) notes: Notes,
@@ -42,14 +46,13 @@ pub(crate) enum Pick {
     Time,
 }
 
-/// Samples of windows that are worked on between two looks at whether anybody still waits.
-const WINDOW_SAMPLES_AT_ONCE: usize = 1 << 20;
 /// A sample of an answer: itself, and the text that it becomes.
 const ANSWERED_BYTES: usize = 48;
 
 /// Series with samples, and where their windows end.
 pub(crate) struct Ranges<'a> {
-    pub(crate) series: Vec<SeriesSamples>,
+    /// Samples outside of all windows may be among them.
+    pub(crate) series: Arc<Vec<SeriesSamples>>,
     pub(crate) ends: Ends,
     pub(crate) range_ms: i64,
     grid: Grid,
@@ -94,6 +97,7 @@ impl<'a> Evaluator<'a> {
             lookback_ms: query.lookback_ms,
             instant: query.step_ms.is_none(),
             account: Account::new(limits.samples_max, reserve),
+            shared: Shared::default(),
             bare: AtomicBool::new(false),
             notes: Notes::default(),
         })
@@ -115,6 +119,7 @@ impl<'a> Evaluator<'a> {
     /// The answer of the whole query, and what it says about itself.
     pub(crate) fn run(&self, expr: &Expr) -> Result<(Answer, Annotations)> {
         self.check(expr)?;
+        self.shared.expect(expr);
         let answer = self.answer(expr)?;
         Ok((answer, self.notes.take()))
     }
@@ -148,11 +153,11 @@ impl<'a> Evaluator<'a> {
         let ranges = self.ranges(expr, self.grid)?;
         let (end, _) = ranges.ends.bounds();
         let start = end.saturating_sub(ranges.range_ms);
-        let rows = ranges.series.into_iter().map(|series| {
+        let rows = ranges.series.iter().map(|series| {
             let is_inside = |ts: i64| ts > start && ts <= end;
             let points = series.ts_ms.iter().zip(&series.values).filter(|&(&ts, _)| is_inside(ts));
             let points = points.map(|(&ts_ms, &value)| Point { ts_ms, value }).collect();
-            let histograms = series.histograms.into_iter().filter(|&(ts, _)| is_inside(ts)).collect();
+            let histograms = series.histograms.iter().filter(|&&(ts, _)| is_inside(ts)).cloned().collect();
             Row { labels: shown(&series.labels), points, histograms }
         });
         let mut rows: Vec<Row> = rows.filter(|row| !row.is_empty()).collect();
@@ -190,7 +195,7 @@ impl<'a> Evaluator<'a> {
         self.go_on()?;
         let before = self.account.held();
         let value = self.node(expr, grid)?;
-        self.account.keep_value(before, &value)?;
+        self.account.keep(before, Held::value(&value))?;
         Ok(value)
     }
 
@@ -278,11 +283,12 @@ impl<'a> Evaluator<'a> {
             return self.select_extended(selector, grid, pick);
         }
         let (first, last) = ends.bounds();
-        let samples = self.load(selector, first.saturating_sub(self.lookback_ms), last)?;
-        self.count(samples.len().saturating_mul(grid.steps))?;
-        let column = |series: SeriesSamples| {
+        let series = self.load(selector, first.saturating_sub(self.lookback_ms), last)?;
+        let values = series.len().saturating_mul(grid.steps);
+        self.count(values)?;
+        let column = |series: &SeriesSamples| {
             if !series.histograms.is_empty() {
-                return self.select_mixed(&series, ends, pick);
+                return Ok(self.select_mixed(series, ends, pick));
             }
             let newest = |window: &Window<'_>| {
                 let value = window.last();
@@ -290,10 +296,21 @@ impl<'a> Evaluator<'a> {
                 (!is_absent(value)).then_some(if pick == Pick::Time { ts_ms as f64 } else { value })
             };
             let values = slide((&series.ts_ms, &series.values), ends, self.lookback_ms, |_| 0, newest);
-            Column::floats(series.labels, values)
+            Ok(Column::floats(series.labels.clone(), values))
         };
-        let columns = samples.into_iter().map(column);
-        Ok(columns.filter(|column| !column.is_empty()).collect())
+        self.columns(&series, values.saturating_add(weight(&series)), column)
+    }
+
+    /// A column for each series that has a sample somewhere, made on all cores; `work` is what it takes in all.
+    pub(crate) fn columns(
+        &self,
+        series: &[SeriesSamples],
+        work: usize,
+        column: impl Fn(&SeriesSamples) -> Result<Column> + Sync,
+    ) -> Result<Vec<Column>> {
+        let mut columns = parallel::map(series, work, || self.go_on(), column)?;
+        columns.retain(|column| !column.is_empty());
+        Ok(columns)
     }
 
     /// As [`Evaluator::select`], for a series that has histograms.
@@ -316,14 +333,15 @@ impl<'a> Evaluator<'a> {
     fn select_extended(&self, selector: &Selector, grid: Grid, pick: Pick) -> Result<Vec<Column>> {
         let ends = self.ends(selector, grid);
         let series = self.load_extended(selector, 0, grid)?;
-        self.count(series.len().saturating_mul(grid.steps))?;
-        let column = |series: SeriesSamples| {
-            let at = |step| extended::instant(selector.when.edges, &series, ends.at(step), self.lookback_ms);
+        let values = series.len().saturating_mul(grid.steps);
+        self.count(values)?;
+        let column = |series: &SeriesSamples| {
+            let at = |step| extended::instant(selector.when.edges, series, ends.at(step), self.lookback_ms);
             let picked = |(ts_ms, value): (i64, f64)| if pick == Pick::Time { ts_ms as f64 } else { value };
             let values = (0..grid.steps).map(|step| at(step).map_or(ABSENT, picked)).collect();
-            Column::floats(series.labels.clone(), values)
+            Ok(Column::floats(series.labels.clone(), values))
         };
-        Ok(series.into_iter().map(column).filter(|column| !column.is_empty()).collect())
+        self.columns(&series, values, column)
     }
 
     /// The series of a range vector. What they become, a column each, is counted, too.
@@ -333,7 +351,7 @@ impl<'a> Evaluator<'a> {
                 let ends = self.ends(selector, grid);
                 let (first, last) = ends.bounds();
                 let series = self.load(selector, first.saturating_sub(*range_ms), last)?;
-                let series = extended::without_markers(series);
+                let series = self.without_markers(series)?;
                 Ranges { series, ends, range_ms: *range_ms, grid, cancelled: self.cancelled }
             }
             Expr::Subquery(subquery) => self.subquery(subquery, grid)?,
@@ -370,7 +388,7 @@ impl<'a> Evaluator<'a> {
         });
         let series: Vec<SeriesSamples> = series.collect();
         self.account.add(Held::histograms(&series))?;
-        Ok(Ranges { series, ends, range_ms: subquery.range_ms, grid, cancelled: self.cancelled })
+        Ok(Ranges { series: Arc::new(series), ends, range_ms: subquery.range_ms, grid, cancelled: self.cancelled })
     }
 
     /// A subquery's inner value; a scalar counts as one series without labels.
@@ -383,28 +401,62 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The series of an `anchored` or `smoothed` selector, with what lies around its ranges, without stale markers.
-    pub(crate) fn load_extended(&self, selector: &Selector, range_ms: i64, grid: Grid) -> Result<Vec<SeriesSamples>> {
+    pub(crate) fn load_extended(
+        &self,
+        selector: &Selector,
+        range_ms: i64,
+        grid: Grid,
+    ) -> Result<Arc<Vec<SeriesSamples>>> {
         let (first, last) = self.ends(selector, grid).bounds();
         let after_ms = first.saturating_sub(range_ms).saturating_sub(self.lookback_ms);
         let ahead_ms = if selector.when.edges == Edges::Smoothed { self.lookback_ms } else { 0 };
-        self.load(selector, after_ms, last.saturating_add(ahead_ms)).map(extended::without_markers)
+        self.without_markers(self.load(selector, after_ms, last.saturating_add(ahead_ms))?)
     }
 
-    /// The series of a selector with their samples of `(after_ms, through_ms]`.
-    fn load(&self, selector: &Selector, after_ms: i64, through_ms: i64) -> Result<Vec<SeriesSamples>> {
+    /// The series without stale markers, and without those that had nothing else: a copy where others need the markers.
+    fn without_markers(&self, mut series: Arc<Vec<SeriesSamples>>) -> Result<Arc<Vec<SeriesSamples>>> {
+        if !series.iter().any(has_stale) {
+            return Ok(series);
+        }
+        if Arc::get_mut(&mut series).is_none() {
+            self.account.add(Held::copy(&series))?;
+        }
+        let own = Arc::make_mut(&mut series);
+        own.iter_mut().filter(|series| has_stale(series)).for_each(without_stale);
+        own.retain(|series| !series.is_empty());
+        Ok(series)
+    }
+
+    /// The series of a selector with their samples of `(after_ms, through_ms]`, and maybe more.
+    fn load(&self, selector: &Selector, after_ms: i64, through_ms: i64) -> Result<Arc<Vec<SeriesSamples>>> {
+        let wanted = Wanted { after_ms, through_ms, bare: self.bare.load(Ordering::Relaxed) };
         let before = self.account.held();
-        let (account, stop) = (&self.account, self.cancelled);
-        let admit = |samples: usize| if stop() { Err(cancelled()) } else { account.add(Held::read(samples)) };
-        let mut series = self.source.select(&selector.matchers, after_ms, through_ms, &admit)?;
+        if let Some(series) = self.shared.take(&selector.matchers, wanted, &self.account) {
+            return Ok(series);
+        }
+        // What was shared in vain is gone.
+        self.account.keep(before, Held::default())?;
+        let series = Arc::new(self.read(selector, wanted)?);
+        let held = Held::series(&series);
+        self.account.keep(before, held)?;
+        self.shared.put(&selector.matchers, wanted, (&series, held), &self.account);
+        Ok(series)
+    }
+
+    fn read(&self, selector: &Selector, wanted: Wanted) -> Result<Vec<SeriesSamples>> {
+        let admit = |samples: usize| {
+            self.go_on()?;
+            self.account.add(Held::read(samples))
+        };
+        let mut series = self.source.select(&selector.matchers, wanted.after_ms, wanted.through_ms, &admit)?;
         if self.limits.features.has(Feature::DelayedNameRemoval) {
             for series in &mut series {
                 series.labels = named_for_good(&series.labels)?;
             }
         }
-        if self.bare.load(Ordering::Relaxed) {
+        if wanted.bare {
             series.iter_mut().for_each(SeriesSamples::drop_buckets);
         }
-        self.account.keep_series(before, &series)?;
         Ok(series)
     }
 
@@ -445,39 +497,50 @@ impl Ranges<'_> {
         keep_name: bool,
         native: Native,
         notes: &Notes,
-        mut answer: impl FnMut(&Window<'_>) -> Option<f64>,
+        answer: impl Fn(&Window<'_>) -> Option<f64> + Sync,
     ) -> Result<Vec<Column>> {
-        let mut columns = Vec::with_capacity(self.series.len());
-        let (work, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let mut answer = |window: &Window<'_>| {
-            let before = work.fetch_add(window.len(), Ordering::Relaxed);
-            if before / WINDOW_SAMPLES_AT_ONCE != (before + window.len()) / WINDOW_SAMPLES_AT_ONCE && (self.cancelled)()
-            {
-                stopped.store(true, Ordering::Relaxed);
-            }
-            if stopped.load(Ordering::Relaxed) { None } else { answer(window) }
-        };
-        for series in &self.series {
+        self.try_columns(keep_name, native, notes, |window| Ok(answer(window)))
+    }
+
+    /// As [`Ranges::columns`], where `answer` may fail.
+    ///
+    /// # Errors
+    /// The first one of the first series; as [`Ranges::columns`].
+    pub(crate) fn try_columns(
+        &self,
+        keep_name: bool,
+        native: Native,
+        notes: &Notes,
+        answer: impl Fn(&Window<'_>) -> Result<Option<f64>> + Sync,
+    ) -> Result<Vec<Column>> {
+        let go_on = || if (self.cancelled)() { Err(cancelled()) } else { Ok(()) };
+        let column = |series: &SeriesSamples| {
+            let pace = Pace { go_on: &go_on, work: Cell::new(0), refused: OnceCell::new() };
+            let answer = |window: &Window<'_>| pace.step(window.len(), || answer(window)).flatten();
             let now_ms = |step: usize| self.grid.at(step);
             let name = series.labels.metric_name();
             let labels = if keep_name { series.labels.clone() } else { without_name(&series.labels) };
             let column = if series.histograms.is_empty() {
                 let samples = (series.ts_ms.as_slice(), series.values.as_slice());
-                Column::floats(labels, slide(samples, self.ends, self.range_ms, now_ms, &mut answer))
+                Column::floats(labels, slide(samples, self.ends, self.range_ms, now_ms, answer))
             } else {
                 let slid = slide_mixed(series, self.ends, self.range_ms, now_ms, |window| {
-                    native.answer(window, name, notes, &mut answer)
+                    let work = window.histograms.iter().map(|(_, histogram)| histogram.weight()).sum();
+                    pace.step(work, || Ok(native.answer(window, name, notes, &answer))).flatten()
                 });
                 slid.named(labels)
             };
-            if stopped.load(Ordering::Relaxed) || (!series.histograms.is_empty() && (self.cancelled)()) {
-                return Err(cancelled());
+            if let Some(refused) = pace.refused.into_inner() {
+                return Err(refused);
             }
             if native.needs_counter(name) && column.values.iter().any(|&value| !is_absent(value)) {
                 notes.add(&Note::MaybeNotCounter(name.to_owned()));
             }
-            columns.push(column);
-        }
+            Ok(column)
+        };
+        let visits = weight(&self.series).saturating_mul(self.ends.visits(self.range_ms));
+        let work = self.series.len().saturating_mul(self.ends.steps).saturating_add(visits);
+        let mut columns = parallel::map(&self.series, work, go_on, column)?;
         columns.retain(|column| !column.is_empty());
         if !keep_name {
             refuse_same_labels(&columns)?;
@@ -486,10 +549,43 @@ impl Ranges<'_> {
     }
 }
 
+/// The work on one series: asks now and then whether anybody still waits, and ends with the first error.
+struct Pace<'a> {
+    go_on: &'a dyn Fn() -> Result<()>,
+    work: Cell<usize>,
+    refused: OnceCell<Error>,
+}
+
+impl Pace<'_> {
+    /// What `answer` makes of the next window, which means so much `work`; nothing after an error.
+    fn step<T>(&self, work: usize, answer: impl FnOnce() -> Result<T>) -> Option<T> {
+        if self.refused.get().is_some() {
+            return None;
+        }
+        let (before, after) = (self.work.get(), self.work.get().saturating_add(work));
+        self.work.set(after);
+        let is_asked = before / WORK_AT_ONCE != after / WORK_AT_ONCE;
+        let waited_for = if is_asked { (self.go_on)() } else { Ok(()) };
+        match waited_for.and_then(|()| answer()) {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                let _ = self.refused.set(error);
+                None
+            }
+        }
+    }
+}
+
+/// Numbers that series hold, about.
+fn weight(series: &[SeriesSamples]) -> usize {
+    series.iter().map(SeriesSamples::weight).sum()
+}
+
 /// The samples of `column`, at the times of their steps.
 fn row(column: Column, at: impl Fn(usize) -> i64) -> Row {
-    let points = column.values.iter().enumerate().filter(|(_, value)| !is_absent(**value));
-    let points = points.map(|(step, &value)| Point { ts_ms: at(step), value }).collect();
+    let present = || column.values.iter().enumerate().filter(|(_, value)| !is_absent(**value));
+    let mut points = Vec::with_capacity(present().count());
+    points.extend(present().map(|(step, &value)| Point { ts_ms: at(step), value }));
     let histograms = column.histograms.into_iter().flatten().enumerate();
     let histograms = histograms.filter_map(|(step, histogram)| Some((at(step), histogram?))).collect();
     Row { labels: column.labels, points, histograms }

@@ -234,6 +234,25 @@ impl Expr {
         }
     }
 
+    /// Calls `visit` for each selector, those of subqueries among them.
+    pub(crate) fn selectors<'a>(&'a self, visit: &mut impl FnMut(&'a Selector)) {
+        match self {
+            Self::Number(_) | Self::Text(_) => {}
+            Self::Selector(selector) | Self::Range(selector, _) => visit(selector),
+            Self::Subquery(subquery) => subquery.expr.selectors(visit),
+            Self::Call(_, args) => args.iter().for_each(|arg| arg.selectors(visit)),
+            Self::Aggregate(aggregate) => {
+                aggregate.expr.selectors(visit);
+                aggregate.param.iter().for_each(|param| param.selectors(visit));
+            }
+            Self::Binary(binary) => {
+                binary.lhs.selectors(visit);
+                binary.rhs.selectors(visit);
+            }
+            Self::Negate(expr) => expr.selectors(visit),
+        }
+    }
+
     /// Whether every step has the same answer.
     pub(crate) fn is_step_invariant(&self) -> bool {
         match self {

@@ -11,7 +11,7 @@ use super::eval::Evaluator;
 use super::expr::{Edges, Expr, Selector};
 use super::grid::Grid;
 use super::labels::without_name;
-use super::source::{SeriesSamples, without_stale};
+use super::source::SeriesSamples;
 use super::value::{ABSENT, Column, refuse_same_labels};
 use crate::error::Result;
 
@@ -61,21 +61,22 @@ pub(crate) fn evaluate(
 ) -> Result<Vec<Column>> {
     let Some((_, question)) = QUESTIONS.into_iter().find(|(name, _)| *name == function) else { return Ok(Vec::new()) };
     let series = ev.load_extended(selector, range_ms, grid)?;
-    ev.count(series.len().saturating_mul(grid.steps))?;
+    let values = series.len().saturating_mul(grid.steps);
+    ev.count(values)?;
     let ends = ev.ends(selector, grid);
-    let mut columns = Vec::with_capacity(series.len());
-    for one in series {
-        ev.go_on()?;
-        let samples = Samples::of(&one, ev.lookback_ms());
+    let column = |series: &SeriesSamples| {
+        let samples = Samples::of(series, ev.lookback_ms());
         let at = |step: usize| {
             let end_ms = ends.at(step);
             let frame = samples.frame(selector.when.edges, end_ms.saturating_sub(range_ms), end_ms, question)?;
             Some(frame.answer(question, range_ms))
         };
         let values: Vec<f64> = (0..grid.steps).map(|step| at(step).unwrap_or(ABSENT)).collect();
-        columns.push(Column::floats(without_name(&one.labels), values));
-    }
-    columns.retain(|column| !column.is_empty());
+        Ok(Column::floats(without_name(&series.labels), values))
+    };
+    // What a step takes is most of all the samples of its range.
+    let visits = series.iter().map(|series| series.values.len()).sum::<usize>().saturating_mul(ends.visits(range_ms));
+    let columns = ev.columns(&series, values.saturating_add(visits), column)?;
     refuse_same_labels(&columns)?;
     Ok(columns)
 }
@@ -94,13 +95,6 @@ pub(crate) fn instant(edges: Edges, series: &SeriesSamples, at_ms: i64, lookback
         Some(after) => Some((at_ms, samples.line(before, after, at_ms, Reset::Ignored))),
         None => Some((ts_ms, value)),
     }
-}
-
-/// Removes stale markers and series without a sample, be it a number or a histogram.
-pub(crate) fn without_markers(mut series: Vec<SeriesSamples>) -> Vec<SeriesSamples> {
-    series.iter_mut().for_each(without_stale);
-    series.retain(|series| !series.is_empty());
-    series
 }
 
 /// What a falling value means to a line.

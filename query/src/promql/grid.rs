@@ -53,8 +53,28 @@ impl Ends {
         self.first_ms.saturating_add(self.step_ms.saturating_mul(i as i64))
     }
 
+    /// In how many windows of `range_ms` a sample is, about: at least 1.
+    pub(crate) fn visits(self, range_ms: i64) -> usize {
+        let windows = range_ms.checked_div(self.step_ms).map_or(self.steps, |n| usize::try_from(n).unwrap_or(0));
+        windows.min(self.steps).max(1)
+    }
+
     /// The first and the last of them.
     pub(crate) fn bounds(self) -> (i64, i64) {
         (self.first_ms, self.at(self.steps.saturating_sub(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_in_as_many_windows_as_steps_fit_into_the_range() {
+        let visits = |grid: Grid, range_ms| grid.ends(When::default(), (0, 0)).visits(range_ms);
+        assert_eq!(visits(Grid::range(0, 600_000, 60_000), 300_000), 5);
+        assert_eq!(visits(Grid::range(0, 600_000, 60_000), 10), 1);
+        assert_eq!(visits(Grid::range(0, 120_000, 60_000), 3_600_000), 3);
+        assert_eq!(visits(Grid::instant(0), 3_600_000), 1);
     }
 }

@@ -20,7 +20,9 @@
 //! | [`value`] | scalars and vectors over all steps of a grid; answers |
 //! | [`source`] | where samples come from |
 //! | [`eval`] | walking the expression |
+//! | [`shared`] | what several selectors read, read once |
 //! | [`account`] | samples and memory that an evaluation holds |
+//! | [`parallel`] | dividing work among the cores |
 //! | [`window`], [`extended`] | samples of a series within the range before each step; `anchored` and `smoothed` ranges |
 //! | [`aggregate`], [`binary`], [`vector_match`] | operators |
 //! | [`function`] | functions, one file a family |
@@ -56,10 +58,12 @@ mod histogram;
 mod labels;
 mod lookup;
 mod number;
+mod parallel;
 mod parse;
 mod raw;
 mod regex_cost;
 mod rewrite;
+mod shared;
 mod source;
 mod token;
 mod tree;

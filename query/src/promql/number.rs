@@ -70,7 +70,7 @@ impl Mean {
     }
 }
 
-/// The `q`-quantile of `values` by linear interpolation between ranks; sorts them, NaN first.
+/// The `q`-quantile of `values` by linear interpolation between ranks, NaN first; puts them in another order.
 pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if values.is_empty() || q.is_nan() {
         return f64::NAN;
@@ -81,13 +81,12 @@ pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    values.sort_unstable_by(nan_first);
-    let last = (values.len() - 1) as f64;
-    let rank = q * last;
-    let lower = rank.floor().max(0.0);
-    let upper = (lower + 1.0).min(last);
+    let rank = q * (values.len() - 1) as f64;
     let weight = rank - rank.floor();
-    values[lower as usize] * (1.0 - weight) + values[upper as usize] * weight
+    // Two of them are wanted, so they need not be sorted: the next larger one is the smallest of those behind.
+    let (_, &mut lower, behind) = values.select_nth_unstable_by(rank.floor() as usize, nan_first);
+    let upper = behind.iter().copied().min_by(nan_first).unwrap_or(lower);
+    lower * (1.0 - weight) + upper * weight
 }
 
 /// Increasing, NaN before all.
@@ -178,6 +177,27 @@ mod tests {
         assert!(quantile(0.0, &mut [3.0, f64::NAN]).is_nan());
         assert_eq!(quantile(1.1, &mut [3.0]), f64::INFINITY);
         assert!(quantile(0.5, &mut []).is_nan());
+    }
+
+    #[test]
+    fn a_quantile_is_that_of_the_sorted_values() {
+        let mut random = 1u64;
+        for len in 1..200 {
+            let mut next = || {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                random >> 40
+            };
+            let values: Vec<f64> =
+                (0..len).map(|_| if next() % 20 == 0 { f64::NAN } else { (next() % 50) as f64 }).collect();
+            let q = next() as f64 / (1u64 << 24) as f64;
+            let mut sorted = values.clone();
+            sorted.sort_by(nan_first);
+            let rank = q * (len - 1) as f64;
+            let (lower, weight) = (rank.floor() as usize, rank - rank.floor());
+            let upper = (lower + 1).min(len - 1);
+            let expect = sorted[lower] * (1.0 - weight) + sorted[upper] * weight;
+            assert_eq!(quantile(q, &mut values.clone()).to_bits(), expect.to_bits(), "{q} of {values:?}");
+        }
     }
 
     #[test]

@@ -2,18 +2,23 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use foretell_engine::{LabelSet, Matcher, ScanBatch, Selector, SeriesId, Snapshot, TimeRange};
+use foretell_engine::{LabelSet, Matcher, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
 
 use super::histogram::{self, Histogram, ResetHint};
+use super::parallel;
 use super::value::{ABSENT, STALE_BITS};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Rows decoded at a time.
-const ROWS_AT_ONCE: usize = 64 << 10;
+/// Rows decoded at a time: few enough to be still in the core's cache when they are copied to their series.
+const ROWS_AT_ONCE: usize = 16 << 10;
+/// What finding and opening a series costs, in samples.
+const SERIES_SAMPLES: usize = 100;
+/// Distance of samples, where a guess is needed of how many there will be.
+const SAMPLE_EVERY_MS: i64 = 15_000;
 const NS_PER_MS: i64 = 1_000_000;
 
 /// Sets of conditions, of which one must hold wholly.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Matchers(pub Vec<Vec<Matcher>>);
 
 /// Samples of one series, oldest first, stale markers included.
@@ -65,7 +70,7 @@ impl SeriesSamples {
     }
 }
 
-/// Told how many samples more are about to be held; an error ends the reading.
+/// Told, by any thread, how many samples more are about to be held; an error ends the reading.
 pub type Admit<'a> = dyn Fn(usize) -> Result<()> + Sync + 'a;
 
 /// Admits `samples_max` samples in all.
@@ -78,7 +83,7 @@ pub fn at_most(samples_max: usize) -> impl Fn(usize) -> Result<()> + Sync {
 }
 
 /// Answers selectors.
-pub trait SampleSource {
+pub trait SampleSource: Sync {
     /// Series that satisfy `matchers` with their samples of `(after_ms, through_ms]`, in the order of their labels; those
     /// without a sample may be left out. `admit` is told of samples before they are kept.
     ///
@@ -111,31 +116,47 @@ impl SampleSource for Snapshot {
             let selector = Selector { metric: None, matchers: all.clone(), range };
             series.extend(self.select(&selector).map_err(|error| Error::from_engine(&error))?);
         }
-        series.sort_unstable_by_key(|series| series.id);
-        series.dedup_by_key(|series| series.id);
-        let ids: Vec<SeriesId> = series.iter().map(|series| series.id).collect();
-        let mut found: Vec<SeriesSamples> = series
-            .into_iter()
-            .map(|series| SeriesSamples { labels: series.labels, ..SeriesSamples::default() })
-            .collect();
-        let mut scan = self.scan(&ids, range, true, ROWS_AT_ONCE).map_err(|error| Error::from_engine(&error))?;
-        let mut batch = ScanBatch::default();
-        while scan.next_batch(&mut batch).map_err(|error| Error::from_engine(&error))? {
-            admit(batch.ts.len())?;
-            let mut at = 0;
-            for &(index, rows) in &batch.runs {
-                let end = at + rows as usize;
-                let samples = &mut found[index as usize];
-                samples.ts_ms.extend(batch.ts[at..end].iter().map(|ts| ts.div_euclid(NS_PER_MS)));
-                samples.values.extend_from_slice(&batch.values[at..end]);
-                at = end;
-            }
+        // One set of conditions answers in order already.
+        if matchers.0.len() > 1 {
+            series.sort_unstable_by_key(|series| series.id);
+            series.dedup_by_key(|series| series.id);
         }
-        histogram::read(self, &ids, range, &mut found, admit)?;
-        found.retain(|samples| !samples.is_empty());
-        found.sort_unstable_by(|a, b| a.labels.compare(&b.labels));
+        let each = usize::try_from(through_ms.saturating_sub(after_ms) / SAMPLE_EVERY_MS).unwrap_or(0);
+        let work = series.len().saturating_mul(each.saturating_add(SERIES_SAMPLES));
+        let chunk = series.len().div_ceil(parallel::parts(series.len(), work)).max(1);
+        let chunks = series.chunks(chunk).collect();
+        let mut found = Vec::with_capacity(series.len());
+        for part in parallel::each(chunks, |series: &[Series]| read(self, series, range, admit))? {
+            found.extend(part?);
+        }
+        // Each part is in order: a stable sort finds that and merges.
+        found.sort_by(|a, b| a.labels.compare(&b.labels));
         Ok(found)
     }
+}
+
+/// The samples of some series (sorted by id), in the order of their labels.
+fn read(snapshot: &Snapshot, series: &[Series], range: TimeRange, admit: &Admit<'_>) -> Result<Vec<SeriesSamples>> {
+    let ids: Vec<SeriesId> = series.iter().map(|series| series.id).collect();
+    let empty = |series: &Series| SeriesSamples { labels: series.labels.clone(), ..SeriesSamples::default() };
+    let mut found: Vec<SeriesSamples> = series.iter().map(empty).collect();
+    let mut scan = snapshot.scan(&ids, range, true, ROWS_AT_ONCE).map_err(|error| Error::from_engine(&error))?;
+    let mut batch = ScanBatch::default();
+    while scan.next_batch(&mut batch).map_err(|error| Error::from_engine(&error))? {
+        admit(batch.ts.len())?;
+        let mut at = 0;
+        for &(index, rows) in &batch.runs {
+            let end = at + rows as usize;
+            let samples = &mut found[index as usize];
+            samples.ts_ms.extend(batch.ts[at..end].iter().map(|ts| ts.div_euclid(NS_PER_MS)));
+            samples.values.extend_from_slice(&batch.values[at..end]);
+            at = end;
+        }
+    }
+    histogram::read(snapshot, &ids, range, &mut found, admit)?;
+    found.retain(|samples| !samples.is_empty());
+    found.sort_unstable_by(|a, b| a.labels.compare(&b.labels));
+    Ok(found)
 }
 
 /// The limit on samples is reached.
@@ -147,11 +168,14 @@ pub(crate) fn too_many_samples() -> Error {
     )
 }
 
+/// Whether there is a stale marker.
+pub(crate) fn has_stale(samples: &SeriesSamples) -> bool {
+    // Without a way out in the middle, which would keep the compiler from comparing several at once.
+    samples.values.iter().fold(false, |found, value| found | (value.to_bits() == STALE_BITS))
+}
+
 /// Drops stale markers.
 pub(crate) fn without_stale(samples: &mut SeriesSamples) {
-    if samples.values.iter().all(|value| value.to_bits() != STALE_BITS) {
-        return;
-    }
     let keep: Vec<bool> = samples.values.iter().map(|value| value.to_bits() != STALE_BITS).collect();
     let mut flags = keep.iter();
     samples.ts_ms.retain(|_| flags.next().copied().unwrap_or(false));

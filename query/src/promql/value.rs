@@ -113,6 +113,16 @@ impl Column {
         }
     }
 
+    /// Puts the steps of `more` behind its own.
+    pub(crate) fn append(&mut self, more: Self) {
+        if self.histograms.is_some() || more.histograms.is_some() {
+            let none = |steps: usize| vec![None; steps];
+            let histograms = more.histograms.unwrap_or_else(|| none(more.values.len()));
+            self.histograms.get_or_insert_with(|| none(self.values.len())).extend(histograms);
+        }
+        self.values.extend(more.values);
+    }
+
     /// Values and histograms that it holds, about.
     pub(crate) fn weight(&self) -> usize {
         let histograms = self.histograms.iter().flatten().flatten().map(|histogram| histogram.weight());

@@ -17,6 +17,7 @@
 //! warn`, `info`, `no_warn`, `no_info` ask for annotations, a text after the first two for one that contains it. Half of what is
 //! loaded is flushed to segments.
 mod literal;
+mod many;
 
 use std::path::PathBuf;
 use std::sync::Arc;

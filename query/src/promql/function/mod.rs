@@ -232,14 +232,11 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
         Kind::NamedWindow(f, native) => ev.ranges(&args[0], grid)?.columns(true, native, notes, f)?,
         Kind::QuantileOverTime => {
             let q = ev.scalar(&args[0], grid)?;
-            let mut values = Vec::new();
             ev.ranges(&args[1], grid)?.columns(false, Native::Ignored, notes, |window| {
                 if !(0.0..=1.0).contains(&q[window.step]) {
                     notes.add(&Note::InvalidQuantile(q[window.step]));
                 }
-                values.clear();
-                values.extend_from_slice(window.values);
-                Some(quantile(q[window.step], &mut values))
+                Some(quantile(q[window.step], &mut window.values.to_vec()))
             })?
         }
         Kind::PredictLinear => {
@@ -249,17 +246,11 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
         }
         Kind::DoubleExponentialSmoothing => {
             let (smoothing, trend) = (ev.scalar(&args[1], grid)?, ev.scalar(&args[2], grid)?);
-            let mut refused = Ok(());
-            let columns = ev.ranges(&args[0], grid)?.columns(false, Native::Ignored, notes, |window| {
+            ev.ranges(&args[0], grid)?.try_columns(false, Native::Ignored, notes, |window| {
                 let (smoothing, trend) = (smoothing[window.step], trend[window.step]);
-                if let Err(error) = trend::check_factors(smoothing, trend) {
-                    refused = Err(error);
-                    return None;
-                }
-                trend::smooth(window, smoothing, trend)
-            })?;
-            refused?;
-            columns
+                trend::check_factors(smoothing, trend)?;
+                Ok(trend::smooth(window, smoothing, trend))
+            })?
         }
         Kind::Absent => absent::absent(&args[0], &ev.vector(&args[0], grid)?, grid.steps)?,
         Kind::AbsentOverTime => {

@@ -48,7 +48,7 @@ impl Native {
         window: &Mixed<'_>,
         name: &str,
         notes: &Notes,
-        floats: &mut dyn FnMut(&Window<'_>) -> Option<f64>,
+        floats: &dyn Fn(&Window<'_>) -> Option<f64>,
     ) -> Option<Found> {
         if window.histograms.is_empty() {
             return floats(&window.floats).map(Found::Value);

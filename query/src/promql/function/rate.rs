@@ -21,7 +21,7 @@ fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<f64> {
     }
     let first = window.values[0];
     let mut difference = window.values[last] - first;
-    if is_counter {
+    if is_counter && has_reset(window.values) {
         for pair in window.values.windows(2) {
             if pair[1] < pair[0] {
                 difference += pair[0];
@@ -59,6 +59,11 @@ pub(super) fn extrapolation(
         to_end = between / 2.0;
     }
     (sampled + to_start + to_end) / sampled
+}
+
+/// Whether a value is less than the one before: without a way out in the middle, so that several are compared at once.
+fn has_reset(values: &[f64]) -> bool {
+    values.iter().zip(&values[1..]).fold(false, |found, (old, new)| found | (new < old))
 }
 
 pub(super) fn irate(window: &Window<'_>) -> Option<f64> {

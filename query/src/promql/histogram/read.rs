@@ -29,6 +29,8 @@ const COLUMNS: [&str; 13] = [
     "positive_deltas",
     "positive_counts",
 ];
+/// Numbers that are decoded before `admit` is told of them: several threads ask it.
+const WEIGHT_AT_ONCE: usize = 16 << 10;
 /// The stored hint of what is no counter.
 const GAUGE: i32 = 3;
 const CUSTOM_VALUES: &str = "custom_values";
@@ -55,6 +57,7 @@ pub(crate) fn read(
         let rows = Rows::of(&batch)?;
         let series = stored(&batch, "series").map_err(Error::from_datafusion)?.as_primitive::<UInt64Type>();
         let ts = stored(&batch, "ts").map_err(Error::from_datafusion)?.as_primitive::<Int64Type>();
+        let mut weight = 0;
         for row in 0..batch.num_rows() {
             let Ok(at) = ids.binary_search(&SeriesId(series.value(row))) else { continue };
             let ts_ms = ts.value(row).div_euclid(NS_PER_MS);
@@ -64,9 +67,13 @@ pub(crate) fn read(
             }
             let before = found[at].histograms.last().map(|(_, histogram)| &histogram.custom);
             let histogram = rows.histogram(row, before)?;
-            admit(histogram.weight())?;
+            weight += histogram.weight();
+            if weight > WEIGHT_AT_ONCE {
+                admit(std::mem::take(&mut weight))?;
+            }
             found[at].histograms.push((ts_ms, Arc::new(histogram)));
         }
+        admit(weight)?;
     }
     Ok(())
 }

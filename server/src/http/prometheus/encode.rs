@@ -1,4 +1,6 @@
-//! Answers as Prometheus writes them: numbers are strings, times are seconds.
+//! Answers as Prometheus writes them: numbers are strings, times are seconds. Everything is written into one buffer in place.
+use std::io::Write as _;
+
 use foretell_engine::LabelSet;
 use foretell_query::promql::{Annotations, Answer, Bucket, Found, Histogram, Point, Row};
 use serde::Serialize;
@@ -6,9 +8,29 @@ use serde::Serialize;
 /// Warnings, and infos, of the evaluation that an answer carries; the rest is counted.
 const ANNOTATIONS_MAX: usize = 10;
 
+/// Text of a sample, of a bucket of a histogram, and of the labels of a series, about: what a buffer has room for at first.
+const POINT_BYTES: usize = 32;
+const BUCKET_BYTES: usize = 48;
+const LABELS_BYTES: usize = 256;
+
+/// How long the text of `answer` is, about.
+pub(super) fn size(answer: &Answer) -> usize {
+    match answer {
+        Answer::Scalar(_) | Answer::Text(..) => LABELS_BYTES,
+        Answer::Vector(rows) | Answer::Matrix(rows) => LABELS_BYTES + rows.iter().map(row_size).sum::<usize>(),
+    }
+}
+
+fn row_size(row: &Row) -> usize {
+    let buckets = |histogram: &Histogram| histogram.negative.len() + 1 + histogram.positive.len();
+    let buckets: usize = row.histograms.iter().map(|(_, histogram)| buckets(histogram)).sum();
+    LABELS_BYTES + (row.points.len() + 2 * row.histograms.len()) * POINT_BYTES + buckets * BUCKET_BYTES
+}
+
 /// The envelope of a success: with the annotations of the evaluation, and `warnings` of the request.
 pub(super) fn answer(answer: &Answer, annotations: &Annotations, warnings: &[&str]) -> Vec<u8> {
-    let mut out = br#"{"status":"success","data":{"resultType":""#.to_vec();
+    let mut out = Vec::with_capacity(size(answer));
+    out.extend_from_slice(br#"{"status":"success","data":{"resultType":""#);
     match answer {
         Answer::Scalar(point) => {
             out.extend_from_slice(br#"scalar","result":"#);
@@ -126,7 +148,13 @@ pub(super) fn write_labels(labels: &LabelSet, out: &mut Vec<u8>) {
 }
 
 pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
+    write_json(text, out);
+}
+
+/// What the JSON library writes; it needs no memory of its own for numbers and strings.
+fn write_json<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
+    // Neither numbers and strings nor a buffer in memory can fail.
+    let _ = serde_json::to_writer(out, value);
 }
 
 fn write_point(point: Point, out: &mut Vec<u8>) {
@@ -173,27 +201,43 @@ fn write_bucket(bucket: &Bucket, out: &mut Vec<u8>) {
 }
 
 pub(super) fn write_seconds(ts_ms: i64, out: &mut Vec<u8>) {
-    let (sign, ms) = (if ts_ms < 0 { "-" } else { "" }, ts_ms.unsigned_abs());
-    let text = match ms % 1000 {
-        0 => format!("{sign}{}", ms / 1000),
-        fraction => format!("{sign}{}.{fraction:03}", ms / 1000),
-    };
-    out.extend_from_slice(text.as_bytes());
+    if ts_ms < 0 {
+        out.push(b'-');
+    }
+    let (seconds, ms) = (ts_ms.unsigned_abs() / 1000, (ts_ms.unsigned_abs() % 1000) as u16);
+    write_json(&seconds, out);
+    if ms > 0 {
+        let digit = |n: u16| b'0' + (n % 10) as u8;
+        out.extend_from_slice(&[b'.', digit(ms / 100), digit(ms / 10), digit(ms)]);
+    }
 }
 
 /// The shortest decimal that reads back as the same bits; with an exponent only for the very small and the very large.
 pub(super) fn write_number(value: f64, out: &mut Vec<u8>) {
     let size = value.abs();
-    let text = if value.is_nan() {
-        "NaN".to_owned()
+    if value.is_nan() {
+        out.extend_from_slice(b"NaN");
     } else if value.is_infinite() {
-        if value > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() }
+        out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
     } else if size != 0.0 && !(1e-6..1e21).contains(&size) {
-        exponent(value)
+        out.extend_from_slice(exponent(value).as_bytes());
     } else {
-        value.to_string()
-    };
-    out.extend_from_slice(text.as_bytes());
+        write_decimal(value, out);
+    }
+}
+
+/// Without an exponent.
+fn write_decimal(value: f64, out: &mut Vec<u8>) {
+    let from = out.len();
+    write_json(&value, out);
+    let text = &out[from..];
+    if text.ends_with(b".0") {
+        out.truncate(out.len() - 2);
+    } else if text.contains(&b'e') {
+        // The library uses exponents for less large and less small numbers than Prometheus does.
+        out.truncate(from);
+        let _ = write!(out, "{value}");
+    }
 }
 
 /// `1.5e-07`: a sign and at least two digits in the exponent.
@@ -229,9 +273,37 @@ mod tests {
             (f64::NAN, "NaN"),
             (0.0, "0"),
             (-0.0, "-0"),
+            (1e20, "100000000000000000000"),
+            (123_456_789_012_345_680.0, "123456789012345680"),
+            (1.25e-6, "0.00000125"),
+            (0.1 + 0.2, "0.30000000000000004"),
         ];
         for (value, text) in cases {
             assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn a_number_without_an_exponent_is_the_shortest_that_reads_back() {
+        let mut random = 1u64;
+        for _ in 0..100_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // Exponents of 2 from -19 to 69: from below 1e-6 to above 1e20, with either sign.
+            let exponent = 1_023 - 19 + (random >> 20) % 88;
+            let value = f64::from_bits((random & (1 << 63)) | exponent << 52 | (random >> 12));
+            assert_eq!(number(value), value.to_string());
+            assert_eq!(number((value * 100.0).round() / 100.0), ((value * 100.0).round() / 100.0).to_string());
+        }
+    }
+
+    #[test]
+    fn times_are_seconds_with_their_milliseconds() {
+        for (ts_ms, text) in
+            [(0, "0"), (1_000, "1"), (1_001, "1.001"), (-1_500, "-1.500"), (1_700_000_000_020, "1700000000.020")]
+        {
+            let mut out = Vec::new();
+            write_seconds(ts_ms, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap_or_default(), text);
         }
     }
 

@@ -35,6 +35,9 @@ pub(super) use self::status::{alertmanagers, scrape_pools, targets_metadata, wal
 pub(super) use self::status::{build_info, flags, format_query, runtime_info, targets, tsdb};
 pub(super) use self::tree::parse_query;
 
+/// Largest answer that is written where requests are served; a larger one would hold up the others.
+const INLINE_BYTES_MAX: usize = 256 << 10;
+
 /// How far back a sample counts as current unless the request says otherwise.
 const LOOKBACK_MS: i64 = 5 * 60 * 1000;
 
@@ -74,13 +77,23 @@ async fn answer(
     match answered {
         Ok((answer, annotations)) => {
             timer.finish("ok");
-            Ok(respond::json(StatusCode::OK, limited(answer, &annotations, limit)))
+            Ok(respond::json(StatusCode::OK, written(answer, annotations, limit).await?))
         }
         Err(error) => {
             timer.finish(error.kind);
             Err(error)
         }
     }
+}
+
+/// As [`limited`], elsewhere if it takes long.
+async fn written(answer: Answer, annotations: Annotations, limit: usize) -> Result<Vec<u8>, ApiError> {
+    if encode::size(&answer) <= INLINE_BYTES_MAX {
+        return Ok(limited(answer, &annotations, limit));
+    }
+    tokio::task::spawn_blocking(move || limited(answer, &annotations, limit))
+        .await
+        .map_err(|error| ApiError::unavailable(format!("the answer was not written: {error}")))
 }
 
 /// The answer's text, cut to `limit` series (0: all) with a warning.

@@ -1,0 +1,116 @@
+//! Work of one evaluation on all cores: the only place of PromQL that starts threads. They end before the call does.
+//!
+//! Results come in the order of the work, whoever did it, and what is done for one item does not depend on the others: an
+//! answer does not depend on the number of cores, not even in its last bit.
+use std::panic::resume_unwind;
+use std::sync::LazyLock;
+use std::thread::{Builder, available_parallelism, scope};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Work worth a thread: samples or steps looked at, a nanosecond or two each. Starting a thread takes some ten thousand.
+const WORK_MIN: usize = 100_000;
+/// Work between two looks at whether anybody still waits.
+pub(crate) const WORK_AT_ONCE: usize = 1 << 20;
+/// Most threads of one evaluation.
+const THREADS_MAX: usize = 16;
+
+static CORES: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, usize::from));
+
+/// How many parts to divide `items` into that mean `work` samples or steps in all.
+pub(crate) fn parts(items: usize, work: usize) -> usize {
+    (work / WORK_MIN + 1).min(items).min(*CORES).clamp(1, THREADS_MAX)
+}
+
+/// `f` of each of `items`, which mean `work` in all. `go_on` is asked between pieces of work.
+///
+/// # Errors
+/// Of those of `go_on` and `f` the first in the order of the items; `Unavailable` when no thread can be started.
+pub(crate) fn map<T: Sync, R: Send>(
+    items: &[T],
+    work: usize,
+    go_on: impl Fn() -> Result<()> + Sync,
+    f: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let length = items.len().div_ceil(parts(items.len(), work)).max(1);
+    let asked_every = (items.len().saturating_mul(WORK_AT_ONCE) / work.max(1)).max(1);
+    let of_chunk = |chunk: &[T]| -> Result<Vec<R>> {
+        let mut results = Vec::with_capacity(chunk.len());
+        for (i, item) in chunk.iter().enumerate() {
+            if i % asked_every == 0 {
+                go_on()?;
+            }
+            results.push(f(item)?);
+        }
+        Ok(results)
+    };
+    let mut chunks = each(items.chunks(length).collect(), of_chunk)?.into_iter();
+    let mut results = chunks.next().unwrap_or_else(|| Ok(Vec::new()))?;
+    for chunk in chunks {
+        results.extend(chunk?);
+    }
+    Ok(results)
+}
+
+/// `f` of each of `parts`, all at once: the last one here, each other one on a thread.
+///
+/// # Errors
+/// `Unavailable` when no thread can be started.
+pub(crate) fn each<P: Send, R: Send>(mut parts: Vec<P>, f: impl Fn(P) -> R + Sync) -> Result<Vec<R>> {
+    let Some(last) = parts.pop() else { return Ok(Vec::new()) };
+    let f = &f;
+    scope(|scope| {
+        let start = |part: P| Builder::new().name("foretell-promql".to_owned()).spawn_scoped(scope, move || f(part));
+        let threads = parts.into_iter().map(start).collect::<std::io::Result<Vec<_>>>().map_err(|error| {
+            Error::new(ErrorKind::Unavailable, format!("cannot start a thread for the query: {error}: try again later"))
+        })?;
+        let last = f(last);
+        let mut results = Vec::with_capacity(threads.len() + 1);
+        for thread in threads {
+            results.push(thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        results.push(last);
+        Ok(results)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn results_come_in_the_order_of_the_items() {
+        let items: Vec<usize> = (0..1_001).collect();
+        let double: Vec<usize> = items.iter().map(|i| i * 2).collect();
+        for work in [0, 10 * WORK_MIN] {
+            assert_eq!(map(&items, work, || Ok(()), |i| Ok(i * 2)).unwrap(), double);
+        }
+        assert_eq!(each(vec![3, 1, 2], |i| i + 1).unwrap(), [4, 2, 3]);
+        assert!(map(&[] as &[usize], WORK_MIN, || Ok(()), |i| Ok(i * 2)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_first_error_in_the_order_of_the_items_is_told() {
+        let items: Vec<usize> = (0..1_001).collect();
+        let f = |&i: &usize| if i % 400 == 399 { Err(Error::invalid(i.to_string())) } else { Ok(i) };
+        for work in [0, 10 * WORK_MIN] {
+            assert_eq!(map(&items, work, || Ok(()), f).unwrap_err().message, "399");
+        }
+    }
+
+    #[test]
+    fn nobody_works_on_when_nobody_waits() {
+        let (items, done) = (vec![(); 1_000], AtomicUsize::new(0));
+        let refuse = || Err(Error::new(ErrorKind::Cancelled, "enough"));
+        let work = |_: &()| Ok(done.fetch_add(1, Ordering::Relaxed));
+        assert_eq!(map(&items, 10 * WORK_MIN, refuse, work).unwrap_err().kind, ErrorKind::Cancelled);
+        assert_eq!(done.into_inner(), 0);
+    }
+
+    #[test]
+    fn little_work_starts_no_thread() {
+        assert_eq!((parts(1_000_000, WORK_MIN - 1), parts(1, usize::MAX), parts(0, usize::MAX)), (1, 1, 1));
+    }
+}
