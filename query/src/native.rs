@@ -1,6 +1,8 @@
 //! Native histograms and exemplars as records: names and types of the columns that writers fill and tables read.
 //!
 //! The columns hold what was sent, bit by bit; buckets with their borders are made from them when they are read.
+mod borders;
+
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
@@ -80,8 +82,8 @@ pub fn exemplar_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("value", DataType::Float64, true), Field::new("labels", map_type(), true)]))
 }
 
-/// The upper border of bucket `index` of exponential buckets: 2^(index / 2^schema), and the largest float where that is just
-/// beyond the floats. The lower border is the upper one of the bucket before.
+/// The upper border of bucket `index` of exponential buckets: 2^(index / 2^schema) to the last digit as Prometheus has it, and
+/// the largest float where that is just beyond the floats. The lower border is the upper one of the bucket before.
 pub fn exponential_border(schema: i32, index: i32) -> f64 {
     let exponent = f64::from(index) * f64::from(-schema).exp2();
     if exponent == 1024.0 {
@@ -89,7 +91,11 @@ pub fn exponential_border(schema: i32, index: i32) -> f64 {
     }
     // The whole part apart, so that powers of two are exact.
     let whole = exponent.floor();
-    (exponent - whole).exp2() * whole.exp2()
+    let part = exponent - whole;
+    let place = part * BORDERS.len() as f64;
+    // Finer than any schema that senders may use.
+    let power = if place.fract() == 0.0 { BORDERS[place as usize] * 2.0 } else { part.exp2() };
+    power * whole.exp2()
 }
 
 #[cfg(test)]
@@ -100,7 +106,13 @@ mod tests {
     fn borders_are_powers_of_the_base() {
         assert_eq!([-1, 0, 1, 2].map(|index| exponential_border(0, index)), [0.5, 1.0, 2.0, 4.0]);
         assert_eq!([-1, 0, 1, 2].map(|index| exponential_border(-2, index)), [0.0625, 1.0, 16.0, 256.0]);
-        assert_eq!(exponential_border(1, 1), std::f64::consts::SQRT_2);
+        assert_eq!(exponential_border(1, 1), 1.414_213_562_373_095);
+        assert_eq!(exponential_border(1, -1), 0.707_106_781_186_547_5);
+        assert_eq!(exponential_border(9, 512), 2.0);
+        for (index, border) in (1..256).map(|index| (index, exponential_border(8, index))) {
+            let power = (f64::from(index) / 256.0).exp2();
+            assert!((border - power).abs() < 1e-15 * power, "{index}: {border} {power}");
+        }
         assert_eq!(exponential_border(3, 16), 4.0);
         assert_eq!(exponential_border(3, -8), 0.5);
         assert_eq!(exponential_border(0, 1024), f64::MAX);

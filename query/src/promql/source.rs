@@ -54,8 +54,12 @@ impl SeriesSamples {
         }
     }
 
-    /// Leaves of each histogram only what needs no buckets, after finding out where it was reset.
+    /// Leaves of each histogram only what needs no buckets, after finding out where it was reset. Of a gauge they are needed: it
+    /// stays one, and functions for counters compare its buckets.
     pub(crate) fn drop_buckets(&mut self) {
+        if self.histograms.iter().any(|(_, histogram)| histogram.reset_hint == ResetHint::Gauge) {
+            return;
+        }
         let mut before: Option<Arc<Histogram>> = None;
         for (_, histogram) in &mut self.histograms {
             let hint = match &before {

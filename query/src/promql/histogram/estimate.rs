@@ -67,7 +67,11 @@ impl Histogram {
         rank = if upwards { rank - (count - bucket.count) } else { count - rank };
         let mut skew = None;
         if self.sum.is_nan() {
-            count += buckets.map(|bucket| bucket.count).sum::<f64>();
+            // Prometheus counts what is left, and then estimates inside of the last bucket that it has seen.
+            for next in buckets {
+                bucket = next;
+                count += bucket.count;
+            }
             skew = (count < self.count).then_some(NanObservations::SkewResult);
         }
         (self.inside(&bucket, rank / bucket.count), skew)
