@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use foretell_engine::{RecordTable, Unique};
 
+use self::borders::BORDERS;
 use crate::error::{Error, Result};
 use crate::table::columns::map_type;
 
