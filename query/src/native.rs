@@ -101,14 +101,16 @@ pub fn exponential_border(schema: i32, index: i32) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
+
     use super::*;
 
     #[test]
     fn borders_are_powers_of_the_base() {
         assert_eq!([-1, 0, 1, 2].map(|index| exponential_border(0, index)), [0.5, 1.0, 2.0, 4.0]);
         assert_eq!([-1, 0, 1, 2].map(|index| exponential_border(-2, index)), [0.0625, 1.0, 16.0, 256.0]);
-        assert_eq!(exponential_border(1, 1), 1.414_213_562_373_095);
-        assert_eq!(exponential_border(1, -1), 0.707_106_781_186_547_5);
+        assert_eq!(exponential_border(1, 1), SQRT_2.next_down());
+        assert_eq!(exponential_border(1, -1), FRAC_1_SQRT_2.next_down());
         assert_eq!(exponential_border(9, 512), 2.0);
         for (index, border) in (1..256).map(|index| (index, exponential_border(8, index))) {
             let power = (f64::from(index) / 256.0).exp2();
