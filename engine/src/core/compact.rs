@@ -97,27 +97,35 @@ impl Work {
 impl Core {
     /// See [`crate::Engine::compact`].
     pub(crate) fn compact(&self) -> Result<CompactionSummary> {
-        let partitions_dropped = self.apply_retention()?;
+        let mut summary = CompactionSummary::default();
+        while self.compact_once(&mut summary)? {}
+        Ok(summary)
+    }
+
+    /// Drops what is past the retention, does all merges and makes one rollup at most; whether there may be more to do. Making
+    /// the rollups of a large store takes hours, which the retention, and whoever waits for `compacting`, must not wait.
+    fn compact_once(&self, summary: &mut CompactionSummary) -> Result<bool> {
+        summary.partitions_dropped += self.apply_retention()?;
         let _one = self.compacting.lock();
         self.sweep();
-        let mut summary = CompactionSummary { partitions_dropped, ..CompactionSummary::default() };
         loop {
             let base = self.base();
-            let work = base.plan().or_else(|| self.plan_rollup(&base.version).map(Work::Rollup));
-            let Some(work) = work else {
+            let mut work = base.plan();
+            if work.is_none() {
                 self.forget_tombstones(&base.spent())?;
-                return Ok(summary);
-            };
+                work = self.plan_rollup(&base.version).map(Work::Rollup);
+            }
+            let Some(work) = work else { return Ok(false) };
             let flushed = base.flushed;
             drop(base);
             if !self.has_room_to_merge(work.bytes()) {
-                return Ok(summary);
+                return Ok(false);
             }
             let done = match &work {
                 Work::Samples(job, inputs) => self.merge(job, inputs, flushed)?,
                 Work::Rollup(live) => {
                     self.add_rollup(live)?;
-                    continue;
+                    return Ok(true);
                 }
                 Work::Records(job) => self.merge_records(job, flushed)?,
             };
