@@ -174,21 +174,25 @@ impl Core {
             meta.applied = meta.max_lsn.max(flushed);
             self.fs.sync_dir(&self.layout.partition(job.partition))?;
             let merged = LiveSegment::open(&self.fs, path.clone(), &meta)?;
-            let rollup = self.write_rollup(&merged.segment, &mut go_on)?;
+            let rollup = match self.write_rollup(&merged.segment, &mut go_on) {
+                Err(error) if error.is_disk_full() => {
+                    // The merge itself fits, and frees what it read: later there may be room.
+                    tracing::warn!(%error, "a merged segment gets no rollup yet");
+                    None
+                }
+                made => Some(made?),
+            };
             Ok((Some(merged), rollup, rows_deleted))
         });
         let paths = [path.clone(), rollup_beside(&path)];
         let (merged, rollup, rows_deleted) = merged.inspect_err(|_| self.give_up(&paths, &[number]))?;
-        let (listed, rollup) = rollup.unzip();
-        let added = merged.iter().map(|segment| Change::AddSegment(segment.meta.clone()));
-        let added = added.chain(listed.map(Change::AddRollup));
+        let listed = rollup.iter().flatten().map(|(listed, _)| Change::AddRollup(listed.clone()));
+        let added = merged.iter().map(|segment| Change::AddSegment(segment.meta.clone())).chain(listed);
         let removed =
             job.inputs.iter().map(|file| Change::RemoveSegment { partition: job.partition, file: file.clone() });
         self.replace(job, added.chain(removed).collect(), &paths, number)?;
-        if let Some(merged) = &merged
-            && self.rollups.is_some()
-        {
-            merged.segment.set_rollup(rollup);
+        if let (Some(merged), Some(rollup)) = (&merged, rollup) {
+            merged.segment.set_rollup(rollup.map(|(_, rollup)| rollup));
         }
         let rows = merged.as_ref().map_or(0, |segment| segment.meta.rows);
         let bytes_read = inputs.iter().map(|input| input.segment.meta().bytes).sum();
