@@ -46,10 +46,12 @@ impl Checkpoint {
             files.push(Pinned { name: layout.name_of(&path), len: bytes.len(), bytes });
         }
         // A rollup that cannot be read is not missed: the restored store makes it again.
-        contents.rollups.retain(|place, rollup| {
-            let path = layout.rollup_of(rollup.partition, &rollup.segment);
-            let sound = contents.segments.get(place).is_some_and(|meta| Rollup::open(fs, &path, rollup, meta).is_ok());
-            let Some(bytes) = sound.then(|| fs.map(&path).ok()).flatten() else { return false };
+        contents.rollups.retain(|place, listed| {
+            let path = layout.rollup_of(listed.partition, &listed.segment);
+            let opened = contents.segments.get(place).map(|meta| Rollup::open(fs, &path, listed, meta));
+            let Some(Ok(rollup)) = opened else { return false };
+            // Not mapped again: one that could not be used may be made anew just now, under the same name.
+            let bytes = rollup.into_bytes();
             files.push(Pinned { name: layout.name_of(&path), len: bytes.len(), bytes });
             true
         });

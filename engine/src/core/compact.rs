@@ -97,27 +97,35 @@ impl Work {
 impl Core {
     /// See [`crate::Engine::compact`].
     pub(crate) fn compact(&self) -> Result<CompactionSummary> {
-        let partitions_dropped = self.apply_retention()?;
+        let mut summary = CompactionSummary::default();
+        while self.compact_once(&mut summary)? {}
+        Ok(summary)
+    }
+
+    /// Drops what is past the retention, does all merges and makes one rollup at most; whether there may be more to do. Making
+    /// the rollups of a large store takes hours, which the retention, and whoever waits for `compacting`, must not wait.
+    fn compact_once(&self, summary: &mut CompactionSummary) -> Result<bool> {
+        summary.partitions_dropped += self.apply_retention()?;
         let _one = self.compacting.lock();
         self.sweep();
-        let mut summary = CompactionSummary { partitions_dropped, ..CompactionSummary::default() };
         loop {
             let base = self.base();
-            let work = base.plan().or_else(|| self.plan_rollup(&base.version).map(Work::Rollup));
-            let Some(work) = work else {
+            let mut work = base.plan();
+            if work.is_none() {
                 self.forget_tombstones(&base.spent())?;
-                return Ok(summary);
-            };
+                work = self.plan_rollup(&base.version).map(Work::Rollup);
+            }
+            let Some(work) = work else { return Ok(false) };
             let flushed = base.flushed;
             drop(base);
             if !self.has_room_to_merge(work.bytes()) {
-                return Ok(summary);
+                return Ok(false);
             }
             let done = match &work {
                 Work::Samples(job, inputs) => self.merge(job, inputs, flushed)?,
                 Work::Rollup(live) => {
                     self.add_rollup(live)?;
-                    continue;
+                    return Ok(true);
                 }
                 Work::Records(job) => self.merge_records(job, flushed)?,
             };
@@ -166,21 +174,25 @@ impl Core {
             meta.applied = meta.max_lsn.max(flushed);
             self.fs.sync_dir(&self.layout.partition(job.partition))?;
             let merged = LiveSegment::open(&self.fs, path.clone(), &meta)?;
-            let rollup = self.write_rollup(&merged.segment, &mut go_on)?;
+            let rollup = match self.write_rollup(&merged.segment, &mut go_on) {
+                Err(error) if error.is_disk_full() => {
+                    // The merge itself fits, and frees what it read: later there may be room.
+                    tracing::warn!(%error, "a merged segment gets no rollup yet");
+                    None
+                }
+                made => Some(made?),
+            };
             Ok((Some(merged), rollup, rows_deleted))
         });
         let paths = [path.clone(), rollup_beside(&path)];
         let (merged, rollup, rows_deleted) = merged.inspect_err(|_| self.give_up(&paths, &[number]))?;
-        let (listed, rollup) = rollup.unzip();
-        let added = merged.iter().map(|segment| Change::AddSegment(segment.meta.clone()));
-        let added = added.chain(listed.map(Change::AddRollup));
+        let listed = rollup.iter().flatten().map(|(listed, _)| Change::AddRollup(listed.clone()));
+        let added = merged.iter().map(|segment| Change::AddSegment(segment.meta.clone())).chain(listed);
         let removed =
             job.inputs.iter().map(|file| Change::RemoveSegment { partition: job.partition, file: file.clone() });
         self.replace(job, added.chain(removed).collect(), &paths, number)?;
-        if let Some(merged) = &merged
-            && self.rollups.is_some()
-        {
-            merged.segment.set_rollup(rollup);
+        if let (Some(merged), Some(rollup)) = (&merged, rollup) {
+            merged.segment.set_rollup(rollup.map(|(_, rollup)| rollup));
         }
         let rows = merged.as_ref().map_or(0, |segment| segment.meta.rows);
         let bytes_read = inputs.iter().map(|input| input.segment.meta().bytes).sum();

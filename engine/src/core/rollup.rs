@@ -17,6 +17,9 @@ impl Core {
     ///
     /// # Durability
     /// File and name are synced when this returns.
+    ///
+    /// # Errors
+    /// `DiskFull` also once it takes of the reserve: how large a rollup gets is not known before.
     pub(super) fn write_rollup(
         &self,
         segment: &Segment,
@@ -28,7 +31,17 @@ impl Core {
             head.metrics().get(metric as usize).is_some_and(|metric| rules.concern(&metric.name))
         };
         let path = rollup_beside(segment.path());
-        let Some(meta) = write(&*self.fs, segment, &path, rules, &concerned, go_on)? else { return Ok(None) };
+        let mut room = true;
+        let mut go_on = || {
+            room = self.has_room_to_merge(0);
+            room && go_on()
+        };
+        let written = write(&*self.fs, segment, &path, rules, &concerned, &mut go_on);
+        if !room {
+            let (free_bytes, needed_bytes) = self.disk_room();
+            return Err(Error::DiskFull { path, needed_bytes, free_bytes });
+        }
+        let Some(meta) = written? else { return Ok(None) };
         self.fs.sync_dir(path.parent().unwrap_or(Path::new("")))?;
         let rollup = Rollup::open(&*self.fs, &path, &meta, segment.meta())?;
         Ok(Some((meta, rollup)))

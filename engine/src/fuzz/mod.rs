@@ -230,7 +230,6 @@ fn value_columns() {
     Target { name: "value_columns", seeds: columns().iter().map(encode).collect(), run }.fuzz();
 }
 
-/// A file system with `bytes` at `path()`.
 #[test]
 fn chunks_of_rollups() {
     use crate::rollup::fuzzed::{chunks, read_chunk};
@@ -243,6 +242,7 @@ fn footers_of_rollups() {
     Target { name: "footers_of_rollups", seeds: footers(), run: read_footer }.fuzz();
 }
 
+/// A file system with `bytes` at `path()`.
 fn with_file(bytes: &[u8]) -> FaultFs {
     let fs = FaultFs::new();
     fs.create_dir(Path::new("/fuzz")).unwrap();

@@ -253,3 +253,30 @@ fn edit_at<'a>(bytes: &'a [u8], offset: usize, path: &'a Path) -> Result<(u64, &
     }
     Ok((number, payload, offset + EDIT_HEADER_LEN + payload.len()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::fs::FaultFs;
+    use crate::types::Lsn;
+
+    #[test]
+    fn a_manifest_of_version_1_is_read_and_written_anew_before_the_first_edit() {
+        let (fs, path) = (FaultFs::new(), Path::new("/store/MANIFEST"));
+        fs.create_dir(Path::new("/store")).unwrap();
+        let contents = Contents { flushed: Lsn(5), ..Contents::default() };
+        let mut bytes = encode_file(60, 7, &contents);
+        bytes[8..12].copy_from_slice(&VERSION_MIN.to_le_bytes());
+        let crc = format::crc32c(&bytes[..20]);
+        bytes[20..24].copy_from_slice(&crc.to_le_bytes());
+        fs.create(path).unwrap().append(&bytes).unwrap();
+        let mut manifest = Manifest::open(Arc::new(fs.clone()), path, 60).unwrap();
+        assert_eq!((manifest.number(), manifest.contents().flushed), (7, Lsn(5)));
+        // Older releases must not read on to what they do not know.
+        manifest.commit(&[Change::NextFile(9)]).unwrap();
+        assert_eq!(fs.map(path).unwrap()[8..12], VERSION.to_le_bytes());
+        let stored = read(&fs, path).unwrap();
+        assert_eq!((stored.number, stored.contents.flushed, stored.contents.next_file), (8, Lsn(5), 9));
+    }
+}

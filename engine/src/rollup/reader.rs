@@ -53,6 +53,11 @@ impl Rollup {
         self.file.len() as u64
     }
 
+    /// The whole file, as it was opened.
+    pub(crate) fn into_bytes(self) -> Mapped {
+        self.file
+    }
+
     /// The file.
     pub(super) fn path(&self) -> &Path {
         &self.path

@@ -93,7 +93,8 @@ impl Sketch {
     }
 
     /// How far an estimate is from the value of that rank at most, relative to it: 1/128, and more only if the values
-    /// span so much that the bins did not suffice. (Values below 2.3e-308 are not so exact.)
+    /// span so much that the bins did not suffice. (Values below 2.3e-308 are not so exact,
+    /// nor are infinite ones once this is above 1/2.)
     pub fn relative_error(&self) -> f64 {
         let octaves = f64::from(self.level) - 6.0;
         // Within an octave bins are equally wide; above, they are that many octaves.

@@ -99,7 +99,8 @@ fn write_new(
     let mut checker = Checker::new(segment, TimeRange::ALL)?;
     for index in 0..segment.blocks().len() {
         let zone = &segment.blocks()[index];
-        let concerned = metrics.iter().any(|metric| (zone.first.metric()..=zone.last.metric()).contains(metric));
+        let next = metrics.partition_point(|&metric| metric < zone.first.metric());
+        let concerned = metrics.get(next).is_some_and(|&metric| metric <= zone.last.metric());
         if !concerned {
             continue;
         }

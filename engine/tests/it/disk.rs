@@ -115,6 +115,39 @@ fn a_merge_that_does_not_fit_is_left_for_later() {
     assert_eq!(rows(&engine.snapshot()).len(), 20);
 }
 
+#[test]
+fn a_merge_does_not_wait_for_room_for_its_rollup_which_takes_none_of_the_reserve() {
+    for reserve in [0, 2 << 20] {
+        let mut store = Store::new();
+        store.config.disk_reserve_bytes = Some(reserve);
+        store.config.partition_width = std::time::Duration::from_secs(86_400);
+        store.config.rollup_widths = [1, 2, 4].map(std::time::Duration::from_secs).to_vec();
+        let disk = small(&store, 1 << 30);
+        let engine = open(&store, &disk).unwrap();
+        let id = nth(&engine, 1);
+        for part in 0..10 {
+            // Each row is a bucket of its own, which takes more room than the row.
+            let seconds = (part * 1000..(part + 1) * 1000).map(|i: i64| (id, i * 1_000_000_000, (i as f64).sqrt()));
+            engine.write(batch(&seconds.collect::<Vec<_>>())).unwrap().wait().unwrap();
+            engine.flush().unwrap();
+        }
+        let before = rows(&engine.snapshot());
+        let bytes: u64 = engine.snapshot().segments().iter().map(|info| info.bytes).sum();
+        disk.resize(disk.used() + bytes + 4096 + reserve);
+        // Whether the rollup alone is tried then depends on what the merge has freed.
+        assert!(engine.compact().err().is_none_or(|error| error.is_disk_full()));
+        let infos = engine.snapshot().segments();
+        assert_eq!((infos.len(), infos[0].rollup_bytes), (1, 0), "{infos:?}");
+        disk.resize(1 << 30);
+        engine.compact().unwrap();
+        assert!(engine.snapshot().segments()[0].rollup_bytes > bytes);
+        assert_eq!(rows(&engine.snapshot()), before);
+        engine.close().unwrap();
+        drop(engine);
+        assert!(crate::verify::check(&store.fs).is_clean());
+    }
+}
+
 /// One step of the scripted work.
 fn step(engine: &Engine, step: u32) -> Result<Vec<((SeriesId, i64), u64)>> {
     let mut batch = WriteBatch { state: vec![put("step", &step.to_string())], ..WriteBatch::default() };

@@ -399,6 +399,22 @@ fn segments_that_were_there_before_rollups_were_asked_for_get_them_and_other_met
 }
 
 #[test]
+fn the_retention_does_not_wait_until_all_rollups_are_made() {
+    let mut store = Store::new();
+    store.config.partition_width = Duration::from_nanos(DAY as u64);
+    let (engine, _) = one_day(&store, |i| (i % 100) as f64);
+    let bytes: u64 = engine.snapshot().segments().iter().map(|info| info.bytes).sum();
+    engine.close().unwrap();
+    drop(engine);
+    store.config.rollup_widths = rolled().config.rollup_widths;
+    // Just enough without them.
+    store.config.retention_bytes = Some(bytes);
+    let engine = store.open();
+    assert_eq!(engine.compact().unwrap().partitions_dropped, 1);
+    assert!(rollups(&store.fs).is_empty());
+}
+
+#[test]
 fn quantiles_of_buckets_are_near_those_of_the_rows() {
     let store = rolled();
     let value = |i: i64| 0.001 * ((i * i) % 7919) as f64;

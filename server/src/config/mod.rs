@@ -24,7 +24,7 @@ pub use list::List;
 pub(crate) use load::file_path;
 pub use load::{Flags, Loaded, load};
 pub use rules::{Alerting, Rules};
-pub use unit::{ByteSize, Names, Span, parse_span};
+pub use unit::{ByteSize, Span, parse_span};
 
 use crate::remote_write::DecodeLimits;
 use crate::remote_write::labels::LabelLimits;
@@ -136,7 +136,7 @@ pub struct Query {
 #[serde(deny_unknown_fields)]
 pub struct Promql {
     /// Features, under the names that Prometheus's `--enable-feature` has for them.
-    pub enable: Names,
+    pub enable: List,
 }
 
 /// `[storage]`: the engine's sizes.
@@ -260,7 +260,7 @@ impl Default for Config {
                 depth_max: query.depth_max,
                 max_samples: query.samples_max,
             },
-            promql: Promql { enable: Names::default() },
+            promql: Promql { enable: List::default() },
             storage: Storage {
                 partition_width: Span(engine.partition_width),
                 memtable_bytes_max: ByteSize::from(engine.memtable_bytes_max),
@@ -479,7 +479,7 @@ impl Config {
     /// # Errors
     /// An unknown name, with the known ones.
     pub fn promql_features(&self) -> Result<Features, ConfigError> {
-        Features::named(self.promql.enable.iter())
+        Features::named(self.promql.enable.0.iter().map(String::as_str))
             .map_err(|error| ConfigError(format!("promql.enable: {}", error.message)))
     }
 

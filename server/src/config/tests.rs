@@ -54,7 +54,7 @@ fn what_print_config_prints_can_be_loaded_again() {
 fn features_of_promql_are_named_as_in_prometheus() {
     let file = file("[promql]\nenable = [\"promql-duration-expr\", \"promql-binop-fill-modifiers\"]\n");
     let loaded = load(Some(file.path()), env(&[]), &Flags::new()).unwrap();
-    assert_eq!(loaded.config.promql.enable.iter().count(), 2);
+    assert_eq!(loaded.config.promql.enable.0.len(), 2);
     assert_ne!(loaded.config.query_limits().promql_features, Features::default());
     assert!(loaded.print().unwrap().contains("enable = [\"promql-duration-expr\",\"promql-binop-fill-modifiers\"]"));
     let environment = env(&[("FORETELL_PROMQL_ENABLE", "promql-duration-expr, promql-at-modifier")]);

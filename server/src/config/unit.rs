@@ -1,4 +1,4 @@
-//! Sizes, durations and lists of names as people write them: `8MiB`, `30s`, `["a", "b"]`.
+//! Sizes and durations as people write them: `8MiB`, `30s`.
 use std::fmt;
 use std::time::Duration;
 
@@ -12,18 +12,6 @@ pub struct ByteSize(pub u64);
 /// A span of time; written with units: `250ms`, `30s`, `1h30m`, `7d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
-
-/// A list of names; written as a list, or as text with commas between them, as in the environment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Names(Vec<String>);
-
-impl Names {
-    /// The names in order.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
-    }
-}
 
 impl ByteSize {
     /// As a `usize`.
@@ -150,23 +138,6 @@ impl Visitor<'_> for ByteSizeVisitor {
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ByteSizeVisitor)
-    }
-}
-
-impl<'de> Deserialize<'de> for Names {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            List(Vec<String>),
-            Text(String),
-        }
-        Ok(match Written::deserialize(deserializer)? {
-            Written::List(names) => Self(names),
-            Written::Text(text) => {
-                Self(text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect())
-            }
-        })
     }
 }
 
