@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::prometheus_histograms::write_histograms;
 use crate::support::{Series, Server, binary, now_ms, wait_until};
 
 const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
@@ -368,6 +369,29 @@ groups:
     assert_eq!(rule(2)["health"], "ok");
     assert!(rule(2).get("lastError").is_none());
     assert!(server.metric("foretell_rule_evaluation_failures_total") >= 2.0);
+}
+
+#[test]
+fn native_histograms_are_no_samples_of_a_rule_but_can_be_alerted_on() {
+    let rules = r#"
+groups:
+- name: g
+  interval: 1s
+  rules:
+  - {record: copied, expr: 'latency @ 120'}
+  - {record: total, expr: 'histogram_sum(latency @ 120)'}
+  - {alert: There, expr: 'latency @ 120'}
+"#;
+    let server = start("", rules);
+    write_histograms(&server);
+    wait_until("numbers made of histograms are recorded", || {
+        ask(&server, "total") == [(json!({"__name__": "total", "job": "api"}), "10".to_owned())]
+    });
+    let rule = |i: usize| get(&server, "/api/v1/rules")["groups"][0]["rules"][i].clone();
+    wait_until("a histogram is not left out in silence", || rule(0)["health"] == "err");
+    assert!(rule(0)["lastError"].as_str().unwrap().contains("native histograms cannot be recorded"), "{}", rule(0));
+    wait_until("an alert fires as in Prometheus", || rule(2)["state"] == "firing");
+    assert_eq!(rule(2)["alerts"][0]["value"], "0e+00");
 }
 
 #[test]
