@@ -37,10 +37,15 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
     response
 }
 
-/// Reads the rule files again. With a fault in one of them 400, and the old rules go on.
+/// Reads the rule files again, whoever waits for it. With a fault in one of them 400, and the old rules go on.
 pub(crate) async fn reload(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     app.store()?;
-    let groups = app.rules.reload().await.map_err(|error| {
+    // On a task of its own: a client that goes away must not end it while the groups are being exchanged.
+    let reloading = tokio::spawn(async move { app.rules.reload().await });
+    let reloaded = reloading.await.map_err(|error| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("the reload ended early: {error}"))
+    })?;
+    let groups = reloaded.map_err(|error| {
         ApiError::bad_data(format!("failed to reload the rule files, the old rules go on: {error}"))
     })?;
     Ok(respond::json(StatusCode::OK, serde_json::json!({"status": "success", "data": {"groups": groups}}).to_string()))

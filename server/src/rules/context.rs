@@ -18,7 +18,7 @@ use super::notify::Notifier;
 use crate::app::Store;
 use crate::remote_write::labels::LabelLimits;
 
-/// Expressions of rules that are evaluated at once.
+/// Expressions of rules that are evaluated, or whose templates are expanded, at once.
 const ASKING_MAX: usize = 2;
 /// How far back a sample counts as current.
 const LOOKBACK_MS: i64 = 5 * 60 * 1000;
@@ -71,8 +71,9 @@ impl Context {
         Self { store, label_limits, settings, notifier, seconds, asking: Semaphore::new(ASKING_MAX) }
     }
 
-    /// The series that `text` answers at `at_ms`; a scalar is one without labels.
-    pub(super) async fn ask(&self, text: &str, at_ms: i64, stop: &CancellationToken) -> Result<Rows, Failure> {
+    /// The series that `text` answers at `at_ms`; a scalar is one without labels, a native histogram has the value 0, as in
+    /// Prometheus's alerts and templates. Also whether there is one.
+    pub(super) async fn ask(&self, text: &str, at_ms: i64, stop: &CancellationToken) -> Result<(Rows, bool), Failure> {
         let query = PromQuery {
             text: text.to_owned(),
             start_ms: at_ms,
@@ -89,9 +90,11 @@ impl Context {
             () = stop.cancelled() => return Err(Failure::Stopped),
             answer = answering => answer?,
         };
+        let mut histograms = false;
         let rows: Rows = match answer {
             Answer::Vector(rows) => {
-                rows.into_iter().filter_map(|row| Some((row.labels, row.points.first()?.value))).collect()
+                histograms = rows.iter().any(|row| !row.histograms.is_empty());
+                rows.into_iter().map(|row| (row.labels, row.points.first().map_or(0.0, |point| point.value))).collect()
             }
             Answer::Scalar(point) => vec![(LabelSet::default(), point.value)],
             Answer::Text(..) | Answer::Matrix(_) => {
@@ -107,7 +110,21 @@ impl Context {
                 rows.len()
             )));
         }
-        Ok(rows)
+        Ok((rows, histograms))
+    }
+
+    /// Runs `work`, which computes for long, in one of the places of expressions and not where requests are served.
+    pub(super) async fn compute<T>(
+        &self,
+        stop: &CancellationToken,
+        work: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let _turn = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(Failure::Stopped),
+            turn = self.asking.acquire() => turn.map_err(|error| error.to_string())?,
+        };
+        tokio::task::block_in_place(work)
     }
 
     /// Commits one sample at `at_ms` for each of `rows`.

@@ -16,6 +16,7 @@ use foretell_engine::{LabelSet, METRIC_NAME};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::Settings;
 use super::alert::{self, Active, Policy, Seen, State};
 use super::context::{ALERTS_FOR_STATE, Context, Failure, Rows};
 use super::file::{Alerting, GroupSpec, Kind, RuleSpec};
@@ -23,10 +24,8 @@ use super::template::{Answers, Data, Fault, Labels, Sample, Template};
 
 /// Pending and firing alerts of a rule.
 const ALERTS_MAX: usize = 10_000;
-/// Bytes of all annotations that one evaluation of a rule makes.
+/// Bytes of all labels and annotations that the templates of a rule make in one evaluation.
 const TEXT_BYTES_MAX: usize = 16 << 20;
-/// Different queries that the templates of a rule may ask in one evaluation.
-const QUERIES_MAX: usize = 16;
 const NS_PER_MS: i64 = 1_000_000;
 const NS_PER_S: i64 = 1_000_000_000;
 /// Ends a series.
@@ -172,8 +171,14 @@ impl Group {
         stop: &CancellationToken,
     ) -> Result<(u64, Option<String>), Failure> {
         let at_ms = self.written_at_ms(at_ns);
-        let rows = context.ask(&rule.source, at_ms, stop).await?;
+        let (rows, histograms) = context.ask(&rule.source, at_ms, stop).await?;
         let mut rows = match &rule.kind {
+            Kind::Record { .. } if histograms => {
+                return Err(Failure::Failed(
+                    "native histograms cannot be recorded: record histogram_sum, histogram_quantile or such of them"
+                        .into(),
+                ));
+            }
             Kind::Record { labels } => record(&rule.name, labels, rows, self.spec.limit)?,
             Kind::Alert(alerting) => {
                 let seen = seen(context, &rule.name, alerting, rows, at_ns, stop).await?;
@@ -312,80 +317,118 @@ async fn seen(
         return Err(Failure::Failed(message));
     }
     let now_ms = at_ns.div_euclid(NS_PER_MS);
-    let (mut answers, mut seen, mut bytes) = (Answers::new(), BTreeMap::new(), 0);
-    for (labels, value) in rows {
-        let all: Labels = labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let (labels, one) = loop {
-            let data = Data {
-                name,
-                labels: &all,
-                external_labels: &context.settings.external_labels,
-                external_url: &context.settings.external_url,
-                value,
-                now_ms,
-                answers: &answers,
-            };
-            let query = match describe(&data, alerting, &labels)? {
-                Described::Done(labels, seen) => break (labels, seen),
-                Described::Needs(query) => query,
-            };
-            let answer = if answers.len() >= QUERIES_MAX {
-                Err(format!("more than {QUERIES_MAX} queries"))
-            } else {
-                match context.ask(&query, now_ms, stop).await {
-                    Ok(rows) => Ok(rows.into_iter().map(sample).collect()),
-                    Err(Failure::Failed(message)) => Err(message),
-                    Err(Failure::Stopped) => return Err(Failure::Stopped),
-                }
-            };
-            answers.insert(query, answer);
+    let of = Describing { name, alerting, settings: &context.settings, now_ms };
+    let (mut answers, mut rest) = (Answers::new(), rows.as_slice());
+    let mut described = Described { seen: BTreeMap::new(), bytes: 0 };
+    loop {
+        let work = || described.go_on(&of, &mut rest, &answers, stop);
+        let Some(query) = context.compute(stop, work).await? else { return Ok(described.seen) };
+        let answer = match context.ask(&query, now_ms, stop).await {
+            Ok((rows, _)) => Ok(rows.into_iter().map(sample).collect()),
+            Err(Failure::Failed(message)) => Err(message),
+            Err(Failure::Stopped) => return Err(Failure::Stopped),
         };
-        bytes += one.annotations.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>();
-        if bytes > TEXT_BYTES_MAX {
-            return Err(Failure::Failed(format!(
-                "annotations of more than {TEXT_BYTES_MAX} bytes: shorten them or aggregate"
-            )));
-        }
-        if seen.insert(labels, one).is_some() {
-            return Err(Failure::Failed(
-                "vector contains metrics with the same labelset after applying alert labels".into(),
-            ));
-        }
+        answers.insert(query, answer);
     }
-    Ok(seen)
 }
 
 fn sample((labels, value): (LabelSet, f64)) -> Sample {
     Sample { labels: labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(), value }
 }
 
+/// The rows of an alert's expression that are described already.
+struct Described {
+    seen: BTreeMap<LabelSet, Seen>,
+    /// Of all texts that templates made for them.
+    bytes: usize,
+}
+
+impl Described {
+    /// Describes `rest` from its first row on, and takes away what is done; answers the query that the next row needs.
+    fn go_on(
+        &mut self,
+        of: &Describing<'_>,
+        rest: &mut &[(LabelSet, f64)],
+        answers: &Answers,
+        stop: &CancellationToken,
+    ) -> Result<Option<String>, Failure> {
+        while let Some(((labels, value), after)) = rest.split_first() {
+            if stop.is_cancelled() {
+                return Err(Failure::Stopped);
+            }
+            let (labels, one, bytes) = match of.row(labels, *value, answers)? {
+                Row::Done(labels, seen, bytes) => (labels, seen, bytes),
+                Row::Needs(query) => return Ok(Some(query)),
+            };
+            self.bytes += bytes;
+            if self.bytes > TEXT_BYTES_MAX {
+                return Err(Failure::Failed(format!(
+                    "labels and annotations of more than {TEXT_BYTES_MAX} bytes: shorten them or aggregate"
+                )));
+            }
+            if self.seen.insert(labels, one).is_some() {
+                return Err(Failure::Failed(
+                    "vector contains metrics with the same labelset after applying alert labels".into(),
+                ));
+            }
+            *rest = after;
+        }
+        Ok(None)
+    }
+}
+
 /// A row of an alert's expression, or what is needed to describe it.
-enum Described {
-    Done(LabelSet, Seen),
+enum Row {
+    /// What it is, and the bytes of the texts that templates made for it.
+    Done(LabelSet, Seen, usize),
     Needs(String),
 }
 
-fn describe(data: &Data<'_>, alerting: &Alerting, labels: &LabelSet) -> Result<Described, Failure> {
-    let expand = |templates: &[(String, Template)]| -> Result<Vec<(String, String)>, String> {
-        let mut texts = Vec::with_capacity(templates.len());
-        for (name, template) in templates {
-            let text = match template.expand(data) {
-                Ok(text) | Err(Fault::Failed(text)) => text,
-                Err(Fault::Needs(query)) => return Err(query),
-            };
-            texts.push((name.clone(), text));
-        }
-        Ok(texts)
-    };
-    let expanded = expand(&alerting.labels).and_then(|labels| Ok((labels, expand(&alerting.annotations)?)));
-    let (own, annotations) = match expanded {
-        Ok(expanded) => expanded,
-        Err(query) => return Ok(Described::Needs(query)),
-    };
-    let mut pairs: Vec<(&str, &str)> =
-        own.iter().filter(|(name, _)| name != "alertname").map(|(name, text)| (name.as_str(), text.as_str())).collect();
-    pairs.extend([(METRIC_NAME, ""), ("alertname", data.name)]);
-    Ok(Described::Done(with(labels, &pairs)?, Seen { annotations, value: data.value }))
+/// What rows are described by.
+struct Describing<'a> {
+    name: &'a str,
+    alerting: &'a Alerting,
+    settings: &'a Settings,
+    now_ms: i64,
+}
+
+impl Describing<'_> {
+    fn row(&self, labels: &LabelSet, value: f64, answers: &Answers) -> Result<Row, Failure> {
+        let all: Labels = labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let data = Data {
+            name: self.name,
+            labels: &all,
+            external_labels: &self.settings.external_labels,
+            external_url: &self.settings.external_url,
+            value,
+            now_ms: self.now_ms,
+            answers,
+        };
+        let expanded = expand(&self.alerting.labels, &data)
+            .and_then(|labels| Ok((labels, expand(&self.alerting.annotations, &data)?)));
+        let (own, annotations) = match expanded {
+            Ok(expanded) => expanded,
+            Err(query) => return Ok(Row::Needs(query)),
+        };
+        let bytes = own.iter().chain(&annotations).map(|(name, text)| name.len() + text.len()).sum();
+        let own = own.iter().filter(|(name, _)| name != "alertname");
+        let mut pairs: Vec<(&str, &str)> = own.map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        pairs.extend([(METRIC_NAME, ""), ("alertname", self.name)]);
+        Ok(Row::Done(with(labels, &pairs)?, Seen { annotations, value }, bytes))
+    }
+}
+
+/// The texts of `templates`, or the query that one of them needs first.
+fn expand(templates: &[(String, Template)], data: &Data<'_>) -> Result<Vec<(String, String)>, String> {
+    let mut texts = Vec::with_capacity(templates.len());
+    for (name, template) in templates {
+        let text = match template.expand(data) {
+            Ok(text) | Err(Fault::Failed(text)) => text,
+            Err(Fault::Needs(query)) => return Err(query),
+        };
+        texts.push((name.clone(), text));
+    }
+    Ok(texts)
 }
 
 /// `ALERTS` and `ALERTS_FOR_STATE` of what is pending or firing.

@@ -32,13 +32,16 @@ pub(crate) struct Manager {
     /// Set when the store is open.
     context: OnceLock<Arc<Context>>,
     /// What the API shows.
-    groups: RwLock<Arc<Vec<Arc<Group>>>>,
+    groups: Shown,
     /// What runs; held while that changes.
     running: tokio::sync::Mutex<Vec<Running>>,
     stop: CancellationToken,
     reloaded_ok: AtomicBool,
     reloaded_at_ns: AtomicI64,
 }
+
+/// The groups in force.
+type Shown = Arc<RwLock<Arc<Vec<Arc<Group>>>>>;
 
 /// A group and its task.
 struct Running {
@@ -52,7 +55,7 @@ impl Manager {
         Self {
             settings,
             context: OnceLock::new(),
-            groups: RwLock::default(),
+            groups: Shown::default(),
             running: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
             reloaded_ok: AtomicBool::new(true),
@@ -131,7 +134,7 @@ impl Manager {
         }
         self.show(running);
         for gone in before {
-            tokio::spawn(end(Arc::clone(context), gone, Arc::clone(&*self.groups.read()), self.stop.clone()));
+            tokio::spawn(end(Arc::clone(context), gone, Arc::clone(&self.groups), self.stop.clone()));
         }
         Ok(())
     }
@@ -207,13 +210,15 @@ async fn run(context: Arc<Context>, group: Arc<Group>, stop: CancellationToken, 
 
 /// Ends the series of a group that a reload has taken away, after two of its intervals, so that a group that writes the same
 /// ones by then goes on with them.
-async fn end(context: Arc<Context>, gone: Arc<Group>, groups: Arc<Vec<Arc<Group>>>, stop: CancellationToken) {
+async fn end(context: Arc<Context>, gone: Arc<Group>, groups: Shown, stop: CancellationToken) {
     let ended_at_ms = SystemClock.now_ns().div_euclid(NS_PER_MS);
     let wait = Duration::from_nanos(gone.spec.interval_ns.unsigned_abs()).saturating_mul(2);
     tokio::select! {
         () = stop.cancelled() => return,
         () = tokio::time::sleep(wait) => {}
     }
+    // Of the groups that there are by now: another reload may have exchanged those that followed this one.
+    let groups = Arc::clone(&*groups.read());
     let current: BTreeSet<LabelSet> = groups.iter().flat_map(|group| group.series()).collect();
     let offset_ms = gone.spec.query_offset_ns.div_euclid(NS_PER_MS);
     let stale = f64::from_bits(0x7ff0_0000_0000_0002);

@@ -6,8 +6,14 @@ use serde_json::{Value, json};
 
 use crate::support::{Server, compress};
 
-/// `latency` at one minute after the other: (1, 2] grows by three a minute, the zero bucket by one.
 fn with_histograms() -> Server {
+    let server = Server::start();
+    write_histograms(&server);
+    server
+}
+
+/// `latency` at one minute after the other: (1, 2] grows by three a minute, the zero bucket by one.
+pub(crate) fn write_histograms(server: &Server) {
     let histogram = |i: u64| Histogram {
         count: Some(Count::CountInt(4 * i)),
         sum: 5.0 * i as f64,
@@ -25,14 +31,12 @@ fn with_histograms() -> Server {
         ..TimeSeries::default()
     };
     let request = WriteRequest { timeseries: vec![series], ..WriteRequest::default() };
-    let server = Server::start();
     let headers = [
         ("Content-Encoding", "snappy"),
         ("Content-Type", "application/x-protobuf"),
         ("X-Prometheus-Remote-Write-Version", "0.1.0"),
     ];
     assert_eq!(server.post("/api/v1/write", &headers, &compress(&request.encode_to_vec())).status, 204);
-    server
 }
 
 fn query(server: &Server, route: &str, expr: &str, times: &str) -> Value {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::prometheus_histograms::write_histograms;
 use crate::support::{Series, Server, binary, now_ms, wait_until};
 
 const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
@@ -324,6 +325,29 @@ fn a_reload_is_all_or_nothing_and_ends_what_has_gone() {
 }
 
 #[test]
+fn a_series_that_another_group_has_taken_over_is_not_ended_even_after_one_more_reload() {
+    let group = |name: &str, rules: &str| format!("groups:\n- name: {name}\n  interval: 1s\n  rules:\n{rules}");
+    let rule = |metric: &str, value: u8| format!("  - {{record: {metric}, expr: 'vector({value})'}}\n");
+    let server = start("", &group("first", &(rule("stays", 1) + &rule("goes", 1))));
+    let value = |metric: &str| ask(&server, metric).first().map(|row| row.1.clone()).unwrap_or_default();
+    wait_until("recorded", || value("stays") == "1" && value("goes") == "1");
+    let begun_ms = now_ms();
+    for taken_over in [2, 3] {
+        write_rules(server.dir.path(), &group("second", &rule("stays", taken_over)));
+        assert_eq!(server.post("/-/reload", &[], b"").status, 200);
+        wait_until("the group that follows records", || value("stays") == taken_over.to_string());
+    }
+    wait_until("what nobody records any more has ended", || value("goes").is_empty());
+    let (begin_s, end_s) = (begun_ms as f64 / 1e3, now_ms() as f64 / 1e3);
+    let range = format!("/api/v1/query_range?query=stays&start={begin_s:.3}&end={end_s:.3}&step=0.01");
+    let data = get(&server, &range);
+    let ts: Vec<f64> =
+        data["result"][0]["values"].as_array().unwrap().iter().map(|point| point[0].as_f64().unwrap()).collect();
+    assert!((ts[0] - begin_s).abs() < 0.005 && (ts[ts.len() - 1] - end_s).abs() < 0.011, "{begin_s} {end_s} {ts:?}");
+    assert!(ts.windows(2).all(|two| two[1] - two[0] < 0.015), "a gap: {ts:?}");
+}
+
+#[test]
 fn a_rule_that_fails_says_why_and_the_next_one_runs() {
     let rules = r#"
 groups:
@@ -345,6 +369,29 @@ groups:
     assert_eq!(rule(2)["health"], "ok");
     assert!(rule(2).get("lastError").is_none());
     assert!(server.metric("foretell_rule_evaluation_failures_total") >= 2.0);
+}
+
+#[test]
+fn native_histograms_are_no_samples_of_a_rule_but_can_be_alerted_on() {
+    let rules = r#"
+groups:
+- name: g
+  interval: 1s
+  rules:
+  - {record: copied, expr: 'latency @ 120'}
+  - {record: total, expr: 'histogram_sum(latency @ 120)'}
+  - {alert: There, expr: 'latency @ 120'}
+"#;
+    let server = start("", rules);
+    write_histograms(&server);
+    wait_until("numbers made of histograms are recorded", || {
+        ask(&server, "total") == [(json!({"__name__": "total", "job": "api"}), "10".to_owned())]
+    });
+    let rule = |i: usize| get(&server, "/api/v1/rules")["groups"][0]["rules"][i].clone();
+    wait_until("a histogram is not left out in silence", || rule(0)["health"] == "err");
+    assert!(rule(0)["lastError"].as_str().unwrap().contains("native histograms cannot be recorded"), "{}", rule(0));
+    wait_until("an alert fires as in Prometheus", || rule(2)["state"] == "firing");
+    assert_eq!(rule(2)["alerts"][0]["value"], "0e+00");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use foretell_query::promql::{Exemplar, ExemplarQuery, SeriesExemplars};
 
 use super::super::respond;
+use super::elsewhere;
 use super::encode::{join, write_labels, write_number, write_seconds, write_text};
 use super::params::Params;
 use crate::app::App;
@@ -23,7 +24,7 @@ pub(in super::super) async fn query_exemplars(
     let query = ExemplarQuery { text, start_ms, end_ms };
     Ok(match app.store()?.database.exemplars(query, timeout).await? {
         None => StatusCode::NO_CONTENT.into_response(),
-        Some(found) => respond::json(StatusCode::OK, encode(&found)),
+        Some(found) => respond::json(StatusCode::OK, elsewhere(move || encode(&found)).await?),
     })
 }
 

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::elsewhere;
 use super::params::Params;
 use super::status::success;
 use crate::app::App;
@@ -19,5 +20,5 @@ pub(in super::super) async fn metadata(State(app): State<Arc<App>>, params: Para
     let entry = |(name, of): (String, foretell_query::MetricMetadata)| {
         (name, json!([{"type": of.kind.name(), "unit": of.unit, "help": of.help}]))
     };
-    Ok(success(&Value::Object(families.map(entry).collect())))
+    elsewhere(move || success(&Value::Object(families.map(entry).collect()))).await
 }

@@ -91,7 +91,12 @@ async fn written(answer: Answer, annotations: Annotations, limit: usize) -> Resu
     if encode::size(&answer) <= INLINE_BYTES_MAX {
         return Ok(limited(answer, &annotations, limit));
     }
-    tokio::task::spawn_blocking(move || limited(answer, &annotations, limit))
+    elsewhere(move || limited(answer, &annotations, limit)).await
+}
+
+/// Writes an answer that may be large on a thread that serves no requests.
+async fn elsewhere<T: Send + 'static>(write: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(write)
         .await
         .map_err(|error| ApiError::unavailable(format!("the answer was not written: {error}")))
 }

@@ -7,6 +7,7 @@ use foretell_engine::LabelSet;
 use foretell_query::promql::{self, LabelFilter};
 use serde_json::{Map, Value, json};
 
+use super::elsewhere;
 use super::encode::exponent;
 use super::params::Params;
 use super::status::success;
@@ -22,11 +23,15 @@ const NS_PER_S: i64 = 1_000_000_000;
 pub(in super::super) async fn rules(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     app.store()?;
     let filter = Filter::read(&params)?;
-    let groups = app.rules.groups();
+    elsewhere(move || page(&app.rules.groups(), &filter)).await?
+}
+
+/// The groups that `filter` leaves.
+fn page(groups: &[Arc<Group>], filter: &Filter) -> Result<Response, ApiError> {
     let mut shown: Vec<(String, Value)> = groups
         .iter()
         .filter(|group| filter.has_group(group))
-        .filter_map(|group| Some((token(group), group_json(group, &filter)?)))
+        .filter_map(|group| Some((token(group), group_json(group, filter)?)))
         .collect();
     let mut data = Map::new();
     if let Some(limit) = filter.limit {
@@ -48,12 +53,15 @@ pub(in super::super) async fn rules(State(app): State<Arc<App>>, params: Params)
 /// `GET /api/v1/alerts`
 pub(in super::super) async fn alerts(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     app.store()?;
-    let mut alerts = Vec::new();
-    for group in app.rules.groups().iter() {
-        let state = group.state.lock();
-        alerts.extend(state.rules.iter().flat_map(alerts_json));
-    }
-    Ok(success(&json!({"alerts": alerts})))
+    elsewhere(move || {
+        let mut alerts = Vec::new();
+        for group in app.rules.groups().iter() {
+            let state = group.state.lock();
+            alerts.extend(state.rules.iter().flat_map(alerts_json));
+        }
+        success(&json!({"alerts": alerts}))
+    })
+    .await
 }
 
 /// Which groups and rules are asked for.

@@ -2,12 +2,12 @@
 use super::function;
 use super::parse::{Base, Node, Operand, Pipe};
 use super::value::Value;
-use super::{Data, Fault};
+use super::{Data, Fault, TEXT_BYTES_MAX};
 
-/// Longest text.
-const TEXT_BYTES_MAX: usize = 64 << 10;
 /// Most nodes that are run, those of loops each time.
 const STEPS_MAX: usize = 100_000;
+/// Samples of an answer that count as a step where all of them are gone through.
+const SAMPLES_A_STEP: usize = 16;
 
 /// The text that `nodes` make of `data`.
 ///
@@ -49,14 +49,12 @@ fn failed<T>(message: impl Into<String>) -> Result<T, Fault> {
 impl Run<'_> {
     fn walk(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, Fault> {
         for node in nodes {
-            self.steps += 1;
-            if self.steps > STEPS_MAX {
-                return failed(format!("more than {STEPS_MAX} steps: loop over less"));
-            }
+            self.charge(1)?;
             let flow = match node {
                 Node::Text(text) => self.print(text)?,
                 Node::Print(pipe) => {
                     let value = self.pipe(pipe, dot)?;
+                    self.charge_all(&value)?;
                     if pipe.declares.is_empty() { self.print(&value.print())? } else { Flow::On }
                 }
                 Node::If { pipe, then, other } => self.scoped(|run| {
@@ -78,6 +76,22 @@ impl Run<'_> {
         Ok(Flow::On)
     }
 
+    fn charge(&mut self, steps: usize) -> Result<(), Fault> {
+        self.steps += steps;
+        if self.steps > STEPS_MAX {
+            return failed(format!("more than {STEPS_MAX} steps: loop over less"));
+        }
+        Ok(())
+    }
+
+    /// For going through all of `value`.
+    fn charge_all(&mut self, value: &Value) -> Result<(), Fault> {
+        match value {
+            Value::Samples(samples) => self.charge(samples.len() / SAMPLES_A_STEP),
+            _ => Ok(()),
+        }
+    }
+
     fn print(&mut self, text: &str) -> Result<Flow, Fault> {
         if self.out.len() + text.len() > TEXT_BYTES_MAX {
             return failed(format!("the text is longer than {TEXT_BYTES_MAX} bytes"));
@@ -95,10 +109,12 @@ impl Run<'_> {
     }
 
     fn range(&mut self, pipe: &Pipe, then: &[Node], other: &[Node], dot: &Value) -> Result<Flow, Fault> {
-        let items: Vec<(Value, Value)> = match self.commands(pipe, dot)? {
+        let over = self.commands(pipe, dot)?;
+        self.charge_all(&over)?;
+        let items: Vec<(Value, Value)> = match over {
             Value::Samples(samples) => {
                 let number = |i: usize| Value::Int(i64::try_from(i).unwrap_or(i64::MAX));
-                samples.into_iter().enumerate().map(|(i, sample)| (number(i), Value::Sample(sample))).collect()
+                samples.iter().cloned().enumerate().map(|(i, sample)| (number(i), Value::Sample(sample))).collect()
             }
             Value::Map(labels) => {
                 labels.into_iter().map(|(name, value)| (Value::Text(name), Value::Text(value))).collect()
@@ -166,6 +182,7 @@ impl Run<'_> {
             args.push(self.operand(operand, dot)?);
         }
         args.extend(last);
+        args.iter().try_for_each(|arg| self.charge_all(arg))?;
         function::call(name, args, self.data)
     }
 

@@ -1,11 +1,12 @@
 //! Functions: Go's, and those that Prometheus adds.
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use regex::RegexBuilder;
 
 use super::format::{self, general};
 use super::value::{Sample, Value};
-use super::{Data, Fault};
+use super::{Data, Fault, QUERIES_MAX, TEXT_BYTES_MAX};
 use crate::rules::duration;
 use crate::timestamp::rfc3339;
 
@@ -73,12 +74,19 @@ pub(super) fn call(name: &str, args: Vec<Value>, data: &Data<'_>) -> Result<Valu
             return Err(Fault::Failed("query takes one string: the expression".into()));
         };
         return match data.answers.get(text) {
-            Some(Ok(samples)) => Ok(Value::Samples(samples.clone())),
+            Some(Ok(samples)) => Ok(Value::Samples(Arc::clone(samples))),
             Some(Err(message)) => Err(Fault::Failed(format!("error calling query: {message}"))),
+            None if data.answers.len() >= QUERIES_MAX => {
+                Err(Fault::Failed(format!("error calling query: more than {QUERIES_MAX} queries")))
+            }
             None => Err(Fault::Needs(text.clone())),
         };
     }
-    compute(name, &args, data).map_err(|message| Fault::Failed(format!("error calling {name}: {message}")))
+    let computed = compute(name, &args, data).and_then(|value| match value {
+        Value::Text(text) if text.len() > TEXT_BYTES_MAX => Err(too_long()),
+        value => Ok(value),
+    });
+    computed.map_err(|message| Fault::Failed(format!("error calling {name}: {message}")))
 }
 
 fn compute(name: &str, args: &[Value], data: &Data<'_>) -> Result<Value, String> {
@@ -97,7 +105,7 @@ fn compute(name: &str, args: &[Value], data: &Data<'_>) -> Result<Value, String>
             [one] => unary(name, one),
             [first, second] => binary(name, first, second),
             [Value::Text(pattern), Value::Text(with), Value::Text(text)] if name == "reReplaceAll" => {
-                Ok(Value::Text(regex(pattern)?.replace_all(text, with.as_str()).into_owned()))
+                Ok(Value::Text(replace_all(&regex(pattern)?, text, with)?))
             }
             _ => Err(wrong_count(name, args.len())),
         },
@@ -188,9 +196,9 @@ fn binary(name: &str, first: &Value, second: &Value) -> Result<Value, String> {
             Ok(Value::Text(sample.labels.get(name).cloned().unwrap_or_default()))
         }
         ("sortByLabel", Value::Text(name), Value::Samples(samples)) => {
-            let mut samples: Vec<Sample> = samples.clone();
+            let mut samples: Vec<Sample> = samples.to_vec();
             samples.sort_by(|a, b| a.labels.get(name).cmp(&b.labels.get(name)));
-            Ok(Value::Samples(samples))
+            Ok(Value::Samples(samples.into()))
         }
         ("match", Value::Text(pattern), Value::Text(text)) => Ok(Value::Bool(regex(pattern)?.is_match(text))),
         _ => Err(wrong_count(name, 2)),
@@ -261,6 +269,26 @@ fn print(args: &[Value]) -> String {
 
 fn regex(pattern: &str) -> Result<regex::Regex, String> {
     RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build().map_err(|error| error.to_string())
+}
+
+fn too_long() -> String {
+    format!("the text is longer than {TEXT_BYTES_MAX} bytes")
+}
+
+/// `text` with `with`, its groups filled in, for each match: given up as soon as it is too long.
+fn replace_all(pattern: &regex::Regex, text: &str, with: &str) -> Result<String, String> {
+    let (mut out, mut done) = (String::new(), 0);
+    for found in pattern.captures_iter(text) {
+        let whole = found.get_match();
+        out.push_str(&text[done..whole.start()]);
+        found.expand(with, &mut out);
+        done = whole.end();
+        if out.len() > TEXT_BYTES_MAX {
+            return Err(too_long());
+        }
+    }
+    out.push_str(&text[done..]);
+    Ok(out)
 }
 
 /// Divides by `step` until less than it is left.

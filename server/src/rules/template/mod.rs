@@ -21,6 +21,7 @@ mod value;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub(crate) use self::function::url as url_query;
 use self::parse::Node;
@@ -28,6 +29,10 @@ pub(crate) use self::value::{Labels, Sample};
 
 /// Longest source.
 const SOURCE_BYTES_MAX: usize = 64 << 10;
+/// Longest text, the whole or what is computed on the way.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+/// Different queries that the templates of a rule may ask in one evaluation.
+const QUERIES_MAX: usize = 16;
 /// Variables that every template has.
 const VARIABLES: [&str; 4] = ["$labels", "$externalLabels", "$externalURL", "$value"];
 
@@ -56,7 +61,7 @@ pub(crate) struct Data<'a> {
 }
 
 /// Answers by query.
-pub(crate) type Answers = BTreeMap<String, Result<Vec<Sample>, String>>;
+pub(crate) type Answers = BTreeMap<String, Result<Arc<[Sample]>, String>>;
 
 /// Why there is no text yet.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,8 +7,8 @@ fn expand_with(source: &str, value: f64) -> String {
     let external_labels: Labels = [("cluster".into(), "eu".into())].into();
     let sample = |instance: &str, value| Sample { labels: [("instance".into(), instance.into())].into(), value };
     let answers: Answers = [
-        ("up".to_owned(), Ok(vec![sample("b", 2.0), sample("a", 1.5)])),
-        ("none".to_owned(), Ok(Vec::new())),
+        ("up".to_owned(), Ok([sample("b", 2.0), sample("a", 1.5)].into())),
+        ("none".to_owned(), Ok([].into())),
         ("bad".to_owned(), Err("it is bad".to_owned())),
     ]
     .into();
@@ -175,4 +175,70 @@ fn hostile_templates_are_bounded() {
     assert!(expand_with(&wide, 0.0).contains("longer than"));
     let regex = "{{ match \"(((a{100}){100}){100})\" \"a\" }}";
     assert!(expand_with(regex, 0.0).contains("error calling match"));
+}
+
+/// A template that asks for ever new queries would otherwise be expanded anew, and its queries kept, for each of them.
+#[test]
+fn beyond_the_most_queries_no_answer_is_waited_for() {
+    let mut answers = Answers::new();
+    let none = Labels::new();
+    let template = Template::parse("{{ query \"one more\" }}").unwrap();
+    for i in 0..=QUERIES_MAX {
+        let data = Data {
+            name: "X",
+            labels: &none,
+            external_labels: &none,
+            external_url: "",
+            value: 0.0,
+            now_ms: 0,
+            answers: &answers,
+        };
+        match template.expand(&data) {
+            Err(Fault::Needs(query)) => assert!(i < QUERIES_MAX && query == "one more", "{i}: {query}"),
+            Err(Fault::Failed(text)) => {
+                assert!(i == QUERIES_MAX && text.contains("more than 16 queries"), "{i}: {text}")
+            }
+            Ok(text) => panic!("{i}: {text}"),
+        }
+        answers.insert(format!("q{i}"), Ok([].into()));
+    }
+}
+
+/// A text that doubles with each turn of a loop would take all memory.
+#[test]
+fn texts_on_the_way_are_bounded_like_the_whole() {
+    let double = "{{ $x = print $x $x }}".repeat(40);
+    let long = "{{ $x = print $x $x }}".repeat(12);
+    for source in [
+        format!("{{{{ $x := \"0123456789\" }}}}{double}{{{{ len $x }}}}"),
+        format!("{{{{ $x := \"0123456789\" }}}}{long}{{{{ len (reReplaceAll \"\" $x $x) }}}}"),
+    ] {
+        let text = expand_with(&source, 0.5);
+        assert!(text.contains("the text is longer than 65536 bytes"), "{text}");
+    }
+    check(&[("{{ reReplaceAll \"(a)(i)?\" \"<$1$2>\" \"xapiay\" }}", "x<a>pi<a>y")]);
+}
+
+#[test]
+fn going_through_large_answers_counts_as_steps() {
+    let one = Sample { labels: Labels::new(), value: 1.0 };
+    let answers: Answers = [("up".to_owned(), Ok(vec![one; 100_000].into()))].into();
+    let none = Labels::new();
+    let data = Data {
+        name: "X",
+        labels: &none,
+        external_labels: &none,
+        external_url: "",
+        value: 0.0,
+        now_ms: 0,
+        answers: &answers,
+    };
+    let text = |source: &str| match Template::parse(source).unwrap().expand(&data) {
+        Ok(text) | Err(Fault::Failed(text)) => text,
+        Err(Fault::Needs(query)) => panic!("{query}"),
+    };
+    assert_eq!(text("{{ query \"up\" | first | value }}"), "1");
+    let sorts = "{{ $x = sortByLabel \"a\" $x }}".repeat(1000);
+    let sorted = text(&format!("{{{{ $x := query \"up\" }}}}{sorts}"));
+    assert!(sorted.contains("more than 100000 steps"), "{sorted}");
 }

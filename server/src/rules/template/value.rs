@@ -1,5 +1,6 @@
 //! What templates compute with, and how Go prints it.
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::format;
 
@@ -22,7 +23,8 @@ pub(super) enum Value {
     Float(f64),
     Text(String),
     Map(Labels),
-    Samples(Vec<Sample>),
+    /// Shared: each use of a variable is a copy.
+    Samples(Arc<[Sample]>),
     Sample(Sample),
     /// The top: `.Labels`, `.Value` and so on.
     Data,
