@@ -213,11 +213,15 @@ impl<'a> Evaluator<'a> {
             Expr::Range(..) | Expr::Subquery(_) => Err(Error::invalid("a range vector cannot be used here")),
             Expr::Negate(inner) => negate(self.eval(inner, grid)?),
             Expr::Binary(binary) => {
-                let (lhs, rhs) = (self.eval(&binary.lhs, grid)?, self.eval(&binary.rhs, grid)?);
+                // Comparisons look at buckets, and so may whatever decides what is kept.
+                let (lhs, rhs) = self.without_buckets(false, || {
+                    Ok::<_, Error>((self.eval(&binary.lhs, grid)?, self.eval(&binary.rhs, grid)?))
+                })?;
                 binary::evaluate(binary, lhs, rhs, &self.notes, &|values| self.count(values))
             }
             Expr::Aggregate(aggregate) => {
-                let param = aggregate.param.as_ref().map(|param| self.eval(param, grid)).transpose()?;
+                let param = aggregate.param.as_ref();
+                let param = param.map(|param| self.without_buckets(false, || self.eval(param, grid))).transpose()?;
                 let input = self.vector(&aggregate.expr, grid)?;
                 if matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk) {
                     self.count(input.len().saturating_mul(grid.steps))?;
@@ -374,7 +378,11 @@ impl<'a> Evaluator<'a> {
         let inner = Grid::range(start, last, step_ms);
         // Refused before anything is made for so many steps.
         self.account.add(Held::values(inner.steps))?;
-        let columns = if inner.steps == 0 { Vec::new() } else { self.as_vector(&subquery.expr, inner)? };
+        // Between steps that are not neighbours only buckets tell of a restart.
+        let columns = match inner.steps {
+            0 => Vec::new(),
+            _ => self.without_buckets(false, || self.as_vector(&subquery.expr, inner))?,
+        };
         self.account.add(Held::read(columns.len().saturating_mul(inner.steps)))?;
         let series = columns.into_iter().map(|column| {
             let present = column.values.iter().enumerate().filter(|(_, value)| !is_absent(**value));
