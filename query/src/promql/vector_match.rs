@@ -48,7 +48,7 @@ pub(crate) fn set(op: BinaryOp, matching: &Matching, lhs: Vec<Column>, rhs: Vec<
     Ok(results.finish())
 }
 
-/// Arithmetic and comparisons. `count` is told of the values of each pair of series.
+/// Arithmetic and comparisons. `count` is told of the values and histograms of each pair of series.
 ///
 /// # Errors
 /// `Execution` when a series has several partners and the expression does not allow it; those of `count`.
@@ -71,7 +71,7 @@ pub(crate) fn evaluate(
     let filled = |fill: Option<f64>| fill.map(|fill| Column::floats(LabelSet::default(), vec![fill; steps]));
     let (filled_many, filled_one) = (filled(fill_many), filled(fill_one));
     let (taken, told) = (HashMap::new(), BTreeMap::new());
-    let mut results = Results { binary, swapped, taken, told, columns: Columns::default() };
+    let mut results = Results { binary, swapped, taken, told, columns: Columns::default(), count };
     for column in many {
         let signature = key(&column.labels, matching);
         for partner in groups.partners(&signature) {
@@ -167,6 +167,8 @@ struct Results<'a> {
     /// Of each step the last annotation, as Prometheus has it.
     told: BTreeMap<usize, Note>,
     columns: Columns,
+    /// Told of the histograms that are made.
+    count: &'a dyn Fn(usize) -> Result<()>,
 }
 
 impl Results<'_> {
@@ -179,6 +181,7 @@ impl Results<'_> {
     ) -> Result<()> {
         let both = if self.swapped { (one, many) } else { (many, one) };
         let mut found = operate(self.binary, both, &mut self.told);
+        (self.count)(found.weight() - found.values.len())?;
         let cardinality = self.binary.matching.cardinality;
         if cardinality == Cardinality::OneToOne {
             let taken = self.taken.entry(signature.clone()).or_insert_with(|| vec![false; found.values.len()]);
