@@ -119,20 +119,21 @@ impl<'a> Groups<'a> {
         self.partners.get(signature).map_or(&[], Vec::as_slice)
     }
 
-    /// Two series of the "one" side must not have a value at one step, where the other side has one or gets one.
+    /// Two series of the "one" side must not have a value at one step, where the other side has one or gets one. Of several
+    /// faults the first is told, by step and then by signature.
     fn refuse_duplicates(&self, many: &[Column], steps: usize, fills: bool, swapped: bool) -> Result<()> {
         let mut asked = vec![fills; steps];
         for column in many {
             asked.iter_mut().enumerate().for_each(|(step, asked)| *asked |= column.has(step));
         }
-        for (signature, columns) in self.partners.iter().filter(|(_, columns)| columns.len() > 1) {
-            for step in (0..steps).filter(|&step| asked[step]) {
-                if columns.iter().filter(|column| column.has(step)).count() > 1 {
-                    return Err(duplicate_partner(signature, swapped));
-                }
-            }
-        }
-        Ok(())
+        let several = self.partners.iter().filter(|(_, columns)| columns.len() > 1);
+        let fault = |(signature, columns): (&'_ LabelSet, &Vec<&Column>)| {
+            let is_fault = |step: &usize| columns.iter().filter(|column| column.has(*step)).count() > 1;
+            let step = (0..steps).filter(|&step| asked[step]).find(is_fault)?;
+            Some((step, signature.clone()))
+        };
+        let first = several.filter_map(fault).min_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.compare(&b.1)));
+        first.map_or(Ok(()), |(_, signature)| Err(duplicate_partner(&signature, swapped)))
     }
 
     fn note_present(&mut self, signature: &LabelSet, column: &Column) {

@@ -185,3 +185,17 @@ fn histograms_are_counted_while_they_are_made() {
         assert!(asked <= 2 * bytes_max, "{text}: {asked} bytes");
     }
 }
+
+#[test]
+fn of_several_groups_with_too_many_partners_the_first_is_told() {
+    let runtime = Runtime::new().unwrap();
+    let _entered = runtime.enter();
+    let store = Store::empty(QueryLimits::default());
+    let lines: Vec<String> = (0..40).map(|i| format!("p{{group=\"{:02}\",i=\"{i}\"}} 1x60", i / 2)).collect();
+    load(&store.engine, MINUTE_MS, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let query =
+        PromQuery { text: "p + on(group) p".into(), start_ms: 0, end_ms: 0, step_ms: None, lookback_ms: LOOKBACK_MS };
+    let answer = evaluate_annotated(&query, &store.engine.snapshot(), &Limits::default(), &|| false, &|_| Ok(()));
+    let error = answer.unwrap_err();
+    assert!(error.message.contains("match group {group=\"00\"}"), "{}", error.message);
+}
