@@ -9,6 +9,7 @@ use super::Database;
 use crate::error::{Error, Result};
 use crate::execute;
 use crate::metadata::MetricMetadata;
+use crate::planner;
 use crate::promql::{ExemplarQuery, Lookup, RawReader, SeriesExemplars, What};
 
 impl Database {
@@ -78,7 +79,8 @@ impl Database {
         if lookup.selectors.is_empty() {
             return Err(Error::invalid("a delete must say of which series"));
         }
-        let selectors = lookup.selectors(&self.limits.promql())?;
+        let limits = self.limits.promql();
+        let selectors = planner::with_large_stack(|| lookup.selectors(&limits))?;
         if end_ms < start_ms {
             return Ok(DeleteSummary::default());
         }

@@ -57,6 +57,7 @@ pub(crate) struct Ranges<'a> {
     pub(crate) range_ms: i64,
     grid: Grid,
     cancelled: &'a Cancelled<'a>,
+    account: &'a Account<'a>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -213,11 +214,15 @@ impl<'a> Evaluator<'a> {
             Expr::Range(..) | Expr::Subquery(_) => Err(Error::invalid("a range vector cannot be used here")),
             Expr::Negate(inner) => negate(self.eval(inner, grid)?),
             Expr::Binary(binary) => {
-                let (lhs, rhs) = (self.eval(&binary.lhs, grid)?, self.eval(&binary.rhs, grid)?);
+                // Comparisons look at buckets, and so may whatever decides what is kept.
+                let (lhs, rhs) = self.without_buckets(false, || {
+                    Ok::<_, Error>((self.eval(&binary.lhs, grid)?, self.eval(&binary.rhs, grid)?))
+                })?;
                 binary::evaluate(binary, lhs, rhs, &self.notes, &|values| self.count(values))
             }
             Expr::Aggregate(aggregate) => {
-                let param = aggregate.param.as_ref().map(|param| self.eval(param, grid)).transpose()?;
+                let param = aggregate.param.as_ref();
+                let param = param.map(|param| self.without_buckets(false, || self.eval(param, grid))).transpose()?;
                 let input = self.vector(&aggregate.expr, grid)?;
                 if matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk) {
                     self.count(input.len().saturating_mul(grid.steps))?;
@@ -352,7 +357,7 @@ impl<'a> Evaluator<'a> {
                 let (first, last) = ends.bounds();
                 let series = self.load(selector, first.saturating_sub(*range_ms), last)?;
                 let series = self.without_markers(series)?;
-                Ranges { series, ends, range_ms: *range_ms, grid, cancelled: self.cancelled }
+                self.windows(series, ends, *range_ms, grid)
             }
             Expr::Subquery(subquery) => self.subquery(subquery, grid)?,
             _ => return Err(Error::invalid("expected a range vector")),
@@ -374,7 +379,11 @@ impl<'a> Evaluator<'a> {
         let inner = Grid::range(start, last, step_ms);
         // Refused before anything is made for so many steps.
         self.account.add(Held::values(inner.steps))?;
-        let columns = if inner.steps == 0 { Vec::new() } else { self.as_vector(&subquery.expr, inner)? };
+        // Between steps that are not neighbours only buckets tell of a restart.
+        let columns = match inner.steps {
+            0 => Vec::new(),
+            _ => self.without_buckets(false, || self.as_vector(&subquery.expr, inner))?,
+        };
         self.account.add(Held::read(columns.len().saturating_mul(inner.steps)))?;
         let series = columns.into_iter().map(|column| {
             let present = column.values.iter().enumerate().filter(|(_, value)| !is_absent(**value));
@@ -388,7 +397,11 @@ impl<'a> Evaluator<'a> {
         });
         let series: Vec<SeriesSamples> = series.collect();
         self.account.add(Held::histograms(&series))?;
-        Ok(Ranges { series: Arc::new(series), ends, range_ms: subquery.range_ms, grid, cancelled: self.cancelled })
+        Ok(self.windows(Arc::new(series), ends, subquery.range_ms, grid))
+    }
+
+    fn windows(&self, series: Arc<Vec<SeriesSamples>>, ends: Ends, range_ms: i64, grid: Grid) -> Ranges<'_> {
+        Ranges { series, ends, range_ms, grid, cancelled: self.cancelled, account: &self.account }
     }
 
     /// A subquery's inner value; a scalar counts as one series without labels.
@@ -488,10 +501,10 @@ impl<'a> Evaluator<'a> {
 
 impl Ranges<'_> {
     /// A column for each series: `answer` of the floats of the window at each step; `native` says what is made of windows
-    /// with histograms. Names are dropped unless `keep_name`.
+    /// with histograms, and those that it makes are counted. Names are dropped unless `keep_name`.
     ///
     /// # Errors
-    /// `Execution` when two series have the same labels without their names.
+    /// `Execution` when two series have the same labels without their names, or histograms are too many.
     pub(crate) fn columns(
         &self,
         keep_name: bool,
@@ -526,7 +539,14 @@ impl Ranges<'_> {
             } else {
                 let slid = slide_mixed(series, self.ends, self.range_ms, now_ms, |window| {
                     let work = window.histograms.iter().map(|(_, histogram)| histogram.weight()).sum();
-                    pace.step(work, || Ok(native.answer(window, name, notes, &answer))).flatten()
+                    pace.step(work, || {
+                        let found = native.answer(window, name, notes, &answer);
+                        if let Some(Found::Histogram(made)) = &found {
+                            self.account.add(Held::values(made.weight()))?;
+                        }
+                        Ok(found)
+                    })
+                    .flatten()
                 });
                 slid.named(labels)
             };

@@ -5,6 +5,7 @@ use regex::Regex;
 use super::Limits;
 use super::parse::parse_selector;
 use crate::error::{Error, Result};
+use crate::planner;
 
 /// Sets of conditions, of which one must hold wholly.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ impl LabelFilter {
             };
             Ok((matcher, regex))
         };
-        let sets = parse_selector(text, limits)?.0.into_iter();
+        let sets = planner::with_large_stack(|| parse_selector(text, limits))?.0.into_iter();
         Ok(Self(sets.map(|set| set.into_iter().map(compile).collect()).collect::<Result<_>>()?))
     }
 
@@ -59,6 +60,8 @@ mod tests {
         ] {
             assert_eq!(LabelFilter::parse(text, &Limits::default()).unwrap().matches(&labels), holds, "{text}");
         }
-        assert!(LabelFilter::parse("rate(a[5m])", &Limits::default()).is_err());
+        for bad in ["rate(a[5m])".to_owned(), format!("{}a", "-".repeat(4000))] {
+            assert!(LabelFilter::parse(&bad, &Limits::default()).is_err());
+        }
     }
 }

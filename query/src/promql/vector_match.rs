@@ -48,7 +48,7 @@ pub(crate) fn set(op: BinaryOp, matching: &Matching, lhs: Vec<Column>, rhs: Vec<
     Ok(results.finish())
 }
 
-/// Arithmetic and comparisons. `count` is told of the values of each pair of series.
+/// Arithmetic and comparisons. `count` is told of the values and histograms of each pair of series.
 ///
 /// # Errors
 /// `Execution` when a series has several partners and the expression does not allow it; those of `count`.
@@ -71,7 +71,7 @@ pub(crate) fn evaluate(
     let filled = |fill: Option<f64>| fill.map(|fill| Column::floats(LabelSet::default(), vec![fill; steps]));
     let (filled_many, filled_one) = (filled(fill_many), filled(fill_one));
     let (taken, told) = (HashMap::new(), BTreeMap::new());
-    let mut results = Results { binary, swapped, taken, told, columns: Columns::default() };
+    let mut results = Results { binary, swapped, taken, told, columns: Columns::default(), count };
     for column in many {
         let signature = key(&column.labels, matching);
         for partner in groups.partners(&signature) {
@@ -119,20 +119,21 @@ impl<'a> Groups<'a> {
         self.partners.get(signature).map_or(&[], Vec::as_slice)
     }
 
-    /// Two series of the "one" side must not have a value at one step, where the other side has one or gets one.
+    /// Two series of the "one" side must not have a value at one step, where the other side has one or gets one. Of several
+    /// faults the first is told, by step and then by signature.
     fn refuse_duplicates(&self, many: &[Column], steps: usize, fills: bool, swapped: bool) -> Result<()> {
         let mut asked = vec![fills; steps];
         for column in many {
             asked.iter_mut().enumerate().for_each(|(step, asked)| *asked |= column.has(step));
         }
-        for (signature, columns) in self.partners.iter().filter(|(_, columns)| columns.len() > 1) {
-            for step in (0..steps).filter(|&step| asked[step]) {
-                if columns.iter().filter(|column| column.has(step)).count() > 1 {
-                    return Err(duplicate_partner(signature, swapped));
-                }
-            }
-        }
-        Ok(())
+        let several = self.partners.iter().filter(|(_, columns)| columns.len() > 1);
+        let fault = |(signature, columns): (&'_ LabelSet, &Vec<&Column>)| {
+            let is_fault = |step: &usize| columns.iter().filter(|column| column.has(*step)).count() > 1;
+            let step = (0..steps).filter(|&step| asked[step]).find(is_fault)?;
+            Some((step, signature.clone()))
+        };
+        let first = several.filter_map(fault).min_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.compare(&b.1)));
+        first.map_or(Ok(()), |(_, signature)| Err(duplicate_partner(&signature, swapped)))
     }
 
     fn note_present(&mut self, signature: &LabelSet, column: &Column) {
@@ -167,6 +168,8 @@ struct Results<'a> {
     /// Of each step the last annotation, as Prometheus has it.
     told: BTreeMap<usize, Note>,
     columns: Columns,
+    /// Told of the histograms that are made.
+    count: &'a dyn Fn(usize) -> Result<()>,
 }
 
 impl Results<'_> {
@@ -179,6 +182,7 @@ impl Results<'_> {
     ) -> Result<()> {
         let both = if self.swapped { (one, many) } else { (many, one) };
         let mut found = operate(self.binary, both, &mut self.told);
+        (self.count)(found.weight() - found.values.len())?;
         let cardinality = self.binary.matching.cardinality;
         if cardinality == Cardinality::OneToOne {
             let taken = self.taken.entry(signature.clone()).or_insert_with(|| vec![false; found.values.len()]);

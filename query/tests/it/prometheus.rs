@@ -160,7 +160,8 @@ async fn a_delete_by_selectors_hides_what_a_delete_in_sql_does() {
     let database = &by_selector.database;
     let nothing = database.delete_series(vec!["cpu_usage".to_owned()], end_ms, start_ms).await.unwrap();
     assert_eq!((nothing.series, nothing.lsn), (0, None));
-    for bad in [vec![], vec!["{}".to_owned()], vec!["cpu_usage".to_owned(), "sum(cpu_usage)".to_owned()]] {
+    let long = format!("{}cpu_usage", "-".repeat(4000));
+    for bad in [vec![], vec!["{}".to_owned()], vec!["cpu_usage".to_owned(), "sum(cpu_usage)".to_owned()], vec![long]] {
         let error = database.delete_series(bad, start_ms, end_ms).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Invalid);
     }

@@ -271,7 +271,7 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
         }
         Kind::Info => info::info(ev, args, grid)?,
         Kind::BareHistogramPart(part) => parts(&ev.without_buckets(true, || ev.vector(&args[0], grid))?, part)?,
-        Kind::HistogramPart(part) => parts(&ev.vector(&args[0], grid)?, part)?,
+        Kind::HistogramPart(part) => parts(&ev.without_buckets(false, || ev.vector(&args[0], grid))?, part)?,
     };
     Ok(Value::Vector(columns))
 }

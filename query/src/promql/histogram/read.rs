@@ -63,6 +63,7 @@ pub(crate) fn read(
             let ts_ms = ts.value(row).div_euclid(NS_PER_MS);
             if rows.sum(row).to_bits() == STALE_BITS {
                 found[at].insert_stale(ts_ms);
+                weight += 1;
                 continue;
             }
             let before = found[at].histograms.last().map(|(_, histogram)| &histogram.custom);

@@ -1,10 +1,11 @@
 //! Many series: a range over them is divided among the cores, and what several selectors read is shared. Each step must have
 //! the bits that the instant query of that step has, which is too little work to be divided.
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use foretell_engine::Engine;
-use foretell_query::QueryLimits;
 use foretell_query::promql::{Annotations, Answer, Limits, PromQuery, evaluate_annotated};
+use foretell_query::{Error, ErrorKind, QueryLimits};
 use tokio::runtime::Runtime;
 
 use super::{LOOKBACK_MS, load};
@@ -148,4 +149,53 @@ fn of_several_errors_that_of_the_first_series_is_told() {
     let answer = evaluate_annotated(&query, &store.engine.snapshot(), &Limits::default(), &|| false, &|_| Ok(()));
     let error = answer.unwrap_err();
     assert!(error.message.contains("got: 1.433333"), "{}", error.message);
+}
+
+/// What is asked of memory until `bytes_max` does not do.
+fn asked_until_refused(engine: &Engine, text: &str, bytes_max: usize) -> usize {
+    let query = PromQuery {
+        text: text.into(),
+        start_ms: 0,
+        end_ms: STEPS * MINUTE_MS,
+        step_ms: Some(1_000),
+        lookback_ms: LOOKBACK_MS,
+    };
+    let asked = AtomicUsize::new(0);
+    let reserve = |bytes: usize| {
+        asked.fetch_max(bytes, Ordering::Relaxed);
+        if bytes > bytes_max { Err(Error::new(ErrorKind::Execution, "no memory")) } else { Ok(()) }
+    };
+    let answer = evaluate_annotated(&query, &engine.snapshot(), &Limits::default(), &|| false, &reserve);
+    assert_eq!(answer.unwrap_err().message, "no memory", "{text}");
+    asked.into_inner()
+}
+
+#[test]
+fn histograms_are_counted_while_they_are_made() {
+    let runtime = Runtime::new().unwrap();
+    let _entered = runtime.enter();
+    let store = Store::empty(QueryLimits::default());
+    let buckets = "1 ".repeat(200);
+    let mut lines = vec![format!("wide {{{{count:200 sum:9 buckets:[{buckets}]}}}}x60")];
+    lines.extend((0..10).map(|i| format!("factor{{i=\"{i}\"}} 2x60")));
+    load(&store.engine, MINUTE_MS, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+    // A histogram at each step of the hour takes 12 MB: those of the answer, and for the second one 12 MB and ten times that.
+    for (text, bytes_max) in [("sum_over_time(wide[5m])", 4 << 20), ("factor * on() group_left wide", 16 << 20)] {
+        let asked = asked_until_refused(&store.engine, text, bytes_max);
+        assert!(asked <= 2 * bytes_max, "{text}: {asked} bytes");
+    }
+}
+
+#[test]
+fn of_several_groups_with_too_many_partners_the_first_is_told() {
+    let runtime = Runtime::new().unwrap();
+    let _entered = runtime.enter();
+    let store = Store::empty(QueryLimits::default());
+    let lines: Vec<String> = (0..40).map(|i| format!("p{{group=\"{:02}\",i=\"{i}\"}} 1x60", i / 2)).collect();
+    load(&store.engine, MINUTE_MS, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let query =
+        PromQuery { text: "p + on(group) p".into(), start_ms: 0, end_ms: 0, step_ms: None, lookback_ms: LOOKBACK_MS };
+    let answer = evaluate_annotated(&query, &store.engine.snapshot(), &Limits::default(), &|| false, &|_| Ok(()));
+    let error = answer.unwrap_err();
+    assert!(error.message.contains("match group {group=\"00\"}"), "{}", error.message);
 }
