@@ -178,9 +178,12 @@ fn histograms() -> Vec<String> {
                 "count_values" => "\"v\", ",
                 _ => "",
             };
-            all.push(format!("{op}({param}{h})"));
             // Which series the first two of several names are depends on their order in the index.
-            if *op != "limitk" {
+            let is_first = *op == "limitk";
+            if !is_first || !h.contains("__name__") {
+                all.push(format!("{op}({param}{h})"));
+            }
+            if !is_first {
                 all.push(format!("{op} by (job) ({param}{{__name__=~\"temperature_celsius|duration_seconds\"}})"));
             }
         }

@@ -37,7 +37,8 @@ impl Core {
             room && go_on()
         };
         let written = write(&*self.fs, segment, &path, rules, &concerned, &mut go_on);
-        if !room {
+        if !room || !self.has_room_to_merge(0) {
+            self.give_up(&[path.clone()], &[]);
             let (free_bytes, needed_bytes) = self.disk_room();
             return Err(Error::DiskFull { path, needed_bytes, free_bytes });
         }
