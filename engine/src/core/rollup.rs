@@ -38,7 +38,7 @@ impl Core {
         };
         let written = write(&*self.fs, segment, &path, rules, &concerned, &mut go_on);
         if !room || !self.has_room_to_merge(0) {
-            self.give_up(&[path.clone()], &[]);
+            self.give_up(std::slice::from_ref(&path), &[]);
             let (free_bytes, needed_bytes) = self.disk_room();
             return Err(Error::DiskFull { path, needed_bytes, free_bytes });
         }
