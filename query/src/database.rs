@@ -113,8 +113,7 @@ impl Database {
     /// # Errors
     /// See [`crate::ErrorKind`].
     pub async fn query(self: &Arc<Self>, request: QueryRequest) -> Result<QueryResponse> {
-        let timeout = request.timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout);
-        let deadline = Instant::now() + timeout;
+        let deadline = self.deadline(request.timeout);
         let admitted = admit(&request.sql, &self.limits)?;
         if request.params.len() > self.limits.terms_max {
             return Err(Error::invalid(format!(
@@ -177,33 +176,48 @@ impl Database {
         Ok(small(id, delete::answer(&done)?))
     }
 
-    /// Does `work`, which plans, once there is a place for a query: on a large stack, over a snapshot of now. The query keeps
-    /// its place until planning really ends, even when nobody waits for it any more.
+    /// When a query that begins now must be done: after `timeout` or the configured time, whichever is shorter.
+    fn deadline(&self, timeout: Option<Duration>) -> Instant {
+        Instant::now() + timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout)
+    }
+
+    /// Does `work`, which plans, over a snapshot of now; see [`Database::placed`].
     async fn planned<T, F>(&self, sql: &str, deadline: Instant, work: F) -> Result<(T, Held)>
     where
         T: Send + 'static,
         F: FnOnce(&SessionState, &Handle, &Held) -> Result<T> + Send + 'static,
     {
-        let place = self.gate.enter(deadline).await?;
-        let listed = self.running.begin(sql)?;
-        let cancel = listed.query.cancel.clone();
-        let cancel_planning = cancel.clone().drop_guard();
-        let held = Held { listed, memory: self.sessions.memory(), _place: place };
         let (engine, sessions) = (self.engine.clone(), Arc::clone(&self.sessions));
         let runtime = self.runtime.handle()?.clone();
-        let planning = planner::on_large_stack(move || {
+        let work = move |held: Held| {
             let state = sessions.state(&engine.snapshot(), &held.memory);
             let planned = work(&state, &runtime, &held)?;
             Ok((planned, held))
-        });
-        let planned = tokio::select! {
+        };
+        self.placed(sql, deadline, work).await
+    }
+
+    /// Does `work` once there is a place for a query: on a large stack, listed under `text`. It keeps its place until it really
+    /// ends, even when nobody waits for it any more; until then dropping the future cancels it.
+    async fn placed<T, F>(&self, text: &str, deadline: Instant, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Held) -> Result<T> + Send + 'static,
+    {
+        let place = self.gate.enter(deadline).await?;
+        let listed = self.running.begin(text)?;
+        let cancel = listed.query.cancel.clone();
+        let cancel_on_drop = cancel.clone().drop_guard();
+        let held = Held { listed, memory: self.sessions.memory(), _place: place };
+        let done = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(execute::cancelled()),
             () = tokio::time::sleep_until(deadline) => return Err(execute::timed_out()),
-            planned = planning => planned?,
+            done = planner::on_large_stack(move || work(held)) => done?,
         };
-        cancel_planning.disarm();
-        Ok(planned)
+        // What was planned goes on under the same token.
+        cancel_on_drop.disarm();
+        Ok(done)
     }
 
     /// Evaluates a PromQL query over everything acknowledged so far. Dropping the future cancels it.
@@ -211,10 +225,10 @@ impl Database {
     /// # Errors
     /// As [`promql::evaluate`]; `Timeout` after `timeout` or the configured deadline, whichever is shorter; `Unavailable`
     /// when too many queries run.
-    pub async fn promql(self: &Arc<Self>, query: PromQuery, timeout: Option<Duration>) -> Result<promql::Answer> {
+    pub async fn promql(&self, query: PromQuery, timeout: Option<Duration>) -> Result<promql::Answer> {
         let limits = self.limits.promql();
         let text = query.text.clone();
-        self.on_snapshot(text, timeout, move |snapshot, cancelled| {
+        self.on_snapshot(&text, timeout, move |snapshot, cancelled| {
             promql::evaluate(&query, snapshot, &limits, cancelled)
         })
         .await
@@ -224,48 +238,41 @@ impl Database {
     ///
     /// # Errors
     /// As [`Database::promql`].
-    pub async fn lookup(self: &Arc<Self>, lookup: promql::Lookup, timeout: Option<Duration>) -> Result<promql::Found> {
+    pub async fn lookup(&self, lookup: promql::Lookup, timeout: Option<Duration>) -> Result<promql::Found> {
         let limits = self.limits.promql();
-        self.on_snapshot(lookup.to_string(), timeout, move |snapshot, _| lookup.ask(snapshot, &limits)).await
+        self.on_snapshot(&lookup.to_string(), timeout, move |snapshot, _| lookup.ask(snapshot, &limits)).await
     }
 
     /// What makes the index big.
     ///
     /// # Errors
     /// As [`Database::promql`].
-    pub async fn cardinality(self: &Arc<Self>, timeout: Option<Duration>) -> Result<Cardinality> {
-        self.on_snapshot("cardinality".into(), timeout, |snapshot, _| {
+    pub async fn cardinality(&self, timeout: Option<Duration>) -> Result<Cardinality> {
+        self.on_snapshot("cardinality", timeout, |snapshot, _| {
             snapshot.cardinality().map_err(|error| Error::from_engine(&error))
         })
         .await
     }
 
-    /// Runs `work` over a snapshot as a query: listed under `text`, in its place, on a large stack, with a deadline.
+    /// The PromQL expression `text` in the usual layout: spaces, line breaks, indentation.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad expression; as [`Database::promql`].
+    pub async fn format_promql(&self, text: &str) -> Result<String> {
+        let (limits, expr) = (self.limits.promql(), text.to_owned());
+        self.placed(text, self.deadline(None), move |_held| promql::format(&expr, &limits)).await
+    }
+
+    /// Runs `work` over a snapshot of now; see [`Database::placed`].
     async fn on_snapshot<T: Send + 'static>(
-        self: &Arc<Self>,
-        text: String,
+        &self,
+        text: &str,
         timeout: Option<Duration>,
         work: impl FnOnce(&Snapshot, &dyn Fn() -> bool) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let deadline = Instant::now() + timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout);
-        let place = self.gate.enter(deadline).await?;
-        let listed = self.running.begin(&text)?;
-        let cancel = listed.query.cancel.clone();
-        let _cancel_on_drop = cancel.clone().drop_guard();
-        let (engine, cancelled) = (self.engine.clone(), cancel.clone());
-        // Keeps its place until it really ends, even when nobody waits for it any more.
-        let held = (listed, place);
-        let work = planner::on_large_stack(move || {
-            let answer = work(&engine.snapshot(), &|| cancelled.is_cancelled());
-            drop(held);
-            answer
-        });
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => Err(execute::cancelled()),
-            () = tokio::time::sleep_until(deadline) => Err(execute::timed_out()),
-            answer = work => answer,
-        }
+        let engine = self.engine.clone();
+        let work = move |held: Held| work(&engine.snapshot(), &|| held.listed.query.cancel.is_cancelled());
+        self.placed(text, self.deadline(timeout), work).await
     }
 
     /// Running queries.

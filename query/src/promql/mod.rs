@@ -46,6 +46,7 @@ mod window;
 mod tests;
 
 pub use lookup::{Found, Lookup, What};
+pub(crate) use parse::format;
 pub use source::{Matchers, SampleSource, SeriesSamples};
 pub use value::{Answer, Point, Row};
 
@@ -111,20 +112,4 @@ pub fn evaluate(
 ) -> Result<Answer> {
     let expr = parse::parse(&query.text, limits)?;
     eval::Evaluator::new(query, source, limits, cancelled)?.run(&expr)
-}
-
-/// Checks `text` without evaluating it.
-///
-/// # Errors
-/// `Invalid` for a bad expression.
-pub fn check(text: &str, limits: &Limits) -> Result<()> {
-    parse::parse(text, limits).map(|_| ())
-}
-
-/// `text` in the usual layout: spaces, line breaks, indentation.
-///
-/// # Errors
-/// `Invalid` for a bad expression.
-pub fn format(text: &str, limits: &Limits) -> Result<String> {
-    parse::format(text, limits)
 }

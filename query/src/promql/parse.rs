@@ -20,12 +20,16 @@ use crate::error::{Error, Result};
 /// # Errors
 /// `Invalid` for what is not PromQL, or is too long, too deep or too wide.
 pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Expr> {
+    convert(&read(text, limits)?)
+}
+
+/// The parser's tree of a text within the limits.
+fn read(text: &str, limits: &Limits) -> Result<parsed::Expr> {
     admit(text, limits)?;
     let text = without_digit_groups(text);
-    let expr = catch_unwind(AssertUnwindSafe(|| parsed::parse(&text)))
+    catch_unwind(AssertUnwindSafe(|| parsed::parse(&text)))
         .unwrap_or_else(|_| Err("the expression cannot be parsed".into()))
-        .map_err(|message| Error::invalid(format!("invalid parameter \"query\": {message}")))?;
-    convert(&expr)
+        .map_err(|message| Error::invalid(format!("invalid parameter \"query\": {message}")))
 }
 
 /// The conditions of a series selector, such as `up{job="a"}`.
@@ -44,8 +48,9 @@ pub(crate) fn parse_selector(text: &str, limits: &Limits) -> Result<Matchers> {
 /// # Errors
 /// `Invalid` for what is not PromQL.
 pub(crate) fn format(text: &str, limits: &Limits) -> Result<String> {
-    parse(text, limits)?;
-    parsed::parse(&without_digit_groups(text)).map(|expr| expr.prettify()).map_err(Error::invalid)
+    let expr = read(text, limits)?;
+    convert(&expr)?;
+    Ok(expr.prettify())
 }
 
 /// Bounds length, nesting and number of terms without recursion.

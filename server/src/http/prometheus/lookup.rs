@@ -1,15 +1,14 @@
 //! `labels`, `label/<name>/values` and `series`: answered from the index.
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use foretell_query::promql::{Found, Lookup, What};
 
 use super::super::respond;
-use super::encode;
 use super::params::Params;
+use super::{cut_to, encode};
 use crate::app::App;
 use crate::error::ApiError;
 
@@ -18,38 +17,20 @@ const EVER_MS: (i64, i64) = (i64::MIN / 1_000_000, i64::MAX / 1_000_000);
 /// Marks a name whose other characters than letters, digits and `_` are escaped.
 const ESCAPED: &str = "U__";
 
-pub(in super::super) async fn labels(
-    State(app): State<Arc<App>>,
-    method: Method,
-    RawQuery(url): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let params = Params::read(&app, &method, url.as_deref(), &headers, body).await?;
+pub(in super::super) async fn labels(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     answer(&app, &params, What::Names).await
 }
 
 pub(in super::super) async fn label_values(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    method: Method,
-    RawQuery(url): RawQuery,
-    headers: HeaderMap,
-    body: Body,
+    params: Params,
 ) -> Result<Response, ApiError> {
-    let params = Params::read(&app, &method, url.as_deref(), &headers, body).await?;
     let name = unescape(&name).ok_or_else(|| ApiError::bad_data(format!("invalid label name: {name:?}")))?;
     answer(&app, &params, What::Values(name)).await
 }
 
-pub(in super::super) async fn series(
-    State(app): State<Arc<App>>,
-    method: Method,
-    RawQuery(url): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let params = Params::read(&app, &method, url.as_deref(), &headers, body).await?;
+pub(in super::super) async fn series(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     if params.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
@@ -57,31 +38,20 @@ pub(in super::super) async fn series(
 }
 
 async fn answer(app: &Arc<App>, params: &Params, what: What) -> Result<Response, ApiError> {
-    let lookup = Lookup {
-        what,
-        selectors: params.all("match[]").map(str::to_owned).collect(),
-        start_ms: params.time("start")?.unwrap_or(EVER_MS.0),
-        end_ms: params.time("end")?.unwrap_or(EVER_MS.1),
-        limit: params.count("limit")?,
-    };
+    let selectors = params.all("match[]").map(str::to_owned).collect();
+    let start_ms = params.time("start")?.unwrap_or(EVER_MS.0);
+    let end_ms = params.time("end")?.unwrap_or(EVER_MS.1);
+    let limit = params.count("limit")?;
     let timeout = params.timeout()?;
-    let limit = lookup.limit;
     // One more than asked for shows whether something was cut off.
-    let lookup = Lookup { limit: if limit == 0 { 0 } else { limit.saturating_add(1) }, ..lookup };
+    let with_one_more = if limit == 0 { 0 } else { limit.saturating_add(1) };
+    let lookup = Lookup { what, selectors, start_ms, end_ms, limit: with_one_more };
     let mut found = app.store()?.database.lookup(lookup, timeout).await?;
-    let cut = limit > 0
-        && match &mut found {
-            Found::Texts(texts) => cut_to(texts, limit),
-            Found::Series(series) => cut_to(series, limit),
-        };
-    let warnings: &[&str] = if cut { &["results truncated due to limit"] } else { &[] };
+    let warnings = match &mut found {
+        Found::Texts(texts) => cut_to(texts, limit),
+        Found::Series(series) => cut_to(series, limit),
+    };
     Ok(respond::json(StatusCode::OK, encode::found(&found, warnings)))
-}
-
-fn cut_to<T>(list: &mut Vec<T>, limit: usize) -> bool {
-    let cut = list.len() > limit;
-    list.truncate(limit);
-    cut
 }
 
 /// A label name as it stands in a path: `U__` announces escapes, `__` for `_` and `_<hex>_` for any other character.

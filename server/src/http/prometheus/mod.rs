@@ -9,9 +9,8 @@ mod status;
 
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 use foretell_engine::clock::{Clock as _, SystemClock};
 use foretell_query::promql::{Answer, PromQuery};
@@ -28,27 +27,13 @@ pub(super) use self::status::{alerts, build_info, flags, format_query, rules, ru
 const LOOKBACK_MS: i64 = 5 * 60 * 1000;
 
 /// `GET|POST /api/v1/query`
-pub(super) async fn query(
-    State(app): State<Arc<App>>,
-    method: Method,
-    RawQuery(url): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let params = Params::read(&app, &method, url.as_deref(), &headers, body).await?;
+pub(super) async fn query(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     let at_ms = params.time("time")?.unwrap_or_else(now_ms);
     answer(&app, &params, at_ms, at_ms, None).await
 }
 
 /// `GET|POST /api/v1/query_range`
-pub(super) async fn query_range(
-    State(app): State<Arc<App>>,
-    method: Method,
-    RawQuery(url): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let params = Params::read(&app, &method, url.as_deref(), &headers, body).await?;
+pub(super) async fn query_range(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     let needed = |name: &str, value: Option<i64>| {
         value.ok_or_else(|| ApiError::bad_data(format!("invalid parameter {name:?}: it is missing")))
     };
@@ -86,17 +71,22 @@ async fn answer(
     }
 }
 
-/// The answer's text, cut to `limit` series (0: all) with a warning.
+/// The answer's text, cut to `limit` series.
 fn limited(mut answer: Answer, limit: usize) -> Vec<u8> {
-    let mut cut = false;
-    if let Answer::Vector(rows) | Answer::Matrix(rows) = &mut answer
-        && limit > 0
-        && rows.len() > limit
-    {
-        rows.truncate(limit);
-        cut = true;
+    let warnings = match &mut answer {
+        Answer::Vector(rows) | Answer::Matrix(rows) => cut_to(rows, limit),
+        Answer::Scalar(_) | Answer::Text(..) => &[],
+    };
+    encode::answer(&answer, warnings)
+}
+
+/// Cuts `list` to `limit` (0: all); the warnings that an answer gives of it.
+fn cut_to<T>(list: &mut Vec<T>, limit: usize) -> &'static [&'static str] {
+    if limit == 0 || list.len() <= limit {
+        return &[];
     }
-    encode::answer(&answer, if cut { &["results truncated due to limit"] } else { &[] })
+    list.truncate(limit);
+    &["results truncated due to limit"]
 }
 
 fn now_ms() -> i64 {

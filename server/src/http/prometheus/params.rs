@@ -1,9 +1,10 @@
 //! Parameters of a request: of the URL, and of a form in the body.
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, Method};
 use datafusion::arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 
 use super::super::read_body;
@@ -13,36 +14,29 @@ use crate::error::ApiError;
 /// Longest form.
 const FORM_BYTES_MAX: usize = 1 << 20;
 
-/// Names and values in the order in which they came.
-pub(super) struct Params(Vec<(String, String)>);
+/// Names and values in the order in which they came; 413 for a form that is too long, 408 for a slow one.
+pub(in super::super) struct Params(Vec<(String, String)>);
 
-impl Params {
-    /// # Errors
-    /// 413 for a form that is too long, 408 for a slow one.
-    pub(super) async fn read(
-        app: &App,
-        method: &Method,
-        url: Option<&str>,
-        headers: &HeaderMap,
-        body: Body,
-    ) -> Result<Self, ApiError> {
+impl FromRequest<Arc<App>> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
         let mut pairs = Vec::new();
-        let is_form = headers
+        let is_form = parts
+            .headers
             .get(CONTENT_TYPE)
             .is_some_and(|value| value.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
-        if method == Method::POST && is_form {
+        if parts.method == Method::POST && is_form {
             let form = read_body(body, FORM_BYTES_MAX, app.config.limits.body_timeout.0).await?;
             pairs.extend(form_urlencoded::parse(&form).into_owned());
         }
-        pairs.extend(form_urlencoded::parse(url.unwrap_or_default().as_bytes()).into_owned());
+        pairs.extend(form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned());
         Ok(Self(pairs))
     }
+}
 
-    /// Those of the URL alone.
-    pub(super) fn of_url(url: Option<&str>) -> Self {
-        Self(form_urlencoded::parse(url.unwrap_or_default().as_bytes()).into_owned().collect())
-    }
-
+impl Params {
     /// All values of `name`.
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
@@ -53,9 +47,14 @@ impl Params {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
+    /// The first value of `name`, unless it is empty.
+    fn given(&self, name: &str) -> Option<&str> {
+        self.one(name).filter(|text| !text.is_empty())
+    }
+
     /// An instant, milliseconds UTC: Unix seconds or RFC 3339.
     pub(super) fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        let Some(text) = self.one(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+        let Some(text) = self.given(name) else { return Ok(None) };
         parse_time(text).map(Some).ok_or_else(|| {
             ApiError::bad_data(format!("invalid parameter {name:?}: cannot parse {text:?} to a valid timestamp"))
         })
@@ -63,7 +62,7 @@ impl Params {
 
     /// A duration in milliseconds: seconds as a number, or such as `1h30m`.
     pub(super) fn duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        let Some(text) = self.one(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+        let Some(text) = self.given(name) else { return Ok(None) };
         parse_duration(text).map(Some).ok_or_else(|| {
             ApiError::bad_data(format!("invalid parameter {name:?}: cannot parse {text:?} to a valid duration"))
         })
@@ -77,7 +76,7 @@ impl Params {
 
     /// A number of things; 0 without one.
     pub(super) fn count(&self, name: &str) -> Result<usize, ApiError> {
-        let Some(text) = self.one(name).filter(|text| !text.is_empty()) else { return Ok(0) };
+        let Some(text) = self.given(name) else { return Ok(0) };
         text.parse().map_err(|_| ApiError::bad_data(format!("invalid parameter {name:?}: {text:?} is not a count")))
     }
 }

@@ -1,11 +1,9 @@
 //! What the server says of itself, and the parts of the API that have nothing to tell yet.
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
-use foretell_query::promql;
 use serde_json::{Value, json};
 
 use super::super::respond;
@@ -50,8 +48,7 @@ pub(in super::super) async fn flags() -> Response {
     success(&json!({}))
 }
 
-pub(in super::super) async fn tsdb(State(app): State<Arc<App>>, RawQuery(url): RawQuery) -> Result<Response, ApiError> {
-    let params = Params::of_url(url.as_deref());
+pub(in super::super) async fn tsdb(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
     let rows = match params.count("limit")? {
         0 => TSDB_ROWS,
         limit => limit,
@@ -92,14 +89,7 @@ pub(in super::super) async fn targets() -> Response {
     success(&json!({"activeTargets": [], "droppedTargets": [], "droppedTargetCounts": {}}))
 }
 
-pub(in super::super) async fn format_query(
-    State(app): State<Arc<App>>,
-    method: Method,
-    RawQuery(url): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let params = Params::read(&app, &method, url.as_deref(), &headers, body).await?;
-    let text = promql::format(params.one("query").unwrap_or_default(), &promql::Limits::default())?;
+pub(in super::super) async fn format_query(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
+    let text = app.store()?.database.format_promql(params.one("query").unwrap_or_default()).await?;
     Ok(success(&json!(text)))
 }
