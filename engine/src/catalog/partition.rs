@@ -342,7 +342,7 @@ impl Catalogue {
         self.dead.write().add_all(orphans);
     }
 
-    /// Whether there is something to sweep.
+    /// Whether there is nothing to sweep.
     pub(crate) fn is_swept(&self) -> bool {
         self.retired.lock().is_empty()
     }

@@ -75,8 +75,21 @@ impl Frame {
         Ok(())
     }
 
-    /// The footer of a whole file, whose header may be damaged.
-    pub(crate) fn footer<'a>(&self, file: &'a [u8], path: &'a Path) -> Result<Reader<'a>> {
+    /// What `body` makes of all of the footer, given where in the file it begins; the header may be damaged.
+    pub(crate) fn decode_footer<T>(
+        &self,
+        file: &[u8],
+        path: &Path,
+        body: impl FnOnce(&mut Reader<'_>, u64) -> Result<T>,
+    ) -> Result<T> {
+        let mut input = self.footer(file, path)?;
+        let footer_at = input.offset();
+        let footer = body(&mut input, footer_at)?;
+        input.finish()?;
+        Ok(footer)
+    }
+
+    fn footer<'a>(&self, file: &'a [u8], path: &'a Path) -> Result<Reader<'a>> {
         let bytes_min = HEADER_BYTES + TRAILER_BYTES;
         if file.len() < bytes_min {
             let (expected, got) = (format!("at least {bytes_min} bytes"), file.len().to_string());

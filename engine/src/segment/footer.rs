@@ -252,11 +252,7 @@ impl Footer {
 
     /// Reads trailer and footer of a whole file, whose header may be damaged.
     pub(super) fn decode_tail(file: &[u8], path: &Path) -> Result<Self> {
-        let mut input = FRAME.footer(file, path)?;
-        let footer_at = input.offset();
-        let footer = Self::decode_body(&mut input, footer_at)?;
-        input.finish()?;
-        Ok(footer)
+        FRAME.decode_footer(file, path, Self::decode_body)
     }
 
     fn decode_body(input: &mut Reader<'_>, footer_at: u64) -> Result<Self> {
