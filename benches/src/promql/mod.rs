@@ -86,17 +86,12 @@ impl Answers for Api {
                 "query_range"
             }
         };
-        let body: Vec<String> = form.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect();
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         let url = format!("{}/api/v1/{route}", self.url);
         let headers = [("content-type", "application/x-www-form-urlencoded")];
-        let (status, answer) = self.client.post(&url, &headers, body.join("&").as_bytes())?;
+        let (status, answer) = self.client.post(&url, &headers, body.as_bytes())?;
         serde_json::from_slice(&answer).with_context(|| format!("{}: {status}, not JSON", question.expr))
     }
-}
-
-fn percent(text: &str) -> String {
-    let byte = |b: u8| if b.is_ascii_alphanumeric() { (b as char).to_string() } else { format!("%{b:02X}") };
-    text.bytes().map(byte).collect()
 }
 
 /// Runs it.

@@ -15,13 +15,12 @@ fn with_data() -> Server {
 }
 
 fn form(server: &Server, route: &str, pairs: &[(&str, &str)]) -> Answer {
-    let body = pairs.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect::<Vec<_>>().join("&");
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
     server.post(&format!("/api/v1/{route}"), &[("Content-Type", "application/x-www-form-urlencoded")], body.as_bytes())
 }
 
-fn percent(text: &str) -> String {
-    let byte = |b: u8| if b.is_ascii_alphanumeric() { (b as char).to_string() } else { format!("%{b:02X}") };
-    text.bytes().map(byte).collect()
+fn url_encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 /// The `data` of a success.
@@ -47,7 +46,7 @@ fn instant_and_range_queries_by_get_and_by_form() {
     let server = with_data();
     let expr = "sum by (job) (rate(requests_total[5m]))";
     let by_form = form(&server, "query", &[("query", expr), ("time", "600")]);
-    let by_get = server.get(&format!("/api/v1/query?query={}&time=600", percent(expr)));
+    let by_get = server.get(&format!("/api/v1/query?query={}&time=600", url_encoded(expr)));
     assert_eq!(by_form.text, by_get.text);
     let expected = json!({"resultType": "vector", "result": [
         {"metric": {"job": "api"}, "value": [600, "1"]},
