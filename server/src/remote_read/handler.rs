@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_ENCODING;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use foretell_query::promql::{RawReader, RawSelection};
@@ -52,9 +52,9 @@ enum Piece {
 
 type Pieces = mpsc::Sender<Result<Piece, ApiError>>;
 
-pub(crate) async fn read(State(app): State<Arc<App>>, body: Body) -> Result<Response, ApiError> {
+pub(crate) async fn read(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
     let timer = app.metrics.query_timer();
-    let request = match receive(&app, body).await {
+    let request = match receive(&app, &headers, body).await {
         Ok(request) => request,
         Err(error) => {
             timer.finish(error.kind);
@@ -105,7 +105,10 @@ pub(crate) async fn read(State(app): State<Arc<App>>, body: Body) -> Result<Resp
 }
 
 /// The request that `body` holds.
-async fn receive(app: &App, body: Body) -> Result<ReadRequest, ApiError> {
+async fn receive(app: &App, headers: &HeaderMap, body: Body) -> Result<ReadRequest, ApiError> {
+    if headers.get(CONTENT_ENCODING).is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"snappy")) {
+        return Err(ApiError::unsupported_media("remote read takes bodies with Content-Encoding snappy only"));
+    }
     let limits = DecodeLimits {
         wire_bytes_max: WIRE_BYTES_MAX,
         decoded_bytes_max: DECODED_BYTES_MAX,
