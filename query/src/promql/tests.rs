@@ -87,3 +87,63 @@ fn a_range_query_answers_each_step_where_there_is_a_value() {
     let points: Vec<(i64, f64)> = rows[0].points.iter().map(|p| (p.ts_ms, p.value)).collect();
     assert_eq!(points, [(0, 0.0), (20_000, 6.0), (40_000, 12.0)]);
 }
+
+#[test]
+fn long_operators_ask_whether_anybody_still_waits() {
+    use super::aggregate::{Upkeep, evaluate as aggregate};
+    use super::annotation::Notes;
+    use super::expr::Expr;
+    use super::parallel::WORK_AT_ONCE;
+    use super::value::{Column, Value};
+    use crate::error::{Error, ErrorKind};
+
+    // Twice what is done between two questions, of one step: no series and no node comes to an end in between.
+    let input: Vec<Column> = (0..2 * WORK_AT_ONCE).map(|_| Column::floats(LabelSet::default(), vec![1.0])).collect();
+    let refuse = || Err(Error::new(ErrorKind::Cancelled, "enough"));
+    let notes = Notes::default();
+    let upkeep = Upkeep { notes: &notes, go_on: &refuse, count: &|_| Ok(()) };
+    for (text, param) in [
+        ("sum(m)", None),
+        ("quantile(0.5, m)", Some(Value::Scalar(vec![0.5]))),
+        ("topk(3, m)", Some(Value::Scalar(vec![3.0]))),
+        ("count_values(\"v\", m)", Some(Value::Text("v".into()))),
+    ] {
+        let Expr::Aggregate(of) = super::parse::parse(text, &Limits::default()).unwrap() else { panic!("{text}") };
+        let error = aggregate(&of, param, input.clone(), 1, &upkeep).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Cancelled, "{text}");
+    }
+}
+
+#[test]
+fn a_tree_is_made_on_a_stack_of_its_own() {
+    let depth = Limits::default().depth_max - 1;
+    let text = format!("{}m{}", "(".repeat(depth), ")".repeat(depth));
+    let on_little = std::thread::Builder::new().stack_size(128 << 10);
+    let thread = on_little.spawn(move || super::tree(&text, &Limits::default()).map(std::mem::forget));
+    thread.unwrap().join().unwrap().unwrap();
+}
+
+#[test]
+fn texts_that_become_labels_are_counted() {
+    use std::cell::Cell;
+
+    use super::aggregate::{Upkeep, evaluate as aggregate};
+    use super::annotation::Notes;
+    use super::expr::Expr;
+    use super::value::{Column, Value};
+
+    let counted = Cell::new(0);
+    let count = |values| {
+        counted.update(|before| before + values);
+        Ok(())
+    };
+    let notes = Notes::default();
+    let upkeep = Upkeep { notes: &notes, go_on: &|| Ok(()), count: &count };
+    let text = "count_values(\"v\", m)";
+    let Expr::Aggregate(of) = super::parse::parse(text, &Limits::default()).unwrap() else { panic!("{text}") };
+    // The first text has 309 digits, the second is known already.
+    let input = vec![Column::floats(LabelSet::default(), vec![1e308; 2])];
+    let made = aggregate(&of, Some(Value::Text("v".into())), input, 2, &upkeep).unwrap();
+    assert_eq!(made[0].labels.get("v").map(str::len), Some(309));
+    assert_eq!(counted.get(), 2 + 3 * 309 / 8);
+}
