@@ -21,8 +21,8 @@ pub(crate) fn without_name(labels: &LabelSet) -> LabelSet {
 /// The labels of a stored series whose name is removed at once: without the one that would say something of its name.
 pub(crate) fn stored(labels: LabelSet) -> LabelSet {
     // In the order of their names, in which this one comes before all usual ones.
-    let mut first = labels.iter().map(|(name, _)| name).take_while(|name| *name <= NAME_FATE);
-    if first.any(is_name_fate) { labels.filtered(|name| !is_name_fate(name)) } else { labels }
+    let has_fate = labels.iter().map(|(name, _)| name).take_while(|name| *name <= NAME_FATE).any(is_name_fate);
+    if has_fate { labels.filtered(|name| !is_name_fate(name)) } else { labels }
 }
 
 /// The labels of a stored series whose name is removed at the end, if at all.

@@ -97,26 +97,28 @@ fn long_operators_ask_whether_anybody_still_waits() {
     use super::value::{Column, Value};
     use crate::error::{Error, ErrorKind};
 
-    // Twice what is done between two questions, of one step: no series and no node comes to an end in between.
-    let input: Vec<Column> = (0..2 * WORK_AT_ONCE).map(|_| Column::floats(LabelSet::default(), vec![1.0])).collect();
-    let refuse = || Err(Error::new(ErrorKind::Cancelled, "enough"));
+    // More than is done between two questions: of one step, which one thread does, or of one series.
+    let column = |steps: usize| Column::floats(LabelSet::default(), vec![1.0; steps]);
+    let long = WORK_AT_ONCE + 1;
+    let refuse = || -> Result<()> { Err(Error::new(ErrorKind::Cancelled, "enough")) };
     let notes = Notes::default();
     let upkeep = Upkeep { notes: &notes, go_on: &refuse, count: &|_| Ok(()) };
-    for (text, param) in [
-        ("sum(m)", None),
-        ("quantile(0.5, m)", Some(Value::Scalar(vec![0.5]))),
-        ("topk(3, m)", Some(Value::Scalar(vec![3.0]))),
-        ("count_values(\"v\", m)", Some(Value::Text("v".into()))),
+    for (text, param, series, steps) in [
+        ("sum(m)", None, long, 1),
+        ("quantile(0.5, m)", Some(Value::Scalar(vec![0.5])), long, 1),
+        ("topk(3, m)", Some(Value::Scalar(vec![3.0; long])), 1, long),
+        ("count_values(\"v\", m)", Some(Value::Text("v".into())), 1, long),
     ] {
         let Expr::Aggregate(of) = super::parse::parse(text, &Limits::default()).unwrap() else { panic!("{text}") };
-        let error = aggregate(&of, param, input.clone(), 1, &upkeep).unwrap_err();
+        let input = (0..series).map(|_| column(steps)).collect();
+        let error = aggregate(&of, param, input, steps, &upkeep).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Cancelled, "{text}");
     }
 }
 
 #[test]
 fn a_tree_is_made_on_a_stack_of_its_own() {
-    let depth = Limits::default().depth_max - 1;
+    let depth = Limits::default().depth_max - 10;
     let text = format!("{}m{}", "(".repeat(depth), ")".repeat(depth));
     let on_little = std::thread::Builder::new().stack_size(128 << 10);
     let thread = on_little.spawn(move || super::tree(&text, &Limits::default()).map(std::mem::forget));
@@ -133,7 +135,7 @@ fn texts_that_become_labels_are_counted() {
     use super::value::{Column, Value};
 
     let counted = Cell::new(0);
-    let count = |values| {
+    let count = |values: usize| -> Result<()> {
         counted.update(|before| before + values);
         Ok(())
     };

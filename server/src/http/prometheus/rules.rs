@@ -178,10 +178,11 @@ fn group_json(group: &Group, filter: &Filter, room: &mut Room) -> Result<Value, 
     let (spec, state) = (&group.spec, group.state.lock());
     let rules = spec.rules.iter().zip(&state.rules).filter(|(rule, _)| filter.has_rule(rule));
     let rules = rules.map(|(rule, state)| rule_json(rule, state, filter.excludes_alerts, room));
+    let rules = rules.collect::<Result<Vec<Value>, ApiError>>()?;
     Ok(json!({
         "name": spec.name,
         "file": spec.file,
-        "rules": rules.collect::<Result<Vec<Value>, _>>()?,
+        "rules": rules,
         "interval": seconds(spec.interval_ns),
         "limit": spec.limit,
         "evaluationTime": state.duration.as_secs_f64(),
@@ -230,7 +231,7 @@ fn rule_json(rule: &RuleSpec, state: &RuleState, excludes_alerts: bool, room: &m
 /// The alerts of a rule that are not resolved.
 fn alerts_json(state: &RuleState, room: &mut Room) -> Result<Vec<Value>, ApiError> {
     let active = state.active.iter().filter(|(_, alert)| alert.resolved_at_ns.is_none());
-    let json = |(labels, alert): (&LabelSet, &Alert)| {
+    let json = |(labels, alert): (&LabelSet, &Alert)| -> Result<Value, ApiError> {
         let texts: usize = alert.annotations.iter().map(|(name, text)| name.len() + text.len()).sum();
         room.take(ENTRY_BYTES + labels.as_bytes().len() + texts)?;
         let annotations = alert.annotations.iter().map(|(name, text)| (name.as_str(), text.as_str()));
