@@ -54,7 +54,7 @@ pub(crate) fn read(
     let engine = |error| Error::from_engine(&error);
     let mut scan = snapshot.scan_records(HISTOGRAMS, ids, range, Some(&columns)).map_err(engine)?;
     // Stale ones of one series, whose rows come together.
-    let (mut of, mut stale) = (0, Vec::new());
+    let (mut of, mut stale) = (0, Vec::<i64>::new());
     while let Some(batch) = scan.next_batch().map_err(engine)? {
         let rows = Rows::of(&batch)?;
         let series = stored(&batch, "series").map_err(Error::from_datafusion)?.as_primitive::<UInt64Type>();
