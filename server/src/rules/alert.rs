@@ -99,13 +99,14 @@ pub(crate) fn step(
         _ => true,
     });
     for (labels, new) in seen {
+        let is_full = active.len() >= alerts_max && !active.contains_key(&labels);
         match active.get_mut(&labels).filter(|alert| alert.state != State::Inactive) {
             Some(alert) => {
                 alert.value = new.value;
                 alert.annotations = new.annotations;
                 alert.keep_firing_since_ns = None;
             }
-            None if active.len() >= alerts_max && !active.contains_key(&labels) => left_out += 1,
+            None if is_full => left_out += 1,
             None => {
                 active.insert(labels, Alert::pending(new, now_ns));
             }
