@@ -2,6 +2,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::error::Result;
+use crate::rollup::Rules;
+
 /// Configuration of an [`crate::Engine`].
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -84,5 +87,13 @@ impl EngineConfig {
             rollup_metrics: ".*".into(),
             background: true,
         }
+    }
+
+    /// Whether the rollups that it asks for are possible, which opening a store finds out, too.
+    ///
+    /// # Errors
+    /// `Invalid` for too many widths, one that is too narrow or wider than a partition, or a bad expression.
+    pub fn check_rollups(&self) -> Result<()> {
+        Rules::of(self).map(drop)
     }
 }

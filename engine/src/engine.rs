@@ -130,6 +130,10 @@ pub struct EngineStats {
     pub compaction_bytes_written: u64,
     /// Time they took, pauses included.
     pub compaction_ns: u64,
+    /// Rollups made since open.
+    pub rollups: u64,
+    /// Bytes written for them.
+    pub rollup_bytes_written: u64,
     /// Deletes committed since open.
     pub deletes: u64,
     /// Deletes that hide rows still on disk or in memory, coalesced (gauge).
@@ -339,6 +343,8 @@ impl Engine {
             compaction_bytes_read: core.counters.merge_bytes_read.load(Ordering::Relaxed),
             compaction_bytes_written: core.counters.merge_bytes_written.load(Ordering::Relaxed),
             compaction_ns: core.counters.merge_ns.load(Ordering::Relaxed),
+            rollups: core.counters.rollups.load(Ordering::Relaxed),
+            rollup_bytes_written: core.counters.rollup_bytes_written.load(Ordering::Relaxed),
             deletes: core.counters.deletes.load(Ordering::Relaxed),
             tombstones,
             rows_deleted: core.counters.rows_deleted.load(Ordering::Relaxed),

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
@@ -46,6 +47,17 @@ pub struct Database {
     running: Arc<Running>,
     continuous: Arc<ContinuousQueries>,
     runtime: QueryRuntime,
+}
+
+/// The answer to a PromQL query. As long as it is held, so is its part of the memory of all queries: write it out, then let go.
+#[derive(Debug)]
+pub struct PromAnswer {
+    /// The answer.
+    pub answer: promql::Answer,
+    /// What it says about itself.
+    pub annotations: promql::Annotations,
+    #[expect(dead_code, reason = "held until the answer is dropped")]
+    memory: MemoryReservation,
 }
 
 /// One statement to run.
@@ -243,24 +255,21 @@ impl Database {
     /// As [`promql::evaluate`]; `Timeout` after `timeout` or the configured deadline, whichever is shorter; `Unavailable`
     /// when too many queries run.
     pub async fn promql(&self, query: PromQuery, timeout: Option<Duration>) -> Result<promql::Answer> {
-        self.promql_annotated(query, timeout).await.map(|(answer, _)| answer)
+        self.promql_annotated(query, timeout).await.map(|answered| answered.answer)
     }
 
-    /// As [`Database::promql`], with the warnings and infos of the evaluation.
+    /// As [`Database::promql`], with the warnings and infos of the evaluation, and with the memory that both take.
     ///
     /// # Errors
     /// As [`Database::promql`].
-    pub async fn promql_annotated(
-        &self,
-        query: PromQuery,
-        timeout: Option<Duration>,
-    ) -> Result<(promql::Answer, promql::Annotations)> {
+    pub async fn promql_annotated(&self, query: PromQuery, timeout: Option<Duration>) -> Result<PromAnswer> {
         let limits = self.limits.promql();
         let (text, running) = (query.text.clone(), Arc::clone(&self.running));
         let memory = self.sessions.reservation("a PromQL query");
         self.on_snapshot(&text, timeout, move |snapshot, cancelled| {
             let reserve = |bytes| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, &running));
-            promql::evaluate_annotated(&query, snapshot, &limits, cancelled, &reserve)
+            let (answer, annotations) = promql::evaluate_annotated(&query, snapshot, &limits, cancelled, &reserve)?;
+            Ok(PromAnswer { answer, annotations, memory })
         })
         .await
     }

@@ -47,7 +47,7 @@ mod session;
 mod table;
 mod udf;
 
-pub use database::{Database, QueryInfo, QueryRequest, QueryResponse};
+pub use database::{Database, PromAnswer, QueryInfo, QueryRequest, QueryResponse};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::QueryLimits;
 pub use metadata::{MetricMetadata, MetricType};

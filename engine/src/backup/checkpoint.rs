@@ -4,7 +4,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::fs::{Fs, Mapped};
 use crate::layout::Layout;
-use crate::manifest::{Stored, encode_file};
+use crate::manifest::{Contents, Stored, encode_file};
 use crate::rollup::Rollup;
 use crate::types::Lsn;
 use crate::wal;
@@ -27,6 +27,16 @@ impl Pinned {
     }
 }
 
+/// What becomes a [`Checkpoint`]: its rollups are still to be looked at, which takes longer than the list may be held.
+pub(crate) struct Listed {
+    checkpoint: Checkpoint,
+    contents: Contents,
+    /// Of which segment, and its name.
+    rollups: Vec<((i64, String), String, Rollup)>,
+    width_ns: i64,
+    number: u64,
+}
+
 /// All files of a store as of one commit. Its bytes stay readable when the files are removed.
 pub(crate) struct Checkpoint {
     /// The newest commit in it.
@@ -34,10 +44,10 @@ pub(crate) struct Checkpoint {
     pub(crate) files: Vec<Pinned>,
 }
 
-impl Checkpoint {
-    /// The files that `stored` lists, mapped, with a manifest that lists exactly them. The caller makes sure that none is
-    /// removed before this returns, and adds the log.
-    pub(crate) fn of_listed(fs: &dyn Fs, layout: &Layout, stored: &Stored) -> Result<Self> {
+impl Listed {
+    /// The files that `stored` lists, mapped. The caller makes sure that none is removed before this returns, adds the log,
+    /// and finishes it.
+    pub(crate) fn of(fs: &dyn Fs, layout: &Layout, stored: &Stored) -> Result<Self> {
         let mut contents = stored.contents.clone();
         contents.removed.clear();
         let mut files = Vec::new();
@@ -46,18 +56,34 @@ impl Checkpoint {
             files.push(Pinned { name: layout.name_of(&path), len: bytes.len(), bytes });
         }
         // A rollup that cannot be read is not missed: the restored store makes it again.
+        let mut rollups = Vec::new();
         contents.rollups.retain(|place, listed| {
             let path = layout.rollup_of(listed.partition, &listed.segment);
             let opened = contents.segments.get(place).map(|meta| Rollup::open(fs, &path, listed, meta));
             let Some(Ok(rollup)) = opened else { return false };
             // Not mapped again: one that could not be used may be made anew just now, under the same name.
-            let bytes = rollup.into_bytes();
-            files.push(Pinned { name: layout.name_of(&path), len: bytes.len(), bytes });
+            rollups.push((place.clone(), layout.name_of(&path), rollup));
             true
         });
-        let manifest = encode_file(stored.width_ns, stored.number, &contents);
+        let checkpoint = Checkpoint { lsn: contents.flushed, files };
+        Ok(Self { checkpoint, contents, rollups, width_ns: stored.width_ns, number: stored.number })
+    }
+
+    /// With the rollups that are sound, and a manifest that lists exactly the files that there are.
+    pub(crate) fn finish(mut self) -> Checkpoint {
+        let files = &mut self.checkpoint.files;
+        for (place, name, rollup) in self.rollups {
+            if let Err(error) = rollup.check_parts() {
+                tracing::warn!(%error, "a damaged rollup is left out of a backup: the restored store makes it again");
+                self.contents.rollups.remove(&place);
+                continue;
+            }
+            let bytes = rollup.into_bytes();
+            files.push(Pinned { name, len: bytes.len(), bytes });
+        }
+        let manifest = encode_file(self.width_ns, self.number, &self.contents);
         files.push(Pinned { name: MANIFEST.into(), len: manifest.len(), bytes: Mapped::new(manifest) });
-        Ok(Self { lsn: contents.flushed, files })
+        self.checkpoint
     }
 
     /// Adds the log up to `through`, or all of it, from where `stored` and the consumers of the log need it.
@@ -71,18 +97,20 @@ impl Checkpoint {
         let claimed = stored.contents.claims.values().copied().min().unwrap_or(stored.contents.flushed);
         let after = claimed.min(stored.contents.flushed);
         let log = wal::part(fs, &layout.wal(), after, stored.contents.flushed, through)?;
-        self.lsn = log.last;
+        self.checkpoint.lsn = log.last;
         for (path, bytes, len) in log.files {
-            self.files.push(Pinned { name: layout.name_of(&path), bytes, len });
+            self.checkpoint.files.push(Pinned { name: layout.name_of(&path), bytes, len });
         }
         Ok(())
     }
+}
 
+impl Checkpoint {
     /// Of a store that is closed and locked.
     pub(super) fn of_closed(fs: &dyn Fs, layout: &Layout, stored: &Stored) -> Result<Self> {
-        let mut checkpoint = Self::of_listed(fs, layout, stored)?;
-        checkpoint.add_log(fs, layout, stored, None)?;
-        Ok(checkpoint)
+        let mut listed = Listed::of(fs, layout, stored)?;
+        listed.add_log(fs, layout, stored, None)?;
+        Ok(listed.finish())
     }
 }
 
@@ -90,12 +118,13 @@ impl crate::core::Core {
     /// Everything acknowledged before this is called, and perhaps more.
     pub(crate) fn checkpoint(self: &Arc<Self>) -> Result<Checkpoint> {
         self.flush()?;
-        self.with_files(
-            |stored| Checkpoint::of_listed(&*self.fs, &self.layout, stored),
-            |mut checkpoint, stored| {
-                checkpoint.add_log(&*self.fs, &self.layout, stored, Some(stored.contents.flushed))?;
-                Ok(checkpoint)
+        let listed = self.with_files(
+            |stored| Listed::of(&*self.fs, &self.layout, stored),
+            |mut listed, stored| {
+                listed.add_log(&*self.fs, &self.layout, stored, Some(stored.contents.flushed))?;
+                Ok(listed)
             },
-        )
+        );
+        Ok(listed?.finish())
     }
 }

@@ -20,9 +20,11 @@ mod series;
 mod threads;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
+use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -44,6 +46,8 @@ use crate::types::{LabelSet, Lsn, SeriesId};
 use crate::version::Version;
 use crate::wal::{CommitQueue, WalFiles, encode_batch};
 use crate::write_batch::WriteBatch;
+
+use self::rollup::PutOff;
 
 pub use crate::wal::CommitHandle;
 pub use recovery::ReplayProgress;
@@ -100,6 +104,8 @@ pub(crate) struct Counters {
     pub(crate) merge_bytes_read: AtomicU64,
     pub(crate) merge_bytes_written: AtomicU64,
     pub(crate) merge_ns: AtomicU64,
+    pub(crate) rollups: AtomicU64,
+    pub(crate) rollup_bytes_written: AtomicU64,
     pub(crate) deletes: AtomicU64,
     pub(crate) rows_deleted: AtomicU64,
     pub(crate) partitions_dropped: AtomicU64,
@@ -122,6 +128,8 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     /// What has rollups, if anything has.
     rollups: Option<Rules>,
+    /// By the paths of their segments.
+    rollups_put_off: Mutex<HashMap<PathBuf, PutOff>>,
     /// Wakes the thread that sorts, the one that flushes, the one that compacts.
     pub(crate) tidier: Wakeup,
     pub(crate) flusher: Wakeup,

@@ -95,6 +95,7 @@ pub(crate) fn open(
         newest: watch::Sender::new(contents.flushed),
         counters: Counters::default(),
         rollups,
+        rollups_put_off: Mutex::default(),
         tidier: Wakeup::default(),
         flusher: Wakeup::default(),
         compactor: Wakeup::default(),

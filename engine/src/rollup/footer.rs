@@ -20,7 +20,7 @@ const VERSION: u32 = 1;
 /// `magic[8] version:u32 crc:u32`
 pub(super) const HEADER_BYTES: usize = 16;
 /// `footer length:u32 crc:u32 magic[8]`
-const TRAILER_BYTES: usize = 16;
+pub(super) const TRAILER_BYTES: usize = 16;
 /// Bytes of the shortest place of a chunk.
 const PLACE_BYTES_MIN: usize = 1 + 1 + 1 + 1 + 1 + 4 + 1 + 4;
 

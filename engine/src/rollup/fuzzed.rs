@@ -8,7 +8,7 @@ use crate::types::SeriesId;
 
 use super::bucket::{Chunk, Summing};
 use super::chunk::{ChunkEncoder, decode, decode_sketches};
-use super::footer::{ChunkPlace, Footer, Part};
+use super::footer::{ChunkPlace, Footer, HEADER_BYTES, Part, TRAILER_BYTES};
 
 const WIDTH: i64 = 60;
 
@@ -50,7 +50,7 @@ pub(crate) fn read_chunk(bytes: &[u8]) {
     }
 }
 
-/// Footers without trailer.
+/// Footers without trailer, each behind the place where it would be.
 pub(crate) fn footers() -> Vec<Vec<u8>> {
     let of = |chunks: u64| {
         let part = Part { len: 300, crc: 7 };
@@ -64,9 +64,12 @@ pub(crate) fn footers() -> Vec<Vec<u8>> {
             sketches: part,
         };
         let footer = Footer { segment: (1000, 99), widths: vec![300, 3600], chunks: (0..chunks).map(place).collect() };
-        let mut bytes = Vec::new();
+        let footer_at = HEADER_BYTES as u32 + 600 * chunks as u32;
+        let mut bytes = footer_at.to_le_bytes().to_vec();
         footer.encode(&mut bytes).unwrap();
-        bytes.truncate(bytes.len() - 16);
+        bytes.truncate(bytes.len() - TRAILER_BYTES);
+        let read = parse(&bytes).unwrap().unwrap();
+        assert_eq!(read.chunks.len() as u64, chunks, "a seed is sound");
         bytes
     };
     [0, 1, 40].map(of).to_vec()
@@ -74,5 +77,11 @@ pub(crate) fn footers() -> Vec<Vec<u8>> {
 
 /// Reads what [`footers`] wrote.
 pub(crate) fn read_footer(bytes: &[u8]) {
-    let _ = Footer::decode_body(&mut Reader::new(bytes, Path::new("/fuzz/rollup"), 0), 16);
+    let _ = parse(bytes);
+}
+
+fn parse(bytes: &[u8]) -> Option<crate::error::Result<Footer>> {
+    let (footer_at, bytes) = bytes.split_first_chunk::<4>()?;
+    let mut input = Reader::new(bytes, Path::new("/fuzz/rollup"), 0);
+    Some(Footer::decode_body(&mut input, u32::from_le_bytes(*footer_at).into()))
 }

@@ -21,7 +21,7 @@ pub(crate) struct Rollup {
     widths: Vec<i64>,
     /// By width, then by series and time.
     chunks: Vec<Vec<ChunkPlace>>,
-    warned: AtomicBool,
+    damaged: AtomicBool,
 }
 
 impl Rollup {
@@ -44,8 +44,8 @@ impl Rollup {
         }
         let mut chunks = vec![Vec::new(); footer.widths.len()];
         footer.chunks.into_iter().for_each(|place| chunks[usize::from(place.width)].push(place));
-        let (path, widths, warned) = (path.to_owned(), footer.widths, AtomicBool::new(false));
-        Ok(Self { path, file, widths, chunks, warned })
+        let (path, widths, damaged) = (path.to_owned(), footer.widths, AtomicBool::new(false));
+        Ok(Self { path, file, widths, chunks, damaged })
     }
 
     /// File size.
@@ -119,11 +119,28 @@ impl Rollup {
         Ok(())
     }
 
-    /// Says once that rows are read in its stead.
-    pub(crate) fn warn(&self, error: &Error) {
-        if !self.warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%error, "a rollup is damaged: reading rows in its stead; `foretell repair` removes it");
+    /// Compares the checksum of every part.
+    ///
+    /// # Errors
+    /// `Corruption` with path and offset of the first that is damaged.
+    pub(crate) fn check_parts(&self) -> Result<()> {
+        for place in self.chunks.iter().flatten() {
+            self.part(place.offset, place.statistics)?;
+            self.part(place.offset + u64::from(place.statistics.len), place.sketches)?;
         }
+        Ok(())
+    }
+
+    /// Takes note of damage, and says once that rows are read in its stead.
+    pub(crate) fn warn(&self, error: &Error) {
+        if !self.damaged.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "a rollup is damaged: reading rows in its stead until it is made again");
+        }
+    }
+
+    /// Whether somebody found damage inside.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
     }
 
     /// A reader of a part, checksum compared. Opening made sure that the chunks fill the file up to the footer.

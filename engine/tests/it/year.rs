@@ -59,6 +59,8 @@ struct World {
     directory: TempDir,
     batch_rows_max: usize,
     compared: u64,
+    /// Rows that rollups have answered for.
+    rolled_up: u64,
 }
 
 impl World {
@@ -77,7 +79,17 @@ impl World {
         let mut model = Model::new(flaw);
         let story = Story::new(form, &mut model);
         let engine = Some(Engine::open(config.clone()).unwrap());
-        Self { engine, config, model, story, random, directory, batch_rows_max: form.series * 20, compared: 0 }
+        Self {
+            engine,
+            config,
+            model,
+            story,
+            random,
+            directory,
+            batch_rows_max: form.series * 20,
+            compared: 0,
+            rolled_up: 0,
+        }
     }
 
     fn engine(&self) -> &Engine {
@@ -157,15 +169,19 @@ impl World {
     /// A few comparisons.
     fn glance(&mut self) -> Result<(), String> {
         let (span, engine) = (self.story.span(), self.engine.as_ref().unwrap());
-        self.compared += View::of(engine, &mut self.model)?.some(span, 3, &mut self.random)?;
+        let view = View::of(engine, &mut self.model)?;
+        self.compared += view.some(span, 3, &mut self.random)?;
+        self.rolled_up += view.rolled_up.get();
         Ok(())
     }
 
     /// Every comparison.
     fn check(&mut self, when: &str) -> Result<(), String> {
         let (span, engine) = (self.story.span(), self.engine.as_ref().unwrap());
-        let compared = View::of(engine, &mut self.model).and_then(|view| view.check(span, &mut self.random));
-        self.compared += compared.map_err(|difference| format!("{when}: {difference}"))?;
+        let checked = View::of(engine, &mut self.model)
+            .and_then(|view| Ok((view.check(span, &mut self.random)?, view.rolled_up.get())));
+        let (compared, rolled_up) = checked.map_err(|difference| format!("{when}: {difference}"))?;
+        (self.compared, self.rolled_up) = (self.compared + compared, self.rolled_up + rolled_up);
         let on_disk = self.engine().stats().segment_rows;
         eprintln!("  {when}: {} rows, {on_disk} in segments", self.model.rows());
         Ok(())
@@ -288,6 +304,7 @@ fn a_year_answers_as_a_brute_force_model_does_whatever_happens_to_the_store() {
             world.compared,
             begun.elapsed().as_secs_f64()
         );
+        assert!(world.rolled_up > 0, "rollups answer");
         assert!(world.model.deleted > 100 && world.model.rows() > 5_000, "the year proves something");
     }
 }

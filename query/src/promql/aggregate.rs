@@ -9,12 +9,17 @@ use super::annotation::{Note, Notes};
 use super::expr::{Aggregate, AggregateOp as Op, Grouping};
 use super::function::incompatible;
 use super::histogram::Histogram;
-use super::labels::{contains, is_name, with};
+use super::labels::{contains, is_name, is_name_fate, with};
 use super::number::{Mean, Sum, nan_first, quantile};
-use super::parallel;
+use super::parallel::{self, GoOn, Pace};
 use super::value::{ABSENT, Column, Columns, Sample, Value, is_absent};
 use super::window::Found;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Values that are looked at between two looks at the pace.
+const STEPS_WORK: usize = 4096;
+/// What making the text of a number takes, in samples looked at.
+const TEXT_WORK: usize = 64;
 
 /// Columns of one group, and its labels.
 struct Group {
@@ -22,36 +27,42 @@ struct Group {
     members: Vec<usize>,
 }
 
+/// What an aggregation does besides.
+pub(crate) struct Upkeep<'a> {
+    pub(crate) notes: &'a Notes,
+    /// Asked now and then whether anybody still waits.
+    pub(crate) go_on: &'a GoOn<'a>,
+    /// Told of values that are made beside the input.
+    pub(crate) count: &'a dyn Fn(usize) -> Result<()>,
+}
+
 /// The aggregation at each of `steps` steps.
 ///
-/// `count` is told of values that are made beside the input.
-///
 /// # Errors
-/// `Execution` for a parameter out of range; `Invalid` for one of the wrong type or a bad label name; those of `count`.
+/// `Execution` for a parameter out of range; `Invalid` for one of the wrong type or a bad label name; those of `upkeep`.
 pub(crate) fn evaluate(
     aggregate: &Aggregate,
     param: Option<Value>,
     input: Vec<Column>,
     steps: usize,
-    notes: &Notes,
-    count: &dyn Fn(usize) -> Result<()>,
+    upkeep: &Upkeep<'_>,
 ) -> Result<Vec<Column>> {
-    let groups = groups(&aggregate.grouping, &input);
+    let (groups, notes) = (groups(&aggregate.grouping, &input), upkeep.notes);
     match (aggregate.op, param) {
         (op @ (Op::Topk | Op::Bottomk | Op::Limitk), Some(Value::Scalar(k))) => {
             let k = k.into_iter().map(count_of).collect::<Result<Vec<usize>>>()?;
-            Ok(pick(op, &k, &groups, &input, notes))
+            pick(op, &k, &groups, &input, upkeep)
         }
         (Op::LimitRatio, Some(Value::Scalar(ratio))) => limit_ratio(&ratio, input, notes),
-        (Op::CountValues, Some(Value::Text(label))) => count_values(&label, &groups, &input, steps, count),
+        (Op::CountValues, Some(Value::Text(label))) => count_values(&label, &groups, &input, steps, upkeep),
         (op @ Op::Quantile, Some(Value::Scalar(q))) => {
             note_invalid_quantiles(&q, notes);
-            reduce(op, &groups, &input, steps, notes, |values, step| quantile(q[step], values))
+            reduce(op, &groups, &input, steps, upkeep, |values, step| quantile(q[step], values))
         }
         (Op::Topk | Op::Bottomk | Op::Limitk | Op::LimitRatio | Op::CountValues | Op::Quantile, _) => {
             Err(Error::invalid("the parameter of an aggregation has the wrong type"))
         }
-        (op, _) => reduce(op, &groups, &input, steps, notes, |values, _| fold(op, values)),
+        (op, _) => reduce(op, &groups, &input, steps, upkeep, |values, _| fold(op, values)),
     }
 }
 
@@ -92,25 +103,27 @@ fn reduce(
     groups: &[Group],
     input: &[Column],
     steps: usize,
-    notes: &Notes,
+    upkeep: &Upkeep<'_>,
     answer: impl Fn(&mut Vec<f64>, usize) -> f64 + Sync,
 ) -> Result<Vec<Column>> {
+    let (notes, go_on) = (upkeep.notes, upkeep.go_on);
     let work = input.iter().map(Column::weight).sum();
     let length = steps.div_ceil(parallel::parts(steps, work)).max(1);
     let blocks = (0..steps).step_by(length).map(|from| from..steps.min(from + length)).collect();
-    let of_block = |block: Range<usize>| -> Vec<Column> {
+    let of_block = |block: Range<usize>| -> Result<Vec<Column>> {
+        let pace = Pace::new(go_on);
         let column = |group: &Group| {
             if group.members.iter().any(|&i| input[i].histograms.is_some()) {
-                return reduce_mixed(op, group, input, block.clone(), notes, &answer);
+                return reduce_mixed(op, group, input, block.clone(), (notes, &pace), &answer);
             }
-            reduce_floats(group, input, block.clone(), &answer)
+            reduce_floats(group, input, block.clone(), &pace, &answer)
         };
         groups.iter().map(column).collect()
     };
     let mut blocks = parallel::each(blocks, of_block)?.into_iter();
-    let mut columns = blocks.next().unwrap_or_default();
+    let mut columns = blocks.next().unwrap_or_else(|| Ok(Vec::new()))?;
     for block in blocks {
-        columns.iter_mut().zip(block).for_each(|(column, more)| column.append(more));
+        columns.iter_mut().zip(block?).for_each(|(column, more)| column.append(more));
     }
     columns.retain(|column| !column.is_empty());
     Ok(columns)
@@ -120,15 +133,22 @@ fn reduce_floats(
     group: &Group,
     input: &[Column],
     steps: Range<usize>,
+    pace: &Pace<'_>,
     answer: &dyn Fn(&mut Vec<f64>, usize) -> f64,
-) -> Column {
-    let mut present = Vec::new();
-    let value = |step: usize| {
+) -> Result<Column> {
+    let (mut present, mut values) = (Vec::new(), Vec::with_capacity(steps.len()));
+    let mut value = |step: usize| {
         present.clear();
         present.extend(group.members.iter().map(|&i| input[i].values[step]).filter(|&value| !is_absent(value)));
         if present.is_empty() { ABSENT } else { answer(&mut present, step) }
     };
-    Column::floats(group.labels.clone(), steps.map(value).collect())
+    let at_once = (STEPS_WORK / group.members.len().max(1)).max(1);
+    for from in steps.clone().step_by(at_once) {
+        let some = from..steps.end.min(from.saturating_add(at_once));
+        pace.spend(some.len().saturating_mul(group.members.len()))?;
+        values.extend(some.map(&mut value));
+    }
+    Ok(Column::floats(group.labels.clone(), values))
 }
 
 /// As [`reduce_floats`], for a group that has histograms.
@@ -137,15 +157,20 @@ fn reduce_mixed(
     group: &Group,
     input: &[Column],
     steps: Range<usize>,
-    notes: &Notes,
+    (notes, pace): (&Notes, &Pace<'_>),
     answer: &dyn Fn(&mut Vec<f64>, usize) -> f64,
-) -> Column {
+) -> Result<Column> {
     let mut result = Column::blank(group.labels.clone(), steps.len());
     let mut members: Vec<(&Column, Sample<'_>)> = Vec::new();
     let mut values = Vec::new();
     for (at, step) in steps.enumerate() {
         members.clear();
         members.extend(group.members.iter().filter_map(|&i| Some((&input[i], input[i].sample(step)?))));
+        let histograms = members.iter().map(|(_, sample)| match sample {
+            Sample::Value(_) => 0,
+            Sample::Histogram(histogram) => histogram.weight(),
+        });
+        pace.spend(group.members.len() + histograms.sum::<usize>())?;
         values.clear();
         values.extend(members.iter().filter_map(|(_, sample)| match sample {
             Sample::Value(value) => Some(*value),
@@ -171,7 +196,7 @@ fn reduce_mixed(
             Some(Found::Histogram(histogram)) => result.put(at, histogram),
         }
     }
-    result
+    Ok(result)
 }
 
 /// Sum or average of samples of which some are histograms: nothing unless all are, and go together.
@@ -279,14 +304,15 @@ fn count_of(k: f64) -> Result<usize> {
 }
 
 /// `topk`, `bottomk`, `limitk`: samples of the input that stay. In an instant query the order is the answer's.
-fn pick(op: Op, k: &[usize], groups: &[Group], input: &[Column], notes: &Notes) -> Vec<Column> {
-    let steps = k.len();
+fn pick(op: Op, k: &[usize], groups: &[Group], input: &[Column], upkeep: &Upkeep<'_>) -> Result<Vec<Column>> {
+    let (steps, notes, pace) = (k.len(), upkeep.notes, Pace::new(upkeep.go_on));
     let mut kept: Vec<Column> = input.iter().map(|column| Column::blank(column.labels.clone(), steps)).collect();
     let mut order = Vec::new();
     for group in groups {
         let mut present: Vec<usize> = Vec::new();
         for (step, &k) in k.iter().enumerate() {
             let value = |i: usize| input[i].values[step];
+            pace.spend(group.members.len())?;
             present.clear();
             present.extend(group.members.iter().copied().filter(|&i| input[i].has(step)));
             if op != Op::Limitk {
@@ -314,7 +340,7 @@ fn pick(op: Op, k: &[usize], groups: &[Group], input: &[Column], notes: &Notes) 
         }
     }
     let columns: Vec<Column> = order.into_iter().map(|i| std::mem::take(&mut kept[i])).collect();
-    columns.into_iter().filter(|column| !column.is_empty()).collect()
+    Ok(columns.into_iter().filter(|column| !column.is_empty()).collect())
 }
 
 /// A share of the series, the same at every step and in every Prometheus: a series stays if the hash of its labels, as a
@@ -352,11 +378,12 @@ fn count_values(
     groups: &[Group],
     input: &[Column],
     steps: usize,
-    count: &dyn Fn(usize) -> Result<()>,
+    upkeep: &Upkeep<'_>,
 ) -> Result<Vec<Column>> {
-    if label.is_empty() {
+    if label.is_empty() || is_name_fate(label) {
         return Err(Error::new(ErrorKind::Execution, format!("invalid label name {label:?}")));
     }
+    let pace = Pace::new(upkeep.go_on);
     let mut results = Columns::default();
     for group in groups {
         let mut counts: HashMap<String, Vec<f64>> = HashMap::new();
@@ -367,8 +394,11 @@ fn count_values(
                     Sample::Value(value) => super::value::format(value),
                     Sample::Histogram(histogram) => histogram.to_string(),
                 };
+                // A text takes a hundred times what looking at a number takes.
+                pace.spend(TEXT_WORK.saturating_add(text.len()))?;
                 if !counts.contains_key(&text) {
-                    count(steps)?;
+                    // The text is held here, in the order and in the labels.
+                    (upkeep.count)(steps.saturating_add(3 * text.len() / size_of::<f64>()))?;
                 }
                 let counts = counts.entry_ref(text.as_str()).or_insert_with(|| {
                     order.push(text.clone());

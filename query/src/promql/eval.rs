@@ -1,5 +1,5 @@
 //! Walks an expression; each node answers for all steps at once.
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,8 +11,8 @@ use super::expr::{AggregateOp, Edges, Expr, Selector, Subquery};
 use super::feature::Feature;
 use super::function::Native;
 use super::grid::{Ends, Grid};
-use super::labels::{named_for_good, shown, without_name};
-use super::parallel::WORK_AT_ONCE;
+use super::labels::{named_for_good, shown, stored, without_name};
+use super::parallel::Pace;
 use super::shared::{Shared, Wanted};
 use super::source::{SampleSource, SeriesSamples, has_stale, without_stale};
 use super::value::{ABSENT, Answer, Column, Columns, Point, Row, Sample, Value, is_absent, refuse_same_labels};
@@ -132,7 +132,7 @@ impl<'a> Evaluator<'a> {
         let value = self.shown(self.eval(expr, self.grid)?)?;
         let samples = self.account.held().samples;
         self.account.add(Held { samples: 0, bytes: samples.saturating_mul(ANSWERED_BYTES) })?;
-        Ok(if self.instant { self.at_instant(expr, value) } else { self.over_range(value) })
+        if self.instant { Ok(self.at_instant(expr, value)) } else { self.over_range(value) }
     }
 
     /// Takes the names away that were to go at the end.
@@ -179,16 +179,21 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn over_range(&self, value: Value) -> Answer {
+    fn over_range(&self, value: Value) -> Result<Answer> {
         let columns = match value {
             Value::Scalar(values) => vec![Column::floats(LabelSet::default(), values)],
             Value::Vector(columns) => columns,
             Value::Text(_) => Vec::new(),
         };
-        let rows = columns.into_iter().map(|column| row(column, |step| self.grid.at(step)));
-        let mut rows: Vec<Row> = rows.filter(|row| !row.is_empty()).collect();
+        let go_on = || self.go_on();
+        let (pace, mut rows) = (Pace::new(&go_on), Vec::new());
+        for column in columns {
+            pace.spend(column.values.len())?;
+            rows.push(row(column, |step| self.grid.at(step)));
+        }
+        rows.retain(|row| !row.is_empty());
         rows.sort_by(|a, b| a.labels.compare(&b.labels));
-        Answer::Matrix(rows)
+        Ok(Answer::Matrix(rows))
     }
 
     /// The value of `expr` at each step of `grid`.
@@ -227,8 +232,9 @@ impl<'a> Evaluator<'a> {
                 if matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk) {
                     self.count(input.len().saturating_mul(grid.steps))?;
                 }
-                aggregate::evaluate(aggregate, param, input, grid.steps, &self.notes, &|values| self.count(values))
-                    .map(Value::Vector)
+                let (go_on, count) = (|| self.go_on(), |values| self.count(values));
+                let upkeep = aggregate::Upkeep { notes: &self.notes, go_on: &go_on, count: &count };
+                aggregate::evaluate(aggregate, param, input, grid.steps, &upkeep).map(Value::Vector)
             }
             Expr::Call(function, args) => match extended::range(function.name, args) {
                 Some(range) => extended::evaluate(self, function.name, range, grid).map(Value::Vector),
@@ -462,10 +468,10 @@ impl<'a> Evaluator<'a> {
             self.account.add(Held::read(samples))
         };
         let mut series = self.source.select(&selector.matchers, wanted.after_ms, wanted.through_ms, &admit)?;
-        if self.limits.features.has(Feature::DelayedNameRemoval) {
-            for series in &mut series {
-                series.labels = named_for_good(&series.labels)?;
-            }
+        let named_later = self.limits.features.has(Feature::DelayedNameRemoval);
+        for series in &mut series {
+            let labels = std::mem::take(&mut series.labels);
+            series.labels = if named_later { named_for_good(&labels)? } else { stored(labels) };
         }
         if wanted.bare {
             series.iter_mut().for_each(SeriesSamples::drop_buckets);
@@ -473,8 +479,9 @@ impl<'a> Evaluator<'a> {
         Ok(series)
     }
 
-    /// Accounts for `values` more.
+    /// Accounts for `values` more that are about to be made, if anybody still waits for them.
     pub(crate) fn count(&self, values: usize) -> Result<()> {
+        self.go_on()?;
         self.account.add(Held::values(values))
     }
 
@@ -528,7 +535,7 @@ impl Ranges<'_> {
     ) -> Result<Vec<Column>> {
         let go_on = || if (self.cancelled)() { Err(cancelled()) } else { Ok(()) };
         let column = |series: &SeriesSamples| {
-            let pace = Pace { go_on: &go_on, work: Cell::new(0), refused: OnceCell::new() };
+            let pace = Visits { pace: Pace::new(&go_on), refused: OnceCell::new() };
             let answer = |window: &Window<'_>| pace.step(window.len(), || answer(window)).flatten();
             let now_ms = |step: usize| self.grid.at(step);
             let name = series.labels.metric_name();
@@ -569,24 +576,19 @@ impl Ranges<'_> {
     }
 }
 
-/// The work on one series: asks now and then whether anybody still waits, and ends with the first error.
-struct Pace<'a> {
-    go_on: &'a dyn Fn() -> Result<()>,
-    work: Cell<usize>,
+/// The windows of one series, which end with the first error.
+struct Visits<'a> {
+    pace: Pace<'a>,
     refused: OnceCell<Error>,
 }
 
-impl Pace<'_> {
+impl Visits<'_> {
     /// What `answer` makes of the next window, which means so much `work`; nothing after an error.
     fn step<T>(&self, work: usize, answer: impl FnOnce() -> Result<T>) -> Option<T> {
         if self.refused.get().is_some() {
             return None;
         }
-        let (before, after) = (self.work.get(), self.work.get().saturating_add(work));
-        self.work.set(after);
-        let is_asked = before / WORK_AT_ONCE != after / WORK_AT_ONCE;
-        let waited_for = if is_asked { (self.go_on)() } else { Ok(()) };
-        match waited_for.and_then(|()| answer()) {
+        match self.pace.spend(work).and_then(|()| answer()) {
             Ok(answer) => Some(answer),
             Err(error) => {
                 let _ = self.refused.set(error);

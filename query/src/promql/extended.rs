@@ -6,7 +6,8 @@
 //!  anchored    x       |     x     x      x    |            from the sample before to the last one inside
 //!  smoothed    x-------*-----x-----x------x----*------x     from the line's value at one border to that at the other
 //! ```
-//! A sample before or after counts within the look-back; stale markers are ignored. Nothing is extrapolated.
+//! A sample before or after counts within the look-back; stale markers are ignored. Nothing is extrapolated: a smoothed range
+//! with nothing but samples after it does not change.
 use super::eval::Evaluator;
 use super::expr::{Edges, Expr, Selector};
 use super::grid::Grid;
@@ -168,6 +169,14 @@ impl<'a> Samples<'a> {
             _ if inside.is_empty() => (Reset::FromZero, Reset::FromZero),
             _ => (Reset::FromZero, Reset::OnTop),
         };
+        if inside.is_empty()
+            && before.is_none()
+            && let Some(index) = after
+        {
+            // Before its first sample a series has that one's value all the time.
+            let value = self.values[index];
+            return Some(Frame { left: value, inside, right: value });
+        }
         let left = match before {
             Some(index) if self.ts_ms[index] == start_ms => self.values[index],
             Some(index) if !inside.is_empty() => self.line(index, from, start_ms, into),
@@ -252,6 +261,9 @@ mod tests {
         // Between two samples, without one inside.
         assert!((increase(Edges::Smoothed, &series, 71, 74).unwrap() - 4.0 * 3.0 / 15.0).abs() < 1e-12);
         assert_eq!(increase(Edges::Smoothed, &series, 145, 205), None);
+        // Only samples after it, as far as the look-back.
+        assert_eq!(increase(Edges::Smoothed, &series, -60, 0), Some(0.0));
+        assert_eq!(increase(Edges::Smoothed, &series, -360, -300), None);
     }
 
     #[test]

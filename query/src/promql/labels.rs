@@ -3,8 +3,8 @@ use foretell_engine::{LabelSet, METRIC_NAME};
 
 use crate::error::{Error, Result};
 
-/// A label that no series has. Where names are removed at the end, every series carries it while it is evaluated: it says
-/// whether the name is to go.
+/// A label that no stored series brings into an evaluation. Where names are removed at the end, every series carries it while
+/// it is evaluated: it says whether the name is to go.
 const NAME_FATE: &str = "\u{1}name";
 const STAYS: &str = "stays";
 const GOES: &str = "goes";
@@ -16,6 +16,13 @@ pub(crate) fn without_name(labels: &LabelSet) -> LabelSet {
         Some(GOES) => labels.clone(),
         Some(_) => with(labels, &[(NAME_FATE, GOES)]).unwrap_or_default(),
     }
+}
+
+/// The labels of a stored series whose name is removed at once: without the one that would say something of its name.
+pub(crate) fn stored(labels: LabelSet) -> LabelSet {
+    // In the order of their names, in which this one comes before all usual ones.
+    let has_fate = labels.iter().map(|(name, _)| name).take_while(|name| *name <= NAME_FATE).any(is_name_fate);
+    if has_fate { labels.filtered(|name| !is_name_fate(name)) } else { labels }
 }
 
 /// The labels of a stored series whose name is removed at the end, if at all.
@@ -32,6 +39,11 @@ pub(crate) fn shown(labels: &LabelSet) -> LabelSet {
         None => labels.clone(),
         fate => labels.filtered(|name| name != NAME_FATE && (fate != Some(GOES) || name != METRIC_NAME)),
     }
+}
+
+/// Whether `name` says what becomes of the metric's name: no label of a result may be called so.
+pub(crate) fn is_name_fate(name: &str) -> bool {
+    name == NAME_FATE
 }
 
 /// Whether `name` is the metric's name, or says what becomes of it.
@@ -77,5 +89,18 @@ mod tests {
         assert_eq!(shown(&renamed).to_promql(), "{__name__=\"n\",a=\"1\"}");
         assert_eq!(shown(&named_for_good(&stored).unwrap()), stored);
         assert_eq!(signature(&late, false, &[]).to_promql(), "{a=\"1\"}");
+    }
+
+    #[test]
+    fn a_stored_label_says_nothing_of_the_name() {
+        for fate in [STAYS, GOES, "x"] {
+            let labels =
+                LabelSet::from_pairs([("\u{1}", "y"), (NAME_FATE, fate), (METRIC_NAME, "m"), ("a", "1")]).unwrap();
+            let at_once = without_name(&stored(labels.clone()));
+            assert_eq!(at_once, LabelSet::from_pairs([("\u{1}", "y"), ("a", "1")]).unwrap());
+            let at_the_end = named_for_good(&labels).unwrap();
+            assert_eq!(shown(&at_the_end).metric_name(), "m");
+            assert_eq!(shown(&without_name(&at_the_end)), at_once);
+        }
     }
 }

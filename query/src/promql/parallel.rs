@@ -2,6 +2,7 @@
 //!
 //! Results come in the order of the work, whoever did it, and what is done for one item does not depend on the others: an
 //! answer does not depend on the number of cores, not even in its last bit.
+use std::cell::Cell;
 use std::panic::resume_unwind;
 use std::sync::LazyLock;
 use std::thread::{Builder, available_parallelism, scope};
@@ -16,6 +17,31 @@ pub(crate) const WORK_AT_ONCE: usize = 1 << 20;
 const THREADS_MAX: usize = 16;
 
 static CORES: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, usize::from));
+
+/// Asked whether anybody still waits; an error ends the work.
+pub(crate) type GoOn<'a> = dyn Fn() -> Result<()> + Sync + 'a;
+
+/// The work of one thread, which asks now and then whether anybody still waits.
+pub(crate) struct Pace<'a> {
+    go_on: &'a GoOn<'a>,
+    done: Cell<usize>,
+}
+
+impl<'a> Pace<'a> {
+    pub(crate) fn new(go_on: &'a GoOn<'a>) -> Self {
+        Self { go_on, done: Cell::new(0) }
+    }
+
+    /// So many samples or steps are looked at next.
+    ///
+    /// # Errors
+    /// Those of `go_on`.
+    pub(crate) fn spend(&self, work: usize) -> Result<()> {
+        let (before, after) = (self.done.get(), self.done.get().saturating_add(work));
+        self.done.set(after);
+        if before / WORK_AT_ONCE != after / WORK_AT_ONCE { (self.go_on)() } else { Ok(()) }
+    }
+}
 
 /// How many parts to divide `items` into that mean `work` samples or steps in all.
 pub(crate) fn parts(items: usize, work: usize) -> usize {
@@ -107,6 +133,19 @@ mod tests {
         let work = |_: &()| Ok(done.fetch_add(1, Ordering::Relaxed));
         assert_eq!(map(&items, 10 * WORK_MIN, refuse, work).unwrap_err().kind, ErrorKind::Cancelled);
         assert_eq!(done.into_inner(), 0);
+    }
+
+    #[test]
+    fn a_pace_asks_once_for_much_work() {
+        let asked = AtomicUsize::new(0);
+        let go_on = || match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => Ok(()),
+            _ => Err(Error::new(ErrorKind::Cancelled, "enough")),
+        };
+        let pace = Pace::new(&go_on);
+        let outcomes: Vec<bool> = (0..8).map(|_| pace.spend(WORK_AT_ONCE / 4).is_ok()).collect();
+        assert_eq!(outcomes, [true, true, true, true, true, true, true, false]);
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 
     #[test]

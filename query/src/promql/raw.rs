@@ -2,11 +2,11 @@
 //!
 //! Series come in the order of their labels, a few at a time: what is in memory at once is bounded, an answer as a whole is not.
 use arrow::array::{AsArray as _, RecordBatch};
-use arrow::datatypes::UInt64Type;
+use arrow::datatypes::{Int64Type, UInt64Type};
 use foretell_engine::{LabelSet, Matcher, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
 
 use super::account::Reserve;
-use super::source::too_many_samples;
+use super::source::{extend, too_many_samples};
 use crate::error::{Error, ErrorKind, Result};
 use crate::native;
 
@@ -37,7 +37,8 @@ pub struct RawQuery {
     pub end_ms: i64,
 }
 
-/// A series and its rows, oldest first, stale markers included; there is one at least.
+/// A series and its rows, oldest first, stale markers included; there is one at least. Of several rows of a millisecond only
+/// the newest is there.
 #[derive(Clone, Debug)]
 pub struct RawSeries {
     /// Labels, the name included.
@@ -167,8 +168,7 @@ impl RawSelection<'_> {
             for &(index, rows) in &batch.runs {
                 let end = at + rows as usize;
                 let series = &mut found[order[index as usize]];
-                series.ts_ms.extend(batch.ts[at..end].iter().map(|ts| ts.div_euclid(NS_PER_MS)));
-                series.values.extend_from_slice(&batch.values[at..end]);
+                extend((&mut series.ts_ms, &mut series.values), &batch.ts[at..end], &batch.values[at..end]);
                 at = end;
             }
         }
@@ -184,7 +184,7 @@ impl RawSelection<'_> {
                 let mut at = 0;
                 for run in batch.column(0).as_primitive::<UInt64Type>().values().chunk_by(|a, b| a == b) {
                     if let Ok(index) = ids.binary_search(&SeriesId(run[0])) {
-                        found[order[index]].histograms.push(batch.slice(at, run.len()));
+                        found[order[index]].push_histograms(&batch.slice(at, run.len()));
                     }
                     at += run.len();
                 }
@@ -208,6 +208,27 @@ impl RawSeries {
         Self { labels: labels.clone(), ts_ms: Vec::new(), values: Vec::new(), histograms: Vec::new() }
     }
 
+    /// Adds later histograms, but for those whose millisecond has a newer one.
+    fn push_histograms(&mut self, rows: &RecordBatch) {
+        let times = |rows: &RecordBatch| rows.column(1).as_primitive::<Int64Type>().values().clone();
+        let same_ms = |a: &i64, b: &i64| a.div_euclid(NS_PER_MS) == b.div_euclid(NS_PER_MS);
+        let ts = times(rows);
+        let before = self.histograms.last().map(times);
+        if before.is_some_and(|before| before.last().zip(ts.first()).is_some_and(|(a, b)| same_ms(a, b))) {
+            let last = self.histograms.pop().filter(|last| last.num_rows() > 1);
+            self.histograms.extend(last.map(|last| last.slice(0, last.num_rows() - 1)));
+        }
+        let mut at = 0;
+        for run in ts.chunk_by(|a, b| !same_ms(a, b)) {
+            let is_last = at + run.len() == ts.len();
+            let kept = run.len() - usize::from(!is_last);
+            if kept > 0 {
+                self.histograms.push(rows.slice(at, kept));
+            }
+            at += run.len();
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.ts_ms.is_empty() && self.histograms.is_empty()
     }
@@ -215,4 +236,32 @@ impl RawSeries {
 
 fn engine(error: foretell_engine::Error) -> Error {
     Error::from_engine(&error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, UInt64Array};
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+
+    #[test]
+    fn of_a_millisecond_the_newest_histogram_stays() {
+        let field = |name: &str, of| Field::new(name, of, false);
+        let schema = Arc::new(Schema::new(vec![field("series", DataType::UInt64), field("ts", DataType::Int64)]));
+        let rows = |ts: &[i64]| {
+            let series = Arc::new(UInt64Array::from(vec![7; ts.len()]));
+            RecordBatch::try_new(Arc::clone(&schema), vec![series, Arc::new(Int64Array::from(ts.to_vec()))]).unwrap()
+        };
+        let mut series = RawSeries::without_rows(&LabelSet::default());
+        for ts in [&[1, 2, 3_000_000][..], &[3_000_001], &[3_000_002, 4_000_000, 5_000_000, 5_000_001, 6_000_000]] {
+            series.push_histograms(&rows(ts));
+        }
+        let times =
+            series.histograms.iter().flat_map(|rows| rows.column(1).as_primitive::<Int64Type>().values().to_vec());
+        assert_eq!(times.collect::<Vec<i64>>(), [2, 3_000_002, 4_000_000, 5_000_001, 6_000_000]);
+        assert!(series.histograms.iter().all(|rows| rows.num_rows() > 0));
+    }
 }

@@ -45,13 +45,29 @@ impl SeriesSamples {
         self.values.len() + self.histograms.iter().map(|(_, histogram)| histogram.weight()).sum::<usize>()
     }
 
-    /// Adds a stale marker where no value is.
-    pub(crate) fn insert_stale(&mut self, ts_ms: i64) {
-        let at = self.ts_ms.partition_point(|&other| other < ts_ms);
-        if self.ts_ms.get(at) != Some(&ts_ms) {
-            self.ts_ms.insert(at, ts_ms);
-            self.values.insert(at, ABSENT);
+    /// Adds stale markers at increasing times, where no value is.
+    pub(crate) fn add_stale(&mut self, stale: &[i64]) {
+        if stale.is_empty() {
+            return;
         }
+        let room = self.ts_ms.len() + stale.len();
+        let (mut ts_ms, mut values) = (Vec::with_capacity(room), Vec::with_capacity(room));
+        let mut stale = stale.iter().copied().peekable();
+        for (&ts, &value) in self.ts_ms.iter().zip(&self.values) {
+            while let Some(at) = stale.next_if(|&at| at <= ts) {
+                if at < ts {
+                    ts_ms.push(at);
+                    values.push(ABSENT);
+                }
+            }
+            ts_ms.push(ts);
+            values.push(value);
+        }
+        for at in stale {
+            ts_ms.push(at);
+            values.push(ABSENT);
+        }
+        (self.ts_ms, self.values) = (ts_ms, values);
     }
 
     /// Leaves of each histogram only what needs no buckets, after finding out where it was reset. Of a gauge they are needed: it
@@ -152,8 +168,7 @@ fn read(snapshot: &Snapshot, series: &[Series], range: TimeRange, admit: &Admit<
         for &(index, rows) in &batch.runs {
             let end = at + rows as usize;
             let samples = &mut found[index as usize];
-            samples.ts_ms.extend(batch.ts[at..end].iter().map(|ts| ts.div_euclid(NS_PER_MS)));
-            samples.values.extend_from_slice(&batch.values[at..end]);
+            extend((&mut samples.ts_ms, &mut samples.values), &batch.ts[at..end], &batch.values[at..end]);
             at = end;
         }
     }
@@ -161,6 +176,25 @@ fn read(snapshot: &Snapshot, series: &[Series], range: TimeRange, admit: &Admit<
     found.retain(|samples| !samples.is_empty());
     found.sort_unstable_by(|a, b| a.labels.compare(&b.labels));
     Ok(found)
+}
+
+/// Puts rows (increasing times in nanoseconds, and values) behind samples. PromQL knows milliseconds, and one sample in each:
+/// of several rows the newest.
+pub(crate) fn extend((ts_ms, values): (&mut Vec<i64>, &mut Vec<f64>), ts_ns: &[i64], rows: &[f64]) {
+    let from = ts_ms.len().saturating_sub(1);
+    ts_ms.extend(ts_ns.iter().map(|ts| ts.div_euclid(NS_PER_MS)));
+    values.extend_from_slice(rows);
+    // Without a way out in the middle, as in `has_stale`: there is hardly ever one.
+    let repeats = ts_ms[from..].windows(2).fold(false, |found, pair| found | (pair[0] == pair[1]));
+    if repeats {
+        let mut kept = from;
+        for at in from + 1..ts_ms.len() {
+            kept += usize::from(ts_ms[at] != ts_ms[kept]);
+            (ts_ms[kept], values[kept]) = (ts_ms[at], values[at]);
+        }
+        ts_ms.truncate(kept + 1);
+        values.truncate(kept + 1);
+    }
 }
 
 /// The limit on samples is reached.
@@ -185,4 +219,33 @@ pub(crate) fn without_stale(samples: &mut SeriesSamples) {
     samples.ts_ms.retain(|_| flags.next().copied().unwrap_or(false));
     let mut flags = keep.iter();
     samples.values.retain(|_| flags.next().copied().unwrap_or(false));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_millisecond_the_newest_sample_stays() {
+        let (mut ts_ms, mut values) = (Vec::new(), Vec::new());
+        let mut add = |ts_ns: &[i64], rows: &[f64]| extend((&mut ts_ms, &mut values), ts_ns, rows);
+        add(&[], &[]);
+        add(&[-1, 0, 999_998], &[1.0, 2.0, 3.0]);
+        // The same millisecond goes on in the next batch.
+        add(&[999_999], &[4.0]);
+        add(&[1_000_000, 2_000_000, 2_000_001, 2_999_999, 4_000_000], &[5.0, 6.0, 7.0, 8.0, 9.0]);
+        assert_eq!(ts_ms, [-1, 0, 1, 2, 4]);
+        assert_eq!(values, [1.0, 4.0, 5.0, 8.0, 9.0]);
+    }
+
+    #[test]
+    fn stale_markers_stand_between_values_and_never_in_their_place() {
+        let mut samples = SeriesSamples { ts_ms: vec![10, 20], values: vec![1.0, 2.0], ..SeriesSamples::default() };
+        samples.add_stale(&[]);
+        samples.add_stale(&[5, 10, 11, 12, 20, 30]);
+        assert_eq!(samples.ts_ms, [5, 10, 11, 12, 20, 30]);
+        let stale: Vec<bool> = samples.values.iter().map(|value| value.to_bits() == STALE_BITS).collect();
+        assert_eq!(stale, [true, false, true, true, false, true]);
+        assert_eq!((samples.values[1], samples.values[4]), (1.0, 2.0));
+    }
 }

@@ -87,3 +87,65 @@ fn a_range_query_answers_each_step_where_there_is_a_value() {
     let points: Vec<(i64, f64)> = rows[0].points.iter().map(|p| (p.ts_ms, p.value)).collect();
     assert_eq!(points, [(0, 0.0), (20_000, 6.0), (40_000, 12.0)]);
 }
+
+#[test]
+fn long_operators_ask_whether_anybody_still_waits() {
+    use super::aggregate::{Upkeep, evaluate as aggregate};
+    use super::annotation::Notes;
+    use super::expr::Expr;
+    use super::parallel::WORK_AT_ONCE;
+    use super::value::{Column, Value};
+    use crate::error::{Error, ErrorKind};
+
+    // More than is done between two questions: of one step, which one thread does, or of one series.
+    let column = |steps: usize| Column::floats(LabelSet::default(), vec![1.0; steps]);
+    let long = WORK_AT_ONCE + 1;
+    let refuse = || -> Result<()> { Err(Error::new(ErrorKind::Cancelled, "enough")) };
+    let notes = Notes::default();
+    let upkeep = Upkeep { notes: &notes, go_on: &refuse, count: &|_| Ok(()) };
+    for (text, param, series, steps) in [
+        ("sum(m)", None, long, 1),
+        ("quantile(0.5, m)", Some(Value::Scalar(vec![0.5])), long, 1),
+        ("topk(3, m)", Some(Value::Scalar(vec![3.0; long])), 1, long),
+        ("count_values(\"v\", m)", Some(Value::Text("v".into())), 1, long),
+    ] {
+        let Expr::Aggregate(of) = super::parse::parse(text, &Limits::default()).unwrap() else { panic!("{text}") };
+        let input = (0..series).map(|_| column(steps)).collect();
+        let error = aggregate(&of, param, input, steps, &upkeep).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Cancelled, "{text}");
+    }
+}
+
+#[test]
+fn a_tree_is_made_on_a_stack_of_its_own() {
+    let depth = Limits::default().depth_max - 10;
+    let text = format!("{}m{}", "(".repeat(depth), ")".repeat(depth));
+    let on_little = std::thread::Builder::new().stack_size(128 << 10);
+    let thread = on_little.spawn(move || super::tree(&text, &Limits::default()).map(std::mem::forget));
+    thread.unwrap().join().unwrap().unwrap();
+}
+
+#[test]
+fn texts_that_become_labels_are_counted() {
+    use std::cell::Cell;
+
+    use super::aggregate::{Upkeep, evaluate as aggregate};
+    use super::annotation::Notes;
+    use super::expr::Expr;
+    use super::value::{Column, Value};
+
+    let counted = Cell::new(0);
+    let count = |values: usize| -> Result<()> {
+        counted.update(|before| before + values);
+        Ok(())
+    };
+    let notes = Notes::default();
+    let upkeep = Upkeep { notes: &notes, go_on: &|| Ok(()), count: &count };
+    let text = "count_values(\"v\", m)";
+    let Expr::Aggregate(of) = super::parse::parse(text, &Limits::default()).unwrap() else { panic!("{text}") };
+    // The first text has 309 digits, the second is known already.
+    let input = vec![Column::floats(LabelSet::default(), vec![1e308; 2])];
+    let made = aggregate(&of, Some(Value::Text("v".into())), input, 2, &upkeep).unwrap();
+    assert_eq!(made[0].labels.get("v").map(str::len), Some(309));
+    assert_eq!(counted.get(), 2 + 3 * 309 / 8);
+}

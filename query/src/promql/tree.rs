@@ -9,6 +9,7 @@ use super::expr::At;
 use super::parse::{matcher, milliseconds, parse, read, when};
 use super::value::format;
 use crate::error::{Error, Result};
+use crate::planner;
 
 /// A node of an expression.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,6 +136,11 @@ pub struct TreeWhen {
 /// # Errors
 /// `Invalid` for what is not PromQL, or is too long, too deep or too wide.
 pub fn tree(text: &str, limits: &Limits) -> Result<Tree> {
+    planner::with_large_stack(|| grown(text, limits))
+}
+
+/// As [`tree`], where the stack is large.
+fn grown(text: &str, limits: &Limits) -> Result<Tree> {
     parse(text, limits)?;
     convert(&read(text, limits, Instants::default())?)
 }
@@ -144,9 +150,11 @@ pub fn tree(text: &str, limits: &Limits) -> Result<Tree> {
 /// # Errors
 /// As [`tree`].
 pub(crate) fn selectors(text: &str, limits: &Limits) -> Result<Vec<Vec<Matcher>>> {
-    let mut found = Vec::new();
-    collect(&tree(text, limits)?, &mut found);
-    Ok(found)
+    planner::with_large_stack(|| {
+        let mut found = Vec::new();
+        collect(&grown(text, limits)?, &mut found);
+        Ok(found)
+    })
 }
 
 fn collect(tree: &Tree, found: &mut Vec<Vec<Matcher>>) {

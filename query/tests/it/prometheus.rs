@@ -1,6 +1,6 @@
 //! What the Prometheus HTTP API asks besides queries: raw rows, exemplars, metadata, deletes by selector.
 use foretell_engine::{METRIC_NAME, MatchOp, Matcher};
-use foretell_query::promql::{ExemplarQuery, RawQuery};
+use foretell_query::promql::{Answer, ExemplarQuery, PromQuery, RawQuery};
 use foretell_query::{ErrorKind, QueryLimits};
 
 use crate::store::{MINUTE, START, Store, write};
@@ -166,4 +166,44 @@ async fn a_delete_by_selectors_hides_what_a_delete_in_sql_does() {
         assert_eq!(error.kind, ErrorKind::Invalid);
     }
     assert_eq!(read(&by_selector, of("cpu_usage", (0, 59))).await[2].1.len(), 60, "host c is untouched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_millisecond_only_the_newest_sample_is_there() {
+    let store = Store::empty(QueryLimits::default());
+    let labels = [("__name__", "fine")];
+    write(&store.engine, &labels, &[(START, 1.0), (START + 400_000, 5.0)]);
+    store.engine.flush().unwrap();
+    write(&store.engine, &labels, &[(START + 800_000, 9.0)]);
+    assert_eq!(read(&store, of("fine", (0, 1))).await[0].1, [(START_MS, 9.0)]);
+    let ask = |text: &str| {
+        let (text, at_ms) = (text.to_owned(), START_MS + MINUTE_MS / 2);
+        let query = PromQuery { text, start_ms: at_ms, end_ms: at_ms, step_ms: None, lookback_ms: 5 * MINUTE_MS };
+        store.database.promql(query, None)
+    };
+    let value = async |text: &str| match ask(text).await.unwrap() {
+        Answer::Vector(rows) => rows.first().map(|row| row.points[0].value),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(value("fine").await, Some(9.0));
+    assert_eq!(value("count_over_time(fine[1m])").await, Some(1.0));
+    for function in ["rate", "increase", "delta", "irate", "deriv"] {
+        assert_eq!(value(&format!("{function}(fine[1m])")).await, None, "{function} needs two instants");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_holds_its_memory_until_it_is_dropped() {
+    let store = Store::prepared();
+    let query = PromQuery {
+        text: "cpu_usage".to_owned(),
+        start_ms: START_MS,
+        end_ms: START_MS + 10 * MINUTE_MS,
+        step_ms: Some(1000),
+        lookback_ms: 5 * MINUTE_MS,
+    };
+    let answered = store.database.promql_annotated(query, None).await.unwrap();
+    assert!(store.database.memory_used_bytes() > 0, "it is still to be written out");
+    drop(answered);
+    assert_eq!(store.database.memory_used_bytes(), 0);
 }

@@ -173,8 +173,8 @@ pub struct Storage {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rollup {
-    /// Widths of the buckets, for example `5m, 1h`; none when empty.
-    pub widths: String,
+    /// Widths of the buckets, for example `["5m", "1h"]`; none when empty.
+    pub widths: List,
     /// The metrics: a regular expression, anchored at both ends.
     pub metrics: String,
 }
@@ -275,7 +275,7 @@ impl Default for Config {
                 commit_queue_bytes_max: ByteSize::from(engine.commit_queue_bytes_max),
                 timeline_bytes_max: ByteSize::from(engine.timeline_bytes_max),
             },
-            rollup: Rollup { widths: String::new(), metrics: engine.rollup_metrics },
+            rollup: Rollup { widths: List::default(), metrics: engine.rollup_metrics },
             retention: Retention { age: None, bytes: None },
             wal: Wal {
                 sync: WalSync::Commit,
@@ -304,10 +304,9 @@ impl Rollup {
     /// # Errors
     /// When one is no time span.
     fn widths(&self) -> Result<Vec<Duration>, ConfigError> {
-        let widths = self.widths.split(',').map(str::trim).filter(|text| !text.is_empty());
-        let parsed = widths.map(|text| {
+        let parsed = self.widths.0.iter().map(|text| {
             let error =
-                || ConfigError(format!("rollup.widths: {text:?} is no time span; write for example \"5m, 1h\""));
+                || ConfigError(format!("rollup.widths: {text:?} is no time span; write for example [\"5m\", \"1h\"]"));
             parse_span(text).filter(|width| !width.is_zero()).ok_or_else(error)
         });
         parsed.collect()
@@ -315,6 +314,14 @@ impl Rollup {
 }
 
 impl Config {
+    fn check_rollups(&self) -> Result<(), ConfigError> {
+        let mut engine = EngineConfig::new("");
+        engine.partition_width = self.storage.partition_width.0;
+        engine.rollup_widths = self.rollup.widths()?;
+        engine.rollup_metrics.clone_from(&self.rollup.metrics);
+        engine.check_rollups().map_err(|error| ConfigError(format!("[rollup]: {error}")))
+    }
+
     /// Checks what can be checked before anything is opened.
     ///
     /// # Errors
@@ -332,7 +339,7 @@ impl Config {
             }
         }
         self.http_addr()?;
-        self.rollup.widths()?;
+        self.check_rollups()?;
         if let (Some(backups), Some(store)) = (&self.storage.backup_dir, &self.data_dir) {
             let inside = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
             if inside(backups).starts_with(inside(store)) {

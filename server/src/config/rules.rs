@@ -30,6 +30,10 @@ pub struct Rules {
     pub rules_max: usize,
     /// Series of one rule.
     pub series_max: usize,
+    /// Alerts of all rules, those that have resolved within 15 minutes included.
+    pub alerts_max: usize,
+    /// Different queries that the templates of a rule ask in one evaluation.
+    pub queries_max: usize,
 }
 
 /// `[alerting]`: where alerts go.
@@ -59,6 +63,8 @@ impl Default for Rules {
             groups_max: 1000,
             rules_max: 10_000,
             series_max: 100_000,
+            alerts_max: 100_000,
+            queries_max: 1000,
         }
     }
 }
@@ -81,9 +87,13 @@ impl Rules {
         if self.evaluation_interval.0 < Duration::from_millis(1) {
             return Err(ConfigError("rules.evaluation_interval must be at least 1ms".to_owned()));
         }
-        for (key, value) in
-            [("groups_max", self.groups_max), ("rules_max", self.rules_max), ("series_max", self.series_max)]
-        {
+        for (key, value) in [
+            ("groups_max", self.groups_max),
+            ("rules_max", self.rules_max),
+            ("series_max", self.series_max),
+            ("alerts_max", self.alerts_max),
+            ("queries_max", self.queries_max),
+        ] {
             if value == 0 {
                 return Err(ConfigError(format!("rules.{key} must be more than 0")));
             }

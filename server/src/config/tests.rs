@@ -113,7 +113,13 @@ fn rollups_are_off_unless_widths_are_given() {
     assert_eq!(on.rollup_metrics, "node_.*");
     for wrong in ["soon", "5", "0", "5m 1h,x"] {
         let error = with(wrong).validate().unwrap_err().to_string();
-        assert!(error.contains("rollup.widths") && error.contains("5m, 1h"), "{error}");
+        assert!(error.contains("rollup.widths") && error.contains("[\"5m\", \"1h\"]"), "{error}");
+    }
+    for (impossible, why) in
+        [("1ms", "choose one from 1s"), ("2d", "choose one from 1s"), ("1m,2m,3m,4m,5m", "at most 4")]
+    {
+        let error = with(impossible).validate().unwrap_err().to_string();
+        assert!(error.contains("[rollup]") && error.contains(why), "{error}");
     }
 }
 

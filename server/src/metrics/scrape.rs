@@ -92,6 +92,8 @@ impl Reading {
                 "Segment bytes written by them",
                 engine.compaction_bytes_written,
             );
+            counter("engine_rollups", "Rollups made", engine.rollups);
+            counter("engine_rollup_written_bytes", "Bytes written for them", engine.rollup_bytes_written);
             counter("engine_deletes", "Deletes committed", engine.deletes);
             counter(
                 "engine_partitions_dropped",

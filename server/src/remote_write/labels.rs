@@ -28,6 +28,26 @@ impl Default for LabelLimits {
     }
 }
 
+impl LabelLimits {
+    /// Whether a label that comes after `before` others of its series may be.
+    ///
+    /// # Errors
+    /// The limit that it exceeds.
+    pub(crate) fn admit(&self, before: usize, name: &[u8], value: &[u8]) -> Result<(), LabelFault> {
+        if before >= self.labels_max {
+            return Err(LabelFault::TooMany(self.labels_max));
+        }
+        if name.len() > self.name_bytes_max {
+            return Err(LabelFault::NameTooLong { len: name.len(), max: self.name_bytes_max });
+        }
+        if value.len() > self.value_bytes_max {
+            let name = String::from_utf8_lossy(name).into_owned();
+            return Err(LabelFault::ValueTooLong { name, len: value.len(), max: self.value_bytes_max });
+        }
+        Ok(())
+    }
+}
+
 /// What is wrong with a label set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -138,22 +158,10 @@ pub fn decode(labels: WireLabels<'_>, limits: &LabelLimits) -> Result<LabelSet, 
     let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(16);
     for pair in labels.pairs() {
         let (name, value) = pair?;
-        if pairs.len() >= limits.labels_max {
-            return Err(LabelFault::TooMany(limits.labels_max));
-        }
-        if name.len() > limits.name_bytes_max {
-            return Err(LabelFault::NameTooLong { len: name.len(), max: limits.name_bytes_max });
-        }
+        limits.admit(pairs.len(), name, value)?;
         let name = std::str::from_utf8(name).map_err(|_| LabelFault::NotUtf8)?;
         if name.is_empty() {
             return Err(LabelFault::EmptyName);
-        }
-        if value.len() > limits.value_bytes_max {
-            return Err(LabelFault::ValueTooLong {
-                name: name.to_owned(),
-                len: value.len(),
-                max: limits.value_bytes_max,
-            });
         }
         pairs.push((name, std::str::from_utf8(value).map_err(|_| LabelFault::NotUtf8)?));
     }

@@ -68,9 +68,11 @@ pub(crate) struct Policy {
     pub(crate) keep_firing_ns: i64,
     /// Most alerts that may be pending or firing; 0: the server's limit only.
     pub(crate) limit: usize,
+    /// Most alerts that there may be, resolved ones included: beyond that no new ones begin.
+    pub(crate) alerts_max: Option<usize>,
 }
 
-/// Moves the alerts on to `now_ns`, at which the expression answers `seen`.
+/// Moves the alerts on to `now_ns`, at which the expression answers `seen`; answers how many new ones there is no room for.
 ///
 /// # Errors
 /// The number of alerts when it exceeds the limit: then all are forgotten, as in Prometheus.
@@ -79,8 +81,9 @@ pub(crate) fn step(
     seen: BTreeMap<LabelSet, Seen>,
     now_ns: i64,
     policy: Policy,
-) -> Result<(), usize> {
-    let mut count = 0;
+) -> Result<usize, usize> {
+    let (mut count, mut left_out) = (0, 0);
+    let alerts_max = policy.alerts_max.unwrap_or(usize::MAX);
     for (labels, alert) in active.iter_mut() {
         if !seen.contains_key(labels) && alert.state != State::Inactive && !keeps_firing(alert, now_ns, policy) {
             if alert.state == State::Pending {
@@ -96,12 +99,14 @@ pub(crate) fn step(
         _ => true,
     });
     for (labels, new) in seen {
+        let is_full = active.len() >= alerts_max && !active.contains_key(&labels);
         match active.get_mut(&labels).filter(|alert| alert.state != State::Inactive) {
             Some(alert) => {
                 alert.value = new.value;
                 alert.annotations = new.annotations;
                 alert.keep_firing_since_ns = None;
             }
+            None if is_full => left_out += 1,
             None => {
                 active.insert(labels, Alert::pending(new, now_ns));
             }
@@ -118,7 +123,7 @@ pub(crate) fn step(
         active.clear();
         return Err(count);
     }
-    Ok(())
+    Ok(left_out)
 }
 
 /// Whether an alert that is no longer seen goes on because of `keep_firing_for`.
@@ -283,6 +288,20 @@ mod tests {
         let mut active = Active::new();
         assert_eq!(step(&mut active, seen(&["a", "b"]), 0, policy), Err(2));
         assert!(active.is_empty());
+    }
+
+    #[test]
+    fn without_room_known_alerts_go_on_and_no_new_ones_begin() {
+        let policy = Policy { alerts_max: Some(2), ..Policy::default() };
+        let mut active = Active::new();
+        assert_eq!(step(&mut active, seen(&["c"]), 0, policy), Ok(0));
+        assert_eq!(step(&mut active, seen(&["a", "b", "c"]), M, policy), Ok(1));
+        assert_eq!(states(&active), [("a", State::Firing), ("c", State::Firing)]);
+        assert_eq!(step(&mut active, seen(&["b", "c"]), 2 * M, policy), Ok(1), "one that has resolved is kept");
+        assert_eq!(step(&mut active, seen(&["a", "c"]), 3 * M, policy), Ok(0), "and may come back");
+        assert_eq!(step(&mut active, seen(&["c"]), 4 * M, policy), Ok(0));
+        assert_eq!(step(&mut active, seen(&["b", "c"]), 20 * M, policy), Ok(0), "until it is forgotten");
+        assert_eq!(states(&active), [("b", State::Firing), ("c", State::Firing)]);
     }
 
     #[test]

@@ -2,18 +2,23 @@
 //!
 //! Rules take few of the places that queries have, whatever their number, and write through the same group commit as remote
 //! write: an evaluation waits for both, and nobody waits for an evaluation.
+use std::fmt::Display;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use foretell_engine::{
     Engine, Error as EngineError, ErrorKind as EngineKind, LabelSet, METRIC_NAME, MatchOp, Matcher, WriteBatch,
 };
 use foretell_query::promql::{Answer, Matchers, PromQuery, SampleSource, SeriesSamples, at_most};
+use parking_lot::Mutex;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
+use super::group::Group;
+use super::manager::Shown;
 use super::notify::Notifier;
 use crate::app::Store;
 use crate::remote_write::labels::LabelLimits;
@@ -44,6 +49,21 @@ pub(super) enum Failure {
     Failed(String),
 }
 
+/// Why samples were not written.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    /// For people.
+    pub(super) why: String,
+    /// Whether they may be there nevertheless.
+    pub(super) unclear: bool,
+}
+
+impl From<Unwritten> for Failure {
+    fn from(unwritten: Unwritten) -> Self {
+        Self::Failed(unwritten.why)
+    }
+}
+
 impl From<String> for Failure {
     fn from(message: String) -> Self {
         Self::Failed(message)
@@ -58,6 +78,9 @@ pub(crate) struct Context {
     pub(super) notifier: Notifier,
     pub(super) seconds: Histogram,
     asking: Semaphore,
+    groups: Shown,
+    /// Held while a rule's alerts move on, so that they and all others are counted exactly.
+    pub(super) counting: Mutex<()>,
 }
 
 impl Context {
@@ -67,8 +90,17 @@ impl Context {
         settings: Settings,
         notifier: Notifier,
         seconds: Histogram,
+        groups: Shown,
     ) -> Self {
-        Self { store, label_limits, settings, notifier, seconds, asking: Semaphore::new(ASKING_MAX) }
+        let asking = Semaphore::new(ASKING_MAX);
+        Self { store, label_limits, settings, notifier, seconds, asking, groups, counting: Mutex::new(()) }
+    }
+
+    /// Alerts of all groups but `group`.
+    pub(super) fn alerts_beside(&self, group: &Group) -> usize {
+        let groups = Arc::clone(&*self.groups.read());
+        let others = groups.iter().filter(|other| !std::ptr::eq(Arc::as_ptr(other), group));
+        others.map(|other| other.alerts.load(Ordering::Relaxed)).sum()
     }
 
     /// The series that `text` answers at `at_ms`; a scalar is one without labels, a native histogram has the value 0, as in
@@ -133,12 +165,14 @@ impl Context {
     /// On stable storage when this returns, as remote write's samples are.
     ///
     /// # Errors
-    /// When nothing could be written. Series that alone are refused are left out; then the first reason is returned.
-    pub(super) async fn write(&self, rows: Rows, at_ms: i64) -> Result<Option<String>, String> {
+    /// When not all could be written. Series that alone are refused are left out; then the first reason is returned.
+    pub(super) async fn write(&self, rows: Rows, at_ms: i64) -> Result<Option<String>, Unwritten> {
         if rows.is_empty() {
             return Ok(None);
         }
-        let (mut pause, mut attempt) = (WRITE_PAUSE, 1);
+        let (mut pause, mut attempt, mut unclear) = (WRITE_PAUSE, 1, false);
+        let failed =
+            |error: &dyn Display, unclear| Unwritten { why: format!("the samples were not written: {error}"), unclear };
         let rows = Arc::new(rows);
         loop {
             let (engine, limits, rows) = (self.store.engine.clone(), self.label_limits.clone(), Arc::clone(&rows));
@@ -148,8 +182,12 @@ impl Context {
                 let commit = if batch.is_empty() { None } else { Some(engine.write(batch)?) };
                 Ok::<_, EngineError>((commit, refused))
             });
-            let committed = match queued.await.map_err(|error| format!("the samples were not written: {error}"))? {
-                Ok((Some(commit), refused)) => commit.await.map(|_| refused),
+            let committed = match queued.await.map_err(|error| failed(&error, true))? {
+                Ok((Some(commit), refused)) => {
+                    let committed = commit.await;
+                    unclear |= committed.is_err();
+                    committed.map(|_| refused)
+                }
                 Ok((None, refused)) => Ok(refused),
                 Err(error) => Err(error),
             };
@@ -159,7 +197,7 @@ impl Context {
                     tokio::time::sleep(pause).await;
                     (pause, attempt) = (pause * 2, attempt + 1);
                 }
-                Err(error) => return Err(format!("the samples were not written: {error}")),
+                Err(error) => return Err(failed(&error, unclear)),
             }
         }
     }
@@ -223,16 +261,7 @@ fn batch(
 
 /// What senders' labels may not be, those of rules may not be either.
 fn fault(labels: &LabelSet, limits: &LabelLimits) -> Option<String> {
-    if labels.iter().count() > limits.labels_max {
-        return Some(format!("more than {} labels", limits.labels_max));
-    }
-    labels.iter().find_map(|(name, value)| {
-        if name.len() > limits.name_bytes_max {
-            Some(format!("label name of {} bytes exceeds the limit of {}", name.len(), limits.name_bytes_max))
-        } else if value.len() > limits.value_bytes_max {
-            Some(format!("value of label {name:?} has {} bytes, the limit is {}", value.len(), limits.value_bytes_max))
-        } else {
-            None
-        }
-    })
+    let mut labels = labels.iter().enumerate();
+    let fault = labels.find_map(|(i, (name, value))| limits.admit(i, name.as_bytes(), value.as_bytes()).err());
+    fault.map(|fault| fault.to_string())
 }

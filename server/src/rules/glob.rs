@@ -3,30 +3,35 @@ use std::path::{Component, Path, PathBuf};
 
 use regex::Regex;
 
-/// Most files that all patterns may name, and most entries of a directory that are looked at.
+/// Most files that all patterns may name, and most entries of directories that are looked at for them.
 const FILES_MAX: usize = 1000;
 const ENTRIES_MAX: usize = 100_000;
 
 /// The files that `patterns` name, each once, in the order of the patterns and sorted within one.
 ///
 /// # Errors
-/// A path without a wildcard that does not exist, a directory that cannot be read, too many files.
+/// A path without a wildcard that does not exist, a directory that cannot be read, too many files or entries.
 pub(crate) fn files(patterns: &[String]) -> Result<Vec<PathBuf>, String> {
-    let mut files: Vec<PathBuf> = Vec::new();
+    find(patterns, ENTRIES_MAX)
+}
+
+fn find(patterns: &[String], entries_max: usize) -> Result<Vec<PathBuf>, String> {
+    let (mut files, mut left): (Vec<PathBuf>, _) = (Vec::new(), entries_max);
     for pattern in patterns {
-        for file in matching(pattern)? {
+        for file in matching(pattern, &mut left)? {
             if !files.contains(&file) {
                 files.push(file);
             }
-        }
-        if files.len() > FILES_MAX {
-            return Err(format!("rule_files name more than {FILES_MAX} files: name fewer"));
+            if files.len() > FILES_MAX {
+                return Err(format!("rule_files name more than {FILES_MAX} files: name fewer"));
+            }
         }
     }
     Ok(files)
 }
 
-fn matching(pattern: &str) -> Result<Vec<PathBuf>, String> {
+/// The files that `pattern` names; `left` entries of directories may still be looked at.
+fn matching(pattern: &str, left: &mut usize) -> Result<Vec<PathBuf>, String> {
     let mut found = vec![PathBuf::new()];
     for part in Path::new(pattern).components() {
         match part {
@@ -35,7 +40,7 @@ fn matching(pattern: &str) -> Result<Vec<PathBuf>, String> {
                     compile(&name.to_string_lossy()).ok_or_else(|| format!("rule_files: {pattern:?} is no pattern"))?;
                 let mut next = Vec::new();
                 for dir in &found {
-                    next.extend(entries(dir, &name)?);
+                    next.extend(entries(dir, &name, left)?);
                 }
                 found = next;
             }
@@ -58,7 +63,7 @@ fn is_pattern(text: &str) -> bool {
 }
 
 /// Sorted entries of `dir` whose name matches.
-fn entries(dir: &Path, name: &Regex) -> Result<Vec<PathBuf>, String> {
+fn entries(dir: &Path, name: &Regex, left: &mut usize) -> Result<Vec<PathBuf>, String> {
     let listed = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     let entries = match std::fs::read_dir(listed) {
         Ok(entries) => entries,
@@ -66,15 +71,28 @@ fn entries(dir: &Path, name: &Regex) -> Result<Vec<PathBuf>, String> {
         Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             return Ok(Vec::new());
         }
-        Err(error) => return Err(format!("{}: cannot look for rule files: {error}", listed.display())),
+        Err(error) => return Err(unreadable(listed, &error)),
     };
-    let names = entries.take(ENTRIES_MAX).flatten().map(|entry| entry.file_name());
-    let mut found: Vec<PathBuf> = names
-        .filter(|entry| entry.to_str().is_some_and(|entry| name.is_match(entry)))
-        .map(|entry| dir.join(entry))
-        .collect();
+    let mut found: Vec<PathBuf> = Vec::new();
+    for entry in entries {
+        *left = left.checked_sub(1).ok_or_else(|| {
+            format!(
+                "{}: too many entries of directories to look for rule files among: keep rule files in directories of their \
+                 own, and name these without wildcards",
+                listed.display()
+            )
+        })?;
+        let entry = entry.map_err(|error| unreadable(listed, &error))?.file_name();
+        if entry.to_str().is_some_and(|entry| name.is_match(entry)) {
+            found.push(dir.join(entry));
+        }
+    }
     found.sort_unstable();
     Ok(found)
+}
+
+fn unreadable(dir: &Path, error: &std::io::Error) -> String {
+    format!("{}: cannot look for rule files: {error}", dir.display())
 }
 
 /// A pattern of one name as a regular expression.
@@ -127,5 +145,10 @@ mod tests {
         assert_eq!(names(&["nothing-*/*.yml", "*/*"]), ["sub/d.yml", "sub/e.yml"]);
         let missing = files(&[format!("{}/z.yml", dir.path().display())]).unwrap_err();
         assert!(missing.contains("z.yml: there is no such rule file"), "{missing}");
+        // Four entries beside the one file that is named, and two in another directory.
+        let patterns = ["a*.yml", "sub/*.yml"].map(|p| format!("{}/{p}", dir.path().display()));
+        assert_eq!(find(&patterns, 6).unwrap().len(), 3);
+        let many = find(&patterns, 5).unwrap_err();
+        assert!(many.contains("sub: too many entries"), "{many}");
     }
 }

@@ -9,10 +9,12 @@
 //! Only the group's own task changes its state; the API reads it between the steps of a rule.
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use foretell_engine::clock::{Clock as _, SystemClock};
 use foretell_engine::{LabelSet, METRIC_NAME};
+use foretell_proto::prometheus::STALE_NAN_BITS;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -29,13 +31,15 @@ const TEXT_BYTES_MAX: usize = 16 << 20;
 const NS_PER_MS: i64 = 1_000_000;
 const NS_PER_S: i64 = 1_000_000_000;
 /// Ends a series.
-const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
+pub(super) const STALE: f64 = f64::from_bits(STALE_NAN_BITS);
 const ALERTS: &str = "ALERTS";
 
 /// A group and what has become of it.
 pub(crate) struct Group {
     pub(crate) spec: Arc<GroupSpec>,
     pub(crate) state: Mutex<GroupState>,
+    /// Alerts of all its rules, resolved ones included.
+    pub(super) alerts: AtomicUsize,
 }
 
 /// What has become of a group.
@@ -63,7 +67,7 @@ pub(crate) struct RuleState {
     pub(crate) active: Active,
     pub(crate) evaluations: u64,
     pub(crate) failures: u64,
-    /// Series that the last evaluation wrote.
+    /// Series that the last evaluation wrote, or may have written.
     pub(super) written: BTreeSet<LabelSet>,
     /// Until then alerts are not written: they would overwrite what a restart must remember.
     pub(super) restored: bool,
@@ -79,6 +83,13 @@ impl RuleState {
         }
     }
 
+    /// An evaluation that failed may have written these, too: the next one ends those that it does not write. There may be
+    /// `series_max` of four evaluations.
+    fn may_have_written(&mut self, series: BTreeSet<LabelSet>, series_max: usize) {
+        let room = series_max.saturating_mul(4).saturating_sub(self.written.len());
+        self.written.extend(series.into_iter().take(room));
+    }
+
     /// Where its furthest alert stands.
     pub(crate) fn state(&self) -> State {
         self.active.values().map(|alert| alert.state).max().unwrap_or(State::Inactive)
@@ -89,7 +100,8 @@ impl Group {
     /// A group that has not run yet; `restored` when there is nothing to remember.
     pub(super) fn new(spec: Arc<GroupSpec>, restored: bool) -> Self {
         let rules = spec.rules.iter().map(|_| RuleState { restored, ..RuleState::default() }).collect();
-        Self { spec, state: Mutex::new(GroupState { rules, ..GroupState::default() }) }
+        let state = Mutex::new(GroupState { rules, ..GroupState::default() });
+        Self { spec, state, alerts: AtomicUsize::new(0) }
     }
 
     /// A group that goes on where `old` ended: rules of the same name and labels keep their alerts and series, what other
@@ -107,6 +119,8 @@ impl Group {
                     to.restored = true;
                 }
             }
+            let alerts = state.rules.iter().map(|rule| rule.active.len()).sum();
+            new.alerts.store(alerts, Ordering::Relaxed);
             state.left = std::mem::take(&mut from.left);
             for (rule, _) in from.rules.iter_mut().zip(&taken).filter(|(_, taken)| !**taken) {
                 state.left.append(&mut rule.written);
@@ -172,14 +186,14 @@ impl Group {
     ) -> Result<(u64, Option<String>), Failure> {
         let at_ms = self.written_at_ms(at_ns);
         let (rows, histograms) = context.ask(&rule.source, at_ms, stop).await?;
-        let mut rows = match &rule.kind {
+        let (mut rows, left_out) = match &rule.kind {
             Kind::Record { .. } if histograms => {
                 return Err(Failure::Failed(
                     "native histograms cannot be recorded: record histogram_sum, histogram_quantile or such of them"
                         .into(),
                 ));
             }
-            Kind::Record { labels } => record(&rule.name, labels, rows, self.spec.limit)?,
+            Kind::Record { labels } => (record(&rule.name, labels, rows, self.spec.limit)?, None),
             Kind::Alert(alerting) => {
                 let seen = seen(context, &rule.name, alerting, rows, at_ns, stop).await?;
                 self.alerts(context, i, rule, alerting, seen, at_ns)?
@@ -192,12 +206,22 @@ impl Group {
             rows.extend(gone.map(|labels| (labels.clone(), STALE)));
         }
         let written = rows.len() as u64;
-        let refused = context.write(rows, at_ms).await?;
-        self.state.lock().rules[i].written = now;
-        Ok((written, refused))
+        match context.write(rows, at_ms).await {
+            Ok(refused) => {
+                self.state.lock().rules[i].written = now;
+                Ok((written, left_out.or(refused)))
+            }
+            Err(error) => {
+                if error.unclear {
+                    self.state.lock().rules[i].may_have_written(now, context.settings.series_max);
+                }
+                Err(error.into())
+            }
+        }
     }
 
-    /// Moves the alerts of rule `i` on, tells those that are due, and returns what is written of them.
+    /// Moves the alerts of rule `i` on, tells those that are due, and returns what is written of them, and why some new ones
+    /// are left out.
     fn alerts(
         &self,
         context: &Context,
@@ -206,19 +230,34 @@ impl Group {
         alerting: &Alerting,
         seen: BTreeMap<LabelSet, Seen>,
         at_ns: i64,
-    ) -> Result<Rows, Failure> {
-        let limit = self.spec.limit;
-        let policy = Policy { hold_ns: alerting.hold_ns, keep_firing_ns: alerting.keep_firing_ns, limit };
-        let (due, rows) = {
+    ) -> Result<(Rows, Option<String>), Failure> {
+        let (limit, alerts_max) = (self.spec.limit, context.settings.alerts_max);
+        let (due, rows, left_out) = {
+            let counting = context.counting.lock();
             let mut state = self.state.lock();
             let RuleState { active, restored, .. } = &mut state.rules[i];
-            alert::step(active, seen, at_ns, policy)
-                .map_err(|count| format!("exceeded limit of {limit} with {count} alerts"))?;
+            let others = self.alerts.load(Ordering::Relaxed).saturating_sub(active.len());
+            let policy = Policy {
+                hold_ns: alerting.hold_ns,
+                keep_firing_ns: alerting.keep_firing_ns,
+                limit,
+                alerts_max: Some(alerts_max.saturating_sub(others.saturating_add(context.alerts_beside(self)))),
+            };
+            let stepped = alert::step(active, seen, at_ns, policy);
+            self.alerts.store(others + active.len(), Ordering::Relaxed);
+            drop(counting);
+            let left_out = stepped.map_err(|count| format!("exceeded limit of {limit} with {count} alerts"))?;
             let due = alert::due(active, at_ns, context.settings.resend_ns, self.spec.interval_ns);
-            (due, if *restored { samples(active)? } else { Rows::new() })
+            (due, if *restored { samples(active)? } else { Rows::new() }, left_out)
         };
         context.notifier.tell(&rule.expr, &due);
-        Ok(rows)
+        let why = (left_out > 0).then(|| {
+            format!(
+                "{left_out} alerts are left out: all rules together have {alerts_max} (rules.alerts_max), those that have \
+                 resolved within 15 minutes included: aggregate, or raise it"
+            )
+        });
+        Ok((rows, why))
     }
 
     /// Ends the series of rules that have gone.
@@ -230,7 +269,7 @@ impl Group {
         match context.write(rows, at_ms).await {
             Ok(_) => self.state.lock().left.clear(),
             Err(error) => {
-                tracing::warn!(%error, group = %self.spec.name, "series of rules that have gone are not ended")
+                tracing::warn!(error = %error.why, group = %self.spec.name, "series of rules that have gone are not ended")
             }
         }
     }
@@ -320,11 +359,19 @@ async fn seen(
     let of = Describing { name, alerting, settings: &context.settings, now_ms };
     let (mut answers, mut rest) = (Answers::new(), rows.as_slice());
     let mut described = Described { seen: BTreeMap::new(), bytes: 0 };
+    // All answers are kept until the last row is described.
+    let (series_max, mut answered) = (context.settings.series_max, 0);
     loop {
         let work = || described.go_on(&of, &mut rest, &answers, stop);
         let Some(query) = context.compute(stop, work).await? else { return Ok(described.seen) };
         let answer = match context.ask(&query, now_ms, stop).await {
-            Ok((rows, _)) => Ok(rows.into_iter().map(sample).collect()),
+            Ok((rows, _)) if rows.len() > series_max.saturating_sub(answered) => Err(format!(
+                "the answers to all queries have more than {series_max} series (rules.series_max): aggregate"
+            )),
+            Ok((rows, _)) => {
+                answered += rows.len();
+                Ok(rows.into_iter().map(sample).collect())
+            }
             Err(Failure::Failed(message)) => Err(message),
             Err(Failure::Stopped) => return Err(Failure::Stopped),
         };
@@ -402,6 +449,7 @@ impl Describing<'_> {
             external_url: &self.settings.external_url,
             value,
             now_ms: self.now_ms,
+            queries_max: self.settings.queries_max,
             answers,
         };
         let expanded = expand(&self.alerting.labels, &data)
@@ -480,6 +528,16 @@ mod tests {
         let alerts = [("__name__", "ALERTS"), ("alertname", "Down"), ("alertstate", "pending"), ("job", "a")];
         let since = [("__name__", "ALERTS_FOR_STATE"), ("alertname", "Down"), ("job", "a")];
         assert_eq!(rows, [(labels(&alerts), 1.0), (labels(&since), 5.0)]);
+    }
+
+    #[test]
+    fn what_a_failed_evaluation_may_have_written_is_ended_by_a_later_one() {
+        let series = |names: &[&str]| names.iter().map(|name| labels(&[("__name__", name)])).collect::<BTreeSet<_>>();
+        let mut state = RuleState { written: series(&["a", "b"]), ..RuleState::default() };
+        state.may_have_written(series(&["b", "c"]), 1);
+        assert_eq!(state.written, series(&["a", "b", "c"]));
+        state.may_have_written(series(&["d", "e", "f"]), 1);
+        assert_eq!(state.written.len(), 4, "as many as four evaluations may write");
     }
 
     #[test]

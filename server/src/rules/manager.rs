@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Settings;
 use super::context::Context;
 use super::file::{self, GroupSpec, LoadError};
-use super::group::Group;
+use super::group::{Group, STALE};
 use super::notify::{Notifier, Origin, Told};
 use super::schedule::{Next, Schedule};
 use crate::app::Store;
@@ -41,7 +41,7 @@ pub(crate) struct Manager {
 }
 
 /// The groups in force.
-type Shown = Arc<RwLock<Arc<Vec<Arc<Group>>>>>;
+pub(super) type Shown = Arc<RwLock<Arc<Vec<Arc<Group>>>>>;
 
 /// A group and its task.
 struct Running {
@@ -75,7 +75,8 @@ impl Manager {
         let origin =
             Origin { external_labels: settings.external_labels.clone(), external_url: settings.external_url.clone() };
         let notifier = Notifier::start(&settings.alertmanagers, settings.queue_max, settings.timeout, origin);
-        let context = Arc::new(Context::new(store, label_limits, settings, notifier, seconds));
+        let context =
+            Arc::new(Context::new(store, label_limits, settings, notifier, seconds, Arc::clone(&self.groups)));
         if self.context.set(Arc::clone(&context)).is_err() {
             return;
         }
@@ -221,9 +222,8 @@ async fn end(context: Arc<Context>, gone: Arc<Group>, groups: Shown, stop: Cance
     let groups = Arc::clone(&*groups.read());
     let current: BTreeSet<LabelSet> = groups.iter().flat_map(|group| group.series()).collect();
     let offset_ms = gone.spec.query_offset_ns.div_euclid(NS_PER_MS);
-    let stale = f64::from_bits(0x7ff0_0000_0000_0002);
-    let rows = gone.series().difference(&current).map(|labels| (labels.clone(), stale)).collect();
+    let rows = gone.series().difference(&current).map(|labels| (labels.clone(), STALE)).collect();
     if let Err(error) = context.write(rows, ended_at_ms - offset_ms).await {
-        tracing::warn!(%error, group = %gone.spec.name, "series of a group that has gone are not ended");
+        tracing::warn!(error = %error.why, group = %gone.spec.name, "series of a group that has gone are not ended");
     }
 }

@@ -34,7 +34,7 @@ mod template;
 
 use std::time::Duration;
 
-pub(crate) use self::alert::State;
+pub(crate) use self::alert::{Alert, State};
 pub(crate) use self::file::{Defaults, Kind, RuleSpec, load};
 pub(crate) use self::group::{Group, RuleState};
 pub(crate) use self::manager::Manager;
@@ -50,6 +50,10 @@ pub(crate) struct Settings {
     pub(crate) defaults: Defaults,
     /// Series of one expression's answer.
     series_max: usize,
+    /// Alerts of all rules, resolved ones included.
+    alerts_max: usize,
+    /// Different queries of the templates of a rule in one evaluation.
+    queries_max: usize,
     resend_ns: i64,
     for_outage_ns: i64,
     for_grace_ns: i64,
@@ -73,6 +77,8 @@ impl Settings {
                 rules_max: rules.rules_max,
             },
             series_max: rules.series_max,
+            alerts_max: rules.alerts_max,
+            queries_max: rules.queries_max,
             resend_ns: ns(rules.resend_delay.0),
             for_outage_ns: ns(rules.for_outage_tolerance.0),
             for_grace_ns: ns(rules.for_grace_period.0),

@@ -2,6 +2,7 @@
 //!
 //! Each comparison returns the first difference as text; `Ok` is the number of rows it has compared. Series are known by
 //! their labels: ids are the engine's affair.
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use foretell_engine::{
@@ -23,6 +24,8 @@ pub(crate) struct View<'a> {
     snapshot: Snapshot,
     model: &'a Model,
     series: Vec<(SeriesId, usize)>,
+    /// Rows that rollups have answered for.
+    pub(crate) rolled_up: Cell<u64>,
 }
 
 fn text(error: Error) -> String {
@@ -35,7 +38,7 @@ impl<'a> View<'a> {
         model.settle();
         let snapshot = engine.snapshot();
         let series = known(&snapshot, model, &all())?;
-        Ok(Self { snapshot, model, series })
+        Ok(Self { snapshot, model, series, rolled_up: Cell::new(0) })
     }
 
     /// Every comparison.
@@ -147,6 +150,7 @@ impl<'a> View<'a> {
                 at += n as usize;
             }
         }
+        self.rolled_up.update(|rows| rows + running.rows_rolled_up());
         let mut expected = BTreeMap::<(usize, i64), Sum>::new();
         for (index, &(_, track)) in some.iter().enumerate() {
             for &(ts, bits) in self.model.tracks[track].in_range(range) {

@@ -7,6 +7,7 @@ use super::super::annotation::{Note, Notes};
 use super::super::histogram::{Histogram, NanObservations};
 use super::super::labels::without_name;
 use super::super::number::almost_equal;
+use super::super::parallel::{GoOn, Pace};
 use super::super::value::{ABSENT, Column, Columns, is_absent};
 use crate::error::Result;
 
@@ -32,8 +33,8 @@ struct Classic<'a> {
 /// The quantile `q[step]` of each histogram in `columns`; series whose `le` is no number are left out.
 ///
 /// # Errors
-/// `Execution` when two results have the same labels.
-pub(super) fn quantiles(q: &[f64], columns: &[Column], notes: &Notes) -> Result<Vec<Column>> {
+/// `Execution` when two results have the same labels; those of `go_on`.
+pub(super) fn quantiles(q: &[f64], columns: &[Column], notes: &Notes, go_on: &GoOn<'_>) -> Result<Vec<Column>> {
     let invalid = q.iter().filter(|q| !(0.0..=1.0).contains(*q));
     invalid.for_each(|&q| notes.add(&Note::InvalidQuantile(q)));
     let classic = |step: usize, labels: &LabelSet, buckets: &mut Vec<Bucket>| {
@@ -52,14 +53,19 @@ pub(super) fn quantiles(q: &[f64], columns: &[Column], notes: &Notes) -> Result<
         }
         quantile
     };
-    each(columns, q.len(), notes, classic, native)
+    each(columns, q.len(), (notes, go_on), classic, native)
 }
 
 /// The share of observations in `low[step]..=high[step]` of each histogram in `columns`.
 ///
 /// # Errors
-/// `Execution` when two results have the same labels.
-pub(super) fn fractions(low: &[f64], high: &[f64], columns: &[Column], notes: &Notes) -> Result<Vec<Column>> {
+/// `Execution` when two results have the same labels; those of `go_on`.
+pub(super) fn fractions(
+    (low, high): (&[f64], &[f64]),
+    columns: &[Column],
+    notes: &Notes,
+    go_on: &GoOn<'_>,
+) -> Result<Vec<Column>> {
     let classic = |step: usize, _: &LabelSet, buckets: &mut Vec<Bucket>| fraction(low[step], high[step], buckets);
     let native = |step: usize, histogram: &Histogram| {
         let (fraction, has_nan) = histogram.fraction(low[step], high[step]);
@@ -68,18 +74,18 @@ pub(super) fn fractions(low: &[f64], high: &[f64], columns: &[Column], notes: &N
         }
         fraction
     };
-    each(columns, low.len(), notes, classic, native)
+    each(columns, low.len(), (notes, go_on), classic, native)
 }
 
 /// `native` of each native histogram, and `classic` of the labels and buckets, sorted by bound, of each classic one, at each step.
 fn each(
     columns: &[Column],
     steps: usize,
-    notes: &Notes,
+    (notes, go_on): (&Notes, &GoOn<'_>),
     classic: impl Fn(usize, &LabelSet, &mut Vec<Bucket>) -> f64,
     native: impl Fn(usize, &Histogram) -> f64,
 ) -> Result<Vec<Column>> {
-    let found = Classic::of(columns, notes);
+    let (found, pace) = (Classic::of(columns, notes), Pace::new(go_on));
     // Where a native histogram stands beside the classic one of the same labels, neither is told.
     let mut hidden: HashMap<usize, Vec<bool>> = HashMap::new();
     let mut results = Columns::default();
@@ -88,6 +94,7 @@ fn each(
         let mut values = vec![ABSENT; steps];
         for (step, value) in values.iter_mut().enumerate() {
             let Some(histogram) = column.histogram(step) else { continue };
+            pace.spend(histogram.weight())?;
             if let Some(at) = at.filter(|&at| found.is_at(at, step)) {
                 notes.add(&Note::MixedClassicAndNative(column.labels.metric_name().to_owned()));
                 hidden.entry(at).or_insert_with(|| vec![false; steps])[step] = true;
@@ -101,6 +108,7 @@ fn each(
     for (at, (labels, members)) in found.histograms.iter().enumerate() {
         let mut values = Vec::with_capacity(steps);
         for step in 0..steps {
+            pace.spend(members.len())?;
             buckets.clear();
             let present = members.iter().map(|&(bound, column)| Bucket { bound, count: column.values[step] });
             buckets.extend(present.filter(|bucket| !is_absent(bucket.count)));

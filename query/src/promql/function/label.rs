@@ -2,7 +2,7 @@
 use regex::Regex;
 
 use super::super::expr::Expr;
-use super::super::labels::with;
+use super::super::labels::{is_name_fate, with};
 use super::super::value::{Column, refuse_same_labels};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -61,7 +61,7 @@ fn relabel(
 }
 
 fn refuse_bad_name(name: &str, function: &str) -> Result<()> {
-    if name.is_empty() || name.contains('\0') {
+    if name.is_empty() || name.contains('\0') || is_name_fate(name) {
         return Err(Error::new(
             ErrorKind::Execution,
             format!("invalid destination label name in {function}(): {name}"),

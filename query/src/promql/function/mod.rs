@@ -263,11 +263,13 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
         Kind::SortByLabel => ev.vector(&args[0], grid)?,
         Kind::HistogramQuantile => {
             let q = ev.scalar(&args[0], grid)?;
-            histogram::quantiles(&q, &ev.without_buckets(false, || ev.vector(&args[1], grid))?, notes)?
+            let columns = ev.without_buckets(false, || ev.vector(&args[1], grid))?;
+            histogram::quantiles(&q, &columns, notes, &|| ev.go_on())?
         }
         Kind::HistogramFraction => {
             let (low, high) = (ev.scalar(&args[0], grid)?, ev.scalar(&args[1], grid)?);
-            histogram::fractions(&low, &high, &ev.without_buckets(false, || ev.vector(&args[2], grid))?, notes)?
+            let columns = ev.without_buckets(false, || ev.vector(&args[2], grid))?;
+            histogram::fractions((&low, &high), &columns, notes, &|| ev.go_on())?
         }
         Kind::Info => info::info(ev, args, grid)?,
         Kind::BareHistogramPart(part) => parts(&ev.without_buckets(true, || ev.vector(&args[0], grid))?, part)?,

@@ -53,6 +53,8 @@ pub(crate) fn read(
     let columns: Vec<&str> = COLUMNS.into_iter().chain([CUSTOM_VALUES]).collect();
     let engine = |error| Error::from_engine(&error);
     let mut scan = snapshot.scan_records(HISTOGRAMS, ids, range, Some(&columns)).map_err(engine)?;
+    // Stale ones of one series, whose rows come together.
+    let (mut of, mut stale) = (0, Vec::<i64>::new());
     while let Some(batch) = scan.next_batch().map_err(engine)? {
         let rows = Rows::of(&batch)?;
         let series = stored(&batch, "series").map_err(Error::from_datafusion)?.as_primitive::<UInt64Type>();
@@ -61,8 +63,15 @@ pub(crate) fn read(
         for row in 0..batch.num_rows() {
             let Ok(at) = ids.binary_search(&SeriesId(series.value(row))) else { continue };
             let ts_ms = ts.value(row).div_euclid(NS_PER_MS);
+            if at != of {
+                found[std::mem::replace(&mut of, at)].add_stale(&stale);
+                stale.clear();
+            }
+            // Of a millisecond the newest stays.
+            found[at].histograms.pop_if(|(other, _)| *other == ts_ms);
+            stale.pop_if(|other| *other == ts_ms);
             if rows.sum(row).to_bits() == STALE_BITS {
-                found[at].insert_stale(ts_ms);
+                stale.push(ts_ms);
                 weight += 1;
                 continue;
             }
@@ -76,6 +85,7 @@ pub(crate) fn read(
         }
         admit(weight)?;
     }
+    found[of].add_stale(&stale);
     Ok(())
 }
 

@@ -19,7 +19,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use foretell_engine::clock::{Clock as _, SystemClock};
-use foretell_query::promql::{Annotations, Answer, PromQuery};
+use foretell_query::PromAnswer;
+use foretell_query::promql::{Answer, PromQuery};
 
 use self::params::Params;
 use super::respond;
@@ -75,9 +76,9 @@ async fn answer(
         Err(error) => Err(error),
     };
     match answered {
-        Ok((answer, annotations)) => {
+        Ok(answered) => {
             timer.finish("ok");
-            Ok(respond::json(StatusCode::OK, written(answer, annotations, limit).await?))
+            Ok(respond::json(StatusCode::OK, written(answered, limit).await?))
         }
         Err(error) => {
             timer.finish(error.kind);
@@ -87,11 +88,11 @@ async fn answer(
 }
 
 /// As [`limited`], elsewhere if it takes long.
-async fn written(answer: Answer, annotations: Annotations, limit: usize) -> Result<Vec<u8>, ApiError> {
-    if encode::size(&answer) <= INLINE_BYTES_MAX {
-        return Ok(limited(answer, &annotations, limit));
+async fn written(answered: PromAnswer, limit: usize) -> Result<Vec<u8>, ApiError> {
+    if encode::size(&answered.answer) <= INLINE_BYTES_MAX {
+        return Ok(limited(answered, limit));
     }
-    elsewhere(move || limited(answer, &annotations, limit)).await
+    elsewhere(move || limited(answered, limit)).await
 }
 
 /// Writes an answer that may be large on a thread that serves no requests.
@@ -101,13 +102,13 @@ async fn elsewhere<T: Send + 'static>(write: impl FnOnce() -> T + Send + 'static
         .map_err(|error| ApiError::unavailable(format!("the answer was not written: {error}")))
 }
 
-/// The answer's text, cut to `limit` series (0: all) with a warning.
-fn limited(mut answer: Answer, annotations: &Annotations, limit: usize) -> Vec<u8> {
-    let warnings = match &mut answer {
+/// The answer's text, cut to `limit` series (0: all) with a warning. The memory that the query took is held until then.
+fn limited(mut answered: PromAnswer, limit: usize) -> Vec<u8> {
+    let warnings = match &mut answered.answer {
         Answer::Vector(rows) | Answer::Matrix(rows) => cut_to(rows, limit),
         Answer::Scalar(_) | Answer::Text(..) => &[],
     };
-    encode::answer(&answer, annotations, warnings)
+    encode::answer(&answered.answer, &answered.annotations, warnings)
 }
 
 /// Cuts `list` to `limit` (0: all); the warnings that an answer gives of it.

@@ -2,6 +2,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 use foretell_engine::LabelSet;
 use foretell_query::promql::{self, LabelFilter};
@@ -13,11 +14,15 @@ use super::params::Params;
 use super::status::success;
 use crate::app::App;
 use crate::error::ApiError;
-use crate::rules::{self, Group, Kind, RuleSpec, RuleState};
+use crate::rules::{self, Alert, Group, Kind, RuleSpec, RuleState};
 
 /// What JSON calls an instant that never was.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 const NS_PER_S: i64 = 1_000_000_000;
+/// Bytes of the texts of all rules and alerts in an answer ..
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// .. and what a rule or an alert takes besides.
+const ENTRY_BYTES: usize = 256;
 
 /// `GET /api/v1/rules`
 pub(in super::super) async fn rules(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
@@ -28,25 +33,25 @@ pub(in super::super) async fn rules(State(app): State<Arc<App>>, params: Params)
 
 /// The groups that `filter` leaves.
 fn page(groups: &[Arc<Group>], filter: &Filter) -> Result<Response, ApiError> {
-    let mut shown: Vec<(String, Value)> = groups
-        .iter()
-        .filter(|group| filter.has_group(group))
-        .filter_map(|group| Some((token(group), group_json(group, filter)?)))
-        .collect();
+    let is_shown =
+        |group: &&Arc<Group>| filter.has_group(group) && group.spec.rules.iter().any(|rule| filter.has_rule(rule));
+    let mut shown: Vec<&Arc<Group>> = groups.iter().filter(is_shown).collect();
     let mut data = Map::new();
     if let Some(limit) = filter.limit {
         if let Some(first) = &filter.token {
-            let at = shown.iter().position(|(token, _)| token == first).ok_or_else(|| {
+            let at = shown.iter().position(|group| token(group) == *first).ok_or_else(|| {
                 ApiError::bad_data(format!("invalid group_next_token '{first}'. were rule groups changed?"))
             })?;
             shown.drain(..at);
         }
         if shown.len() > limit {
-            data.insert("groupNextToken".into(), json!(shown[limit].0));
+            data.insert("groupNextToken".into(), json!(token(shown[limit])));
             shown.truncate(limit);
         }
     }
-    data.insert("groups".into(), shown.into_iter().map(|(_, group)| group).collect());
+    let mut room = Room(ANSWER_BYTES_MAX);
+    let groups = shown.into_iter().map(|group| group_json(group, filter, &mut room)).collect::<Result<Value, _>>()?;
+    data.insert("groups".into(), groups);
     Ok(success(&Value::Object(data)))
 }
 
@@ -54,14 +59,34 @@ fn page(groups: &[Arc<Group>], filter: &Filter) -> Result<Response, ApiError> {
 pub(in super::super) async fn alerts(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     app.store()?;
     elsewhere(move || {
-        let mut alerts = Vec::new();
+        let (mut alerts, mut room) = (Vec::new(), Room(ANSWER_BYTES_MAX));
         for group in app.rules.groups().iter() {
             let state = group.state.lock();
-            alerts.extend(state.rules.iter().flat_map(alerts_json));
+            for rule in &state.rules {
+                alerts.extend(alerts_json(rule, &mut room)?);
+            }
         }
-        success(&json!({"alerts": alerts}))
+        Ok(success(&json!({"alerts": alerts})))
     })
-    .await
+    .await?
+}
+
+/// Bytes of texts that an answer may still hold.
+struct Room(usize);
+
+impl Room {
+    /// # Errors
+    /// `execution` when nothing is left.
+    fn take(&mut self, bytes: usize) -> Result<(), ApiError> {
+        self.0 = self.0.checked_sub(bytes).ok_or_else(|| {
+            let message = format!(
+                "the answer would have more than {ANSWER_BYTES_MAX} bytes of rules and alerts: ask /api/v1/rules for less, with \
+                 group_limit, rule_group[], rule_name[] or exclude_alerts=true"
+            );
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "execution", message)
+        })?;
+        Ok(())
+    }
 }
 
 /// Which groups and rules are asked for.
@@ -89,16 +114,7 @@ impl Filter {
                 return Err(ApiError::bad_data(format!("invalid parameter \"type\": not supported value {other:?}")));
             }
         };
-        let excludes_alerts = match one("exclude_alerts") {
-            None => false,
-            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => true,
-            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => false,
-            Some(other) => {
-                let message =
-                    format!("invalid parameter \"exclude_alerts\": error converting exclude_alerts: {other:?}");
-                return Err(ApiError::bad_data(message));
-            }
-        };
+        let excludes_alerts = params.flag("exclude_alerts")?;
         let limit = match one("group_limit") {
             None => None,
             Some(text) => Some(text.parse().ok().filter(|limit| *limit > 0).ok_or_else(|| {
@@ -157,25 +173,25 @@ fn token(group: &Group) -> String {
     format!("{:032x}", xxhash_rust::xxh3::xxh3_128(key.as_bytes()))
 }
 
-/// A group with the rules that `filter` leaves; `None` without any.
-fn group_json(group: &Group, filter: &Filter) -> Option<Value> {
+/// A group with the rules that `filter` leaves.
+fn group_json(group: &Group, filter: &Filter, room: &mut Room) -> Result<Value, ApiError> {
     let (spec, state) = (&group.spec, group.state.lock());
     let rules = spec.rules.iter().zip(&state.rules).filter(|(rule, _)| filter.has_rule(rule));
-    let rules: Vec<Value> = rules.map(|(rule, state)| rule_json(rule, state, filter.excludes_alerts)).collect();
-    (!rules.is_empty()).then(|| {
-        json!({
-            "name": spec.name,
-            "file": spec.file,
-            "rules": rules,
-            "interval": seconds(spec.interval_ns),
-            "limit": spec.limit,
-            "evaluationTime": state.duration.as_secs_f64(),
-            "lastEvaluation": instant(state.evaluated_at_ns),
-        })
-    })
+    let rules = rules.map(|(rule, state)| rule_json(rule, state, filter.excludes_alerts, room));
+    let rules = rules.collect::<Result<Vec<Value>, ApiError>>()?;
+    Ok(json!({
+        "name": spec.name,
+        "file": spec.file,
+        "rules": rules,
+        "interval": seconds(spec.interval_ns),
+        "limit": spec.limit,
+        "evaluationTime": state.duration.as_secs_f64(),
+        "lastEvaluation": instant(state.evaluated_at_ns),
+    }))
 }
 
-fn rule_json(rule: &RuleSpec, state: &RuleState, excludes_alerts: bool) -> Value {
+fn rule_json(rule: &RuleSpec, state: &RuleState, excludes_alerts: bool, room: &mut Room) -> Result<Value, ApiError> {
+    room.take(ENTRY_BYTES + rule.name.len() + rule.expr.len())?;
     let mut json = json!({
         "name": rule.name,
         "query": rule.expr,
@@ -186,6 +202,7 @@ fn rule_json(rule: &RuleSpec, state: &RuleState, excludes_alerts: bool) -> Value
     match &rule.kind {
         Kind::Record { labels } => {
             json["type"] = json!("recording");
+            room.take(labels.iter().map(|(name, text)| name.len() + text.len()).sum())?;
             if !labels.is_empty() {
                 json["labels"] = object(labels.iter().map(|(name, text)| (name.as_str(), text.as_str())));
             }
@@ -194,25 +211,29 @@ fn rule_json(rule: &RuleSpec, state: &RuleState, excludes_alerts: bool) -> Value
             let sources = |pairs: &'_ [(String, rules::Template)]| -> Value {
                 object(pairs.iter().map(|(name, template)| (name.as_str(), template.source())))
             };
+            let texts = alerting.labels.iter().chain(&alerting.annotations);
+            room.take(texts.map(|(name, template)| name.len() + template.source().len()).sum())?;
             json["type"] = json!("alerting");
             json["state"] = json!(state.state().name());
             json["duration"] = seconds(alerting.hold_ns);
             json["keepFiringFor"] = seconds(alerting.keep_firing_ns);
             json["labels"] = sources(&alerting.labels);
             json["annotations"] = sources(&alerting.annotations);
-            json["alerts"] = if excludes_alerts { Value::Null } else { alerts_json(state).collect() };
+            json["alerts"] = if excludes_alerts { Value::Null } else { alerts_json(state, room)?.into() };
         }
     }
     if let Some(error) = &state.error {
         json["lastError"] = json!(error);
     }
-    json
+    Ok(json)
 }
 
 /// The alerts of a rule that are not resolved.
-fn alerts_json(state: &RuleState) -> impl Iterator<Item = Value> {
+fn alerts_json(state: &RuleState, room: &mut Room) -> Result<Vec<Value>, ApiError> {
     let active = state.active.iter().filter(|(_, alert)| alert.resolved_at_ns.is_none());
-    active.map(|(labels, alert)| {
+    let json = |(labels, alert): (&LabelSet, &Alert)| -> Result<Value, ApiError> {
+        let texts: usize = alert.annotations.iter().map(|(name, text)| name.len() + text.len()).sum();
+        room.take(ENTRY_BYTES + labels.as_bytes().len() + texts)?;
         let annotations = alert.annotations.iter().map(|(name, text)| (name.as_str(), text.as_str()));
         let mut json = json!({
             "labels": object(labels.iter()),
@@ -224,8 +245,9 @@ fn alerts_json(state: &RuleState) -> impl Iterator<Item = Value> {
         if let Some(since_ns) = alert.keep_firing_since_ns {
             json["keepFiringSince"] = json!(instant(Some(since_ns)));
         }
-        json
-    })
+        Ok(json)
+    };
+    active.map(json).collect()
 }
 
 fn object<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Value {
@@ -258,6 +280,29 @@ fn scientific(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_with_too_many_alerts_is_refused() {
+        let mut state = RuleState::default();
+        for i in 0..10 {
+            let labels = LabelSet::from_pairs([("alertname", "X"), ("i", &i.to_string())]).unwrap_or_default();
+            let alert = Alert {
+                annotations: vec![("text".into(), "x".repeat(1000))],
+                state: rules::State::Firing,
+                value: 1.0,
+                active_at_ns: 0,
+                fired_at_ns: Some(0),
+                resolved_at_ns: None,
+                keep_firing_since_ns: None,
+                last_sent_ns: None,
+                valid_until_ns: 0,
+            };
+            state.active.insert(labels, alert);
+        }
+        assert_eq!(alerts_json(&state, &mut Room(20_000)).unwrap().len(), 10);
+        let refused = alerts_json(&state, &mut Room(10_000)).unwrap_err();
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
 
     #[test]
     fn instants_and_values_are_written_as_go_writes_them() {

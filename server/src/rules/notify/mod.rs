@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  alerts that are due ─► JSON, once ─► a queue for each Alertmanager ─► batches of 64 ─► POST /api/v2/alerts
-//!                                       the oldest go when it is full      again, with pauses, while it is busy or away
+//!                                       of an alert the newest state;      again, with pauses, while it is busy or away
+//!                                       the oldest go when it is full
 //! ```
 //! A slow or absent Alertmanager delays neither rules nor the others: its queue is its own, and bounded.
 mod queue;
@@ -59,7 +60,7 @@ impl Notifier {
         }
         for (labels, alert) in due {
             let text: Arc<str> = encode(&self.origin, expr, labels, alert).into();
-            self.targets.iter().for_each(|target| target.push(Arc::clone(&text)));
+            self.targets.iter().for_each(|target| target.push(labels.clone(), Arc::clone(&text)));
         }
     }
 

@@ -3,13 +3,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use foretell_engine::LabelSet;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use ureq::Agent;
 use ureq::http::StatusCode;
 
-use super::queue::Queue;
+use super::queue::{Batch, Queue};
 
 /// Alerts of one request.
 const BATCH_MAX: usize = 64;
@@ -68,8 +69,9 @@ impl Target {
         }
     }
 
-    pub(super) fn push(&self, alert: Arc<str>) {
-        let dropped = self.queue.lock().push(alert);
+    /// Queues `text`, the newest state of `alert`.
+    pub(super) fn push(&self, alert: LabelSet, text: Arc<str>) {
+        let dropped = self.queue.lock().push(alert, text);
         self.dropped.fetch_add(dropped, Ordering::Relaxed);
         self.wake.notify_one();
     }
@@ -86,7 +88,11 @@ impl Target {
     }
 
     /// Hands over what is queued until `close`; then what remains, as long as each batch is taken at once.
+    ///
+    /// A batch that is not taken goes back to the queue, where news of its alerts take their place: what is tried again is
+    /// what is true by then.
     pub(super) async fn deliver(self: Arc<Self>, close: CancellationToken) {
+        let (mut attempt, mut pause) = (1, PAUSE_MIN);
         loop {
             let batch = self.queue.lock().take(BATCH_MAX);
             if batch.is_empty() {
@@ -100,45 +106,39 @@ impl Target {
                 continue;
             }
             let alerts = batch.len() as u64;
-            match self.hand_over(&batch, &close).await {
-                Ok(()) => {
-                    self.sent.fetch_add(alerts, Ordering::Relaxed);
-                }
-                Err(message) => {
-                    self.dropped.fetch_add(alerts, Ordering::Relaxed);
-                    tracing::warn!(url = %self.url, alerts, error = %message, "alerts are given up");
-                    if close.is_cancelled() {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn hand_over(self: &Arc<Self>, batch: &[Arc<str>], close: &CancellationToken) -> Result<(), String> {
-        let body: Arc<str> = format!("[{}]", batch.join(",")).into();
-        let (mut attempt, mut pause) = (1, PAUSE_MIN);
-        loop {
-            let (target, text) = (Arc::clone(self), Arc::clone(&body));
-            let posted = tokio::task::spawn_blocking(move || target.post(&text)).await;
-            let refused = match posted {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(refused)) => refused,
-                Err(error) => Refused { message: error.to_string(), again: true },
+            let Err(refused) = self.hand_over(&batch).await else {
+                self.sent.fetch_add(alerts, Ordering::Relaxed);
+                (attempt, pause) = (1, PAUSE_MIN);
+                continue;
             };
-            self.failed.fetch_add(batch.len() as u64, Ordering::Relaxed);
+            self.failed.fetch_add(alerts, Ordering::Relaxed);
             if !refused.again || attempt >= ATTEMPTS_MAX || close.is_cancelled() {
-                return Err(refused.message);
+                self.dropped.fetch_add(alerts, Ordering::Relaxed);
+                tracing::warn!(url = %self.url, alerts, error = %refused.message, "alerts are given up");
+                if close.is_cancelled() {
+                    return;
+                }
+                (attempt, pause) = (1, PAUSE_MIN);
+                continue;
             }
             if attempt == 1 {
                 tracing::warn!(url = %self.url, error = %refused.message, "alerts are not taken; trying again");
             }
+            let dropped = self.queue.lock().put_back(batch);
+            self.dropped.fetch_add(dropped, Ordering::Relaxed);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = close.cancelled() => {}
             }
             (attempt, pause) = (attempt + 1, (pause * 2).min(PAUSE_MAX));
         }
+    }
+
+    async fn hand_over(self: &Arc<Self>, batch: &Batch) -> Result<(), Refused> {
+        let texts: Vec<&str> = batch.iter().map(|(_, text)| &**text).collect();
+        let (target, body) = (Arc::clone(self), format!("[{}]", texts.join(",")));
+        let posted = tokio::task::spawn_blocking(move || target.post(&body)).await;
+        posted.unwrap_or_else(|error| Err(Refused { message: error.to_string(), again: true }))
     }
 
     fn post(&self, body: &str) -> Result<(), Refused> {

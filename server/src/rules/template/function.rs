@@ -6,7 +6,7 @@ use regex::RegexBuilder;
 
 use super::format::{self, general};
 use super::value::{Sample, Value};
-use super::{Data, Fault, QUERIES_MAX, TEXT_BYTES_MAX};
+use super::{Data, Fault, TEXT_BYTES_MAX};
 use crate::rules::duration;
 use crate::timestamp::rfc3339;
 
@@ -76,8 +76,9 @@ pub(super) fn call(name: &str, args: Vec<Value>, data: &Data<'_>) -> Result<Valu
         return match data.answers.get(text) {
             Some(Ok(samples)) => Ok(Value::Samples(Arc::clone(samples))),
             Some(Err(message)) => Err(Fault::Failed(format!("error calling query: {message}"))),
-            None if data.answers.len() >= QUERIES_MAX => {
-                Err(Fault::Failed(format!("error calling query: more than {QUERIES_MAX} queries")))
+            None if data.answers.len() >= data.queries_max => {
+                let max = data.queries_max;
+                Err(Fault::Failed(format!("error calling query: more than {max} queries (rules.queries_max)")))
             }
             None => Err(Fault::Needs(text.clone())),
         };

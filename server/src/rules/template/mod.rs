@@ -31,8 +31,6 @@ pub(crate) use self::value::{Labels, Sample};
 const SOURCE_BYTES_MAX: usize = 64 << 10;
 /// Longest text, the whole or what is computed on the way.
 const TEXT_BYTES_MAX: usize = 64 << 10;
-/// Different queries that the templates of a rule may ask in one evaluation.
-const QUERIES_MAX: usize = 16;
 /// Variables that every template has.
 const VARIABLES: [&str; 4] = ["$labels", "$externalLabels", "$externalURL", "$value"];
 
@@ -56,6 +54,8 @@ pub(crate) struct Data<'a> {
     pub(crate) value: f64,
     /// Instant of the evaluation.
     pub(crate) now_ms: i64,
+    /// Different queries that the templates of a rule may ask in one evaluation.
+    pub(crate) queries_max: usize,
     /// Answers to the queries that templates of this evaluation have asked for, or why there are none.
     pub(crate) answers: &'a Answers,
 }

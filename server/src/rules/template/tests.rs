@@ -19,6 +19,7 @@ fn expand_with(source: &str, value: f64) -> String {
         external_url: "http://foretell:8484/prefix",
         value,
         now_ms: 1_435_724_802_051,
+        queries_max: 100,
         answers: &answers,
     };
     match Template::parse(source).unwrap_or_else(|error| panic!("{source}: {error}")).expand(&data) {
@@ -183,7 +184,7 @@ fn beyond_the_most_queries_no_answer_is_waited_for() {
     let mut answers = Answers::new();
     let none = Labels::new();
     let template = Template::parse("{{ query \"one more\" }}").unwrap();
-    for i in 0..=QUERIES_MAX {
+    for i in 0..=3 {
         let data = Data {
             name: "X",
             labels: &none,
@@ -191,12 +192,13 @@ fn beyond_the_most_queries_no_answer_is_waited_for() {
             external_url: "",
             value: 0.0,
             now_ms: 0,
+            queries_max: 3,
             answers: &answers,
         };
         match template.expand(&data) {
-            Err(Fault::Needs(query)) => assert!(i < QUERIES_MAX && query == "one more", "{i}: {query}"),
+            Err(Fault::Needs(query)) => assert!(i < 3 && query == "one more", "{i}: {query}"),
             Err(Fault::Failed(text)) => {
-                assert!(i == QUERIES_MAX && text.contains("more than 16 queries"), "{i}: {text}")
+                assert!(i == 3 && text.contains("more than 3 queries (rules.queries_max)"), "{i}: {text}")
             }
             Ok(text) => panic!("{i}: {text}"),
         }
@@ -231,6 +233,7 @@ fn going_through_large_answers_counts_as_steps() {
         external_url: "",
         value: 0.0,
         now_ms: 0,
+        queries_max: 100,
         answers: &answers,
     };
     let text = |source: &str| match Template::parse(source).unwrap().expand(&data) {
