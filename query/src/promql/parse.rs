@@ -34,9 +34,7 @@ pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Expr> {
 /// # Errors
 /// As [`parse`].
 pub(crate) fn parse_for(text: &str, limits: &Limits, instants: Instants) -> Result<Expr> {
-    let expr = convert(&read(text, limits, instants)?)?;
-    check_edges(&expr)?;
-    Ok(expr)
+    read_checked(text, limits, instants).map(|(_, expr)| expr)
 }
 
 /// The conditions of a series selector, such as `up{job="a"}`.
@@ -60,8 +58,7 @@ const LAID_OUT_TERMS_MAX: usize = 1024;
 /// `Invalid` for what is not PromQL, has too many terms, and for what would be lost on the way.
 pub(crate) fn format(text: &str, limits: &Limits) -> Result<String> {
     let limits = &Limits { terms_max: limits.terms_max.min(LAID_OUT_TERMS_MAX), ..limits.clone() };
-    let expr = read(text, limits, Instants::default())?;
-    check_edges(&convert(&expr)?)?;
+    let (expr, _) = read_checked(text, limits, Instants::default())?;
     let other_instants = Instants { start_ms: 1, end_ms: 3, step_ms: 1 };
     let is_of_query = expr != read(text, limits, other_instants)?;
     let laid_out = catch_unwind(AssertUnwindSafe(|| expr.prettify()))
@@ -79,16 +76,26 @@ pub(crate) fn format(text: &str, limits: &Limits) -> Result<String> {
 /// # Errors
 /// `Invalid` for what is not PromQL.
 pub(crate) fn one_line(text: &str, limits: &Limits) -> Result<String> {
-    parse(text, limits)?;
-    let line = read(text, limits, Instants::default())?.to_string();
+    let line = read_checked(text, limits, Instants::default())?.0.to_string();
     Ok(if line.contains(EDGES) { text.split_whitespace().collect::<Vec<_>>().join(" ") } else { line })
+}
+
+/// What the parser makes of `text`, and the expression that this is.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn read_checked(text: &str, limits: &Limits, instants: Instants) -> Result<(parsed::Expr, Expr)> {
+    let read = read(text, limits, instants)?;
+    let expr = convert(&read)?;
+    check_edges(&expr)?;
+    Ok((read, expr))
 }
 
 /// What the parser makes of `text`, whose newer syntax is rewritten. It has been seen to panic.
 ///
 /// # Errors
 /// As [`parse`].
-pub(crate) fn read(text: &str, limits: &Limits, instants: Instants) -> Result<parsed::Expr> {
+fn read(text: &str, limits: &Limits, instants: Instants) -> Result<parsed::Expr> {
     let tokens = admit(text, limits)?;
     let rewritten = rewrite(text, &tokens, limits, instants)?;
     catch_unwind(AssertUnwindSafe(|| parsed::parse(&rewritten)))

@@ -6,7 +6,7 @@ use promql_parser::parser::{self as parsed, VectorMatchCardinality};
 use super::Limits;
 use super::duration_expr::Instants;
 use super::expr::At;
-use super::parse::{matcher, milliseconds, parse, read, when};
+use super::parse::{matcher, milliseconds, read_checked, when};
 use super::value::format;
 use crate::error::{Error, Result};
 use crate::planner;
@@ -141,8 +141,7 @@ pub fn tree(text: &str, limits: &Limits) -> Result<Tree> {
 
 /// As [`tree`], where the stack is large.
 fn grown(text: &str, limits: &Limits) -> Result<Tree> {
-    parse(text, limits)?;
-    convert(&read(text, limits, Instants::default())?)
+    convert(&read_checked(text, limits, Instants::default())?.0)
 }
 
 /// The conditions of every selector in `text`, each a set of which all must hold.
