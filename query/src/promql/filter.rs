@@ -7,6 +7,11 @@ use super::parse::parse_selector;
 use crate::error::{Error, Result};
 use crate::planner;
 
+/// A regular expression that matches whole values, as Prometheus has them.
+pub(crate) fn anchored(pattern: &str) -> Result<Regex, regex::Error> {
+    Regex::new(&format!("^(?s:{pattern})$"))
+}
+
 /// Sets of conditions, of which one must hold wholly.
 #[derive(Clone, Debug)]
 pub struct LabelFilter(Vec<Vec<(Matcher, Option<Regex>)>>);
@@ -17,18 +22,25 @@ impl LabelFilter {
     /// # Errors
     /// `Invalid` for anything else, and for a bad regular expression.
     pub fn parse(text: &str, limits: &Limits) -> Result<Self> {
+        planner::with_large_stack(|| parse_selector(text, limits)).and_then(|matchers| Self::of(matchers.0))
+    }
+
+    /// From sets of conditions.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad regular expression.
+    pub(crate) fn of(sets: Vec<Vec<Matcher>>) -> Result<Self> {
         let compile = |matcher: Matcher| -> Result<(Matcher, Option<Regex>)> {
             let regex = match matcher.op {
-                MatchOp::Regex | MatchOp::NotRegex => Some(
-                    Regex::new(&format!("^(?s:{})$", matcher.value))
-                        .map_err(|error| Error::invalid(error.to_string()))?,
-                ),
+                MatchOp::Regex | MatchOp::NotRegex => {
+                    Some(anchored(&matcher.value).map_err(|error| Error::invalid(error.to_string()))?)
+                }
                 MatchOp::Equal | MatchOp::NotEqual | MatchOp::OneOf => None,
             };
             Ok((matcher, regex))
         };
-        let sets = planner::with_large_stack(|| parse_selector(text, limits))?.0.into_iter();
-        Ok(Self(sets.map(|set| set.into_iter().map(compile).collect()).collect::<Result<_>>()?))
+        let sets = sets.into_iter().map(|set| set.into_iter().map(compile).collect());
+        sets.collect::<Result<_>>().map(Self)
     }
 
     /// Whether `labels` satisfy it; a label they lack counts as empty.

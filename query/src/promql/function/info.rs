@@ -1,10 +1,10 @@
 //! `info(v, {selector})`: adds the labels of info series (by default `target_info`) of the same instance and job.
 use foretell_engine::{LabelSet, METRIC_NAME, MatchOp, Matcher};
 use hashbrown::HashMap;
-use regex::Regex;
 
 use super::super::eval::{Evaluator, Pick};
 use super::super::expr::{Expr, Selector, When};
+use super::super::filter::LabelFilter;
 use super::super::grid::Grid;
 use super::super::labels::with;
 use super::super::source::Matchers;
@@ -38,11 +38,11 @@ pub(super) fn info(ev: &Evaluator<'_>, args: &[Expr], grid: Grid) -> Result<Vec<
     for column in &infos {
         of_target.entry(target(&column.labels)).or_default().push(column);
     }
-    let is_info = all_match(&names)?;
-    let may_lack = all_match(&wanted)?(&LabelSet::default());
+    let is_info = LabelFilter::of(vec![names])?;
+    let may_lack = LabelFilter::of(vec![wanted.clone()])?.matches(&LabelSet::default());
     let mut results = Columns::default();
     for column in base {
-        if is_info(&column.labels) {
+        if is_info.matches(&column.labels) {
             results.add(column)?;
             continue;
         }
@@ -111,25 +111,4 @@ fn newest_by_name<'a>(partners: &[&'a Column], step: usize) -> Result<Vec<&'a Co
         }
     }
     Ok(newest)
-}
-
-/// Whether labels satisfy all of `matchers`.
-fn all_match(matchers: &[Matcher]) -> Result<impl Fn(&LabelSet) -> bool> {
-    let compile = |matcher: &Matcher| -> Result<(String, MatchOp, String, Option<Regex>)> {
-        let regex = match matcher.op {
-            MatchOp::Regex | MatchOp::NotRegex => Some(
-                Regex::new(&format!("^(?s:{})$", matcher.value)).map_err(|error| Error::invalid(error.to_string()))?,
-            ),
-            _ => None,
-        };
-        Ok((matcher.name.clone(), matcher.op, matcher.value.clone(), regex))
-    };
-    let compiled = matchers.iter().map(compile).collect::<Result<Vec<_>>>()?;
-    Ok(move |labels: &LabelSet| {
-        compiled.iter().all(|(name, op, value, regex)| {
-            let found = labels.get(name).unwrap_or("");
-            let same = regex.as_ref().map_or(found == value, |regex| regex.is_match(found));
-            same != matches!(op, MatchOp::NotEqual | MatchOp::NotRegex)
-        })
-    })
 }

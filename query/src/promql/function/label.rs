@@ -1,7 +1,6 @@
 //! Functions that change labels.
-use regex::Regex;
-
 use super::super::expr::Expr;
+use super::super::filter::anchored;
 use super::super::labels::{is_name_fate, with};
 use super::super::value::{Column, refuse_same_labels};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,7 +19,7 @@ pub(super) fn replace(columns: Vec<Column>, args: &[Expr]) -> Result<Vec<Column>
         return Err(Error::invalid("label_replace needs five arguments"));
     };
     let (dst, replacement, src, pattern) = (text(dst)?, text(replacement)?, text(src)?, text(pattern)?);
-    let regex = Regex::new(&format!("^(?s:{pattern})$")).map_err(|_| {
+    let regex = anchored(pattern).map_err(|_| {
         Error::new(ErrorKind::Execution, format!("invalid regular expression in label_replace(): {pattern}"))
     })?;
     refuse_bad_name(dst, "label_replace")?;
