@@ -182,27 +182,34 @@ fn strength(operator: &Token<'_>) -> Option<u8> {
     }
 }
 
-/// Seconds of `1h30m`: units from the longest to the shortest, each once.
-fn literal(token: &Token<'_>) -> Result<f64, Fault> {
-    let bad = |why: &str| Fault::new(token.at, format!("bad duration {:?}: {why}", token.text));
-    let (mut rest, mut units, mut total_ms) = (token.text, UNITS.as_slice(), 0u64);
+/// Milliseconds of `1h30m`: units from the longest to the shortest, each once. A day has 24 hours, a year 365 days.
+///
+/// # Errors
+/// Why `text` is no duration.
+pub fn duration_ms(text: &str) -> Result<u64, &'static str> {
+    let (mut rest, mut units, mut total_ms) = (text, UNITS.as_slice(), 0u64);
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let count: u64 = rest[..digits].parse().map_err(|_| bad("expected a number before each unit"))?;
+        let count: u64 = rest[..digits].parse().map_err(|_| "expected a number before each unit")?;
         let letters = rest[digits..].find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len() - digits);
         let unit = &rest[digits..digits + letters];
         let place = units.iter().position(|(name, _)| *name == unit);
-        let place =
-            place.ok_or_else(|| bad("units are y w d h m s ms, from the longest to the shortest, each once"))?;
+        let place = place.ok_or("units are y w d h m s ms, from the longest to the shortest, each once")?;
         let part = count.checked_mul(units[place].1);
-        total_ms = part.and_then(|part| total_ms.checked_add(part)).ok_or_else(|| bad("out of range"))?;
+        total_ms = part.and_then(|part| total_ms.checked_add(part)).ok_or("out of range")?;
         units = &units[place + 1..];
         rest = &rest[digits + letters..];
     }
-    if total_ms == 0 {
-        return Err(bad("duration must be greater than 0"));
+    Ok(total_ms)
+}
+
+/// Seconds of a duration, which must not be 0.
+fn literal(token: &Token<'_>) -> Result<f64, Fault> {
+    let bad = |why: &str| Fault::new(token.at, format!("bad duration {:?}: {why}", token.text));
+    match duration_ms(token.text).map_err(bad)? {
+        0 => Err(bad("duration must be greater than 0")),
+        ms => Ok(ms as f64 / 1000.0),
     }
-    Ok(total_ms as f64 / 1000.0)
 }
 
 /// A number as the parser reads it: decimal, hexadecimal, or octal behind a zero.

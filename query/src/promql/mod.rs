@@ -78,6 +78,7 @@ mod fuzz;
 mod tests;
 
 pub use annotation::Annotations;
+pub use duration_expr::duration_ms;
 pub use exemplars::{Exemplar, ExemplarQuery, SeriesExemplars};
 pub use feature::Features;
 pub use filter::LabelFilter;

@@ -2,16 +2,8 @@
 //!
 //! Units come largest first and each at most once, as Prometheus demands; a day has 24 hours, a year 365 days.
 
-/// Units, largest first, in milliseconds. `ms` stands before `m` and `s` are asked by exact match, so order is only size.
-const UNITS: [(&str, i64); 7] = [
-    ("y", 31_536_000_000),
-    ("w", 604_800_000),
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+use foretell_query::promql::duration_ms;
+
 const NS_PER_MS: i64 = 1_000_000;
 
 /// Nanoseconds of `text`.
@@ -30,21 +22,8 @@ pub(crate) fn parse(text: &str) -> Result<i64, String> {
     if text.is_empty() {
         return Err(bad());
     }
-    let (mut rest, mut total_ms, mut next_unit) = (text, 0i64, 0);
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let number: i64 = rest[..digits].parse().map_err(|_| bad())?;
-        rest = &rest[digits..];
-        let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let at = UNITS.iter().position(|(unit, _)| *unit == &rest[..letters]).ok_or_else(bad)?;
-        if at < next_unit {
-            return Err(bad());
-        }
-        next_unit = at + 1;
-        rest = &rest[letters..];
-        total_ms = number.checked_mul(UNITS[at].1).and_then(|ms| total_ms.checked_add(ms)).ok_or_else(bad)?;
-    }
-    total_ms.checked_mul(NS_PER_MS).ok_or_else(bad)
+    let ms = duration_ms(text).ok().and_then(|ms| i64::try_from(ms).ok());
+    ms.and_then(|ms| ms.checked_mul(NS_PER_MS)).ok_or_else(bad)
 }
 
 #[cfg(test)]
