@@ -135,8 +135,13 @@ fn list(rows: &[Row], out: &mut Vec<u8>, values: impl Fn(&Row, &mut Vec<u8>)) {
 
 /// Labels as an object.
 pub(super) fn write_labels(labels: &LabelSet, out: &mut Vec<u8>) {
+    write_pairs(labels.iter(), out);
+}
+
+/// Names and values as an object.
+pub(super) fn write_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>, out: &mut Vec<u8>) {
     out.push(b'{');
-    for (i, (name, value)) in labels.iter().enumerate() {
+    for (i, (name, value)) in pairs.enumerate() {
         if i > 0 {
             out.push(b',');
         }
@@ -147,7 +152,7 @@ pub(super) fn write_labels(labels: &LabelSet, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
+fn write_text(text: &str, out: &mut Vec<u8>) {
     write_json(text, out);
 }
 

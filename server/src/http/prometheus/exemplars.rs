@@ -8,7 +8,7 @@ use foretell_query::promql::{Exemplar, ExemplarQuery, SeriesExemplars};
 
 use super::super::respond;
 use super::elsewhere;
-use super::encode::{join, write_labels, write_number, write_seconds, write_text};
+use super::encode::{join, write_labels, write_number, write_pairs, write_seconds};
 use super::params::Params;
 use crate::app::App;
 use crate::error::ApiError;
@@ -42,13 +42,9 @@ fn encode(found: &[SeriesExemplars]) -> Vec<u8> {
 }
 
 fn write_exemplar(exemplar: &Exemplar, out: &mut Vec<u8>) {
-    out.extend_from_slice(br#"{"labels":{"#);
-    join(&exemplar.labels, out, |(name, value), out| {
-        write_text(name, out);
-        out.push(b':');
-        write_text(value, out);
-    });
-    out.extend_from_slice(br#"},"value":""#);
+    out.extend_from_slice(br#"{"labels":"#);
+    write_pairs(exemplar.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())), out);
+    out.extend_from_slice(br#","value":""#);
     write_number(exemplar.value, out);
     out.extend_from_slice(br#"","timestamp":"#);
     write_seconds(exemplar.ts_ms, out);
