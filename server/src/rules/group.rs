@@ -262,10 +262,14 @@ impl Group {
 
     /// Ends the series of rules that have gone.
     async fn end_left(&self, context: &Context, at_ms: i64) {
-        let left = self.state.lock().left.clone();
-        let current: BTreeSet<LabelSet> =
-            self.state.lock().rules.iter().flat_map(|rule| rule.written.iter().cloned()).collect();
-        let rows = left.difference(&current).map(|labels| (labels.clone(), STALE)).collect();
+        let rows = {
+            let state = self.state.lock();
+            if state.left.is_empty() {
+                return;
+            }
+            let current: BTreeSet<&LabelSet> = state.rules.iter().flat_map(|rule| &rule.written).collect();
+            state.left.iter().filter(|labels| !current.contains(labels)).map(|labels| (labels.clone(), STALE)).collect()
+        };
         match context.write(rows, at_ms).await {
             Ok(_) => self.state.lock().left.clear(),
             Err(error) => {
