@@ -24,6 +24,7 @@ use super::{chunks, samples::Samples};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::http::{read_body, respond};
+use crate::remote_write::content::is_snappy;
 use crate::remote_write::snappy;
 use crate::remote_write::{DecodeError, DecodeLimits};
 
@@ -106,7 +107,7 @@ pub(crate) async fn read(State(app): State<Arc<App>>, headers: HeaderMap, body: 
 
 /// The request that `body` holds.
 async fn receive(app: &App, headers: &HeaderMap, body: Body) -> Result<ReadRequest, ApiError> {
-    if headers.get(CONTENT_ENCODING).is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"snappy")) {
+    if !is_snappy(headers) {
         return Err(ApiError::unsupported_media("remote read takes bodies with Content-Encoding snappy only"));
     }
     let limits = DecodeLimits {

@@ -16,9 +16,7 @@ const ACCEPTED: &str = "accepted: Content-Encoding snappy with Content-Type \
 /// # Errors
 /// 415 with a list of what is accepted.
 pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Protocol, ApiError> {
-    if let Some(encoding) = headers.get(CONTENT_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"snappy")
-    {
+    if !is_snappy(headers) {
         return Err(unsupported("this Content-Encoding is not supported"));
     }
     let Some(content_type) = headers.get(CONTENT_TYPE) else {
@@ -39,6 +37,11 @@ pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Protocol, ApiError> {
         }
     }
     Ok(protocol)
+}
+
+/// Whether the headers announce a snappy block, or do not say what the body is.
+pub(crate) fn is_snappy(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_ENCODING).is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"snappy"))
 }
 
 fn unsupported(what: &str) -> ApiError {
