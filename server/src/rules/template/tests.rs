@@ -28,6 +28,20 @@ fn expand_with(source: &str, value: f64) -> String {
     }
 }
 
+/// What templates that only ask queries look at.
+fn bare<'a>(none: &'a Labels, answers: &'a Answers) -> Data<'a> {
+    Data {
+        name: "X",
+        labels: none,
+        external_labels: none,
+        external_url: "",
+        value: 0.0,
+        now_ms: 0,
+        queries_max: 100,
+        answers,
+    }
+}
+
 #[track_caller]
 fn check(cases: &[(&str, &str)]) {
     for (source, expected) in cases {
@@ -185,17 +199,7 @@ fn beyond_the_most_queries_no_answer_is_waited_for() {
     let none = Labels::new();
     let template = Template::parse("{{ query \"one more\" }}").unwrap();
     for i in 0..=3 {
-        let data = Data {
-            name: "X",
-            labels: &none,
-            external_labels: &none,
-            external_url: "",
-            value: 0.0,
-            now_ms: 0,
-            queries_max: 3,
-            answers: &answers,
-        };
-        match template.expand(&data) {
+        match template.expand(&Data { queries_max: 3, ..bare(&none, &answers) }) {
             Err(Fault::Needs(query)) => assert!(i < 3 && query == "one more", "{i}: {query}"),
             Err(Fault::Failed(text)) => {
                 assert!(i == 3 && text.contains("more than 3 queries (rules.queries_max)"), "{i}: {text}")
@@ -226,16 +230,7 @@ fn going_through_large_answers_counts_as_steps() {
     let one = Sample { labels: Labels::new(), value: 1.0 };
     let answers: Answers = [("up".to_owned(), Ok(vec![one; 100_000].into()))].into();
     let none = Labels::new();
-    let data = Data {
-        name: "X",
-        labels: &none,
-        external_labels: &none,
-        external_url: "",
-        value: 0.0,
-        now_ms: 0,
-        queries_max: 100,
-        answers: &answers,
-    };
+    let data = bare(&none, &answers);
     let text = |source: &str| match Template::parse(source).unwrap().expand(&data) {
         Ok(text) | Err(Fault::Failed(text)) => text,
         Err(Fault::Needs(query)) => panic!("{query}"),
