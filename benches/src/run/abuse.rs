@@ -271,7 +271,8 @@ fn ask(url: &str, asker: usize, seen: &Seen) -> Result<()> {
         ensure!(matches!(status, 200 | 422 | 503) || early, "{sql} was answered with {status}: {text}");
         seen.answered("ask", status);
         let expr = HEAVY_PROMQL[n % HEAVY_PROMQL.len()];
-        let form = format!("query={}&start=0&end=10999&step=1&timeout=5s", percent_encoded(expr));
+        let pairs = [("query", expr), ("start", "0"), ("end", "10999"), ("step", "1"), ("timeout", "5s")];
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
         let headers = [("content-type", "application/x-www-form-urlencoded")];
         let (status, text) = client.post(&format!("{url}/api/v1/query_range"), &headers, form.as_bytes())?;
         let text = String::from_utf8_lossy(&text[..text.len().min(300)]).into_owned();
@@ -282,11 +283,6 @@ fn ask(url: &str, asker: usize, seen: &Seen) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// `text` as the value of a form.
-fn percent_encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
 /// Follows the server's memory.

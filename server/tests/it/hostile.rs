@@ -4,16 +4,13 @@ use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Series, Server, api, wait_until};
+use crate::support::api::{encode, form as ask};
+use crate::support::{Answer, Series, Server, wait_until};
 
 /// Longest that a refusal may take on a machine that others use, too.
 const SOON: Duration = Duration::from_secs(15);
 /// Works for as long as one lets it: six billion samples of windows, made from hardly any.
 const ENDLESS: &str = "stddev_over_time(vector(1)[7d:1s])";
-
-fn ask(server: &Server, route: &str, pairs: &[(&str, &str)]) -> Answer {
-    api::form(server, route, pairs)
-}
 
 fn ask_range(server: &Server, expr: &str, timeout: &str) -> Answer {
     let (start, end) = ("0", "10999");
@@ -176,7 +173,7 @@ fn a_deadline_ends_what_works_for_ever_and_others_are_answered_meanwhile() {
 #[test]
 fn a_client_that_goes_away_takes_its_query_with_it() {
     let server = Server::start();
-    let body = api::encode(&[("query", ENDLESS), ("start", "0"), ("end", "10999"), ("step", "1")]);
+    let body = encode(&[("query", ENDLESS), ("start", "0"), ("end", "10999"), ("step", "1")]);
     let mut stream = server.connect();
     let head = format!(
         "POST /api/v1/query_range HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\
