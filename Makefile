@@ -1,6 +1,8 @@
 # `make help` lists the targets. Everything is built with one profile (release), so the dependency tree is compiled once.
 SHELL := /bin/bash
 CARGO ?= cargo
+# a clang++ that parses the headers of RocksDB once
+export PATH := $(CURDIR)/.ci/bin:$(PATH)
 # --workspace always: the features of shared dependencies are then the same for every target, and each is compiled once
 FLAGS := --release --locked --workspace
 BIN = $(or $(CARGO_TARGET_DIR),target)/release

@@ -255,6 +255,7 @@ impl Snapshot {
             sources.extend(runs.map(|source| Visible { source, hidden: hidden.clone() }));
             let tail: Vec<_> = memtable.tail.iter().map(|commit| Arc::clone(&commit.batch)).collect();
             if !tail.is_empty() {
+                memtable.count_scan();
                 sources.push(Visible { source: Source::Tail(tail), hidden });
             }
         }

@@ -7,7 +7,10 @@
 //! Invariants: nothing is executed here; a plan that leaves this module reads tables and does nothing else.
 //! [`on_large_stack`] and [`with_large_stack`] start threads (besides them only `promql::parallel` does): DataFusion's passes
 //! are recursive, and a statement at the admitted bounds needs more stack than a worker thread has.
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::sync::LazyLock;
+use std::time::Duration;
 
 use datafusion::common::ParamValues;
 use datafusion::common::utils::datafusion_strsim::normalized_levenshtein;
@@ -19,7 +22,8 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
-use tokio::sync::oneshot;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinError;
 
 use crate::admit::{Admitted, admit};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,7 +33,22 @@ use crate::udf::named;
 /// Address space of a planning thread's stack; only touched pages cost memory.
 const STACK_BYTES: usize = 256 << 20;
 
-/// Runs `work` on a thread of its own with a large stack. A panic in it becomes an `Internal` error.
+/// How long a thread waits for the next statement. Starting one takes as long as a small query: a tenth of a millisecond.
+const THREAD_IDLE: Duration = Duration::from_secs(5);
+/// Most threads at once; statements beyond wait for one. What runs at once has bounds of its own, far below.
+const THREADS_MAX: usize = 512;
+
+/// Threads with large stacks, started when they are needed.
+static LARGE_STACKS: LazyLock<std::io::Result<Runtime>> = LazyLock::new(|| {
+    Builder::new_current_thread()
+        .thread_name("foretell-plan")
+        .thread_stack_size(STACK_BYTES)
+        .thread_keep_alive(THREAD_IDLE)
+        .max_blocking_threads(THREADS_MAX)
+        .build()
+});
+
+/// Runs `work` on a thread with a large stack. A panic in it becomes an `Internal` error.
 ///
 /// # Errors
 /// What `work` says, or `Internal` when it panicked, or `Unavailable` when no thread can be started.
@@ -38,20 +57,18 @@ where
     T: Send + 'static,
     F: FnOnce() -> Result<T> + Send + 'static,
 {
-    let (done, answer) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("foretell-plan".to_owned())
-        .stack_size(STACK_BYTES)
-        .spawn(move || {
-            let result =
-                std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)));
-            // Nobody waits any more when the deadline passed first.
-            let _ = done.send(result);
-        })
-        .map_err(|e| {
-            Error::new(ErrorKind::Unavailable, format!("cannot start a planning thread: {e}: try again later"))
-        })?;
-    answer.await.unwrap_or_else(|_| Err(Error::internal("the planning thread ended without an answer")))
+    let unavailable = |why: String| {
+        Error::new(ErrorKind::Unavailable, format!("cannot start a planning thread: {why}: try again later"))
+    };
+    let threads = LARGE_STACKS.as_ref().map_err(|e| unavailable(e.to_string()))?;
+    // Tokio panics when the system has no thread left.
+    let begin = AssertUnwindSafe(|| threads.spawn_blocking(work));
+    let begun = std::panic::catch_unwind(begin).map_err(|panic| unavailable(message(&*panic)))?;
+    match begun.await.map_err(JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => Err(panicked(&*panic)),
+        Err(Err(_)) => Err(Error::internal("the planning thread ended without an answer")),
+    }
 }
 
 /// Runs `work` on a large stack and waits for it: for what takes milliseconds.
@@ -70,14 +87,16 @@ pub(crate) fn with_large_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send)
 }
 
 /// The error that a panic becomes.
-pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let message = panic
-        .downcast_ref::<&str>()
-        .map(|s| (*s).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default();
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let message = message(panic);
     tracing::error!(%message, "a query panicked");
     Error::internal(format!("the query failed inside foretell, please report it with the statement: {message}"))
+}
+
+/// What a panic said.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
 /// Admits, parses and plans `sql`. Call it where the stack is large (see [`on_large_stack`]).

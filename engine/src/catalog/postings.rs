@@ -68,6 +68,7 @@ fn term(postings: &impl Postings, matcher: &CompiledMatcher) -> Result<Term> {
             }
             union
         }
+        Test::Prefix { prefix, more } => postings.any(label, prefix, &|value| value.len() >= prefix.len() + more)?,
         Test::Regex { regex, prefix } => postings.any(label, prefix, &|value| regex.is_match(value))?,
     };
     let others = |found: Bitmap| -> Result<Bitmap> {

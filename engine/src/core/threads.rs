@@ -138,7 +138,8 @@ fn join(thread: Option<JoinHandle<()>>) {
 }
 
 fn sort(core: &Core) {
-    while core.tidier.wait(Duration::from_secs(60)) {
+    // A tail becomes crowded by reading, too, which wakes nobody.
+    while core.tidier.wait(TICK) {
         core.tidy();
     }
 }

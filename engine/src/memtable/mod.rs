@@ -1,7 +1,7 @@
 //! Samples and records that are durable in the WAL but not yet in a segment.
 //!
 //! ```text
-//!  commit --> tail: batches as they came --(256k rows)--> sorted run --(8 of a size)--> larger run
+//!  commit --> tail: batches as they came --(256k rows, or read often)--> sorted run --(8 of a size)--> larger run
 //! ```
 //! A memtable is log-structured and columnar: publishing a commit pushes one `Arc`, whatever its size. Everything in it
 //! is immutable and shared, so a snapshot is a copy of pointers. Order is age: runs (oldest first), then the tail; of
@@ -26,6 +26,10 @@ pub(crate) use run::{CommittedBatch, SortedRun};
 
 /// A tail of this many batches is sorted even if they are small.
 const TAIL_BATCHES_MAX: usize = 1024;
+/// A tail that so many scans have gone through is sorted even if it is short: sorting takes about as long as they did.
+const TAIL_SCANS_MAX: usize = 16;
+/// A tail of fewer rows is not worth a run of its own, however often it is read.
+const TAIL_ROWS_MIN: usize = 4096;
 /// So many runs of about the same size become one.
 const RUNS_OF_A_SIZE_MAX: usize = 8;
 /// A run with more rows than this is not merged again before the flush: a merge holds its rows twice.
@@ -41,6 +45,8 @@ pub(crate) struct Memtable {
     /// Oldest first, all older than the tail.
     pub(crate) runs: Vec<Arc<SortedRun>>,
     pub(crate) tail_rows: usize,
+    /// Rows of the tail that scans have gone through since it was sorted last.
+    tail_scanned: Arc<AtomicUsize>,
     /// As they came, oldest first.
     pub(crate) records: RecordLane,
     /// Memory it holds, about.
@@ -102,7 +108,19 @@ impl Memtable {
     pub(crate) fn new(number: u64, lsn: Lsn, now_ns: i64, total: &Arc<AtomicUsize>) -> Self {
         let (tail, runs, records) = (Vec::new(), Vec::new(), RecordLane::default());
         let held = Arc::new(Held { bytes: AtomicUsize::new(0), total: Arc::clone(total) });
-        Self { number, tail, runs, tail_rows: 0, records, bytes: 0, state_changed: false, lsn, since_ns: now_ns, held }
+        Self {
+            number,
+            tail,
+            runs,
+            tail_rows: 0,
+            tail_scanned: Arc::default(),
+            records,
+            bytes: 0,
+            state_changed: false,
+            lsn,
+            since_ns: now_ns,
+            held,
+        }
     }
 
     /// Whether no commit came.
@@ -133,9 +151,17 @@ impl Memtable {
         bytes
     }
 
-    /// Whether the tail should be sorted: it has `run_rows`, or very many batches.
+    /// A scan goes through the tail.
+    pub(crate) fn count_scan(&self) {
+        self.tail_scanned.fetch_add(self.tail_rows, Ordering::Relaxed);
+    }
+
+    /// Whether the tail should be sorted: it has `run_rows`, or very many batches, or is read again and again.
     pub(crate) fn is_crowded(&self, run_rows: usize) -> bool {
-        self.tail_rows >= run_rows || self.tail.len() >= TAIL_BATCHES_MAX
+        let scans = || self.tail_scanned.load(Ordering::Relaxed) / self.tail_rows;
+        self.tail_rows >= run_rows
+            || self.tail.len() >= TAIL_BATCHES_MAX
+            || self.tail_rows >= TAIL_ROWS_MIN && scans() >= TAIL_SCANS_MAX
     }
 
     /// What should be sorted now, if anything: a crowded tail, or many runs of about the same size.
@@ -157,6 +183,7 @@ impl Memtable {
                 let rest = self.tail.split_off(batches.len());
                 self.tail = rest;
                 self.tail_rows = self.tail.iter().map(|commit| commit.batch.len()).sum();
+                self.tail_scanned.store(0, Ordering::Relaxed);
                 if !run.ts.is_empty() {
                     self.runs.push(Arc::new(run));
                 }

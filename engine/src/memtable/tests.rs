@@ -61,3 +61,20 @@ fn many_small_batches_do_not_pile_up() {
     }
     assert!(memtable.runs.len() < 16 && memtable.tail.len() < TAIL_BATCHES_MAX, "{} runs", memtable.runs.len());
 }
+
+#[test]
+fn a_tail_that_is_read_again_and_again_is_sorted_and_one_that_is_written_only_is_not() {
+    let mut memtable = Memtable::new(0, Lsn(0), 0, &Arc::default());
+    let batch: Vec<_> = (0..TAIL_ROWS_MIN as u64).map(|id| (id, 1, 1.0)).collect();
+    memtable.push(commit(1, &batch), 0);
+    for _ in 1..TAIL_SCANS_MAX {
+        memtable.clone().count_scan();
+        assert!(memtable.tidy(1 << 18).is_none());
+    }
+    memtable.clone().count_scan();
+    let tidy = memtable.tidy(1 << 18).unwrap();
+    memtable.apply(&tidy, tidy.execute());
+    assert_eq!((memtable.tail.len(), memtable.runs.len()), (0, 1));
+    memtable.push(commit(2, &batch), 0);
+    assert!(memtable.tidy(1 << 18).is_none(), "it counts anew");
+}

@@ -47,6 +47,8 @@ pub(crate) enum Test {
     NotEmpty,
     /// Sorted, unique.
     Values(Vec<String>),
+    /// Anything longer than the prefix by so many bytes at least, 0 or 1.
+    Prefix { prefix: String, more: usize },
     /// Whatever the expression accepts begins with the prefix.
     Regex { regex: Regex, prefix: String },
 }
@@ -58,6 +60,7 @@ impl Test {
             Self::All => true,
             Self::NotEmpty => !value.is_empty(),
             Self::Values(values) => values.binary_search_by(|v| v.as_str().cmp(value)).is_ok(),
+            Self::Prefix { prefix, more } => value.starts_with(prefix) && value.len() >= prefix.len() + more,
             Self::Regex { regex, .. } => regex.is_match(value),
         }
     }
@@ -68,18 +71,29 @@ impl Test {
         Self::Values(values)
     }
 
-    /// An expression anchored at both ends whose `.` matches a line feed, as in Prometheus.
+    /// An expression anchored at both ends whose `.` matches a line feed, as in Prometheus. Most are seen through without
+    /// the automaton, which takes longer to build than a small query to answer.
     fn regex(pattern: &str) -> std::result::Result<Self, regex::Error> {
         match pattern {
             ".*" => return Ok(Self::All),
             ".+" => return Ok(Self::NotEmpty),
             _ => {}
         }
+        for (end, more) in [(".*", 0), (".+", 1)] {
+            if let Some(prefix) = pattern.strip_suffix(end)
+                && !prefix.chars().any(regex_syntax::is_meta_character)
+            {
+                return Ok(Self::Prefix { prefix: prefix.to_owned(), more });
+            }
+        }
+        let literals = literals(pattern);
+        if let Some((values, _)) = &literals
+            && !values.is_empty()
+        {
+            return Ok(Self::values(values.clone()));
+        }
         let regex = Regex::new(&format!("^(?s:{pattern})$"))?;
-        Ok(match literals(pattern) {
-            Some((values, _)) if !values.is_empty() => Self::values(values),
-            literals => Self::Regex { regex, prefix: literals.map_or_else(String::new, |pair| pair.1) },
-        })
+        Ok(Self::Regex { regex, prefix: literals.map_or_else(String::new, |pair| pair.1) })
     }
 }
 
@@ -164,6 +178,11 @@ mod tests {
         check(MatchOp::Regex, "a|b", &[("a", true), ("b", true), ("ab", false), ("", false)]);
         check(MatchOp::Regex, ".*", &[("", true), ("x\ny", true)]);
         check(MatchOp::NotRegex, ".+", &[("", true), ("x", false)]);
+        check(MatchOp::Regex, "ab.*", &[("ab", true), ("ab\nc", true), ("a", false), ("xab", false), ("", false)]);
+        check(MatchOp::Regex, "ab.+", &[("ab", false), ("abc", true), ("ab\n", true), ("abé", true), ("a", false)]);
+        check(MatchOp::Regex, "a.b.*", &[("axb", true), ("a.bc", true), ("ab", false)]);
+        check(MatchOp::Regex, r"a\..+", &[("a.b", true), ("a.", false), ("axb", false)]);
+        check(MatchOp::Regex, r"a\.*", &[("a", true), ("a..", true), ("ab", false)]);
         check(MatchOp::Regex, "", &[("", true), ("a", false)]);
         check(MatchOp::Regex, "a|b\n?|", &[("a", true), ("b\n", true), ("b", true), ("", true), ("ab", false)]);
         check(MatchOp::Regex, r"a\b.", &[("a-", true), ("ab", false), ("a", false)]);
