@@ -42,6 +42,7 @@ pub mod snappy;
 mod symbols;
 pub mod wire;
 
+pub(crate) use content::is_snappy;
 pub use decode::{DecodeError, DecodeLimits, Decoder, Protocol};
 pub use fault::{Fault, Report};
 pub use request::DecodedRequest;
