@@ -24,9 +24,7 @@ use super::{chunks, samples::Samples};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::http::{read_body, respond};
-use crate::remote_write::is_snappy;
-use crate::remote_write::snappy;
-use crate::remote_write::{DecodeError, DecodeLimits};
+use crate::remote_write::{DecodeError, DecodeLimits, is_snappy, snappy};
 
 /// Compressed bytes of a request.
 const WIRE_BYTES_MAX: usize = 1 << 20;
