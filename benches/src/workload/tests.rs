@@ -8,7 +8,7 @@ use prost::Message;
 use super::behaviour::{Behaviour, Unit};
 use super::encode::{BodyEncoder, decode_labels, encode_labels};
 use super::page::{Page, format_series, parse_series};
-use super::{Kind, learn};
+use super::{Kind, learn, tsbs};
 
 const START_MS: i64 = 1_700_000_000_000;
 type Row = (Vec<u8>, i64, u64);
@@ -171,4 +171,23 @@ fn a_broken_page_names_its_line() {
         assert!(error.contains("line 2") && error.contains(part), "{error}");
     }
     assert_eq!(parse_series("up{} 1").unwrap().1, " 1");
+}
+
+#[test]
+fn the_host_that_is_found_is_the_first_above_the_limit() {
+    let mut fleet = tsbs::fleet(200, 1, 0);
+    let host = tsbs::host_above(&fleet, 360, 90.0);
+    let mut highest = vec![0.0f64; fleet.targets().len()];
+    for round in 0..360 {
+        fleet.scrape(round, |labels, _, value| {
+            let labels = String::from_utf8_lossy(labels);
+            if labels.contains("cpu_usage_user") {
+                // The field of the next label begins with a line feed.
+                let host = (0..20).find(|host| labels.contains(&format!("host_{host}\n"))).unwrap();
+                highest[host] = highest[host].max(value);
+            }
+        });
+    }
+    assert_eq!(highest.iter().position(|&value| value > 90.0), Some(host));
+    assert_eq!(tsbs::host_above(&tsbs::fleet(200, 1, 0), 360, 100.0), 0);
 }

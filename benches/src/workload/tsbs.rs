@@ -47,6 +47,24 @@ pub fn fleet(series: usize, seed: u64, start_ms: i64) -> Fleet {
     Fleet::new(INTERVAL_MS, start_ms, targets)
 }
 
+/// The first host whose `usage_user` is above `limit` in one of the first `rounds` scrapes of a new `fleet`; 0 if none is.
+pub fn host_above(fleet: &Fleet, rounds: u64, limit: f64) -> usize {
+    let (mut fleet, end_ms) = (fleet.clone(), fleet.round_start_ms(rounds));
+    let mut first = None;
+    for round in 0..rounds {
+        let mut at = 0;
+        fleet.scrape(round, |_, ts, value| {
+            let (host, field) = (at / FIELDS.len(), at % FIELDS.len());
+            at += 1;
+            // The jitter of the last scrape may reach beyond the end.
+            if field == 0 && value > limit && ts <= end_ms && first.is_none_or(|first| host < first) {
+                first = Some(host);
+            }
+        });
+    }
+    first.unwrap_or(0)
+}
+
 fn target(host: usize, seed: u64, walk: &Arc<Behaviour>) -> Target {
     let seed = seed ^ (host as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut rng = SmallRng::seed_from_u64(!seed);

@@ -1,6 +1,10 @@
-//! The classes of queries, over data that ends at a given instant.
+//! The classes of queries, over the data of a fleet.
 use crate::promql::Question;
-use crate::workload::Kind;
+use crate::workload::tsbs::host_above;
+use crate::workload::{Fleet, Kind};
+
+/// What `high-cpu` asks for, percent.
+const HIGH_CPU: f64 = 90.0;
 
 /// Queries of one kind, by one example.
 #[derive(Clone, Debug)]
@@ -10,12 +14,14 @@ pub(super) struct Class {
     pub(super) question: Question,
 }
 
-/// The classes of `kind`, over `hours` of data that end at `end_s` (Unix seconds).
-pub(super) fn classes(kind: Kind, end_s: f64, hours: f64) -> Vec<Class> {
+/// The classes of `kind`, over the first `hours` of a new `fleet` of it.
+pub(super) fn classes(kind: Kind, fleet: &Fleet, hours: f64) -> Vec<Class> {
+    let rounds = fleet.rounds(hours);
+    let end_s = fleet.round_start_ms(rounds) as f64 / 1e3;
     let (workload, classes) = match kind {
         Kind::Node => ("node", node(hours)),
         Kind::Churn => ("churn", node(hours)),
-        Kind::Tsbs => ("tsbs", tsbs(hours)),
+        Kind::Tsbs => ("tsbs", tsbs(hours, host_above(fleet, rounds, HIGH_CPU))),
     };
     let class = |(name, expr, range): Example| Class {
         name: format!("{workload}/{name}"),
@@ -51,8 +57,8 @@ fn node(hours: f64) -> Vec<Example> {
     ]
 }
 
-/// The questions of the Time Series Benchmark Suite, devops, that PromQL can ask.
-fn tsbs(hours: f64) -> Vec<Example> {
+/// The questions of the Time Series Benchmark Suite, devops, that PromQL can ask; `busy` is a host that once was busy.
+fn tsbs(hours: f64, busy: usize) -> Vec<Example> {
     let (all, hour) = (hours * 3600.0, hours.min(1.0) * 3600.0);
     let minutely = |seconds: f64| Some((seconds, 60.0));
     let eight = "hostname=~\"host_0|host_1|host_2|host_3|host_4|host_5|host_6|host_7\"";
@@ -66,8 +72,12 @@ fn tsbs(hours: f64) -> Vec<Example> {
         ),
         ("cpu-max-all-8", format!("max by (__name__) ({{__name__=~\"cpu_usage_.+\",{eight}}})"), minutely(all)),
         ("double-groupby-1", "avg by (hostname) (avg_over_time(cpu_usage_user[1h]))".into(), Some((2.0 * all, 3600.0))),
-        ("high-cpu-1", "max_over_time(cpu_usage_user{hostname=\"host_0\"}[1m]) > 90".into(), minutely(2.0 * all)),
-        ("high-cpu-all", "max_over_time(cpu_usage_user[1m]) > 90".into(), minutely(2.0 * all)),
+        (
+            "high-cpu-1",
+            format!("max_over_time(cpu_usage_user{{hostname=\"host_{busy}\"}}[1m]) > {HIGH_CPU}"),
+            minutely(2.0 * all),
+        ),
+        ("high-cpu-all", format!("max_over_time(cpu_usage_user[1m]) > {HIGH_CPU}"), minutely(2.0 * all)),
         ("groupby-orderby-limit", "max(max_over_time(cpu_usage_user[1m]))".into(), minutely(300.0)),
         ("lastpoint", "{__name__=~\"cpu_usage_.+\"}".into(), None),
     ]
@@ -79,8 +89,8 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_ranges_end_with_the_data() {
-        let all: Vec<Class> =
-            [Kind::Node, Kind::Tsbs].into_iter().flat_map(|kind| classes(kind, 7_200.0, 2.0)).collect();
+        let classes = |kind: Kind| classes(kind, &kind.fleet(1_000, 1, 0), 2.0);
+        let all: Vec<Class> = [Kind::Node, Kind::Tsbs].into_iter().flat_map(classes).collect();
         let names: std::collections::BTreeSet<&str> = all.iter().map(|class| class.name.as_str()).collect();
         assert_eq!(names.len(), all.len());
         for class in &all {

@@ -159,10 +159,8 @@ impl Run<'_> {
         let start_ms = super::start_ms(options.hours)?;
         let fleet = self.kind.fleet(series, options.seed, start_ms);
         let rounds = fleet.rounds(options.hours);
-        let end_ms = fleet.round_start_ms(rounds);
         let wanted = |name: &str| options.class.is_empty() || options.class.iter().any(|part| name.contains(part));
-        let classes = classes(self.kind, end_ms as f64 / 1e3, options.hours);
-        let classes = classes.into_iter().filter(|class| wanted(&class.name));
+        let classes = classes(self.kind, &fleet, options.hours).into_iter().filter(|class| wanted(&class.name));
         let mut all: Vec<Measured> = classes.map(|class| Measured::new(class, self.peers.len())).collect();
         if all.is_empty() {
             return Ok(all);
