@@ -243,6 +243,7 @@ fn aggregates_over_rollups_are_those_of_the_rows_of_a_scan() {
 fn long_series_over_many_blocks_and_chunks_are_answered_with_rows_where_they_must_be() {
     let mut store = rolled();
     store.config.partition_width = Duration::from_nanos((10 * DAY) as u64);
+    store.clock.advance(100 * DAY);
     let engine = store.open();
     let ids: Vec<SeriesId> = [3, 6, 9].map(|n| series(&engine, n)).to_vec();
     // Two blocks for each series, cut in the middle of a bucket, and one that shares a block with its neighbours.
