@@ -645,6 +645,10 @@ fn series_of_events_are_seen_by_who_names_them() {
         assert!(snapshot.metrics().iter().all(|metric| &*metric.name == "m1"));
         assert!(snapshot.metric("__logs__").is_some());
     }
-    let by_label = foretell_engine::Selector { range: TimeRange::ALL, ..all_of(&engine, id) };
-    assert_eq!(engine.delete(&by_label).unwrap().series, 1, "a delete of metrics leaves events alone");
+    let job =
+        foretell_engine::Matcher { name: "job".into(), op: foretell_engine::MatchOp::Equal, value: "test".into() };
+    let by_label = foretell_engine::Selector { matchers: vec![job], ..all() };
+    assert_eq!(engine.delete(&by_label).unwrap().series, 1);
+    let left = try_scan(&engine.snapshot(), "mirror", &[stream], TimeRange::ALL, None).unwrap();
+    assert_eq!(left.num_rows(), 1, "a delete of metrics leaves events alone");
 }
