@@ -35,6 +35,7 @@ pub mod prometheus {
     pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
 }
 
+#[allow(missing_docs, reason = "field numbers only; the specification says what they mean")]
 /// What OpenTelemetry speaks. The modules lie as the packages of its messages, so that these find each other.
 pub mod opentelemetry {
     /// Attributes, scopes, resources.

@@ -58,15 +58,8 @@ const UNITS: [(&str, &str); 27] = [
     ("KHz", "kilohertz"),
 ];
 /// Units after a slash.
-const PER_UNITS: [(&str, &str); 7] = [
-    ("s", "second"),
-    ("m", "minute"),
-    ("h", "hour"),
-    ("d", "day"),
-    ("w", "week"),
-    ("mo", "month"),
-    ("y", "year"),
-];
+const PER_UNITS: [(&str, &str); 7] =
+    [("s", "second"), ("m", "minute"), ("h", "hour"), ("d", "day"), ("w", "week"), ("mo", "month"), ("y", "year")];
 
 impl Translation {
     fn escapes(self) -> bool {
@@ -151,10 +144,8 @@ fn clean(unit: &str) -> String {
 
 /// Words of letters, digits and colons, joined by underscores, with the words of unit and type at the end.
 fn normalized(name: &str, unit: &str, kind: Kind, out: &mut String) {
-    let mut words: Vec<&str> = name
-        .split(|c: char| !(c.is_ascii_alphanumeric() || c == ':'))
-        .filter(|word| !word.is_empty())
-        .collect();
+    let mut words: Vec<&str> =
+        name.split(|c: char| !(c.is_ascii_alphanumeric() || c == ':')).filter(|word| !word.is_empty()).collect();
     let (main, per) = unit_words(unit);
     let main_is_new = !main.is_empty() && !words.contains(&main.as_str());
     let per_is_new = !per.is_empty() && !words.contains(&per.as_str());

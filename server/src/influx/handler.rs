@@ -83,6 +83,9 @@ fn precision(uri: &Uri) -> Result<i64, ApiError> {
     }
     let known = PRECISIONS.iter().find(|(known, _)| *known == name);
     known.map(|(_, ns)| *ns).ok_or_else(|| {
-        ApiError::bad_data(format!("unknown precision {:?}; known: ns, us, ms, s, m, h", name.chars().take(16).collect::<String>()))
+        ApiError::bad_data(format!(
+            "unknown precision {:?}; known: ns, us, ms, s, m, h",
+            name.chars().take(16).collect::<String>()
+        ))
     })
 }

@@ -245,8 +245,10 @@ mod tests {
         while let Some(read) = lines.next(&mut line, 3) {
             let text = |raw: &[u8]| String::from_utf8(unescape(raw).into_owned()).unwrap();
             let shown = read.map(|()| {
-                let tags: Vec<_> = line.tags.iter().map(|(key, value)| format!("{}={}", text(key), text(value))).collect();
-                let fields: Vec<_> = line.fields.iter().map(|(key, value)| format!("{}={value:?}", text(key))).collect();
+                let tags: Vec<_> =
+                    line.tags.iter().map(|(key, value)| format!("{}={}", text(key), text(value))).collect();
+                let fields: Vec<_> =
+                    line.fields.iter().map(|(key, value)| format!("{}={value:?}", text(key))).collect();
                 format!("{}|{}|{}|{:?}", text(line.measurement), tags.join(","), fields.join(","), line.timestamp)
             });
             out.push((lines.number, shown));
@@ -264,7 +266,10 @@ mod tests {
     fn parts_of_a_line() {
         assert_eq!(good("m v=1"), "m||v=Number(1.0)|None");
         assert_eq!(good("m,a=b,c=d v=1,w=-2.5e-3 -7"), "m|a=b,c=d|v=Number(1.0),w=Number(-0.0025)|Some(-7)");
-        assert_eq!(good("m a=1i,b=2u,c=t,d=FALSE,e=\"x\" 1\r\n"), "m||a=Number(1.0),b=Number(2.0),c=Number(1.0),d=Number(0.0),e=Text|Some(1)");
+        assert_eq!(
+            good("m a=1i,b=2u,c=t,d=FALSE,e=\"x\" 1\r\n"),
+            "m||a=Number(1.0),b=Number(2.0),c=Number(1.0),d=Number(0.0),e=Text|Some(1)"
+        );
         assert_eq!(good(r"my\ m\,x,t\ 1=a\=b v\=1=2"), "my m,x|t 1=a=b|v=1=Number(2.0)|None");
         assert_eq!(good(r"m,path=C:\dir v=1"), r"m|path=C:\dir|v=Number(1.0)|None");
         assert_eq!(good("m=1,a=b v=1"), "m=1|a=b|v=Number(1.0)|None");
@@ -278,8 +283,10 @@ mod tests {
         let read = lines(body);
         let numbers: Vec<_> = read.iter().filter(|line| line.1.is_ok()).map(|line| line.0).collect();
         assert_eq!(numbers, [1, 4, 11, 17]);
-        let wrong: Vec<_> = read.iter().filter_map(|line| Some((line.0, line.1.as_ref().err()?.split(';').next()?))).collect();
-        let value = "a field value that is neither a number (1, 1.5, 1i, 1u), nor true or false, nor a text in double quotes";
+        let wrong: Vec<_> =
+            read.iter().filter_map(|line| Some((line.0, line.1.as_ref().err()?.split(';').next()?))).collect();
+        let value =
+            "a field value that is neither a number (1, 1.5, 1i, 1u), nor true or false, nor a text in double quotes";
         assert_eq!(
             wrong,
             [

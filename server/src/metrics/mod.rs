@@ -124,7 +124,11 @@ impl Metrics {
         let help = "OTLP and InfluxDB requests by protocol, transport and status";
         root.register("ingest_requests", help, push_requests.clone());
         let push_seconds: Durations<1> = Family::new_with_constructor(durations);
-        root.register("ingest_duration_seconds", "Time from such a request to its durable answer", push_seconds.clone());
+        root.register(
+            "ingest_duration_seconds",
+            "Time from such a request to its durable answer",
+            push_seconds.clone(),
+        );
         let push_samples = Family::<Labels<1>, Counter>::default();
         root.register("ingest_samples", "Samples of such requests acknowledged as durable", push_samples.clone());
         let push_histograms = Family::<Labels<1>, Counter>::default();

@@ -55,14 +55,12 @@ impl Format {
 
 pub(crate) async fn metrics(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let started = Instant::now();
-    let format = Format::of(request.headers());
-    let outcome = match format {
-        Ok(format) => take(&app, format, request).await,
-        Err(error) => Err(error),
-    };
-    let response = match outcome {
-        Ok(report) => success(&report, format.unwrap_or(Format::Json)),
-        Err(error) => failure(error, format.unwrap_or(Format::Json)),
+    let response = match Format::of(request.headers()) {
+        Ok(format) => match take(&app, format, request).await {
+            Ok(report) => success(&report, format),
+            Err(error) => failure(error, format),
+        },
+        Err(error) => failure(error, Format::Json),
     };
     app.metrics.push_request("otlp", "http", response.status().as_str(), started.elapsed());
     response
@@ -82,12 +80,7 @@ async fn take(app: &Arc<App>, format: Format, request: Request<Body>) -> Result<
 ///
 /// # Errors
 /// When nothing is stored.
-pub(super) async fn store(
-    app: &Arc<App>,
-    format: Format,
-    wire_bytes: usize,
-    plain: Plain,
-) -> Result<Report, ApiError> {
+pub(super) async fn store(app: &Arc<App>, format: Format, wire_bytes: usize, plain: Plain) -> Result<Report, ApiError> {
     let store = app.store()?;
     app.metrics.push_bytes("otlp", wire_bytes, plain.bytes.len());
     let bytes_max = match format {

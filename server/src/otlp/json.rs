@@ -47,7 +47,8 @@ const LENGTH_BYTES: usize = 5;
 pub(super) fn transcode(json: &[u8], schema: &'static Schema, bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
     let mut out = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let read = Value { kind: Kind::Message(schema), number: 0, out: &mut out, bytes_max }.deserialize(&mut deserializer);
+    let read =
+        Value { kind: Kind::Message(schema), number: 0, out: &mut out, bytes_max }.deserialize(&mut deserializer);
     match read.and_then(|()| deserializer.end()) {
         Ok(()) => Ok(out),
         Err(_) if out.len() > bytes_max => Err(DecodeError::TooLarge(format!(
@@ -263,7 +264,8 @@ impl Visitor<'_> for Name {
 /// Whether `given` is `camel`, or the same in lower case with underscores.
 fn is_spelled(camel: &str, given: &str) -> bool {
     let snake = camel.bytes().flat_map(|byte| {
-        let parts = if byte.is_ascii_uppercase() { [Some(b'_'), Some(byte.to_ascii_lowercase())] } else { [None, Some(byte)] };
+        let parts =
+            if byte.is_ascii_uppercase() { [Some(b'_'), Some(byte.to_ascii_lowercase())] } else { [None, Some(byte)] };
         parts.into_iter().flatten()
     });
     camel == given || snake.eq(given.bytes())

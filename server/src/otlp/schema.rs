@@ -1,12 +1,11 @@
 //! Messages of the protocol by the names that their fields have in JSON: (name, number, kind).
 //!
-//! From the published definitions of opentelemetry-proto 1; a test holds them against `proto/proto/opentelemetry/`.
+//! From the published definitions of opentelemetry-proto 1; a test of `json` reads them with `proto/proto/opentelemetry/`.
 use super::json::Kind::{Any64, Base64, Bool, Double, Enum, Fixed64, Hex, List, Message, Sint32, Text, Varint};
-use super::json::{Kind, Schema};
+use super::json::Schema;
 
 const TEMPORALITIES: &[&str] =
     &["AGGREGATION_TEMPORALITY_UNSPECIFIED", "AGGREGATION_TEMPORALITY_DELTA", "AGGREGATION_TEMPORALITY_CUMULATIVE"];
-const ATTRIBUTES: Kind = List(&Message(&KEY_VALUE));
 
 /// `ExportMetricsServiceRequest`.
 pub(super) static METRICS_REQUEST: Schema = Schema(&[("resourceMetrics", 1, List(&Message(&RESOURCE_METRICS)))]);
@@ -16,11 +15,12 @@ static RESOURCE_METRICS: Schema = Schema(&[
     ("scopeMetrics", 2, List(&Message(&SCOPE_METRICS))),
     ("schemaUrl", 3, Text),
 ]);
-static RESOURCE: Schema = Schema(&[("attributes", 1, ATTRIBUTES), ("droppedAttributesCount", 2, Varint)]);
+static RESOURCE: Schema =
+    Schema(&[("attributes", 1, List(&Message(&KEY_VALUE))), ("droppedAttributesCount", 2, Varint)]);
 static SCOPE: Schema = Schema(&[
     ("name", 1, Text),
     ("version", 2, Text),
-    ("attributes", 3, ATTRIBUTES),
+    ("attributes", 3, List(&Message(&KEY_VALUE))),
     ("droppedAttributesCount", 4, Varint),
 ]);
 static KEY_VALUE: Schema = Schema(&[("key", 1, Text), ("value", 2, Message(&ANY_VALUE))]);
@@ -34,7 +34,7 @@ static ANY_VALUE: Schema = Schema(&[
     ("bytesValue", 7, Base64),
 ]);
 static ARRAY_VALUE: Schema = Schema(&[("values", 1, List(&Message(&ANY_VALUE)))]);
-static KEY_VALUE_LIST: Schema = Schema(&[("values", 1, ATTRIBUTES)]);
+static KEY_VALUE_LIST: Schema = Schema(&[("values", 1, List(&Message(&KEY_VALUE)))]);
 
 static SCOPE_METRICS: Schema =
     Schema(&[("scope", 1, Message(&SCOPE)), ("metrics", 2, List(&Message(&METRIC))), ("schemaUrl", 3, Text)]);
@@ -47,7 +47,7 @@ static METRIC: Schema = Schema(&[
     ("histogram", 9, Message(&HISTOGRAM)),
     ("exponentialHistogram", 10, Message(&EXPONENTIAL)),
     ("summary", 11, Message(&SUMMARY)),
-    ("metadata", 12, ATTRIBUTES),
+    ("metadata", 12, List(&Message(&KEY_VALUE))),
 ]);
 static GAUGE: Schema = Schema(&[("dataPoints", 1, List(&Message(&NUMBER)))]);
 static SUM: Schema = Schema(&[
@@ -55,10 +55,8 @@ static SUM: Schema = Schema(&[
     ("aggregationTemporality", 2, Enum(TEMPORALITIES)),
     ("isMonotonic", 3, Bool),
 ]);
-static HISTOGRAM: Schema = Schema(&[
-    ("dataPoints", 1, List(&Message(&HISTOGRAM_POINT))),
-    ("aggregationTemporality", 2, Enum(TEMPORALITIES)),
-]);
+static HISTOGRAM: Schema =
+    Schema(&[("dataPoints", 1, List(&Message(&HISTOGRAM_POINT))), ("aggregationTemporality", 2, Enum(TEMPORALITIES))]);
 static EXPONENTIAL: Schema = Schema(&[
     ("dataPoints", 1, List(&Message(&EXPONENTIAL_POINT))),
     ("aggregationTemporality", 2, Enum(TEMPORALITIES)),
@@ -70,7 +68,7 @@ static NUMBER: Schema = Schema(&[
     ("asDouble", 4, Double),
     ("exemplars", 5, List(&Message(&EXEMPLAR))),
     ("asInt", 6, Any64),
-    ("attributes", 7, ATTRIBUTES),
+    ("attributes", 7, List(&Message(&KEY_VALUE))),
     ("flags", 8, Varint),
 ]);
 static HISTOGRAM_POINT: Schema = Schema(&[
@@ -81,13 +79,13 @@ static HISTOGRAM_POINT: Schema = Schema(&[
     ("bucketCounts", 6, List(&Fixed64)),
     ("explicitBounds", 7, List(&Double)),
     ("exemplars", 8, List(&Message(&EXEMPLAR))),
-    ("attributes", 9, ATTRIBUTES),
+    ("attributes", 9, List(&Message(&KEY_VALUE))),
     ("flags", 10, Varint),
     ("min", 11, Double),
     ("max", 12, Double),
 ]);
 static EXPONENTIAL_POINT: Schema = Schema(&[
-    ("attributes", 1, ATTRIBUTES),
+    ("attributes", 1, List(&Message(&KEY_VALUE))),
     ("startTimeUnixNano", 2, Fixed64),
     ("timeUnixNano", 3, Fixed64),
     ("count", 4, Fixed64),
@@ -109,7 +107,7 @@ static SUMMARY_POINT: Schema = Schema(&[
     ("count", 4, Fixed64),
     ("sum", 5, Double),
     ("quantileValues", 6, List(&Message(&QUANTILE))),
-    ("attributes", 7, ATTRIBUTES),
+    ("attributes", 7, List(&Message(&KEY_VALUE))),
     ("flags", 8, Varint),
 ]);
 static QUANTILE: Schema = Schema(&[("quantile", 1, Double), ("value", 2, Double)]);
@@ -119,5 +117,5 @@ static EXEMPLAR: Schema = Schema(&[
     ("spanId", 4, Hex),
     ("traceId", 5, Hex),
     ("asInt", 6, Any64),
-    ("filteredAttributes", 7, ATTRIBUTES),
+    ("filteredAttributes", 7, List(&Message(&KEY_VALUE))),
 ]);

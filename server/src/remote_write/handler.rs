@@ -168,7 +168,9 @@ pub(crate) fn verdict(report: &Report) -> Result<(), ApiError> {
 pub(crate) fn decode_error(error: &DecodeError) -> ApiError {
     match error {
         DecodeError::TooLarge(_) => ApiError::too_large(error.to_string()),
-        DecodeError::Snappy(_) | DecodeError::Body(_) | DecodeError::Malformed { .. } => ApiError::bad_data(error.to_string()),
+        DecodeError::Snappy(_) | DecodeError::Body(_) | DecodeError::Malformed { .. } => {
+            ApiError::bad_data(error.to_string())
+        }
     }
 }
 

@@ -95,7 +95,16 @@ fn a_data_directory_belongs_to_one_process() {
     let server = crate::support::Server::start();
     let dir = server.dir.path().join("data");
     let (code, _, err) = serve(
-        &["--listen-http", "none", "--listen-otlp-http", "none", "--listen-grpc", "none", "--data-dir", dir.to_str().unwrap()],
+        &[
+            "--listen-http",
+            "none",
+            "--listen-otlp-http",
+            "none",
+            "--listen-grpc",
+            "none",
+            "--data-dir",
+            dir.to_str().unwrap(),
+        ],
         &[],
     );
     assert_eq!(code, Some(1), "{err}");

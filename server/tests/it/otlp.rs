@@ -142,20 +142,27 @@ fn every_type_becomes_the_series_that_prometheus_would_have() {
     send_all(&server, &request(&resource, metrics));
 
     let sql = "SELECT job, instance, service_version, room, a_b, value FROM metrics.\"room_temperature\"";
-    assert_eq!(server.rows(sql), [[json!("shop/cart"), "i-1".into(), "1.2".into(), "north".into(), "2;1".into(), 21.5.into()]]);
+    assert_eq!(
+        server.rows(sql),
+        [[json!("shop/cart"), "i-1".into(), "1.2".into(), "north".into(), "2;1".into(), 21.5.into()]]
+    );
     assert_eq!(server.rows("SELECT value FROM metrics.\"http_requests_total\"")[0][0], 3.0);
     let sql = "SELECT le, value FROM metrics.\"http_duration_seconds_bucket\" ORDER BY value";
     assert_eq!(server.rows(sql), [[json!("0.5"), 1.0.into()], [json!("10"), 3.0.into()], [json!("+Inf"), 6.0.into()]]);
     assert_eq!(server.rows("SELECT value FROM metrics.\"http_duration_seconds_sum\"")[0][0], 4.5);
     assert_eq!(server.rows("SELECT value FROM metrics.\"http_duration_seconds_count\"")[0][0], 6.0);
-    assert_eq!(server.rows("SELECT quantile, value FROM metrics.\"gc_pause_seconds\"")[0], [json!("0.99"), 0.75.into()]);
+    assert_eq!(
+        server.rows("SELECT quantile, value FROM metrics.\"gc_pause_seconds\"")[0],
+        [json!("0.99"), 0.75.into()]
+    );
     let sql = "SELECT process_pid, service_version, job, value FROM metrics.\"target_info\"";
     assert_eq!(server.rows(sql), [[json!("42"), "1.2".into(), "shop/cart".into(), 1.0.into()]]);
 
     let time = [("time", "1700000000")];
     let answer = api::get(&server, "query", &[("query", "histogram_count(rpc_duration_milliseconds)"), time[0]]);
     assert_eq!(api::data(&answer)["result"][0]["value"][1], "5");
-    let answer = api::get(&server, "query", &[("query", "histogram_quantile(0.5, rpc_duration_milliseconds)"), time[0]]);
+    let answer =
+        api::get(&server, "query", &[("query", "histogram_quantile(0.5, rpc_duration_milliseconds)"), time[0]]);
     let median: f64 = api::data(&answer)["result"][0]["value"][1].as_str().unwrap().parse().unwrap();
     assert!(median > 1.0 && median <= 2.0, "{median}");
     let range = [("query", "http_duration_seconds_bucket"), ("start", "1699999999"), ("end", "1700000001")];
@@ -204,7 +211,12 @@ fn bad_points_are_counted_and_the_others_kept() {
     let many: Vec<(&str, &str)> = many.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let uneven = Histogram {
         aggregation_temporality: 2,
-        data_points: vec![HistogramDataPoint { time_unix_nano: TS, bucket_counts: vec![1], explicit_bounds: vec![1.0, 2.0], ..HistogramDataPoint::default() }],
+        data_points: vec![HistogramDataPoint {
+            time_unix_nano: TS,
+            bucket_counts: vec![1],
+            explicit_bounds: vec![1.0, 2.0],
+            ..HistogramDataPoint::default()
+        }],
     };
     for (bad, points, why) in [
         (sum("delta", "", 1, vec![number(1.0, &[]), number(2.0, &[("a", "b")])]), 2, "delta temporality"),
@@ -278,7 +290,12 @@ fn call(server: &Server, path: &str, framed: &[u8]) -> (Vec<(u8, Vec<u8>)>, u8) 
     block.extend_from_slice(&[0x01, 1, b'x', 0x0f, 0x10, 16]);
     block.extend_from_slice(b"application/grpc");
     let mut stream = server.connect_grpc();
-    let sent = [hello(), frame(SETTINGS, 1, 0, &[]), frame(HEADERS, END_HEADERS, 1, &block), frame(DATA, END_STREAM, 1, framed)];
+    let sent = [
+        hello(),
+        frame(SETTINGS, 1, 0, &[]),
+        frame(HEADERS, END_HEADERS, 1, &block),
+        frame(DATA, END_STREAM, 1, framed),
+    ];
     stream.write_all(&sent.concat()).unwrap();
     let mut frames = Vec::new();
     loop {

@@ -119,8 +119,11 @@ fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
     let (start, end) = labels.unwrap_or_default();
     let refs = if scattered { gathered.as_slice() } else { &series[start..end] };
     // Also of a series without samples: a request that refers to what is not there is broken as a whole.
-    let key =
-        walk.request.symbols.key(refs, walk.seed ^ SERIES_DOMAIN).map_err(|malformed| malformed.inside(base + start))?;
+    let key = walk
+        .request
+        .symbols
+        .key(refs, walk.seed ^ SERIES_DOMAIN)
+        .map_err(|malformed| malformed.inside(base + start))?;
     if let Some((kind, help, unit)) = description
         && (kind != 0 || help.span.0 < help.span.1 || unit.span.0 < unit.span.1)
     {
