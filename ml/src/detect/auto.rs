@@ -13,7 +13,7 @@ use super::gain::gain;
 use super::mad::Mad;
 use super::outlook::Judgement;
 use super::start::{Start, is_reset};
-use super::state::{Put, Reader, malformed};
+use crate::state::{Put, Reader, malformed};
 use super::tracker::Tracker;
 use crate::Result;
 

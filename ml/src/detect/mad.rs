@@ -6,7 +6,7 @@
 //! its place, then their mean; only a wholly constant window has no spread.
 use super::gain::gain;
 use super::outlook::{Judgement, Outlook};
-use super::state::{Put, Reader};
+use crate::state::{Put, Reader};
 use super::tail::Tail;
 use super::window::Window;
 use crate::Result;

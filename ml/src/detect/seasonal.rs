@@ -7,7 +7,7 @@
 use super::ewma::clip;
 use super::gain::gain;
 use super::outlook::{Judgement, Outlook};
-use super::state::{Put, Reader, malformed};
+use crate::state::{Put, Reader, malformed};
 use super::tail::Tail;
 use crate::Result;
 

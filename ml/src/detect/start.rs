@@ -1,5 +1,5 @@
 //! The first rows of a series, kept until they say what kind of series it is.
-use super::state::{Put, Reader, malformed};
+use crate::state::{Put, Reader, malformed};
 use crate::Result;
 
 /// Rows kept.

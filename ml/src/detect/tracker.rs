@@ -2,7 +2,7 @@
 use super::history::{Added, History};
 use super::outlook::Judgement;
 use super::seasonal::Seasonal;
-use super::state::{Put, Reader, malformed};
+use crate::state::{Put, Reader, malformed};
 use crate::Result;
 
 #[derive(Clone, Debug, PartialEq)]
