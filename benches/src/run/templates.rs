@@ -106,8 +106,11 @@ fn grouping(truth: &[String], answers: &[String]) -> f64 {
         *sizes.entry(answer).or_insert(0u64) += 1;
         *shared.entry((label, answer)).or_insert(0u64) += 1;
     }
-    let right: u64 =
-        shared.iter().filter(|((label, answer), n)| true_sizes[label] == **n && sizes[answer] == **n).map(|(_, n)| n).sum();
+    let right: u64 = shared
+        .iter()
+        .filter(|((label, answer), n)| true_sizes[label] == **n && sizes[answer] == **n)
+        .map(|(_, n)| n)
+        .sum();
     right as f64 / truth.len() as f64
 }
 

@@ -82,8 +82,21 @@ pub(super) fn colon_address(text: &[u8]) -> bool {
 
 /// Ends of host names that are no country's.
 const TOP_LEVEL: [&[u8]; 15] = [
-    b"com", b"net", b"org", b"edu", b"gov", b"mil", b"int", b"info", b"biz", b"arpa", b"local", b"localdomain", b"internal",
-    b"lan", b"corp",
+    b"com",
+    b"net",
+    b"org",
+    b"edu",
+    b"gov",
+    b"mil",
+    b"int",
+    b"info",
+    b"biz",
+    b"arpa",
+    b"local",
+    b"localdomain",
+    b"internal",
+    b"lan",
+    b"corp",
 ];
 
 /// A host's name in full: it ends as names of the Internet do, and does not begin so (as names of classes and packages do).

@@ -68,9 +68,9 @@ const NAMED_AFTER: [&[u8]; 7] = [b"user", b"User", b"username", b"host", b"hostn
 /// Keys whose quoted value is a message and no name.
 const MESSAGES: [&[u8]; 6] = [b"msg", b"message", b"event", b"error", b"err", b"reason"];
 const METHODS: [&[u8]; 7] = [b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"PATCH", b"OPTIONS"];
-const UNITS: [&[u8]; 14] = [
-    b"B", b"KB", b"kB", b"MB", b"GB", b"TB", b"PB", b"KiB", b"MiB", b"GiB", b"TiB", b"PiB", b"K", b"M",
-];
+const UNITS: [&[u8]; 12] =
+    [b"B", b"KB", b"kB", b"MB", b"GB", b"TB", b"PB", b"KiB", b"MiB", b"GiB", b"TiB", b"PiB"]; 14] =
+    [b"B", b"KB", b"kB", b"MB", b"GB", b"TB", b"PB", b"KiB", b"MiB", b"GiB", b"TiB", b"PiB", b"K", b"M"];
 
 impl Line {
     /// Reads a line. Of several, only the first that is not blank counts.
@@ -158,7 +158,10 @@ impl Line {
     fn fold_row(&mut self) {
         let n = self.tokens.len();
         let [.., before, mark, _] = self.tokens.as_slice() else { return };
-        if before.kind != Kind::Slot || mark.kind != Kind::Mark || !matches!(self.token_text(n - 2), b" " | b"," | b", ") {
+        if before.kind != Kind::Slot
+            || mark.kind != Kind::Mark
+            || !matches!(self.token_text(n - 2), b" " | b"," | b", ")
+        {
             return;
         }
         let (first, seen, length) = self.row;
@@ -170,7 +173,7 @@ impl Line {
             () => (n - 3, mark.hash, 1),
         };
         let (first, _, length) = self.row;
-        if length <= ROW_MAX - 1 && !folded {
+        if length < ROW_MAX && !folded {
             return;
         }
         let alike = (first..n).step_by(2).all(|at| self.token_text(at) == self.token_text(first));
@@ -195,7 +198,7 @@ impl Line {
         let rest = &s[end + 1..];
         let length = rest.iter().take(4).take_while(|b| b.is_ascii_alphabetic()).count();
         let ends = rest.get(length).is_none_or(|&b| CLASS[usize::from(b)] & BREAK != 0 || b == b'.');
-        if ends && UNITS[..12].contains(&&rest[..length]) { end + 1 + length } else { end }
+        if ends && UNITS.contains(&&rest[..length]) { end + 1 + length } else { end }
     }
 
     /// The run of bytes from `i` on that holds no white space and no delimiter. Returns where to go on.
@@ -238,17 +241,18 @@ impl Line {
     /// Neither digit nor dot, colon or slash.
     fn plain(&mut self, s: &[u8], i: usize, j: usize) -> usize {
         let text = &s[i..j];
-        if text.len() == 3 && text[0].is_ascii_uppercase() {
-            if let Some(end) = clock_date(s, i) {
-                // The date belongs to the hour, the year to the second, as the clock's own colons stay.
-                for last in [false, false, true] {
-                    self.slot(VALUE);
-                    if !last {
-                        self.marks(b":");
-                    }
+        if text.len() == 3
+            && text[0].is_ascii_uppercase()
+            && let Some(end) = clock_date(s, i)
+        {
+            // The date belongs to the hour, the year to the second, as the clock's own colons stay.
+            for last in [false, false, true] {
+                self.slot(VALUE);
+                if !last {
+                    self.marks(b":");
                 }
-                return end;
             }
+            return end;
         }
         if text.len() >= 8 && class::hexadecimal(text) {
             self.slot(VALUE);
@@ -412,7 +416,9 @@ impl Line {
         self.word(&s[i..colon]);
         self.marks(b"://");
         let begin = colon + 3;
-        let closes = |b: u8| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'<' | b'>' | b')' | b']' | b'}' | b',' | b';');
+        let closes = |b: u8| {
+            b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'<' | b'>' | b')' | b']' | b'}' | b',' | b';')
+        };
         let mut end = s[begin..].iter().position(|&b| closes(b)).map_or(s.len(), |length| begin + length);
         while end > begin && matches!(s[end - 1], b'.' | b':') {
             end -= 1;
@@ -429,7 +435,8 @@ impl Line {
         let opens = match i.checked_sub(1).map(|before| s[before]) {
             None | Some(b' ' | b'(' | b'[' | b',' | b'\t') => true,
             Some(b'=') => {
-                !self.tokens.last().is_some_and(|t| t.kind == Kind::Word) || !MESSAGES.contains(&self.token_text(self.tokens.len() - 1))
+                !self.tokens.last().is_some_and(|t| t.kind == Kind::Word)
+                    || !MESSAGES.contains(&self.token_text(self.tokens.len() - 1))
             }
             Some(_) => false,
         };
@@ -546,7 +553,9 @@ fn mask(text: &[u8], out: &mut [u8; SLOT_BYTES_MAX * 3]) -> usize {
 fn clock_date(s: &[u8], i: usize) -> Option<usize> {
     const DAYS: &[u8] = b"MonTueWedThuFriSatSun";
     const MONTHS: &[u8] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
-    let one_of = |names: &[u8], at: usize| s.get(at..at + 3).is_some_and(|name| names.as_chunks::<3>().0.iter().any(|n| n == name));
+    let one_of = |names: &[u8], at: usize| {
+        s.get(at..at + 3).is_some_and(|name| names.as_chunks::<3>().0.iter().any(|n| n == name))
+    };
     let blanks = |at: usize| s[at..].iter().take(2).take_while(|&&b| b == b' ').count();
     let mut at = i;
     if one_of(DAYS, at) {

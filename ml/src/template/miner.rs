@@ -194,7 +194,7 @@ impl Miner {
         self.refused = refused;
     }
 
-    fn absorb(&mut self, text: &mut Vec<u8>, tokens: &mut Vec<Token>, count: u64) -> TemplateId {
+    fn absorb(&mut self, text: &mut Vec<u8>, tokens: &mut [Token], count: u64) -> TemplateId {
         let id = hash::finish(sum(tokens), tokens.len());
         if let Some(&at) = self.by_id.get(&id) {
             let cluster = &mut self.clusters[at as usize];
@@ -333,7 +333,8 @@ impl Miner {
         (tokens[place].kind, tokens[place].hash) = (Kind::Hole, SLOT_HASH);
         let at = self.add(id, &text, &tokens, 0)?;
         for member in self.places.get(&id).cloned().unwrap_or_default() {
-            let (text, tokens) = (self.clusters[member as usize].text.clone(), self.clusters[member as usize].tokens.clone());
+            let (text, tokens) =
+                (self.clusters[member as usize].text.clone(), self.clusters[member as usize].tokens.clone());
             self.clusters[at as usize].observe(&text, &tokens);
         }
         Some(at)

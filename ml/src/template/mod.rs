@@ -9,9 +9,9 @@
 //! the place of a word because many words stood there. A **template** is a cluster that belongs to no other.
 //!
 //! Drain (He et al., "Drain: An Online Log Parsing Approach with Fixed Depth Tree", 2017) walks a tree of first tokens and
-//! compares a line with every cluster in a leaf, masking by regular expressions first. Here one scanner ([`line`]) masks
+//! compares a line with every cluster in a leaf, masking by regular expressions first. Here one scanner (`line.rs`) masks
 //! and decides, by looks and surroundings, which tokens may be values; what is left is a key into a hash table, and only a
-//! skeleton that was never seen is compared with others, by hashes with one place left out ([`miner`]). The same rules and
+//! skeleton that was never seen is compared with others, by hashes with one place left out (`miner.rs`). The same rules and
 //! the same numbers for every source of logs.
 //!
 //! Invariants:

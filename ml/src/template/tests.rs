@@ -62,7 +62,9 @@ fn names_with_numbers_keep_what_names_them() {
 
 #[test]
 fn words_stay() {
-    for line in ["restart.", "*** done ***", "Can't open it", "a - b -- c", "getMode()", "I/O error: and/or", "héllo wörld…"] {
+    for line in
+        ["restart.", "*** done ***", "Can't open it", "a - b -- c", "getMode()", "I/O error: and/or", "héllo wörld…"]
+    {
         check(line, line);
     }
     check("  padded \t", "padded");
@@ -113,7 +115,8 @@ fn many_words_in_one_place_are_a_value() {
 
 #[test]
 fn first_words_and_short_lines_are_no_values() {
-    let miner = learnt(&["cupsd", "klogd", "hcid", "sdpd", "portmap", "ntpd"].map(|name| format!("{name} startup succeeded")));
+    let miner =
+        learnt(&["cupsd", "klogd", "hcid", "sdpd", "portmap", "ntpd"].map(|name| format!("{name} startup succeeded")));
     assert_eq!(miner.templates().len(), 6);
     let miner = learnt(&["a", "b", "c", "d", "e", "f"].map(|name| format!("state {name}")));
     assert_eq!(miner.templates().len(), 6);
@@ -195,7 +198,8 @@ fn lines() -> impl Strategy<Value = Vec<String>> {
         (0..12u8, 0..300u32).prop_map(|(w, n)| format!("Failed password for {} from 10.0.0.{n} port {n}", word(w))),
         (0..9u8, 0..3u32).prop_map(|(w, n)| format!("session opened for user {} by (uid={n})", word(w))),
         (0..4u8, 0..9u32).prop_map(|(w, n)| format!("disk sd{n} is {} now", word(w))),
-        (0..3u32, any::<bool>()).prop_map(|(n, wide)| format!("load org.a.B{n}{}in tty{n}", if wide { "  " } else { " " })),
+        (0..3u32, any::<bool>())
+            .prop_map(|(n, wide)| format!("load org.a.B{n}{}in tty{n}", if wide { "  " } else { " " })),
         (1..15usize).prop_map(|n| format!("delete{}", " blk_7".repeat(n))),
     ];
     prop::collection::vec(line, 0..80)

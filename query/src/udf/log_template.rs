@@ -49,9 +49,8 @@ impl Templates {
                 Answer::Id => answers.append_value(miner.resolve(id).to_string()),
                 Answer::Text => {
                     // A line that there was no room to learn from has its own text.
-                    let text = texts
-                        .entry(id)
-                        .or_insert_with(|| miner.text(id).unwrap_or_else(|| miner.template(line).1));
+                    let text =
+                        texts.entry(id).or_insert_with(|| miner.text(id).unwrap_or_else(|| miner.template(line).1));
                     answers.append_value(text);
                 }
             }

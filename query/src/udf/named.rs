@@ -70,13 +70,7 @@ pub(crate) const CALLS: [Call; 8] = [
         window: false,
         example: "time_bucket('5m', ts)",
     },
-    Call {
-        name: "log_template",
-        parameters: &["body"],
-        required: 1,
-        window: false,
-        example: "log_template(body)",
-    },
+    Call { name: "log_template", parameters: &["body"], required: 1, window: false, example: "log_template(body)" },
     Call {
         name: "log_template_id",
         parameters: &["body"],
