@@ -68,9 +68,7 @@ const NAMED_AFTER: [&[u8]; 7] = [b"user", b"User", b"username", b"host", b"hostn
 /// Keys whose quoted value is a message and no name.
 const MESSAGES: [&[u8]; 6] = [b"msg", b"message", b"event", b"error", b"err", b"reason"];
 const METHODS: [&[u8]; 7] = [b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"PATCH", b"OPTIONS"];
-const UNITS: [&[u8]; 12] =
-    [b"B", b"KB", b"kB", b"MB", b"GB", b"TB", b"PB", b"KiB", b"MiB", b"GiB", b"TiB", b"PiB"]; 14] =
-    [b"B", b"KB", b"kB", b"MB", b"GB", b"TB", b"PB", b"KiB", b"MiB", b"GiB", b"TiB", b"PiB", b"K", b"M"];
+const UNITS: [&[u8]; 12] = [b"B", b"KB", b"kB", b"MB", b"GB", b"TB", b"PB", b"KiB", b"MiB", b"GiB", b"TiB", b"PiB"];
 
 impl Line {
     /// Reads a line. Of several, only the first that is not blank counts.
