@@ -194,21 +194,21 @@ impl Miner {
         self.refused = refused;
     }
 
+    /// Counts a line where it belongs, and keeps its skeleton if it is new.
     fn absorb(&mut self, text: &mut Vec<u8>, tokens: &mut [Token], count: u64) -> TemplateId {
-        let id = hash::finish(sum(tokens), tokens.len());
-        if let Some(&at) = self.by_id.get(&id) {
-            let cluster = &mut self.clusters[at as usize];
-            cluster.count = cluster.count.saturating_add(count);
-            if cluster.unsettled > 0 {
-                cluster.observe(text, tokens);
-            }
-            return TemplateId(self.clusters[self.end_of(at) as usize].id);
-        }
         let id = self.fold(text, tokens);
-        match self.keep(text, tokens, count) {
-            Some(at) => TemplateId(self.clusters[self.end_of(at) as usize].id),
-            None => TemplateId(id),
-        }
+        let at = match self.by_id.get(&id) {
+            Some(&at) => {
+                let cluster = &mut self.clusters[at as usize];
+                cluster.count = cluster.count.saturating_add(count);
+                if cluster.unsettled > 0 {
+                    cluster.observe(text, tokens);
+                }
+                Some(at)
+            }
+            None => self.keep(text, tokens, count),
+        };
+        at.map_or(TemplateId(id), |at| TemplateId(self.clusters[self.end_of(at) as usize].id))
     }
 
     /// Puts a slot in the place of every word where a hole is known. Returns the id of the outcome.
