@@ -15,11 +15,15 @@
 //! | `theta` | exponential smoothing with half of the trend, seasons taken out by MSTL |
 //! | `ets` | exponential smoothing chosen by AICc, seasons taken out by MSTL |
 //! | `regression` | least squares on a line and harmonics of the seasons |
+//! | `ridge` | ridge regression on the series as a matrix with one row a season |
+//! | `autoregression` | ridge regression on the last steps and those of one season ago |
 //!
 //! Never panics and never diverges: a model that fails is replaced by `seasonal_naive`, then `naive`.
 mod backtest;
+mod exhaustion;
 mod interval;
 mod models;
+mod ridge;
 mod seasons;
 #[cfg(test)]
 mod tests;
@@ -27,6 +31,7 @@ mod tests;
 use crate::error::{Error, Result};
 use crate::grid::Grid;
 use backtest::Backtest;
+pub use exhaustion::{Exhaustion, time_to_exhaustion};
 use models::{Model, Past, bounds};
 use seasons::Seasons;
 
@@ -99,7 +104,7 @@ pub fn forecast(
     let steps = plan.steps(grid.step)?;
     let season = options.season_ns.map(|ns| (ns as f64 / grid.step as f64).round() as usize);
     let last = grid.start.saturating_add(grid.step.saturating_mul(grid.values.len() as i64 - 1));
-    let next = plan.run(&grid.values, season, steps);
+    let next = plan.run(&grid.values, season, grid.step, steps);
     let point = |(i, [value, lo, hi]): (usize, [f64; 3])| ForecastPoint {
         ts: last.saturating_add(grid.step.saturating_mul(i as i64 + 1)),
         value,
@@ -174,7 +179,7 @@ impl Plan {
     }
 
     /// `[value, lo, hi]` at each step after the last of `values`.
-    fn run(&self, values: &[f64], season: Option<usize>, steps: usize) -> Vec<[f64; 3]> {
+    fn run(&self, values: &[f64], season: Option<usize>, step_ns: i64, steps: usize) -> Vec<[f64; 3]> {
         let (low, high) = bounds(values);
         let last = values[values.len() - 1];
         if low == high {
@@ -182,7 +187,7 @@ impl Plan {
         }
         let unit = low.abs().max(high.abs());
         let scaled: Vec<f64> = values.iter().map(|v| v / unit).collect();
-        let seasons = Seasons::find(&scaled, season);
+        let seasons = Seasons::find(&scaled, season, step_ns);
         let candidates: Vec<Model> = match self.model {
             Some(model) => vec![model],
             None => Model::ALL
