@@ -89,7 +89,9 @@ async fn a_rising_series_reaches_its_capacity() {
     let samples: Vec<(i64, f64)> = (0..100).map(|i| (START + i * MINUTE, i as f64)).collect();
     write(&store.engine, &[("__name__", "disk")], &samples);
     let sql = |arguments: &str| {
-        format!("SELECT x['ts'], x['earliest'], x['latest'] FROM (SELECT time_to_exhaustion(ts, value, {arguments}) AS x FROM disk)")
+        format!(
+            "SELECT x['ts'], x['earliest'], x['latest'] FROM (SELECT time_to_exhaustion(ts, value, {arguments}) AS x FROM disk)"
+        )
     };
     let expected = store.rows("SELECT max(ts) + INTERVAL '11 minutes' FROM disk").await.unwrap();
     let found = store.rows(&sql("110, '30m', method => 'drift'")).await.unwrap();
