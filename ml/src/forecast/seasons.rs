@@ -31,7 +31,9 @@ impl Seasons {
         let mut periods = vec![first];
         let rest = without_pattern(values, first);
         let strongest = || whole(season::strongest(&rest)).filter(|&p| p != first && 3 * p <= n);
-        if let Some(second) = calendar(&rest, step_ns, &periods).or_else(strongest) {
+        // nothing is left of the days once the weeks that they make up are taken out
+        let part = calendar(values, step_ns, &periods).filter(|&p| p < first && first % p == 0);
+        if let Some(second) = part.or_else(|| calendar(&rest, step_ns, &periods)).or_else(strongest) {
             periods.push(second);
         }
         periods.sort_unstable();
