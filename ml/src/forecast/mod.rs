@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! rows -> regular grid (median step, gaps interpolated) -> seasons
-//!      -> rolling-origin back-test of every model -> best model or equal-weight combination
+//!      -> rolling-origin back-test of every model -> mean of all, weighted by back-test
 //!      -> forecast, clamped to an envelope of the past -> interval from the back-test's own errors
 //! ```
 //!
 //! | method | what it is |
 //! |---|---|
-//! | `auto` | the best of the others, or the mean of the best two or three, on the series' own past |
+//! | `auto` | the mean of the others, weighted by how well they did on the series' own past |
 //! | `naive` | the last value |
 //! | `seasonal_naive` | the value one season ago |
 //! | `drift` | the last value plus the mean step |
@@ -197,20 +197,23 @@ impl Plan {
         };
         let tried = steps.min(BACKTEST_STEPS_MAX);
         let mut test = Backtest::run(&scaled, &seasons, &candidates, tried);
-        if test.choose().is_none() {
+        if test.combine().is_none() {
             // the method asked for cannot: the fallbacks always can
             test = Backtest::run(&scaled, &seasons, &[Model::SeasonalNaive, Model::Naive], tried);
         }
-        let (models, errors) = test.choose().unwrap_or_else(|| (vec![Model::Naive], Vec::new()));
+        let (models, errors) = test.combine().unwrap_or_else(|| (vec![(Model::Naive, 1.0)], Vec::new()));
         let past = Past::new(&scaled, &seasons);
-        let predictions: Vec<Vec<f64>> = models.iter().filter_map(|model| model.predict(&past, steps)).collect();
-        let predictions =
-            if predictions.is_empty() { vec![vec![scaled[scaled.len() - 1]; steps]] } else { predictions };
+        let mut predictions: Vec<(Vec<f64>, f64)> =
+            models.iter().filter_map(|&(model, weight)| Some((model.predict(&past, steps)?, weight))).collect();
+        if predictions.is_empty() {
+            predictions.push((vec![scaled[scaled.len() - 1]; steps], 1.0));
+        }
+        let weights: f64 = predictions.iter().map(|p| p.1).sum();
         let envelope = Envelope::new(&scaled, steps);
         let widths = interval::half_widths(&errors, self.level, steps);
         (0..steps)
             .map(|i| {
-                let mean = predictions.iter().map(|p| p[i]).sum::<f64>() / predictions.len() as f64;
+                let mean = predictions.iter().map(|p| envelope.clamp(p.0[i]) * p.1).sum::<f64>() / weights;
                 let value = envelope.clamp(mean);
                 let finite = |v: f64| (v * unit).clamp(-f64::MAX, f64::MAX);
                 [finite(value), finite(value - widths[i]), finite(value + widths[i])]
