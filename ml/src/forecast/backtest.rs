@@ -53,7 +53,7 @@ impl Backtest {
 
     /// Every model that could, with its weight, and the errors `[origin][step]` of the weighted mean. A weight falls
     /// with the fourth power of the model's mean absolute error; the weights sum to 1.
-    pub(super) fn combine(&self) -> Option<(Vec<(Model, f64)>, Vec<Vec<f64>>)> {
+    pub(super) fn combine(&self) -> Option<Combination> {
         let weights: Vec<f64> =
             self.errors.iter().map(|errors| loss(errors).max(LOSS_MIN).powi(-WEIGHT_POWER)).collect();
         let all: f64 = weights.iter().sum();
@@ -66,6 +66,9 @@ impl Backtest {
         Some((self.models.iter().copied().zip(weights.iter().map(|w| w / all)).collect(), mean))
     }
 }
+
+/// Models with their weights, and the errors `[origin][step]` of their weighted mean.
+pub(super) type Combination = (Vec<(Model, f64)>, Vec<Vec<f64>>);
 
 /// Mean absolute error.
 fn loss(errors: &[Vec<f64>]) -> f64 {
