@@ -211,7 +211,9 @@ mod tests {
         ] {
             match Test::regex(pattern).unwrap() {
                 Test::Values(found) => assert_eq!(found, values, "{pattern}"),
-                Test::Prefix { prefix, .. } | Test::Regex { prefix, .. } => assert_eq!(Some(&*prefix), begins, "{pattern}"),
+                Test::Prefix { prefix, .. } | Test::Regex { prefix, .. } => {
+                    assert_eq!(Some(&*prefix), begins, "{pattern}")
+                }
                 other => panic!("{pattern}: {other:?}"),
             }
         }
