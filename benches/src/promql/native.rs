@@ -2,7 +2,8 @@
 //! numbers, series that are floats first and histograms later, stale ones.
 //!
 //! No histogram is that of the scrape before: whether an unchanged one is the same to Prometheus's `changes` and `==` depends
-//! on where its chunks begin and on what came later into them.
+//! on where its chunks begin and on what came later into them. And series begin in the order of their labels: that in which
+//! they came is the order in which Prometheus takes the first of them (`limitk`) and adds them up.
 use std::collections::BTreeMap;
 
 use foretell_proto::prometheus::v1::histogram::{Count, ResetHint, ZeroCount};
@@ -126,9 +127,16 @@ fn spans(side: &BTreeMap<i32, u64>) -> Vec<BucketSpan> {
 
 /// Adds all of them to `all`.
 pub(super) fn series(random: &mut StdRng, all: &mut Vec<Series>) {
+    let mut begun = None;
     for (i, instance) in ["a:9100", "b:9100", "c:9100"].into_iter().enumerate() {
         let job = if i < 2 { "node" } else { "db" };
-        let instants = scrapes([15_000, 15_000, 30_000][i], random);
+        let instants = loop {
+            let instants = scrapes([15_000, 15_000, 30_000][i], random);
+            if instants.first().copied() > begun {
+                break instants;
+            }
+        };
+        begun = instants.first().copied();
         let schema = [3, 3, 1][i];
         let borders: &[f64] = if i < 2 { &[0.1, 0.5, 1.0, 5.0] } else { &[0.25, 1.0] };
         let mut add = |name: &str, samples: Vec<(i64, f64)>, histograms: Vec<Histogram>| {
@@ -199,6 +207,22 @@ mod tests {
     use rand::SeedableRng as _;
 
     use super::*;
+
+    #[test]
+    fn series_begin_in_the_order_of_their_labels() {
+        for seed in 0..20 {
+            let mut all = Vec::new();
+            series(&mut StdRng::seed_from_u64(seed), &mut all);
+            let first = |one: &Series| {
+                let floats = one.samples.first().map(|&(at, _)| at);
+                floats.or(one.histograms.first().map(|histogram| histogram.timestamp))
+            };
+            all.sort_by(|a, b| a.labels.cmp(&b.labels));
+            for pair in all.windows(2).filter(|pair| pair[0].labels[0] == pair[1].labels[0]) {
+                assert!(first(&pair[0]) < first(&pair[1]), "{seed} {:?}", pair[1].labels);
+            }
+        }
+    }
 
     #[test]
     fn no_histogram_is_that_of_the_scrape_before() {
