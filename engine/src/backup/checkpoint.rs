@@ -1,12 +1,13 @@
 //! Which bytes make up a store at one position.
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::{Fs, Mapped};
 use crate::layout::Layout;
 use crate::manifest::{Contents, Stored, encode_file};
 use crate::rollup::Rollup;
 use crate::types::Lsn;
+use crate::version::LiveSegment;
 use crate::wal;
 
 /// The name of the manifest in a list of files.
@@ -69,12 +70,14 @@ impl Listed {
         Ok(Self { checkpoint, contents, rollups, width_ns: stored.width_ns, number: stored.number })
     }
 
-    /// With the rollups that are sound, and a manifest that lists exactly the files that there are.
-    pub(crate) fn finish(mut self) -> Checkpoint {
+    /// With the rollups that are sound, and a manifest that lists exactly the files that there are. `damaged` is told of the
+    /// segments (partition and file) whose rollups are not.
+    pub(crate) fn finish(mut self, damaged: impl Fn(&(i64, String), &Error)) -> Checkpoint {
         let files = &mut self.checkpoint.files;
         for (place, name, rollup) in self.rollups {
             if let Err(error) = rollup.check_parts() {
                 tracing::warn!(%error, "a damaged rollup is left out of a backup: the restored store makes it again");
+                damaged(&place, &error);
                 self.contents.rollups.remove(&place);
                 continue;
             }
@@ -110,7 +113,7 @@ impl Checkpoint {
     pub(super) fn of_closed(fs: &dyn Fs, layout: &Layout, stored: &Stored) -> Result<Self> {
         let mut listed = Listed::of(fs, layout, stored)?;
         listed.add_log(fs, layout, stored, None)?;
-        Ok(listed.finish())
+        Ok(listed.finish(|_, _| {}))
     }
 }
 
@@ -125,6 +128,12 @@ impl crate::core::Core {
                 Ok(listed)
             },
         );
-        Ok(listed?.finish())
+        Ok(listed?.finish(|(partition, file), error| {
+            let version = Arc::clone(&self.live.lock().version);
+            let of_it = |live: &&Arc<LiveSegment>| live.meta.partition == *partition && live.meta.file == *file;
+            if let Some(rollup) = version.segments().find(of_it).and_then(|live| live.segment.rollup()) {
+                rollup.warn(error);
+            }
+        }))
     }
 }

@@ -14,4 +14,4 @@ mod plan;
 
 pub(crate) use execute::{Input, Merged, execute};
 pub(crate) use pace::{Load, pause};
-pub(crate) use plan::{Candidate, Job, plan};
+pub(crate) use plan::{Candidate, Job, newest, plan};

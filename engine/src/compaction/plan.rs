@@ -44,13 +44,20 @@ pub(crate) struct Candidate {
 }
 
 /// The most useful merge of `segments` (in any order), if one is due: the one that removes most files, of equals that of
-/// the newest partition. If none is, or `deletes_press`, the rewrite of the smallest segment with deleted rows.
-pub(crate) fn plan(segments: &[Candidate], deletes_press: bool) -> Option<Job> {
+/// the newest partition. If none is, or `deletes_press`, the rewrite of the smallest segment with deleted rows. `today` is
+/// the partition of now.
+pub(crate) fn plan(segments: &[Candidate], today: i64, deletes_press: bool) -> Option<Job> {
     if deletes_press {
-        rewrite(segments).or_else(|| merge(segments))
+        rewrite(segments).or_else(|| merge(segments, today))
     } else {
-        merge(segments).or_else(|| rewrite(segments))
+        merge(segments, today).or_else(|| rewrite(segments))
     }
+}
+
+/// The newest of `partitions` (increasing) that is not ahead of `today`; the newest of all if all are. One row of a far
+/// future must not make a partition old that still grows.
+pub(crate) fn newest(partitions: impl DoubleEndedIterator<Item = i64> + Clone, today: i64) -> Option<i64> {
+    partitions.clone().rfind(|&at| at <= today).or_else(|| partitions.clone().next_back())
 }
 
 fn rewrite(segments: &[Candidate]) -> Option<Job> {
@@ -59,12 +66,12 @@ fn rewrite(segments: &[Candidate]) -> Option<Job> {
     Some(Job { partition: smallest.partition, inputs: vec![smallest.file.clone()], level: smallest.level })
 }
 
-fn merge(segments: &[Candidate]) -> Option<Job> {
+fn merge(segments: &[Candidate], today: i64) -> Option<Job> {
     let mut partitions: BTreeMap<i64, Vec<&SegmentMeta>> = BTreeMap::new();
     for segment in segments {
         partitions.entry(segment.meta.partition).or_default().push(&segment.meta);
     }
-    let newest = *partitions.keys().next_back()?;
+    let newest = newest(partitions.keys().copied(), today)?;
     let row_of = |(partition, mut row): (i64, Vec<&SegmentMeta>)| {
         row.sort_by_key(|s| (s.max_lsn, s.min_lsn));
         let cold = partition < newest;
@@ -124,7 +131,7 @@ mod tests {
     }
 
     fn plan(segments: &[SegmentMeta]) -> Option<Job> {
-        super::plan(&candidates(segments, &[]), false)
+        super::plan(&candidates(segments, &[]), i64::MAX, false)
     }
 
     fn candidates(segments: &[SegmentMeta], deleted: &[&str]) -> Vec<Candidate> {
@@ -137,16 +144,26 @@ mod tests {
     }
 
     #[test]
+    fn a_row_of_a_far_future_does_not_make_the_partition_cold_that_still_grows() {
+        let all = candidates(&[segment(5, 1, 0, 10), segment(5, 2, 0, 10), segment(4000, 3, 0, 1)], &[]);
+        for today in [0, 5, 6, 3999] {
+            let merged = super::plan(&all, today, false);
+            assert_eq!(merged.is_some(), today == 0, "{today}: {merged:?}");
+        }
+        assert_eq!(super::plan(&all, 4000, false).unwrap().inputs.len(), 2);
+    }
+
+    #[test]
     fn deleted_rows_are_rewritten_when_no_merge_is_due_or_when_they_press() {
         let mut row = vec![segment(0, 1, 3, 100_000)];
         row.extend((2..6).map(|lsn| segment(0, lsn, 0, 100)));
         let all = candidates(&row, &["p0-3", "p0-1"]);
         let files = |job: Option<Job>| job.unwrap().inputs;
-        assert_eq!(files(super::plan(&all, false)).len(), 4);
-        assert_eq!(files(super::plan(&all, true)), ["p0-3"]);
-        let job = super::plan(&all[..1], false).unwrap();
+        assert_eq!(files(super::plan(&all, i64::MAX, false)).len(), 4);
+        assert_eq!(files(super::plan(&all, i64::MAX, true)), ["p0-3"]);
+        let job = super::plan(&all[..1], i64::MAX, false).unwrap();
         assert_eq!((job.inputs, job.level), (vec!["p0-1".to_string()], 3), "its level stays");
-        assert_eq!(super::plan(&candidates(&row[..1], &[]), true), None);
+        assert_eq!(super::plan(&candidates(&row[..1], &[]), i64::MAX, true), None);
     }
 
     #[test]

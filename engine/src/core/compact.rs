@@ -23,6 +23,8 @@ pub(super) struct Base {
     /// Deletions up to here are among `tombstones` if they concern a segment.
     flushed: Lsn,
     pub(super) deletes_press: bool,
+    /// The partition of now.
+    pub(super) today: i64,
 }
 
 /// A merge to do, with what it reads.
@@ -61,7 +63,7 @@ impl Base {
             .segments()
             .map(|live| Candidate { meta: live.meta.clone(), deleted: concerned(live) })
             .collect();
-        plan(&candidates, self.deletes_press)
+        plan(&candidates, self.today, self.deletes_press)
     }
 
     fn inputs(&self, job: &Job) -> Vec<Input> {
@@ -109,6 +111,8 @@ impl Core {
         let _one = self.compacting.lock();
         self.sweep();
         loop {
+            // What is made could not be told to the manifest.
+            self.refuse_if_poisoned()?;
             let base = self.base();
             let mut work = base.plan();
             if work.is_none() {
@@ -145,6 +149,7 @@ impl Core {
             tombstones: live.tombstones.up_to(live.flushed),
             flushed: live.flushed,
             deletes_press: live.deletes_press(),
+            today: self.partitioning.of(self.clock.now_ns()),
         }
     }
 

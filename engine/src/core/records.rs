@@ -52,7 +52,7 @@ impl Base {
             let candidate = Candidate { meta: meta.segment.clone(), deleted: concerned(live) };
             tables.entry(&**meta.table.name()).or_default().push(candidate);
         }
-        let job = tables.values().find_map(|candidates| plan(candidates, self.deletes_press))?;
+        let job = tables.values().find_map(|candidates| plan(candidates, self.today, self.deletes_press))?;
         // File names are unique in a partition.
         let of_job = |live: &&Arc<LiveRecords>| {
             let segment = &live.meta().segment;

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::compaction::newest;
 use crate::error::{Error, Result};
 use crate::layout::rollup_beside;
 use crate::manifest::Change;
@@ -84,7 +85,9 @@ impl Core {
     pub(super) fn plan_rollup(&self, version: &Version) -> Option<Arc<LiveSegment>> {
         self.rollups.as_ref()?;
         let now_ns = self.clock.now_ns();
-        let newest = newest_partition(version, self.partitioning.of(now_ns))?;
+        let filled =
+            version.partitions.iter().filter(|(_, partition)| !partition.segments.is_empty()).map(|(&at, _)| at);
+        let newest = newest(filled, self.partitioning.of(now_ns))?;
         let mut put_off = self.rollups_put_off.lock();
         put_off.retain(|path, _| version.segments().any(|live| live.segment.path() == path));
         let free_bytes = if put_off.is_empty() { 0 } else { self.disk_room().0 };
@@ -163,14 +166,6 @@ impl Core {
         let listed = move |file: &&String| contents.rollups.contains_key(&(partition, (*file).clone()));
         files.into_iter().filter(listed).map(move |file| self.layout.rollup_of(partition, file))
     }
-}
-
-/// The newest partition with segments that is not ahead of `now`; the newest of all if all are. One row of a far future must
-/// not make a partition old that still grows.
-fn newest_partition(version: &Version, now: i64) -> Option<i64> {
-    let filled =
-        || version.partitions.iter().filter(|(_, partition)| !partition.segments.is_empty()).map(|(&at, _)| at);
-    filled().rfind(|&at| at <= now).or_else(|| filled().next_back())
 }
 
 #[cfg(test)]

@@ -198,6 +198,7 @@ fn aggregates_over_rollups_are_those_of_the_rows_of_a_scan() {
         store.config.partition_width = Duration::from_nanos(([3, 24, 100][rng.random_range(0..3)] * HOUR) as u64);
         let width = [MINUTE, 15 * MINUTE, HOUR][rng.random_range(0..3)];
         store.config.rollup_widths = [width, HOUR].map(|width| Duration::from_nanos(width as u64)).to_vec();
+        store.clock.advance(1001 * DAY);
         let mut engine = store.open();
         let mut ids: Vec<SeriesId> = (0..7).map(|n| series(&engine, n)).collect();
         ids.sort_unstable();
@@ -386,6 +387,17 @@ fn a_backup_holds_sound_rollups_and_leaves_damaged_ones_out() {
         restored.config.data_dir = PathBuf::from(target);
         assert_eq!(by_step(&restored.open(), id, HOUR, ALL, label).rolled_up, expected, "{label}");
     }
+}
+
+#[test]
+fn damage_that_only_a_backup_has_found_is_mended() {
+    let store = rolled();
+    let (engine, id) = one_day(&store, |i| (i % 100) as f64);
+    store.fs.flip(&rollups(&store.fs).remove(0), 40);
+    engine.backup(Path::new("/dest"), &Begun { at_ns: 0, label: "any" }, &Progress::default()).unwrap();
+    engine.compact().unwrap();
+    assert_eq!(by_step(&engine, id, HOUR, ALL, "mended").rolled_up, ROWS);
+    assert!(check_running(&store, engine).is_clean());
 }
 
 #[test]

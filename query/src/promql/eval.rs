@@ -152,6 +152,8 @@ impl<'a> Evaluator<'a> {
     /// The samples that a range vector selects at one instant.
     fn run_ranges(&self, expr: &Expr) -> Result<Answer> {
         let ranges = self.ranges(expr, self.grid)?;
+        let samples = self.account.held().samples;
+        self.account.add(Held { samples: 0, bytes: samples.saturating_mul(ANSWERED_BYTES) })?;
         let (end, _) = ranges.ends.bounds();
         let start = end.saturating_sub(ranges.range_ms);
         let rows = ranges.series.iter().map(|series| {

@@ -233,8 +233,9 @@ impl Group {
     ) -> Result<(Rows, Option<String>), Failure> {
         let (limit, alerts_max) = (self.spec.limit, context.settings.alerts_max);
         let (due, rows, left_out) = {
-            let counting = context.counting.lock();
+            // In this order: who answers from the state of a group keeps no other group from counting.
             let mut state = self.state.lock();
+            let counting = context.counting.lock();
             let RuleState { active, restored, .. } = &mut state.rules[i];
             let others = self.alerts.load(Ordering::Relaxed).saturating_sub(active.len());
             let policy = Policy {
