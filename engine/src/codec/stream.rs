@@ -197,20 +197,14 @@ pub(super) fn divisor_of(numbers: impl Iterator<Item = u64>) -> u64 {
 }
 
 /// Decompression contexts and buffers, reused from block to block.
+#[derive(Default)]
 pub(crate) struct Unpacker {
-    zstd: Decompressor<'static>,
+    /// From the first frame on: a context is larger than what many a scan reads.
+    zstd: Option<Decompressor<'static>>,
     plane: Vec<u8>,
 }
 
 impl Unpacker {
-    /// Contexts.
-    ///
-    /// # Errors
-    /// `Unavailable` when zstd cannot allocate its context.
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self { zstd: Decompressor::new().map_err(context)?, plane: Vec::new() })
-    }
-
     /// Replaces `out` with the next `n` bytes.
     pub(crate) fn unpack_bytes(&mut self, input: &mut Reader<'_>, n: usize, out: &mut Vec<u8>) -> Result<()> {
         out.clear();
@@ -231,10 +225,14 @@ impl Unpacker {
         let at = input.clone();
         let frame = input.prefixed()?;
         let failed = |got: String| at.corrupt(format!("a zstd frame of {n} bytes"), got);
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            none => none.insert(Decompressor::new().map_err(context)?),
+        };
         out.clear();
         out.reserve(n);
         // The buffer may have more room than asked for, so what came out is compared with `n` as well.
-        self.zstd.decompress_to_buffer(frame, out).map_err(|e| failed(e.to_string()))?;
+        zstd.decompress_to_buffer(frame, out).map_err(|e| failed(e.to_string()))?;
         if out.len() != n {
             return Err(failed(format!("one of {}", out.len())));
         }

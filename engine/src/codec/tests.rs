@@ -35,7 +35,7 @@ fn values_round_trip(values: &[f64], rows: &[u32]) -> usize {
         let mut bytes = Vec::new();
         ValuesEncoder::default().encode(&mut Packer::new(effort).unwrap(), values, &offsets_of(rows), &mut bytes);
         let (mut input, mut decoded) = (reader(&bytes), Vec::new());
-        ValuesDecoder::default().decode(&mut Unpacker::new().unwrap(), &mut input, rows, &mut decoded).unwrap();
+        ValuesDecoder::default().decode(&mut Unpacker::default(), &mut input, rows, &mut decoded).unwrap();
         input.finish().unwrap();
         assert_eq!(bits_of(values), bits_of(&decoded));
         smallest = smallest.min(bytes.len());
@@ -52,7 +52,7 @@ fn timelines_round_trip(ts: &[i64], rows: &[u32]) -> usize {
     assert_eq!((encoder.len(), encoder.rows()), (rows.len(), ts.len()));
     encoder.finish(&mut Packer::new(Effort::Quick).unwrap(), &mut bytes);
     let mut input = reader(&bytes);
-    let mut scratch = (Unpacker::new().unwrap(), SequencesDecoder::default());
+    let mut scratch = (Unpacker::default(), SequencesDecoder::default());
     let decoded = Timelines::decode(&mut scratch.0, &mut scratch.1, &mut input, rows.len()).unwrap();
     input.finish().unwrap();
     assert_eq!(decoded.rows(), ts.len());
@@ -62,7 +62,7 @@ fn timelines_round_trip(ts: &[i64], rows: &[u32]) -> usize {
 
 fn spans_decoded(bytes: &[u8], series: usize, timelines: u32) -> Result<(Spans, Vec<u32>)> {
     let (mut spans, mut offsets, mut input) = (Spans::default(), Vec::new(), reader(bytes));
-    spans.decode(&mut Unpacker::new()?, &mut input, series, timelines, &mut offsets)?;
+    spans.decode(&mut Unpacker::default(), &mut input, series, timelines, &mut offsets)?;
     input.finish()?;
     Ok((spans, offsets))
 }
@@ -150,7 +150,7 @@ proptest! {
         timelines.finish(&mut Packer::new(Effort::Quick).unwrap(), &mut bytes);
         let k = at.index(bytes.len());
         bytes[k] ^= flip;
-        let mut scratch = (Unpacker::new().unwrap(), SequencesDecoder::default());
+        let mut scratch = (Unpacker::default(), SequencesDecoder::default());
         if let Ok(page) = Timelines::decode(&mut scratch.0, &mut scratch.1, &mut reader(&bytes), 40) {
             prop_assert!(page.rows() <= ROWS_MAX);
         }
@@ -163,7 +163,7 @@ proptest! {
             let (mut bytes, mut decoded) = (Vec::new(), vec![7]);
             Packer::new(effort).unwrap().pack(&numbers, &mut bytes);
             let mut input = reader(&bytes);
-            Unpacker::new().unwrap().unpack(&mut input, numbers.len(), &mut decoded).unwrap();
+            Unpacker::default().unpack(&mut input, numbers.len(), &mut decoded).unwrap();
             input.finish().unwrap();
             prop_assert_eq!(&numbers, &decoded);
         }
@@ -178,9 +178,9 @@ proptest! {
         let at = at.index(bytes.len());
         // Too short for pco, whose decoder is only ever given bytes behind a checksum.
         bytes[at] ^= flip;
-        let _ = ValuesDecoder::default().decode(&mut Unpacker::new().unwrap(), &mut reader(&bytes), &rows, &mut Vec::new());
+        let _ = ValuesDecoder::default().decode(&mut Unpacker::default(), &mut reader(&bytes), &rows, &mut Vec::new());
         bytes.truncate(at);
-        let short = ValuesDecoder::default().decode(&mut Unpacker::new().unwrap(), &mut reader(&bytes), &rows, &mut Vec::new());
+        let short = ValuesDecoder::default().decode(&mut Unpacker::default(), &mut reader(&bytes), &rows, &mut Vec::new());
         prop_assert!(short.is_err());
     }
 }
@@ -294,7 +294,7 @@ fn lengths_beyond_a_block_are_refused_before_anything_is_allocated() {
         crate::format::put_varint(&mut bytes, n);
         bytes
     };
-    let mut scratch = (Unpacker::new().unwrap(), SequencesDecoder::default());
+    let mut scratch = (Unpacker::default(), SequencesDecoder::default());
     for length in [ROWS_MAX as u64, u64::from(u32::MAX), u64::MAX] {
         let page = equal(length);
         assert!(Timelines::decode(&mut scratch.0, &mut scratch.1, &mut reader(&page), 1).is_err());

@@ -176,7 +176,7 @@ fn timelines() {
         for count in [1, 2, 700] {
             let mut input = Reader::new(bytes, path(), 0);
             let decoded =
-                Timelines::decode(&mut Unpacker::new().unwrap(), &mut SequencesDecoder::default(), &mut input, count);
+                Timelines::decode(&mut Unpacker::default(), &mut SequencesDecoder::default(), &mut input, count);
             if let Ok(decoded) = decoded {
                 assert_eq!((0..count).map(|k| decoded.get(k).len()).sum::<usize>(), decoded.rows());
             }
@@ -200,7 +200,7 @@ fn spans() {
         let (mut spans, mut offsets) = (Spans::default(), Vec::new());
         for (series, timelines) in [(1, 1), (2, 9), (12, 12), (8192, 1)] {
             let mut input = Reader::new(bytes, path(), 0);
-            if spans.decode(&mut Unpacker::new().unwrap(), &mut input, series, timelines, &mut offsets).is_ok() {
+            if spans.decode(&mut Unpacker::default(), &mut input, series, timelines, &mut offsets).is_ok() {
                 for k in 0..series {
                     let rows: u32 = spans.of(k).iter().map(|span| span.rows).sum();
                     assert_eq!(rows, offsets[k + 1] - offsets[k]);
@@ -223,8 +223,7 @@ fn value_columns() {
     let run = |bytes: &[u8]| {
         let (mut decoder, mut values) = (ValuesDecoder::default(), Vec::new());
         for rows in [&[1][..], &[100], &[300], &[50, 50], &[8192]] {
-            let _ =
-                decoder.decode(&mut Unpacker::new().unwrap(), &mut Reader::new(bytes, path(), 0), rows, &mut values);
+            let _ = decoder.decode(&mut Unpacker::default(), &mut Reader::new(bytes, path(), 0), rows, &mut values);
         }
     };
     Target { name: "value_columns", seeds: columns().iter().map(encode).collect(), run }.fuzz();
@@ -389,7 +388,7 @@ fn segments() {
     let run = |bytes: &[u8]| {
         let fs = with_file(&mutate::with_segment_checksums(bytes));
         let Ok(segment) = crate::segment::Segment::open_unlisted(&fs, path()) else { return };
-        let mut decoder = crate::segment::BlockDecoder::new().unwrap();
+        let mut decoder = crate::segment::BlockDecoder::default();
         for index in 0..segment.blocks().len().min(50) {
             let mut block = crate::segment::Block::default();
             let loaded =
@@ -397,7 +396,7 @@ fn segments() {
             let series = if loaded.is_ok() { block.series().len() } else { 0 };
             let _ = (0..series).try_for_each(|k| block.select(&mut decoder, &segment, k));
         }
-        let mut checker = crate::segment::Checker::new(&segment, TimeRange::ALL).unwrap();
+        let mut checker = crate::segment::Checker::new(&segment, TimeRange::ALL);
         let _ = (0..segment.blocks().len().min(50)).try_for_each(|index| {
             checker.read(index)?;
             checker.compare_zone(index)

@@ -230,6 +230,7 @@ fn refused(error: ArrowError) -> Error {
 }
 
 /// Contexts and buffers for reading arrays.
+#[derive(Default)]
 pub(crate) struct ColumnDecoder {
     unpacker: Unpacker,
     sequences: SequencesDecoder,
@@ -240,21 +241,6 @@ pub(crate) struct ColumnDecoder {
 }
 
 impl ColumnDecoder {
-    /// Contexts.
-    ///
-    /// # Errors
-    /// `Unavailable` without memory for a decompression context.
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self {
-            unpacker: Unpacker::new()?,
-            sequences: SequencesDecoder::default(),
-            values: ValuesDecoder::default(),
-            integers: Vec::new(),
-            numbers: Vec::new(),
-            floats: Vec::new(),
-        })
-    }
-
     /// The next array, of `rows` rows of `data_type`.
     ///
     /// # Errors

@@ -54,7 +54,7 @@ impl Merge {
         unique: Unique,
         rows_target: usize,
     ) -> Result<Self> {
-        let mut decoder = ColumnDecoder::new()?;
+        let mut decoder = ColumnDecoder::default();
         let mut cursors = Vec::new();
         let mut hidden_rows = 0;
         for source in sources {

@@ -199,7 +199,7 @@ impl Memory {
         // Block and row last: of equal keys the older stands first.
         rows.sort_unstable_by_key(|row| (partition_of(row.ts), row.series, row.ts, row.block, row.row));
         let unique = batches.first().map_or(Unique::WholeRow, |recent| recent.records.table.unique());
-        let (mut partitions, mut decoder) = (Vec::new(), ColumnDecoder::new()?);
+        let (mut partitions, mut decoder) = (Vec::new(), ColumnDecoder::default());
         for rows in rows.chunk_by(|a, b| partition_of(a.ts) == partition_of(b.ts)) {
             let partition = partition_of(rows[0].ts);
             // Blocks of its own: another partition may want other columns of the same batch.

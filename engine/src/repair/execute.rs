@@ -110,7 +110,7 @@ fn rewrite(
     let meta = &surveyed.meta;
     let segment = Segment::open_by_footer(fs, &surveyed.path)?;
     let range = Partitioning { width_ns: kept.width_ns }.range(meta.partition);
-    let mut checker = Checker::new(&segment, range)?;
+    let mut checker = Checker::new(&segment, range);
     let path = layout.segment_file(meta.partition, number);
     let mut writer = None;
     for index in (0..segment.blocks().len()).filter(|index| !kept.bad.contains(index)) {

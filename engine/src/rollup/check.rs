@@ -13,7 +13,7 @@ use super::reader::Rollup;
 /// # Errors
 /// `Corruption` with path and offset of the first chunk that is damaged or says something else than the rows.
 pub(crate) fn check(rollup: &Rollup, segment: Option<&Segment>) -> Result<()> {
-    let (mut unpacker, mut values) = (Unpacker::new()?, ValuesDecoder::default());
+    let (mut unpacker, mut values) = (Unpacker::default(), ValuesDecoder::default());
     let mut stored = Chunk::default();
     let mut metrics = Vec::new();
     for width in 0..rollup.widths().len() {
@@ -44,7 +44,7 @@ pub(crate) fn check(rollup: &Rollup, segment: Option<&Segment>) -> Result<()> {
         Err(at.corrupt("the sums of the rows of its segment", "others"))
     };
     let mut summing = Summing::new(rollup.widths());
-    let mut checker = Checker::new(segment, TimeRange::ALL)?;
+    let mut checker = Checker::new(segment, TimeRange::ALL);
     for index in 0..segment.blocks().len() {
         checker.read(index)?;
         for (series, ts, values) in checker.rows() {

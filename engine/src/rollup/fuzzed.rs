@@ -43,7 +43,7 @@ pub(crate) fn read_chunk(bytes: &[u8]) {
     let Some((frame, bytes)) = bytes.split_at_checked(4) else { return };
     let number = |at: usize| usize::from(u16::from_le_bytes([frame[at], frame[at + 1]]));
     let (statistics, sketches) = bytes.split_at(number(2).min(bytes.len()));
-    let (mut unpacker, mut values, mut chunk) = (Unpacker::new().unwrap(), ValuesDecoder::default(), Chunk::default());
+    let (mut unpacker, mut values, mut chunk) = (Unpacker::default(), ValuesDecoder::default(), Chunk::default());
     let reader = |bytes| Reader::new(bytes, Path::new("/fuzz/rollup"), 16);
     if decode((&mut unpacker, &mut values), reader(statistics), number(0), WIDTH, &mut chunk).is_ok() {
         let _ = decode_sketches(&mut unpacker, reader(sketches), &mut chunk);

@@ -96,7 +96,7 @@ fn write_new(
         bytes: HEADER_BYTES as u64,
     };
     let mut summing = Summing::new(widths);
-    let mut checker = Checker::new(segment, TimeRange::ALL)?;
+    let mut checker = Checker::new(segment, TimeRange::ALL);
     for index in 0..segment.blocks().len() {
         let zone = &segment.blocks()[index];
         let next = metrics.partition_point(|&metric| metric < zone.first.metric());

@@ -83,6 +83,7 @@ impl BlockBuilder {
 const CONTEXT_BYTES: usize = 256 << 10;
 
 /// Contexts and scratch for decoding blocks, and the pages decoded last; one serves all the blocks of a scan.
+#[derive(Default)]
 pub(crate) struct BlockDecoder {
     unpacker: Unpacker,
     values: ValuesDecoder,
@@ -91,19 +92,6 @@ pub(crate) struct BlockDecoder {
 }
 
 impl BlockDecoder {
-    /// Contexts.
-    ///
-    /// # Errors
-    /// `Unavailable` when zstd cannot allocate.
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self {
-            unpacker: Unpacker::new()?,
-            values: ValuesDecoder::default(),
-            rows: Vec::new(),
-            pages: PageCache::default(),
-        })
-    }
-
     /// Memory it holds, about.
     pub(crate) fn bytes(&self) -> usize {
         CONTEXT_BYTES + self.pages.bytes()

@@ -135,7 +135,7 @@ impl Surveyor<'_> {
     /// Reads every block.
     fn read_blocks(&mut self, segment: &Segment, mut damaged: bool) -> Result<Reading> {
         let meta = segment.meta();
-        let (mut checker, mut bad) = (Checker::new(segment, self.range_of(meta.partition))?, Vec::new());
+        let (mut checker, mut bad) = (Checker::new(segment, self.range_of(meta.partition)), Vec::new());
         let mut done = 0;
         for (index, zone) in segment.blocks().iter().enumerate() {
             let read = checker.read(index);

@@ -126,7 +126,7 @@ pub(crate) fn decode_batch(payload: &[u8], path: &Path, offset: u64) -> Result<W
     }
     let count = reader.count(RECORDS_BYTES_MIN)?;
     if count > 0 {
-        let mut decoder = ColumnDecoder::new()?;
+        let mut decoder = ColumnDecoder::default();
         for _ in 0..count {
             batch.records.push(Arc::new(decode_records(&mut decoder, &mut reader)?));
         }

@@ -10,7 +10,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`expr`] | what an expression is, after types are checked |
-//! | [`parse`] | from text to [`expr::Expr`], bounded before anything recursive sees it |
+//! | [`parse`], [`lately`] | from text to [`expr::Expr`], bounded before anything recursive sees it; those parsed lately |
 //! | [`token`], [`fault`] | tokens with their places; where a text is wrong |
 //! | [`rewrite`], [`duration_expr`], [`regex_cost`] | syntax that the parser does not know, and patterns it should not see |
 //! | [`feature`] | what must be switched on |
@@ -56,6 +56,7 @@ mod function;
 mod grid;
 mod histogram;
 mod labels;
+mod lately;
 mod layout;
 mod lookup;
 mod number;
@@ -157,7 +158,7 @@ impl PromQuery {
     /// # Errors
     /// `Invalid` for a bad expression or range.
     pub fn check(&self, source: &dyn SampleSource, limits: &Limits) -> Result<()> {
-        let expr = parse::parse_for(&self.text, limits, self.instants())?;
+        let expr = lately::parsed(&self.text, limits, self.instants())?;
         eval::Evaluator::new(self, source, limits, &|| false, &|_| Ok(()))?.check(&expr)
     }
 }
@@ -203,7 +204,7 @@ pub fn evaluate_annotated(
     cancelled: &Cancelled<'_>,
     reserve: &(dyn Fn(usize) -> Result<()> + Sync),
 ) -> Result<(Answer, Annotations)> {
-    let expr = parse::parse_for(&query.text, limits, query.instants())?;
+    let expr = lately::parsed(&query.text, limits, query.instants())?;
     eval::Evaluator::new(query, source, limits, cancelled, reserve)?.run(&expr)
 }
 
