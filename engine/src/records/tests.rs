@@ -2,7 +2,8 @@
 use std::path::Path;
 
 use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Float64Builder, Int64Array, ListBuilder, StringArray, UInt64Array,
+    ArrayRef, AsArray, BooleanArray, FixedSizeBinaryBuilder, Float64Builder, Int64Array, ListBuilder, MapBuilder,
+    StringArray, StringBuilder, TimestampNanosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
@@ -37,6 +38,57 @@ fn batch(from: usize, rows: usize, text_len: usize) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns).unwrap()
 }
 
+/// Rows as logs and spans have them: ids, texts, times, maps, a column that few rows have.
+fn events(rows: usize) -> RecordBatch {
+    let mut ids = FixedSizeBinaryBuilder::new(16);
+    let mut tags = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    for row in 0..rows {
+        if row % 3 == 0 {
+            ids.append_null();
+        } else {
+            ids.append_value([row as u8; 16]).unwrap();
+        }
+        (0..row % 5).for_each(|key| {
+            tags.keys().append_value(format!("key{key}"));
+            tags.values().append_value(format!("value {row}"));
+        });
+        tags.append(row % 5 != 0).unwrap();
+    }
+    let at = || 0..rows;
+    let seen = TimestampNanosecondArray::from_iter(at().map(|row| (row % 2 == 0).then_some(row as i64 * 7)));
+    let columns: Vec<(&str, ArrayRef, bool)> = vec![
+        ("series", Arc::new(UInt64Array::from_iter_values(at().map(|row| row as u64 / 50))), false),
+        ("ts", Arc::new(Int64Array::from_iter_values(at().map(|row| row as i64 % 50 * 1000))), false),
+        ("attr/i/code", Arc::new(Int64Array::from_iter(at().map(|row| (row % 40 == 7).then_some(500_i64)))), true),
+        (
+            "body",
+            Arc::new(StringArray::from_iter(at().map(|row| Some(format!("GET /Item{row} took {}ms", row % 9))))),
+            true,
+        ),
+        ("id", Arc::new(ids.finish()), true),
+        ("seen", Arc::new(seen.with_timezone("UTC")), true),
+        ("tags", Arc::new(tags.finish()), true),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+}
+
+/// What rows of [`events`] satisfy.
+fn satisfied(rows: usize) -> Vec<Hint> {
+    let column = |name: &str| name.to_owned();
+    let mut hints = vec![
+        Hint::Within { column: column("attr/i/code"), low: 500, high: 500 },
+        Hint::Within { column: column("seen"), low: 0, high: 0 },
+        Hint::Present { column: column("attr/i/code") },
+        Hint::Value { column: column("tags"), value: b"key3".to_vec() },
+    ];
+    for row in (1..rows).step_by(3) {
+        let words = ["get".to_owned(), format!("item{row}")].into_iter().collect();
+        hints.push(Hint::Words { column: column("body"), words });
+        hints.push(Hint::Value { column: column("id"), value: vec![row as u8; 16] });
+    }
+    hints
+}
+
 fn write(fs: &FaultFs, batches: &[RecordBatch]) -> RecordMeta {
     fs.create_dir(Path::new("/p")).unwrap();
     let table = RecordTable::new("t", Unique::WholeRow).unwrap();
@@ -56,6 +108,7 @@ fn read(fs: &FaultFs, meta: &RecordMeta) -> Result<Vec<Vec<ArrayRef>>> {
         for column in 0..segment.columns().fields().len() {
             columns.push(segment.column(group, column, &mut decoder)?);
         }
+        segment.check_filters(group)?;
         Ok(columns)
     });
     groups.collect()
@@ -98,6 +151,37 @@ fn a_flip_of_any_byte_is_an_error_with_path_and_offset() {
         fs.flip(Path::new(PATH), byte as usize);
     }
     assert_eq!(format!("{:?}", read(&fs, &meta).unwrap()), format!("{whole:?}"));
+}
+
+#[test]
+fn events_come_back_and_a_flip_of_any_byte_is_noticed_before_a_filter_hides_a_row() {
+    let fs = FaultFs::new();
+    let rows = events(120);
+    let meta = write(&fs, std::slice::from_ref(&rows));
+    let groups = read(&fs, &meta).unwrap();
+    assert_eq!(groups.len(), 1);
+    for (column, found) in groups[0].iter().enumerate() {
+        assert_eq!(found.to_data(), rows.column(column).to_data(), "column {column}");
+    }
+    let asked = |hint: &Hint| RecordSegment::open(&fs, Path::new(PATH), &meta)?.may_satisfy(0, hint);
+    let hints = satisfied(120);
+    for hint in &hints {
+        assert!(asked(hint).unwrap(), "{hint:?}");
+    }
+    let absent = Hint::Value { column: "tags".into(), value: b"key4 of none".to_vec() };
+    assert!(!asked(&absent).unwrap(), "filters leave something out");
+    for byte in 0..meta.segment.bytes {
+        fs.flip(Path::new(PATH), byte as usize);
+        assert!(matches!(read(&fs, &meta), Err(Error::Corruption { .. })), "byte {byte}");
+        // Some of them at each byte; all of them in turn.
+        for hint in hints.iter().skip(byte as usize % 7).step_by(7) {
+            match asked(hint) {
+                Ok(may) => assert!(may, "byte {byte}: {hint:?} leaves a row out"),
+                Err(error) => assert!(matches!(error, Error::Corruption { .. }), "byte {byte}: {error}"),
+            }
+        }
+        fs.flip(Path::new(PATH), byte as usize);
+    }
 }
 
 #[test]
@@ -163,4 +247,52 @@ fn the_size_of_a_row_counts_only_its_own_items() {
         assert!(halves.abs_diff(all) <= 8 && each >= all && each <= all + 3000, "{each} {halves} {all}");
     }
     assert_eq!(rows.column(1).as_primitive::<Int64Type>().value(11), 1000);
+}
+
+#[test]
+fn groups_say_which_hints_no_row_of_theirs_can_satisfy() {
+    let id = |row: usize| [row as u8, (row >> 8) as u8, 7, 7];
+    let rows = |from: usize| {
+        let mut ids = FixedSizeBinaryBuilder::new(4);
+        (from..from + 8192).for_each(|row| ids.append_value(id(row)).unwrap());
+        let at = || from..from + 8192;
+        let columns: Vec<(&str, ArrayRef, bool)> = vec![
+            ("series", Arc::new(UInt64Array::from_iter_values(at().map(|_| 1))), false),
+            ("ts", Arc::new(Int64Array::from_iter_values(at().map(|row| row as i64))), false),
+            ("body", Arc::new(StringArray::from_iter_values(at().map(|row| format!("GET /user{row}?ok=Yes")))), true),
+            ("id", Arc::new(ids.finish()), true),
+            ("late", Arc::new(Int64Array::from_iter(at().map(|row| (row >= 8192).then_some(-5)))), true),
+            ("n", Arc::new(Int64Array::from_iter(at().map(|row| (row % 2 == 0).then_some(row as i64 - 100)))), true),
+        ];
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    };
+    let fs = FaultFs::new();
+    let meta = write(&fs, &[rows(0), rows(8192)]);
+    let segment = RecordSegment::open(&fs, Path::new(PATH), &meta).unwrap();
+    assert_eq!(segment.groups(), 2);
+    let may = |hint: &Hint| [0, 1].map(|group| segment.may_satisfy(group, hint).unwrap());
+    let column = |name: &str| name.to_owned();
+    let within = |low, high| Hint::Within { column: column("n"), low, high };
+    assert_eq!(may(&within(-100, -100)), [true, false]);
+    assert_eq!(may(&within(-200, -101)), [false, false]);
+    assert_eq!(may(&within(8090, 8091)), [true, false], "the last even row of the first group");
+    assert_eq!(may(&within(8092, i64::MAX)), [false, true]);
+    let words =
+        |words: &[&str]| Hint::Words { column: column("body"), words: words.iter().map(|&w| w.into()).collect() };
+    assert_eq!(may(&words(&["USER9000", "get", "yes"])), [false, true]);
+    assert_eq!(may(&words(&["user17"])), [true, false]);
+    assert_eq!(may(&words(&["get"])), [true, true]);
+    let value = |row: usize| Hint::Value { column: column("id"), value: id(row).to_vec() };
+    for row in (0..16_384).step_by(97) {
+        assert!(may(&value(row))[row / 8192], "row {row}");
+    }
+    let wrong = (0..16_384).filter(|&row| may(&value(row))[1 - row / 8192]).count();
+    assert!(wrong < 200, "{wrong} of 16,384");
+    let present = |name: &str| Hint::Present { column: column(name) };
+    assert_eq!(may(&present("late")), [false, true]);
+    assert_eq!(may(&present("unheard of")), [false, false]);
+    assert_eq!(may(&Hint::Any(vec![present("late"), within(0, 0)])), [true, true]);
+    assert_eq!(may(&Hint::Any(vec![])), [false, false]);
+    // A column whose zone says nothing of the kind is no reason to leave a group out.
+    assert_eq!(may(&Hint::Value { column: column("body"), value: vec![1] }), [true, true]);
 }

@@ -6,10 +6,13 @@
 //! | [`metric`] | `metrics."<name>"` |
 //! | [`samples`] | `samples`: every metric at once, labels as a map |
 //! | [`records`] | `histograms` and `exemplars` |
+//! | [`events`] | `logs` and `spans` |
+//! | [`hints`] | which filters on them let groups be passed over |
 //! | [`histogram`] | stored histograms to what SQL shows of them |
 //! | [`derived`] | metrics that continuous queries wrote, with several value columns |
 //! | [`sys`] | `sys.*`, open to other modules |
 //! | [`promql`] | the table function `promql(…)` |
+//! | [`trace`] | the table functions `trace_tree(…)` and `critical_path(…)` |
 //! | [`partial`] | plain series summed up by step, which `rule::partial_aggregates` puts below aggregations |
 //! | [`plan`] | such tables as providers: from the arguments of a scan to its physical plan |
 //! | [`pushdown`] | which filters the engine can answer, exactly |
@@ -29,6 +32,8 @@ use crate::continuous::output::DerivedTable;
 pub(crate) mod catalog;
 pub(crate) mod columns;
 pub(crate) mod derived;
+pub(crate) mod events;
+pub(crate) mod hints;
 pub(crate) mod histogram;
 pub(crate) mod metric;
 pub(crate) mod partial;
@@ -39,6 +44,7 @@ pub(crate) mod records;
 pub(crate) mod samples;
 pub(crate) mod scan_exec;
 pub(crate) mod sys;
+pub(crate) mod trace;
 
 pub(crate) use catalog::Catalogs;
 pub(crate) use sys::SysTables;
@@ -63,6 +69,9 @@ pub(crate) fn stored(provider: &dyn TableProvider) -> Option<Stored<'_>> {
     }
     if let Some(Table(table)) = provider.downcast_ref::<Table<derived::DerivedTable>>() {
         return Some(Stored { metric: Some(table.metric()), shape: table });
+    }
+    if let Some(table) = provider.downcast_ref::<events::EventsTable>() {
+        return Some(Stored { metric: Some(table.stream_name()), shape: table });
     }
     provider.downcast_ref::<Table<SamplesTable>>().map(|Table(table)| Stored { metric: None, shape: table })
 }

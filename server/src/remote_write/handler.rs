@@ -140,10 +140,12 @@ fn verdict(report: &Report) -> Result<(), ApiError> {
     }
 }
 
-fn decode_error(error: &DecodeError) -> ApiError {
+pub(crate) fn decode_error(error: &DecodeError) -> ApiError {
     match error {
         DecodeError::TooLarge(_) => ApiError::too_large(error.to_string()),
-        DecodeError::Snappy(_) | DecodeError::Malformed { .. } => ApiError::bad_data(error.to_string()),
+        DecodeError::Snappy(_) | DecodeError::Body(_) | DecodeError::Malformed { .. } => {
+            ApiError::bad_data(error.to_string())
+        }
     }
 }
 
@@ -151,7 +153,7 @@ fn decode_error(error: &DecodeError) -> ApiError {
     clippy::disallowed_methods,
     reason = "the one place of the server that reads the wall clock: the edge of accepted timestamps"
 )]
-fn now_ms(ahead: Duration) -> i64 {
+pub(crate) fn now_ms(ahead: Duration) -> i64 {
     let latest = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(ahead);
     i64::try_from(latest.as_millis()).unwrap_or(i64::MAX)
 }
