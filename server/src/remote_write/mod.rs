@@ -21,6 +21,7 @@
 //! | `histogram`, `exemplar`, `lists` | native histograms and exemplars as columns |
 //! | `records` | those columns as records for a batch |
 //! | `metadata` | what of a request's metadata has changed |
+//! | `rows` | the same columns for senders that speak other protocols |
 //! | [`fault`] | what was wrong with parts of a request, and the sentence that says so |
 //! | [`ingest`] | keys to series ids, columns to one batch |
 //! | `handler` | HTTP: limits in flight, status codes, what was written |
@@ -40,6 +41,7 @@ mod lists;
 mod metadata;
 mod records;
 pub mod request;
+pub(crate) mod rows;
 pub mod snappy;
 mod symbols;
 pub mod wire;

@@ -71,9 +71,9 @@ fn what_cannot_be_is_refused_with_advice() {
     for (args, env, expected) in [
         (&["--print-config"][..], &[("FORETELL_LISTEN_HTPP", "x")][..], "did you mean FORETELL_LISTEN_HTTP?"),
         (&["--data-dir", "/tmp/x", "--listen-http", "0.0.0.0:8484"], &[], "authentication is not built yet"),
-        (&["--data-dir", "/tmp/x", "--listen-grpc", "127.0.0.1:4317"], &[], "not built yet"),
+        (&["--data-dir", "/tmp/x", "--listen-grpc", "0.0.0.0:4317"], &[], "authentication is not built yet"),
         (&["--data-dir", "/tmp/x", "--listen-pg", "127.0.0.1:5434"], &[], "not built yet"),
-        (&["--data-dir", "/tmp/x", "--listen-otlp-http", "127.0.0.1:4318"], &[], "not built yet"),
+        (&["--data-dir", "/tmp/x", "--listen-otlp-http", "here"], &[], "127.0.0.1:4318"),
         (&["--listen-http", "127.0.0.1:0"], &[], "--data-dir"),
         (&["--config", "/does/not/exist.toml"], &[], "/does/not/exist.toml"),
         (&["--data-dir", "/tmp/x"], &[("FORETELL_QUERY_TIMEOUT", "later")], "30s"),
@@ -94,7 +94,37 @@ fn what_cannot_be_is_refused_with_advice() {
 fn a_data_directory_belongs_to_one_process() {
     let server = crate::support::Server::start();
     let dir = server.dir.path().join("data");
-    let (code, _, err) = serve(&["--listen-http", "127.0.0.1:0", "--data-dir", dir.to_str().unwrap()], &[]);
+    let (code, _, err) = serve(
+        &[
+            "--listen-http",
+            "none",
+            "--listen-otlp-http",
+            "none",
+            "--listen-grpc",
+            "none",
+            "--data-dir",
+            dir.to_str().unwrap(),
+        ],
+        &[],
+    );
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("cannot open the store"), "{err}");
+}
+
+#[test]
+fn a_port_that_is_taken_ends_the_start_and_is_named_with_its_option() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let dir = tempfile::TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    for option in ["--listen-http", "--listen-otlp-http", "--listen-grpc"] {
+        let mut args = vec!["--data-dir", data.to_str().unwrap()];
+        for other in ["--listen-http", "--listen-otlp-http", "--listen-grpc"] {
+            args.extend([other, if other == option { address.as_str() } else { "127.0.0.1:0" }]);
+        }
+        let (code, out, err) = serve(&args, &[]);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "nothing is said to listen: {err}");
+        assert!(err.contains(&address) && err.contains(&format!("give {option} another address")), "{err}");
+        assert!(!data.exists(), "nothing is opened");
+    }
 }
