@@ -8,6 +8,7 @@
 //! | [`change_points`] | `change_points(ts, value)` |
 //! | [`time_bucket`] | `time_bucket(width, ts)` |
 //! | [`match_words`] | `match(text, 'words')` |
+//! | [`log_template`] | `log_template(body)`, `log_template_id(body)` |
 //! | [`bounded`] | DataFusion's functions whose result may be far larger than their arguments |
 //! | [`named`] | `name => value` arguments, checked against the known names |
 //! | [`hooks`] | what is rewritten while an expression is planned: hidden time arguments, `first`, `last` |
@@ -30,6 +31,7 @@ pub(crate) mod constant;
 pub(crate) mod correlate;
 pub(crate) mod forecast;
 pub(crate) mod hooks;
+pub(crate) mod log_template;
 pub(crate) mod match_words;
 pub(crate) mod named;
 pub(crate) mod time_bucket;
@@ -39,12 +41,12 @@ pub(crate) fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
     vec![Arc::new(hooks::Hooks)]
 }
 
-/// Row by row.
-pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    vec![
-        Arc::new(ScalarUDF::from(match_words::MatchWords::default())),
-        Arc::new(ScalarUDF::from(time_bucket::TimeBucket::default())),
-    ]
+/// Row by row; `templates` is what those of logs learn.
+pub(crate) fn scalar_functions(templates: &Arc<log_template::Templates>) -> Vec<Arc<ScalarUDF>> {
+    let [text, id] = log_template::LogTemplate::both(templates);
+    let functions: [ScalarUDF; 4] =
+        [match_words::MatchWords::default().into(), time_bucket::TimeBucket::default().into(), text.into(), id.into()];
+    functions.map(Arc::new).into()
 }
 
 /// Many rows to one.
