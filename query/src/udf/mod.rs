@@ -4,8 +4,11 @@
 //! |---|---|
 //! | [`anomaly`] | `anomaly_score(…) OVER`, `anomaly(…) OVER` |
 //! | [`forecast`] | `forecast(ts, value, horizon, …)` |
+//! | [`exhaustion`] | `time_to_exhaustion(ts, value, capacity, horizon, …)` |
 //! | [`correlate`] | `correlate(a, b, max_lag ORDER BY ts)` |
 //! | [`change_points`] | `change_points(ts, value)` |
+//! | [`season`] | `seasonality(ts, value)`, `decompose(ts, value, season)` |
+//! | [`table_form`] | the aggregates as tables: `forecast(TABLE t, …)`, `time_to_exhaustion(TABLE t, …)` |
 //! | [`time_bucket`] | `time_bucket(width, ts)` |
 //! | [`match_words`] | `match(text, 'words')` |
 //! | [`log_template`] | `log_template(body)`, `log_template_id(body)` |
@@ -29,11 +32,15 @@ pub(crate) mod change_points;
 pub(crate) mod collect;
 pub(crate) mod constant;
 pub(crate) mod correlate;
+pub(crate) mod exhaustion;
 pub(crate) mod forecast;
 pub(crate) mod hooks;
 pub(crate) mod log_template;
 pub(crate) mod match_words;
 pub(crate) mod named;
+pub(crate) mod relation;
+pub(crate) mod season;
+pub(crate) mod table_form;
 pub(crate) mod time_bucket;
 
 /// To be asked before DataFusion's own planners.
@@ -54,8 +61,11 @@ pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     let aliased = |f: Arc<AggregateUDF>, name: &'static str| Arc::new(f.as_ref().clone().with_aliases([name]));
     vec![
         Arc::new(AggregateUDF::from(forecast::Forecast::default())),
+        Arc::new(AggregateUDF::from(exhaustion::TimeToExhaustion::default())),
         Arc::new(AggregateUDF::from(correlate::Correlate::default())),
         Arc::new(AggregateUDF::from(change_points::ChangePoints::default())),
+        Arc::new(AggregateUDF::from(season::Seasonality::default())),
+        Arc::new(AggregateUDF::from(season::Decompose::default())),
         aliased(approx_percentile_cont_udaf(), "approx_percentile"),
         aliased(first_value_udaf(), "first"),
         aliased(last_value_udaf(), "last"),

@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectNamePart, Value, visit_expressions_mut,
 };
 
+use super::table_form;
 use crate::error::{Error, Result};
 
 /// How a function of ours is called.
@@ -27,7 +28,7 @@ pub(crate) struct Call {
 }
 
 /// Every function with optional or named parameters.
-pub(crate) const CALLS: [Call; 8] = [
+pub(crate) const CALLS: [Call; 11] = [
     Call {
         name: "anomaly_score",
         parameters: &["value", "method", "season"],
@@ -50,6 +51,13 @@ pub(crate) const CALLS: [Call; 8] = [
         example: "forecast(ts, value, '6h', level => 0.95)",
     },
     Call {
+        name: "time_to_exhaustion",
+        parameters: &["ts", "value", "capacity", "horizon", "method", "level", "season"],
+        required: 4,
+        window: false,
+        example: "time_to_exhaustion(ts, value, 100, '30d', level => 0.95)",
+    },
+    Call {
         name: "correlate",
         parameters: &["a", "b", "max_lag"],
         required: 2,
@@ -62,6 +70,20 @@ pub(crate) const CALLS: [Call; 8] = [
         required: 2,
         window: false,
         example: "change_points(ts, value)",
+    },
+    Call {
+        name: "seasonality",
+        parameters: &["ts", "value"],
+        required: 2,
+        window: false,
+        example: "seasonality(ts, value)",
+    },
+    Call {
+        name: "decompose",
+        parameters: &["ts", "value", "season"],
+        required: 2,
+        window: false,
+        example: "decompose(ts, value, season => '1d')",
     },
     Call {
         name: "time_bucket",
@@ -95,6 +117,7 @@ pub(crate) fn resolve(statement: &mut Statement) -> Result<()> {
         Statement::Statement(statement) => statement,
         _ => return Ok(()),
     };
+    table_form::resolve(statement)?;
     let flow = visit_expressions_mut(statement.as_mut(), |expr| match expr {
         Expr::Function(function) => match resolve_call(function) {
             Ok(()) => ControlFlow::Continue(()),

@@ -67,7 +67,14 @@ async fn aggregates_are_the_same_for_any_number_of_partitions() {
         let samples: Vec<(i64, f64)> = (0..200).map(|i| (START + i * MINUTE, ((i * 37) % 11) as f64)).collect();
         write(&store.engine, &[("__name__", "m"), ("host", &host.to_string())], &samples);
     }
-    for call in ["forecast(ts, value, 3)", "change_points(ts, value)", "correlate(value, value + 1, 5 ORDER BY ts)"] {
+    for call in [
+        "forecast(ts, value, 3)",
+        "time_to_exhaustion(ts, value, 10, 3)",
+        "change_points(ts, value)",
+        "seasonality(ts, value)",
+        "decompose(ts, value)",
+        "correlate(value, value + 1, 5 ORDER BY ts)",
+    ] {
         let all = store.cell(&format!("SELECT {call} FROM m")).await;
         let one = store.cell(&format!("SELECT {call} FROM m WHERE host = '3'")).await;
         assert_eq!(all, one, "{call}");
@@ -76,4 +83,104 @@ async fn aggregates_are_the_same_for_any_number_of_partitions() {
             assert_eq!(per_host.len(), 1, "{call}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_season_is_found_and_taken_out() {
+    let store = Store::empty(QueryLimits::default());
+    let value = |i: i64| 100.0 + i as f64 + [0.0, 8.0, 3.0, -2.0, -9.0][(i % 5) as usize];
+    let samples: Vec<(i64, f64)> = (0..200).map(|i| (START + i * MINUTE, value(i))).collect();
+    write(&store.engine, &[("__name__", "m"), ("host", "a")], &samples);
+    write(&store.engine, &[("__name__", "m"), ("host", "b")], &samples[..2]);
+    let found = "SELECT host, seasonality(ts, value)['period'] FROM m GROUP BY host ORDER BY host";
+    let rows = store.rows(found).await.unwrap();
+    assert_eq!(rows[0][1], (5 * MINUTE).to_string());
+    let parts = |argument: &str| {
+        format!(
+            "SELECT max(abs(s)) > 7, max(abs(r)) < 1, count(*) FROM (SELECT unnest(d['seasonal']) AS s, unnest(d['residual']) AS r \
+             FROM (SELECT decompose(ts, value{argument}) AS d FROM m WHERE host = 'a'))"
+        )
+    };
+    for argument in ["", ", '5m'", ", season => INTERVAL '5 minutes'"] {
+        assert_eq!(store.rows(&parts(argument)).await.unwrap(), [["true", "true", "200"]], "{argument}");
+    }
+    assert_eq!(store.cell("SELECT decompose(ts, value) IS NULL FROM m WHERE host = 'b'").await, "true");
+    let error = store.rows("SELECT decompose(ts, value, 5) FROM m").await.unwrap_err();
+    assert!(error.to_string().contains("'season' must be a length of time"), "{error}");
+}
+
+/// Two disks, one filling and one as full as ever, and a third with two rows only.
+fn disks() -> Store {
+    let store = Store::empty(QueryLimits::default());
+    for (host, rows, slope) in [("a", 100, 1.0), ("b", 100, 0.0), ("c", 2, 1.0)] {
+        let samples: Vec<(i64, f64)> = (0..rows).map(|i| (START + i * MINUTE, slope * i as f64)).collect();
+        write(&store.engine, &[("__name__", "disk"), ("host", host)], &samples);
+    }
+    store
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rising_series_reaches_its_capacity_and_a_constant_or_short_one_never() {
+    let store = disks();
+    let sql = "SELECT * FROM time_to_exhaustion(TABLE disk, id => [host], capacity => 110, horizon => '30m', method => 'drift') ORDER BY host";
+    let table = store.rows(sql).await.unwrap();
+    let full_at = store.rows("SELECT max(ts) + INTERVAL '11 minutes' FROM disk").await.unwrap()[0][0].clone();
+    let hosts: Vec<&str> = table.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!((hosts, table[0][1].as_str()), (vec!["a", "b", "c"], full_at.as_str()), "{table:?}");
+    assert_eq!(table[1][1..], table[2][1..], "NULL of both");
+    assert!(table[1][1..].iter().all(|cell| *cell != full_at), "{table:?}");
+    let aggregate = "SELECT host, x['ts'], x['earliest'], x['latest'] \
+                     FROM (SELECT host, time_to_exhaustion(ts, value, 110, '30m', method => 'drift') AS x FROM disk GROUP BY host) ORDER BY host";
+    assert_eq!(store.rows(aggregate).await.unwrap(), table);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forecast_is_the_same_as_a_table_however_the_relation_is_spelled() {
+    let store = disks();
+    let aggregate = "SELECT host, f['ts'], f['value'], f['lo'], f['hi'] \
+                     FROM (SELECT host, unnest(forecast(ts, value, 5)) AS f FROM disk GROUP BY host) ORDER BY 1, 2";
+    let expected = store.rows(aggregate).await.unwrap();
+    assert_eq!(expected.len(), 10, "hosts a and b");
+    for relation in [
+        "TABLE disk",
+        "TABLE metrics.disk",
+        "'disk'",
+        "'metrics.\"disk\"'",
+        "disk",
+        "'SELECT * FROM disk'",
+        "(SELECT ts, value, host FROM disk)",
+        "'WITH d AS (SELECT * FROM disk) SELECT * FROM d;'",
+    ] {
+        for id in ["[host]", "host", "'host'", "['host']"] {
+            let sql = format!(
+                "SELECT * FROM forecast({relation}, ts => ts, value => value, id => {id}, horizon => '5m') ORDER BY 1, 2"
+            );
+            assert_eq!(store.rows(&sql).await.unwrap(), expected, "{sql}");
+        }
+    }
+    let joined = "SELECT count(*) FROM forecast(TABLE disk, id => host, horizon => 5) f JOIN time_to_exhaustion(disk, id => host, capacity => 110, horizon => 5) t ON f.host = t.host";
+    assert_eq!(store.cell(joined).await, "10");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_table_forms_are_told_and_what_is_text_is_bounded_like_the_rest() {
+    let store = disks();
+    for (from, expect) in [
+        ("time_to_exhaustion(TABLE disk, capacity => 110, horizon => '30m', method => 'crystal')", "seasonal_naive"),
+        ("time_to_exhaustion(TABLE disk, capacity => NULL, horizon => '30m')", "'capacity' must be a number"),
+        ("time_to_exhaustion(TABLE disk, horizon => '30m')", "argument 'capacity' is missing"),
+        ("forecast(TABLE disk, horizon => 0)", "horizon"),
+        ("forecast(TABLE disk, horizon => 11001)", "11000"),
+        ("forecast(TABLE nowhere, horizon => 5)", "nowhere"),
+        ("forecast('DROP TABLE disk', horizon => 5)", "must be the name of a table or a SELECT"),
+        ("forecast('SELECT 1; SELECT 2', horizon => 5)", "must be the name of a table or a SELECT"),
+        ("forecast(TABLE disk, id => [nothing], horizon => 5)", "nothing"),
+        ("forecast(TABLE disk, hosts => [host], horizon => 5)", "unknown argument 'hosts'"),
+    ] {
+        let error = store.rows(&format!("SELECT * FROM {from}")).await.unwrap_err();
+        assert!(error.to_string().contains(expect), "{from}: {error}");
+    }
+    let deep = format!("SELECT * FROM forecast('SELECT {}1{}', horizon => 5)", "(".repeat(200), ")".repeat(200));
+    let error = store.rows(&deep).await.unwrap_err();
+    assert!(error.to_string().contains("levels of nesting"), "{error}");
 }
