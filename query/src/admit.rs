@@ -64,7 +64,7 @@ pub(crate) fn admit(sql: &str, limits: &QueryLimits) -> Result<Admitted> {
     if tokens.is_empty() {
         return Err(Error::invalid("the statement is empty: write one SQL statement"));
     }
-    let tokens = relation::expand(tokens)?;
+    let mut tokens = relation::expand(tokens)?;
     let mut walk = Walk::new(limits);
     for (at, token) in tokens.iter().enumerate() {
         walk.token(&tokens, at, &token.token)?;

@@ -270,7 +270,7 @@ proptest! {
         prop_assert_eq!(ab.templates(), whole.templates());
         prop_assert_eq!(ba.templates(), whole.templates());
         let mut shuffled = lines.clone();
-        shuffled.sort_by_key(|line| super::hash::bytes(format!("{seed}{line}").as_bytes()));
+        shuffled.sort_by_key(|line| hash::bytes(format!("{seed}{line}").as_bytes()));
         let mut other = learnt(&shuffled);
         prop_assert_eq!(&answers(&mut other, &lines), &expected);
     }

@@ -106,8 +106,8 @@ fn columns(signal: Signal) -> Vec<(Field, Shown)> {
         "resource" => (Field::new(name, map_type(), false), Shown::Fixed(Column::Resource)),
         "attributes" => (Field::new(name, map_type(), false), Shown::Attributes),
         name => match types.iter().find(|known| known.0 == name) {
-            Some((name, DataType::FixedSizeBinary(_))) => (Field::new(*name, DataType::Utf8, true), Shown::Id(*name)),
-            Some((name, kind)) => (Field::new(*name, kind.clone(), true), Shown::Stored(*name)),
+            Some((name, DataType::FixedSizeBinary(_))) => (Field::new(*name, DataType::Utf8, true), Shown::Id(name)),
+            Some((name, kind)) => (Field::new(*name, kind.clone(), true), Shown::Stored(name)),
             None => unreachable!("a column {name} that nothing stores"),
         },
     };

@@ -393,7 +393,7 @@ impl Config {
             }
         }
         self.promql_features()?;
-        let positive: [(&str, u64); 17] = [
+        let positive: [(&str, u64); 19] = [
             ("limits.wire_bytes_max", self.limits.wire_bytes_max.0),
             ("limits.decoded_bytes_max", self.limits.decoded_bytes_max.0),
             ("limits.ratio_max", self.limits.ratio_max as u64),
