@@ -52,6 +52,20 @@ pub mod opentelemetry {
             include!(concat!(env!("OUT_DIR"), "/opentelemetry.proto.metrics.v1.rs"));
         }
     }
+    /// Log records.
+    pub mod logs {
+        /// Version 1.
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/opentelemetry.proto.logs.v1.rs"));
+        }
+    }
+    /// Spans.
+    pub mod trace {
+        /// Version 1.
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/opentelemetry.proto.trace.v1.rs"));
+        }
+    }
     /// Calls.
     pub mod collector {
         /// Of metrics.
@@ -59,6 +73,20 @@ pub mod opentelemetry {
             /// Version 1.
             pub mod v1 {
                 include!(concat!(env!("OUT_DIR"), "/opentelemetry.proto.collector.metrics.v1.rs"));
+            }
+        }
+        /// Of logs.
+        pub mod logs {
+            /// Version 1.
+            pub mod v1 {
+                include!(concat!(env!("OUT_DIR"), "/opentelemetry.proto.collector.logs.v1.rs"));
+            }
+        }
+        /// Of traces.
+        pub mod trace {
+            /// Version 1.
+            pub mod v1 {
+                include!(concat!(env!("OUT_DIR"), "/opentelemetry.proto.collector.trace.v1.rs"));
             }
         }
     }

@@ -35,6 +35,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/write", post(influx::write).fallback(post_only))
         .route("/api/v2/write", post(influx::write).fallback(post_only))
         .route("/v1/metrics", post(otlp::metrics).fallback(post_only))
+        .route("/v1/logs", post(otlp::logs).fallback(post_only))
+        .route("/v1/traces", post(otlp::traces).fallback(post_only))
         .route("/api/v1/read", post(read).fallback(post_only))
         .route("/loki/api/v1/push", post(push).fallback(post_only))
         .route("/api/v1/sql", post(sql::run).fallback(post_only))

@@ -107,6 +107,7 @@ pub(crate) struct Metrics {
     push_seconds: Durations<1>,
     push_samples: Family<Labels<1>, Counter>,
     push_histograms: Family<Labels<1>, Counter>,
+    push_rows: Family<Labels<1>, Counter>,
     push_exemplars: Family<Labels<1>, Counter>,
     push_refused: Family<Labels<2>, Counter>,
     push_bytes: Family<Labels<2>, Counter>,
@@ -173,10 +174,16 @@ impl Metrics {
         root.register("ingest_samples", "Samples of such requests acknowledged as durable", push_samples.clone());
         let push_histograms = Family::<Labels<1>, Counter>::default();
         root.register("ingest_histograms", "Native histograms, in the same way", push_histograms.clone());
+        let push_rows = Family::<Labels<1>, Counter>::default();
+        root.register(
+            "ingest_rows",
+            "Log records and spans of such requests acknowledged as durable",
+            push_rows.clone(),
+        );
         let push_exemplars = Family::<Labels<1>, Counter>::default();
         root.register("ingest_exemplars", "Exemplars, in the same way", push_exemplars.clone());
         let push_refused = Family::<Labels<2>, Counter>::default();
-        let help = "Lines and data points refused, by the first fault of their request";
+        let help = "Lines, data points, log records and spans refused, by the first fault of their request";
         root.register("ingest_points_refused", help, push_refused.clone());
         let push_bytes = Family::<Labels<2>, Counter>::default();
         root.register("ingest_bytes", "Bytes received, as on the wire and decompressed", push_bytes.clone());
@@ -221,6 +228,7 @@ impl Metrics {
             push_seconds,
             push_samples,
             push_histograms,
+            push_rows,
             push_exemplars,
             push_refused,
             push_bytes,
@@ -318,6 +326,15 @@ impl Metrics {
         if let Some(fault) = report.faults.first() {
             let labels = [("protocol", protocol.to_owned()), ("reason", fault.reason().to_owned())];
             self.push_refused.get_or_create(&labels).inc_by(report.points_dropped);
+        }
+    }
+
+    /// What became of the log records or spans of such a request; `reason` is that of its first fault.
+    pub(crate) fn pushed_rows(&self, protocol: &str, stored: u64, rejected: u64, reason: Option<&str>) {
+        let protocol = ("protocol", protocol.to_owned());
+        self.push_rows.get_or_create(&[protocol.clone()]).inc_by(stored);
+        if let Some(reason) = reason {
+            self.push_refused.get_or_create(&[protocol, ("reason", reason.to_owned())]).inc_by(rejected);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The service of metrics over gRPC, served by tonic.
+//! The services over gRPC, served by tonic.
 //!
 //! ```text
 //!  POST /package.Service/Method   content-type: application/grpc   grpc-encoding: gzip
@@ -25,7 +25,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Code, Status};
 
-use super::http::{Format, grpc_code, malformed, response_message, store};
+use super::http::{Format, Signal, grpc_code, malformed, response_message, store};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::remote_write::compression::{Compression, Plain, decompress};
@@ -40,13 +40,25 @@ const HEAD_BYTES: usize = 5;
 const MESSAGE_BYTES_MAX: usize = 2 << 10;
 
 pub(super) async fn metrics(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    export(app, Signal::Metrics, request).await
+}
+
+pub(super) async fn logs(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    export(app, Signal::Logs, request).await
+}
+
+pub(super) async fn traces(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    export(app, Signal::Traces, request).await
+}
+
+async fn export(app: Arc<App>, signal: Signal, request: Request<Body>) -> Response {
     let started = Instant::now();
     let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     if !content_type.starts_with(b"application/grpc") || content_type.starts_with(b"application/grpc-web") {
         let what = "this Content-Type is not supported; accepted: application/grpc";
         return ApiError::unsupported_media(what).into_response();
     }
-    let response = match unpack(&app, request).await {
+    let response = match unpack(&app, signal, request).await {
         Ok(Call { request, message_bytes, export, reserved: _reserved }) => {
             let mut grpc = Grpc::new(Raw).max_decoding_message_size(message_bytes);
             grpc.unary(export, request).await.map(Body::new)
@@ -54,13 +66,14 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, request: Request<Body>)
         Err(error) => status(&error).into_http(),
     };
     let code = response.extensions().get::<Status>().map_or(Code::Ok, Status::code);
-    app.metrics.push_request("otlp", "grpc", &(code as i32).to_string(), started.elapsed());
+    app.metrics.push_request(signal.protocol(), "grpc", &(code as i32).to_string(), started.elapsed());
     accepting(response)
 }
 
 /// The answer to a call of something that is not here.
 pub(super) fn unimplemented() -> Response {
-    let what = "no such method; this port takes opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+    let what = "no such method; this port takes Export of MetricsService, LogsService and TraceService of \
+                opentelemetry.proto.collector";
     accepting(Status::unimplemented(what).into_http())
 }
 
@@ -82,7 +95,7 @@ struct Call {
 type Message = futures::stream::Iter<std::array::IntoIter<Result<Frame<Bytes>, Infallible>, 2>>;
 
 /// Reads the body of a call and decompresses the message in it.
-async fn unpack(app: &Arc<App>, request: Request<Body>) -> Result<Call, ApiError> {
+async fn unpack(app: &Arc<App>, signal: Signal, request: Request<Body>) -> Result<Call, ApiError> {
     let (mut parts, body) = request.into_parts();
     app.store()?;
     let encoding = parts.headers.remove(ENCODING);
@@ -109,7 +122,7 @@ async fn unpack(app: &Arc<App>, request: Request<Body>) -> Result<Call, ApiError
     let head = Bytes::copy_from_slice(&[u8::from(is_compressed), a, b, c, d]);
     let frames = [head, plain.bytes.clone()].map(|bytes| Ok(Frame::data(bytes)));
     let request = Request::from_parts(parts, StreamBody::new(futures::stream::iter(frames)));
-    let export = Export { app: Arc::clone(app), wire_bytes, unpacked: Some(plain) };
+    let export = Export { app: Arc::clone(app), signal, wire_bytes, unpacked: Some(plain) };
     Ok(Call { request, message_bytes, export, reserved: [wire, copy] })
 }
 
@@ -124,9 +137,10 @@ fn frame(body: &Bytes) -> Result<(bool, Bytes), ApiError> {
     Ok((flag == 1, body.slice(HEAD_BYTES..)))
 }
 
-/// `MetricsService/Export`.
+/// `Export` of one of the services.
 struct Export {
     app: Arc<App>,
+    signal: Signal,
     wire_bytes: usize,
     /// What the message is a copy of, until the call.
     unpacked: Option<Plain>,
@@ -138,11 +152,11 @@ impl UnaryService<Bytes> for Export {
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
         drop(self.unpacked.take());
-        let (app, wire_bytes) = (Arc::clone(&self.app), self.wire_bytes);
+        let (app, signal, wire_bytes) = (Arc::clone(&self.app), self.signal, self.wire_bytes);
         Box::pin(async move {
             let message = Plain::of(request.into_inner());
-            match store(&app, Format::Protobuf, wire_bytes, message).await {
-                Ok(report) => Ok(tonic::Response::new(response_message(&report).into())),
+            match store(&app, signal, Format::Protobuf, wire_bytes, message).await {
+                Ok(outcome) => Ok(tonic::Response::new(response_message(&outcome).into())),
                 Err(error) => Err(status(&error)),
             }
         })

@@ -283,11 +283,14 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use foretell_proto::opentelemetry::collector::logs::v1::ExportLogsServiceRequest;
     use foretell_proto::opentelemetry::collector::metrics::v1::ExportMetricsServiceRequest;
+    use foretell_proto::opentelemetry::collector::trace::v1::ExportTraceServiceRequest;
+    use foretell_proto::opentelemetry::common::v1::any_value;
     use foretell_proto::opentelemetry::metrics::v1::{metric, number_data_point};
     use prost::Message as _;
 
-    use super::super::schema::METRICS_REQUEST;
+    use super::super::schema::{LOGS_REQUEST, METRICS_REQUEST, TRACES_REQUEST};
     use super::*;
 
     fn request(json: &str) -> Result<ExportMetricsServiceRequest, DecodeError> {
@@ -328,6 +331,45 @@ mod tests {
         let metric::Data::Histogram(histogram) = data(3) else { panic!() };
         let point = &histogram.data_points[0];
         assert_eq!((&point.bucket_counts[..], &point.explicit_bounds[..]), (&[1, 2][..], &[0.5][..]));
+    }
+
+    #[test]
+    fn logs_and_traces_are_their_messages_too() {
+        let json = r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},
+            "scopeLogs":[{"scope":{"name":"s","version":"1"},"logRecords":[
+              {"timeUnixNano":"7","observedTimeUnixNano":"9","severityNumber":"SEVERITY_NUMBER_WARN2","severityText":"warn",
+               "body":{"kvlistValue":{"values":[{"key":"k","value":{"bytesValue":"AP8="}}]}},"droppedAttributesCount":3,
+               "traceId":"5B8EFFF798038103D269B633813FC60C","spanId":"eee19b7ec3c1b174","eventName":"paid","flags":1},
+              {"severityNumber":9}]}]}]}"#;
+        let bytes = transcode(json.as_bytes(), &LOGS_REQUEST, 1 << 20).unwrap();
+        let read = ExportLogsServiceRequest::decode(&*bytes).unwrap();
+        let scope = &read.resource_logs[0].scope_logs[0];
+        let record = &scope.log_records[0];
+        assert_eq!((record.time_unix_nano, record.observed_time_unix_nano, record.severity_number), (7, 9, 14));
+        assert_eq!((record.trace_id[0], record.span_id.len(), record.dropped_attributes_count), (0x5b, 8, 3));
+        assert_eq!((record.severity_text.as_str(), record.event_name.as_str()), ("warn", "paid"));
+        let Some(any_value::Value::KvlistValue(map)) = record.body.clone().unwrap().value else { panic!() };
+        let value = map.values[0].value.clone().unwrap().value;
+        assert_eq!(value, Some(any_value::Value::BytesValue(vec![0, 255])));
+        assert_eq!(scope.log_records[1].severity_number, 9);
+
+        let json = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"5b8efff798038103d269b633813fc60c",
+            "spanId":"eee19b7ec3c1b174","parentSpanId":"","traceState":"a=b","name":"GET","kind":2,
+            "startTimeUnixNano":"5","endTimeUnixNano":8,"attributes":[{"key":"n","value":{"intValue":"-3"}}],
+            "events":[{"timeUnixNano":"6","name":"e","attributes":[{"key":"b","value":{"boolValue":true}}]}],
+            "links":[{"traceId":"00000000000000000000000000000001","spanId":"0000000000000002","traceState":"x"}],
+            "droppedAttributesCount":1,"droppedEventsCount":2,"droppedLinksCount":3,
+            "status":{"code":"STATUS_CODE_ERROR","message":"no"}}]}]}]}"#;
+        let bytes = transcode(json.as_bytes(), &TRACES_REQUEST, 1 << 20).unwrap();
+        let read = ExportTraceServiceRequest::decode(&*bytes).unwrap();
+        let span = &read.resource_spans[0].scope_spans[0].spans[0];
+        assert_eq!((span.trace_id[0], span.parent_span_id.len(), span.kind), (0x5b, 0, 2));
+        assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano, span.name.as_str()), (5, 8, "GET"));
+        assert_eq!(span.attributes[0].value.clone().unwrap().value, Some(any_value::Value::IntValue(-3)));
+        assert_eq!((span.events[0].time_unix_nano, span.events[0].attributes.len()), (6, 1));
+        assert_eq!((span.links[0].span_id[7], span.links[0].trace_state.as_str()), (2, "x"));
+        let dropped = (span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count);
+        assert_eq!((dropped, span.status.clone().unwrap().code), ((1, 2, 3), 2));
     }
 
     #[test]

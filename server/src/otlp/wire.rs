@@ -8,7 +8,7 @@ use crate::remote_write::DecodeError;
 use crate::remote_write::wire::{Cursor, FIXED64, LENGTH_DELIMITED, Malformed, VARINT};
 
 /// How deep lists and maps of an attribute may lie in each other.
-const DEPTH_MAX: usize = 16;
+pub(super) const DEPTH_MAX: usize = 16;
 /// Bytes of a list or map as text; the limit of label values refuses what is longer than that.
 const TEXT_BYTES_MAX: usize = 64 << 10;
 
@@ -202,7 +202,8 @@ fn nested(value: &[u8], out: &mut String, depth: usize) -> Result<(), Malformed>
     Ok(())
 }
 
-fn quote(text: &str, out: &mut String) {
+/// Appends `text` as JSON writes it.
+pub(super) fn quote(text: &str, out: &mut String) {
     out.push_str(&serde_json::Value::from(text).to_string());
 }
 

@@ -32,7 +32,7 @@ use crate::error::ApiError;
 use crate::http::{body_too_large, discard_body, read_body};
 
 /// Requests that decompress to more than this are worked on by a blocking thread.
-const INLINE_BYTES_MAX: usize = 64 << 10;
+pub(crate) const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// What a 2.0 sender compares with what it has sent.
 const SAMPLES_WRITTEN: &str = "x-prometheus-remote-write-samples-written";
@@ -149,7 +149,7 @@ pub(crate) async fn commit(
 }
 
 /// Counts a request that is refused as a whole.
-fn refused(app: &App, error: &DecodeError) -> ApiError {
+pub(crate) fn refused(app: &App, error: &DecodeError) -> ApiError {
     app.metrics.decode_error(error);
     decode_error(error)
 }
