@@ -21,9 +21,14 @@ fn takes_forms_only(path: &str) -> bool {
     names.contains(&name) || name.starts_with("admin/tsdb/")
 }
 
-/// Whether a route said at once what it says without a body; 503 from those that are not configured.
+/// Whether a route said at once what it says without a body; 503 from those that are not configured. OTLP's look at the content
+/// type first.
 fn unread(path: &str, status: u16) -> bool {
-    takes_forms_only(path) && matches!(status, 200 | 204 | 400 | 503)
+    (takes_forms_only(path) && matches!(status, 200 | 204 | 400 | 503)) || (is_otlp(path) && status == 415)
+}
+
+fn is_otlp(path: &str) -> bool {
+    matches!(path, "/v1/metrics" | "/v1/logs" | "/v1/traces")
 }
 
 /// The status of the first answer in `text`.
@@ -71,7 +76,9 @@ fn no_route_takes_rubbish_or_fails_over_it() {
                 }
                 Err(error) => panic!("{path}: {what}: {error}"),
             };
-            if unread(path, answer.status) {
+            // Unknown fields are no fault of OTLP's JSON.
+            let is_fine = is_otlp(path) && what == "many keys" && answer.status == 200;
+            if unread(path, answer.status) || is_fine {
                 continue;
             }
             assert!((400..500).contains(&answer.status), "{path}: {what}: {} {}", answer.status, answer.text);

@@ -21,6 +21,7 @@ mod lifecycle;
 mod loki;
 mod metrics;
 mod otlp;
+mod otlp_events;
 mod prometheus;
 mod prometheus_admin;
 mod prometheus_histograms;

@@ -1,14 +1,19 @@
-//! The first example of a page of the documentation: a `curl` that sends something, and what is asked afterwards.
+//! An example of a page of the documentation: a `curl` that sends something, and what is asked afterwards.
 use std::path::Path;
 use std::process::Command;
 
 use super::Server;
 
-/// Sends what the page's `curl` sends, runs the lines after it, and returns what these print.
+/// The first example of `page`, as [`run_example_of`] does it.
 pub fn run_example(server: &Server, page: &str) -> String {
+    run_example_of(server, page, 1)
+}
+
+/// Sends what the `curl` of the page's example number `number` sends, runs the lines after it, and returns what these print.
+pub fn run_example_of(server: &Server, page: &str, number: usize) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
     let text = std::fs::read_to_string(path).unwrap();
-    let script = text.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let script = text.split("```sh\n").nth(number).unwrap().split("```").next().unwrap();
     let (curl, rest) = script.split_once("\nforetell ").unwrap();
     let after = |mark: &str, ends: &[char]| {
         let value = curl.split_once(mark)?.1;
