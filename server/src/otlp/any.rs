@@ -16,6 +16,10 @@ const KEY_BYTES_MAX: usize = 1 << 10;
 /// Bytes of a value as it is stored; of a line's body, too.
 pub(super) const VALUE_BYTES_MAX: usize = 256 << 10;
 
+/// Doubles that have few digits as a text; of others all zeros are written.
+const SHORT: Range<f64> = 1e-5..1e17;
+const LONG_DOUBLE_BYTES: usize = 340;
+
 /// A value that is read: what is no JSON lies in the message, JSON in an arena beside it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Held<'a> {
@@ -44,11 +48,12 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// Bytes of its text, if it has one.
+    /// Bytes of its text, if it has one, and of what it becomes as a text among others, if that is long.
     pub(super) fn text_bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
             Self::Json(range) => range.len(),
+            Self::Double(number) if *number != 0.0 && !SHORT.contains(&number.abs()) => LONG_DOUBLE_BYTES,
             _ => 0,
         }
     }
@@ -258,6 +263,12 @@ mod tests {
         }
         let more = attribute(Field::Bytes(&bytes), &mut attributes, &mut arena, &mut budget);
         assert!(matches!(more, Err(Stop::Row(_))) && attributes.len() == ATTRIBUTES_MAX);
+        for (number, bytes) in
+            [(0.5, 0), (0.0, 0), (f64::MAX, LONG_DOUBLE_BYTES), (-f64::MIN_POSITIVE, LONG_DOUBLE_BYTES)]
+        {
+            assert_eq!(Held::Double(number).text_bytes(), bytes, "{number}");
+            assert!(number.to_string().len() <= bytes.max(32), "{number}");
+        }
         let nameless = KeyValue::default().encode_to_vec();
         let nameless = attribute(Field::Bytes(&nameless), &mut Vec::new(), &mut arena, &mut budget);
         assert!(matches!(nameless, Err(Stop::Row(_))));

@@ -183,6 +183,9 @@ fn a_log_record_is_a_row_with_all_that_it_has_and_is_there_after_a_kill() {
     let shown = server.rows(&format!("SELECT {TYPES} FROM logs WHERE severity_number = 18"));
     assert_eq!(shown, [every_type_shown()]);
     assert_eq!(server.rows("SELECT count(*) FROM logs WHERE match(body, 'line')")[0][0], 1);
+    // More rows than one batch of records has.
+    send_all(&server, LOGS, &logs((100..20_100).map(record).collect()).encode_to_vec());
+    assert_eq!(server.rows("SELECT count(*) FROM logs WHERE body LIKE 'line 1%'")[0][0], 11_100);
 }
 
 #[test]
