@@ -105,6 +105,14 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// A field with bytes, for messages that would be too large as structures.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    prost::encoding::encode_varint(content.len() as u64, &mut out);
+    out.extend_from_slice(content);
+    out
+}
+
 /// Sends a request of which everything is stored.
 fn send_all(server: &Server, path: &str, message: &[u8]) {
     let answer = server.post(path, &[PROTOBUF], message);
@@ -410,9 +418,9 @@ fn what_is_no_request_stores_nothing_and_bombs_take_no_memory() {
     }
     let before = server.metric("process_resident_memory_bytes");
     let bomb = zstd::encode_all(&vec![0; 512 << 20][..], 3).unwrap();
-    // Two bytes each on the wire.
-    let flood = logs(vec![LogRecord { attributes: vec![KeyValue::default(); 3 << 20], ..record(0) }]).encode_to_vec();
-    let many = logs(vec![LogRecord::default(); 3 << 20]).encode_to_vec();
+    // Two bytes each on the wire: attributes of a record, records of a scope.
+    let flood = field(1, &field(2, &field(2, &[0x32u8, 0].repeat(3 << 20))));
+    let many = field(1, &field(2, &[0x12u8, 0].repeat(3 << 20)));
     // What the scope says is said of each row.
     let mut wide = logs(vec![LogRecord::default(); 100_000]);
     wide.resource_logs[0].scope_logs[0].scope.as_mut().unwrap().name = "x".repeat(200 << 10);
