@@ -209,21 +209,107 @@ mod tests {
     #[test]
     fn selectors_and_line_filters_become_conditions() {
         let (sql, params) =
-            conditions(r#" {app="shop", host!="a" , zone=~"x|y",} |= "50%" != `a\b` or "c_d" |~ "e.f" "#);
+            conditions(r#" {app="shop", host!="a" , zone=~"x|y",} |= "50%" != `a\b` or "c_d" |~ "e.f" # a comment"#);
         assert_eq!(
             sql,
             "resource['app'] = $2 AND (resource['host'] IS NULL OR resource['host'] <> $3) AND \
-             coalesce(resource['zone'], '') ~ $4 AND (body LIKE $5) AND \
+             resource['zone'] ~ $4 AND (body LIKE $5) AND \
              (body IS NULL OR NOT (body LIKE $6 OR body LIKE $7)) AND (body ~ $8)"
         );
         assert_eq!(params, ["shop", "a", "^(?s:x|y)$", r"%50\%%", r"%a\\b%", r"%c\_d%", "e.f"]);
-        let (sql, params) = conditions(r#"{app="a",b="",c!="",d!~"e"}"#);
+        let (sql, params) = conditions(r#"{app="a",b="",c!="",d!~"e",f=~"g*",service_name!~"h?"} |> "i <_> 1%""#);
         assert_eq!(
             sql,
             "resource['app'] = $2 AND resource['b'] IS NULL AND resource['c'] IS NOT NULL AND \
-             coalesce(resource['d'], '') !~ $3"
+             (resource['d'] IS NULL OR resource['d'] !~ $3) AND (resource['f'] IS NULL OR resource['f'] ~ $4) AND \
+             service !~ $5 AND (body LIKE $6)"
         );
-        assert_eq!(params, ["a", "^(?s:e)$"]);
+        assert_eq!(params, ["a", "^(?s:e)$", "^(?s:g*)$", "^(?s:h?)$", r"i % 1\%"]);
+    }
+
+    #[test]
+    fn filters_of_lines_are_conditions_only_until_a_stage_changes_the_lines() {
+        let text = r#"{a="b"} | json |= "c" | line_format "{{.d}}" |= "e""#;
+        assert_eq!(conditions(text).0, "resource['a'] = $2 AND (body LIKE $3)");
+        let query = LogQuery::parse(text).unwrap();
+        assert!(query.filters_rows());
+        let mut entry = Entry::new(0, r#"{"d":"one"}"#);
+        assert!(query.apply(&mut entry));
+        assert_eq!(entry.line, "one");
+        assert!(!query.apply(&mut Entry::new(0, r#"{"d":"x","f":"e"}"#)));
+    }
+
+    /// The labels of a line of a stream with `app="shop"` and metadata `level="info"`, after these stages; `None` if it is
+    /// passed over.
+    fn staged(stages: &str, line: &str) -> Option<(String, String)> {
+        let query = LogQuery::parse(&format!("{{app=\"shop\"}} {stages}")).unwrap();
+        let mut entry = Entry::new(0, line);
+        entry.set("app".into(), "shop".into(), Origin::Stream);
+        entry.set("level".into(), "info".into(), Origin::Metadata);
+        if !query.apply(&mut entry) {
+            return None;
+        }
+        let labels: Vec<String> = entry.labels().iter().map(|(name, value, _)| format!("{name}={value}")).collect();
+        Some((labels.join(" "), entry.line.into_owned()))
+    }
+
+    #[test]
+    fn stages_do_to_lines_what_loki_says() {
+        let json = r#"{"level":"error","status":500,"took":"1.5s","size":"2KB","a":{"b":"c"},"1x":true,"none":null}"#;
+        for (stages, line, labels) in [
+            ("", json, Some("app=shop level=info")),
+            (
+                "| json",
+                json,
+                Some("_1x=true a_b=c app=shop level=info level_extracted=error size=2KB status=500 took=1.5s"),
+            ),
+            (r#"| json x="a.b", status"#, json, Some("app=shop level=info status=500 x=c")),
+            ("| logfmt", "a=1 b=\"x y\" c= flag", Some("a=1 app=shop b=x y level=info")),
+            ("| logfmt --keep-empty b, z=\"c\"", "a=1 b=\"x y\" c=", Some("app=shop b=x y level=info")),
+            ("| pattern \"<ip> <_> <path>\"", "1.2 - /x y", Some("app=shop ip=1.2 level=info path=/x y")),
+            ("| regexp \"(?P<n>\\\\d+)\"", "x 12 y 3", Some("app=shop level=info n=12")),
+            ("| regexp \"(?P<n>\\\\d+)\"", "x", Some("app=shop level=info")),
+            ("| json | status >= 500 and level=\"info\"", json, Some("*")),
+            ("| json | status > 500 or took > 1s", json, Some("*")),
+            ("| json | status > 500 or took > 2s", json, None),
+            ("| json | size = 2KB, took <= 1500ms", json, Some("*")),
+            ("| json | (size > 2KB or status == 500) and took != 1s", json, Some("*")),
+            ("| json | level_extracted =~ \"err.*|warn\" | a_b !~ \"c.+\"", json, Some("*")),
+            ("| json | absent > 1", json, None),
+            ("| json | absent = \"\"", json, Some("*")),
+            (
+                "| json | a_b > 1 | drop __error_details__, size, took, status, level_extracted, _1x",
+                json,
+                Some("__error__=LabelFilterErr a_b=c app=shop level=info"),
+            ),
+            ("| json | a_b > 1 | __error__ = \"\"", json, None),
+            ("| json | drop __error_details__", "no json", Some("__error__=JSONParserErr app=shop level=info")),
+            ("| json | drop __error__", "no json", Some("app=shop level=info")),
+            ("| json | __error__ = \"\"", "no json", None),
+            (
+                "| json | status >= 500 | drop __error_details__",
+                "no json",
+                Some("__error__=JSONParserErr app=shop level=info"),
+            ),
+            (
+                "| logfmt --strict | drop __error_details__",
+                "a=\"",
+                Some("__error__=LogfmtParserErr app=shop level=info"),
+            ),
+            ("| json | keep app, status", json, Some("app=shop status=500")),
+            ("| drop level=\"info\"", json, Some("app=shop")),
+            ("| drop level=\"warn\"", json, Some("app=shop level=info")),
+            ("| label_format x=level, y=\"{{.app}}!\"", json, Some("app=shop x=info y=shop!")),
+        ] {
+            let found = staged(stages, line);
+            match labels {
+                Some("*") => assert!(found.is_some(), "{stages}"),
+                labels => assert_eq!(found.as_ref().map(|(labels, _)| labels.as_str()), labels, "{stages}"),
+            }
+        }
+        let coloured = "{\"status\":\"\\u001b[31m5\"}";
+        let found = staged("| json | line_format \"{{.status}}: {{__line__}}\" | decolorize", coloured);
+        assert_eq!(found.map(|(_, line)| line), Some(format!("5: {coloured}")));
     }
 
     #[test]
@@ -231,28 +317,49 @@ mod tests {
         for (text, at) in [
             ("", 0),
             ("app", 0),
-            ("rate({app=\"x\"}[5m])", 0),
             ("{", 1),
             ("{app}", 4),
             ("{app=x}", 5),
             ("{app=\"x\" b=\"y\"}", 9),
-            ("{app=\"x'] OR 1=1 --\"} |", 22),
+            ("{app=\"x'] OR 1=1 --\"} |", 23),
             ("{app'=\"x\"}", 4),
-            ("{app=\"x\"} | json", 10),
+            ("{app=\"x\"} json", 10),
+            ("{app=\"x\"} | unpack", 12),
+            ("{app=\"x\"} | unwrap y", 19),
             ("{app=\"x\"} |= x", 13),
             ("{app=\"x\"} |~ \"(\"", 13),
+            ("{app=\"x\"} |= ip(\"1.2.3.4\")", 13),
             ("{app=~\"(\"}", 6),
             ("{app=\"x\"} |= \"a\" or", 19),
+            ("{app=\"x\"} | a > \"b\"", 16),
+            ("{app=\"x\"} | a > b", 16),
+            ("{app=\"x\"} | pattern \"<a><b>\"", 20),
+            ("{app=\"x\"} | line_format \"{{if .a}}\"", 24),
             ("{}", 0),
             ("{app=\"\"}", 0),
             ("{app!=\"x\"}", 0),
             ("{app=~\".*\"}", 0),
+            ("rate({app=\"x\"})", 14),
+            ("rate({app=\"x\"}[0s])", 17),
+            ("rate({app=\"x\"}[5])", 15),
+            ("rate({}[5m])", 5),
+            ("sum_over_time({app=\"x\"}[5m])", 0),
+            ("count_over_time({app=\"x\"} | unwrap a [5m])", 0),
+            ("sum by app (rate({app=\"x\"}[5m]))", 7),
+            ("topk(0, rate({app=\"x\"}[5m]))", 6),
+            ("1 + ", 4),
+            ("1 1", 2),
+            ("vector(1) + on (a) vector(1)", 12),
+            ("histogram_quantile(1)", 0),
         ] {
-            let error = LogQuery::parse(text).unwrap_err();
+            let error = Query::parse(text).unwrap_err();
             assert_eq!(error.at, at, "{text}: {error}");
         }
         let many = format!("{{app=\"x\"}}{}", " |= \"y\"".repeat(64));
-        assert!(LogQuery::parse(&many).unwrap_err().what.contains("more than 64"));
-        assert!(LogQuery::parse(&"{".repeat(20_000)).unwrap_err().what.contains("shorten"));
+        assert!(Query::parse(&many).unwrap_err().what.contains("more than 64"));
+        assert!(Query::parse(&"{".repeat(20_000)).unwrap_err().what.contains("shorten"));
+        assert!(Query::parse(&"(".repeat(10_000)).unwrap_err().what.contains("deep"));
+        let reads = ["rate({a=\"b\"}[1m])"; 9].join(" + ");
+        assert!(Query::parse(&reads).unwrap_err().what.contains("the limit is 8"));
     }
 }

@@ -98,8 +98,15 @@ impl Selector {
                 (Op::NotEqual, true) => format!("{label} IS NOT NULL"),
                 (Op::Equal, false) => format!("{label} = {}", param(value.clone())),
                 (Op::NotEqual, false) => format!("({label} IS NULL OR {label} <> {})", param(value.clone())),
-                (Op::Regex, _) => format!("coalesce({label}, '') ~ {}", param(whole_text(value))),
-                (Op::NotRegex, _) => format!("coalesce({label}, '') !~ {}", param(whole_text(value))),
+                // A label that is not there is an empty text, as an expression that takes none for one has to see it.
+                (Op::Regex, _) if takes_nothing(value) => {
+                    format!("({label} IS NULL OR {label} ~ {})", param(whole_text(value)))
+                }
+                (Op::NotRegex, _) if !takes_nothing(value) => {
+                    format!("({label} IS NULL OR {label} !~ {})", param(whole_text(value)))
+                }
+                (Op::Regex, _) => format!("{label} ~ {}", param(whole_text(value))),
+                (Op::NotRegex, _) => format!("{label} !~ {}", param(whole_text(value))),
             }
         };
         self.0.iter().map(condition).collect()
@@ -114,6 +121,11 @@ impl Selector {
         let matchers: Vec<String> = matchers.collect();
         (!matchers.is_empty()).then(|| format!("{{{}}}", matchers.join(",")))
     }
+}
+
+/// Whether a regular expression, which has been looked at, matches the empty text.
+fn takes_nothing(pattern: &str) -> bool {
+    regex::Regex::new(&whole_text(pattern)).is_ok_and(|regex| regex.is_match(""))
 }
 
 /// The condition on rows of `logs` for a time within `$1` and `$2`, the end not included.

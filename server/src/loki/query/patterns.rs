@@ -81,7 +81,7 @@ impl Counts {
         }
         let mut all: Vec<(u64, String, BTreeMap<i64, u64>)> = all
             .into_iter()
-            .filter_map(|(id, counts)| Some((counts.values().sum(), pattern(&self.miner.text(id)?), counts)))
+            .filter_map(|(id, counts)| Some((counts.values().sum::<u64>(), pattern(&self.miner.text(id)?), counts)))
             .collect();
         all.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
         all.truncate(PATTERNS_MAX);

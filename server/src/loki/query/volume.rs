@@ -78,7 +78,10 @@ pub(super) async fn answer(app: &Arc<App>, params: &Params, shape: Shape) -> Res
 
 /// For each name of a label the volume of all that have it.
 fn names(value: Value) -> Value {
-    let Value::Series(series) = value else { return value };
+    let series = match value {
+        Value::Series(series) => series,
+        number => return number,
+    };
     let mut all: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
     for Series { labels, values } in series {
         for (name, _) in labels {
