@@ -11,7 +11,7 @@
 //! | `input` | what is left of a query, and its small pieces |
 //! | `selector` | `{app="shop"}`, as a statement over the table `logs` |
 //! | `stage` | what is done to each line |
-//! | `filter` | `| status >= 500 and level="error"` |
+//! | `filter` | `status >= 500 and level="error"` |
 //! | `json`, `logfmt`, `pattern` | fields of lines |
 //! | `format` | texts with labels in them |
 //! | `entry` | a line on its way through the stages |
