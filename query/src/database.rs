@@ -4,6 +4,7 @@
 //!  query:  admit -> gate (places, queue) -> plan on a large stack over one snapshot -> execute on the queries' threads
 //!  delete: admit -> gate                 -> plan                                     -> the engine commits it
 //! ```
+mod memory;
 mod prometheus;
 
 use std::sync::{Arc, Weak};
@@ -36,6 +37,8 @@ use crate::table::sys::SysTable;
 use crate::table::trace::{TraceFunction, View};
 use crate::table::{METRICS, PUBLIC, SAMPLES, SYS, qualified};
 use crate::udf::log_template::TemplateStats;
+
+pub use memory::Memory;
 
 /// How long [`Database::close`] waits for cancelled queries to end.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);

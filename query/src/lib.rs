@@ -50,7 +50,7 @@ mod table;
 mod trace;
 mod udf;
 
-pub use database::{Database, PromAnswer, QueryInfo, QueryRequest, QueryResponse};
+pub use database::{Database, Memory, PromAnswer, QueryInfo, QueryRequest, QueryResponse};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::QueryLimits;
 pub use metadata::{MetricMetadata, MetricType};

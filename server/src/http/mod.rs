@@ -67,6 +67,15 @@ fn loki_api() -> Router<Arc<App>> {
         .route("/loki/api/v1/labels", get(api::labels).fallback(get_only))
         .route("/loki/api/v1/label/{name}/values", get(api::label_values).fallback(get_only))
         .route("/loki/api/v1/series", get(api::series).fallback(get_only))
+        .route("/loki/api/v1/query", get(api::query).fallback(get_only))
+        .route("/loki/api/v1/index/stats", get(api::index_stats).fallback(get_only))
+        .route("/loki/api/v1/index/volume", get(api::volume).fallback(get_only))
+        .route("/loki/api/v1/index/volume_range", get(api::volume_range).fallback(get_only))
+        .route("/loki/api/v1/detected_labels", get(api::detected_labels).fallback(get_only))
+        .route("/loki/api/v1/detected_fields", get(api::detected_fields).fallback(get_only))
+        .route("/loki/api/v1/detected_field/{name}/values", get(api::detected_field_values).fallback(get_only))
+        .route("/loki/api/v1/patterns", get(api::patterns).fallback(get_only))
+        .route("/loki/api/v1/tail", get(api::tail).fallback(get_only))
 }
 
 /// Jaeger's query API.

@@ -11,8 +11,8 @@
 //! | [`json`] | `{"streams": […]}` |
 //! | [`ingest`] | streams to a batch, and what had to be left out of it |
 //! | `handler` | HTTP of push: limits in flight, status codes |
-//! | [`logql`] | the part of LogQL that asks for lines, as SQL |
-//! | `query` | HTTP of reading: lines, labels, their values, streams |
+//! | `logql` | LogQL: what of it is SQL, and what is done to the rows |
+//! | `query` | HTTP of reading: lines, numbers, labels, volumes, fields, patterns |
 //!
 //! Invariants as for remote write: nothing is allocated on the word of the sender beyond a cap; a malformed request stores
 //! nothing; a well-formed one stores its valid lines and names the first fault.
@@ -20,7 +20,7 @@ pub(crate) mod handler;
 pub mod ingest;
 pub mod json;
 pub mod labels;
-pub mod logql;
+pub(crate) mod logql;
 pub mod protobuf;
 pub mod push;
 pub(crate) mod query;

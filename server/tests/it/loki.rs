@@ -283,8 +283,14 @@ fn queries_that_cannot_be_answered_say_why() {
     let server = Server::start();
     for (path, params, part) in [
         ("query_range", vec![], "parse error at byte 0"),
-        ("query_range", vec![("query", "{app=\"x\"} | json")], "only line filters are supported"),
-        ("query_range", vec![("query", "sum(rate({app=\"x\"}[5m]))")], "only log queries are supported"),
+        ("query_range", vec![("query", "{app=\"x\"} | unpack")], "this stage is not supported"),
+        ("query_range", vec![("query", "sum(rate({app=\"x\"}))")], "a range was expected"),
+        ("query_range", vec![("query", "1"), ("start", "0"), ("end", "20000"), ("step", "1")], "11000 points"),
+        ("query_range", vec![("query", "1"), ("step", "0")], "\"step\""),
+        ("query", vec![("query", "{app=\"x\"}")], "not supported as an instant query type"),
+        ("index/volume", vec![("query", "{app=\"x\"}"), ("aggregateBy", "x")], "neither series nor labels"),
+        ("detected_fields", vec![("query", "{}")], "name at least one label"),
+        ("patterns", vec![("query", "1")], "a metric query"),
         ("query_range", vec![("query", "{app=~\"(\"}")], "regular expression"),
         ("query_range", vec![("query", "{app=\"x\"}"), ("limit", "5001")], "from 1 to 5000"),
         ("query_range", vec![("query", "{app=\"x\"}"), ("direction", "up")], "neither forward nor backward"),
@@ -299,4 +305,215 @@ fn queries_that_cannot_be_answered_say_why() {
     }
     let empty = ask(&server, "query_range", &[("query", "{app=\"x\"}")]);
     assert_eq!(empty.json()["data"]["result"], serde_json::json!([]));
+}
+
+/// Lines of two services, of which what is asked is counted here as well.
+fn store_with_requests() -> (Server, Vec<(u64, &'static str, &'static str, u64)>) {
+    let server = Server::start();
+    let mut lines = Vec::new();
+    for (app, host) in [("shop", "a"), ("db", "b")] {
+        let entries: Vec<Vec<u8>> = (0..120)
+            .map(|n| {
+                let level = if n % 5 == 0 { "error" } else { "info" };
+                let took = n * 7 % 50;
+                lines.push((1_000 + n, app, level, took));
+                let line = format!("{{\"level\":\"{level}\",\"took\":{took},\"path\":\"/item/{n}\"}}");
+                entry(1_000 + n, 0, &line, &[("severity", level)])
+            })
+            .collect();
+        let labels = format!("{{app=\"{app}\", host=\"{host}\"}}");
+        assert_eq!(server.post(PATH, &[PROTOBUF], &request(&labels, &entries)).status, 204);
+    }
+    (server, lines)
+}
+
+fn data(server: &Server, path: &str, params: &[(&str, &str)]) -> serde_json::Value {
+    let answer = ask(server, path, params);
+    assert_eq!(answer.status, 200, "{path} {params:?}: {}", answer.text);
+    let json = answer.json();
+    assert_eq!(json["status"], "success", "{}", answer.text);
+    json["data"].clone()
+}
+
+#[test]
+fn metric_queries_count_what_was_pushed() {
+    let (server, lines) = store_with_requests();
+    let vector = |query: &str| {
+        let data = data(&server, "query", &[("query", query), ("time", "1119")]);
+        assert_eq!(data["resultType"], "vector", "{query}");
+        assert!(data["stats"]["summary"].is_object());
+        let mut found: Vec<(String, f64)> = data["result"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| (one["metric"].to_string(), one["value"][1].as_str().unwrap().parse().unwrap()))
+            .collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
+    };
+    let of = |app: &'static str, level: &'static str| {
+        let wanted = move |line: &&(u64, &str, &str, u64)| line.1 == app && line.2 == level && line.0 > 1_059;
+        lines.iter().filter(wanted).map(|line| line.3)
+    };
+    assert_eq!(vector("vector(1)+vector(1)"), [("{}".to_owned(), 2.0)]);
+    assert_eq!(
+        vector(r#"sum by (detected_level) (count_over_time({app="shop"}[1m]))"#),
+        [
+            (r#"{"detected_level":"error"}"#.to_owned(), of("shop", "error").count() as f64),
+            (r#"{"detected_level":"info"}"#.to_owned(), of("shop", "info").count() as f64),
+        ]
+    );
+    assert_eq!(
+        vector(r#"sum by (service_name) (rate({service_name=~"shop|db"} | json | level="error" [1m]))"#),
+        ["db", "shop"].map(|app| (format!("{{\"service_name\":\"{app}\"}}"), of(app, "error").count() as f64 / 60.0))
+    );
+    let slow = of("db", "info").filter(|took| *took > 40).count() as f64;
+    assert_eq!(
+        vector(r#"sum(count_over_time({app="db"} | json | level="info" | took > 40 [1m])) > 0"#),
+        [("{}".to_owned(), slow)]
+    );
+    let most = of("db", "error").chain(of("db", "info")).max().unwrap() as f64;
+    assert_eq!(
+        vector(r#"max by (app) (max_over_time({app="db"} | json | unwrap took [1m]))"#),
+        [(r#"{"app":"db"}"#.to_owned(), most)]
+    );
+    assert_eq!(vector(r#"count(count_over_time({app="none"}[1m]))"#), []);
+
+    let step = [("start", "1009"), ("end", "1119"), ("step", "10")];
+    let query = [("query", r#"sum by (app) (count_over_time({app=~".+"}[10s]))"#)];
+    let matrix = data(&server, "query_range", &[&query[..], &step[..]].concat());
+    assert_eq!(matrix["resultType"], "matrix");
+    let result = matrix["result"].as_array().unwrap();
+    assert_eq!(result.len(), 2, "{matrix}");
+    for one in result {
+        let points = one["values"].as_array().unwrap();
+        assert_eq!(points.len(), 12, "{one}");
+        assert!(points.iter().all(|point| point[1] == "10"), "{one}");
+        assert_eq!(points[0][0], 1_009);
+    }
+    // A line with an error makes no number, unless that is asked for.
+    let plain = request(r#"{app="shop"}"#, &[entry(1_100, 5, "no json", &[])]);
+    assert_eq!(server.post(PATH, &[PROTOBUF], &plain).status, 204);
+    let query = r#"sum(count_over_time({app="shop"} | json [1m]))"#;
+    let answer = ask(&server, "query", &[("query", query), ("time", "1119")]);
+    assert_eq!(answer.status, 400, "{}", answer.text);
+    assert!(answer.error().contains("pipeline error: 'JSONParserErr'"), "{}", answer.text);
+    assert_eq!(vector(&query.replace(" [1m]", " | __error__=\"\" [1m]")), [("{}".to_owned(), 60.0)]);
+}
+
+#[test]
+fn lines_come_through_their_stages_newest_first() {
+    let (server, lines) = store_with_requests();
+    let params = [
+        ("query", r#"{app="shop"} | json | level_extracted=~".*" | took >= 45 | line_format "{{.path}}""#),
+        ("start", "1000"),
+        ("end", "1200"),
+        ("limit", "5"),
+    ];
+    let found = data(&server, "query_range", &params);
+    let mut shown: Vec<(u64, String)> = Vec::new();
+    for stream in found["result"].as_array().unwrap() {
+        assert!(stream["stream"]["took"].as_str().unwrap().parse::<u64>().unwrap() >= 45, "{stream}");
+        for value in stream["values"].as_array().unwrap() {
+            let ts: u64 = value[0].as_str().unwrap().parse().unwrap();
+            shown.push((ts / 1_000_000_000, value[1].as_str().unwrap().to_owned()));
+        }
+    }
+    shown.sort_unstable_by(|a, b| b.cmp(a));
+    let expected: Vec<(u64, String)> = lines
+        .iter()
+        .rev()
+        .filter(|line| line.1 == "shop" && line.3 >= 45)
+        .map(|line| (line.0, format!("/item/{}", line.0 - 1_000)))
+        .take(5)
+        .collect();
+    assert_eq!(shown, expected);
+
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs([
+            ("query", r#"{app="shop"} | json | level="info""#),
+            ("start", "1000"),
+            ("end", "1200"),
+            ("limit", "1"),
+        ])
+        .finish();
+    let flags = [("x-loki-response-encoding-flags", "categorize-labels")];
+    let answer = server.get_with(&format!("/loki/api/v1/query_range?{query}"), &flags);
+    let json = answer.json();
+    assert_eq!(json["data"]["encodingFlags"], serde_json::json!(["categorize-labels"]), "{}", answer.text);
+    let stream = &json["data"]["result"][0];
+    assert_eq!(stream["stream"], serde_json::json!({"app": "shop", "host": "a"}));
+    assert_eq!(stream["values"][0][2]["structuredMetadata"], serde_json::json!({"severity": "info"}));
+    assert_eq!(stream["values"][0][2]["parsed"]["path"], "/item/119");
+}
+
+#[test]
+fn what_logs_drilldown_asks_is_answered() {
+    let (server, _) = store_with_requests();
+    let range = [("start", "1000"), ("end", "1200")];
+    let get = |path: &str, params: &[(&str, &str)]| {
+        let answer = ask(&server, path, &[params, &range[..]].concat());
+        assert_eq!(answer.status, 200, "{path} {params:?}: {}", answer.text);
+        answer.json()
+    };
+    let shop = [("query", r#"{service_name="shop"}"#)];
+    assert_eq!(get("label/service_name/values", &[])["data"], serde_json::json!(["db", "shop"]));
+    let stats = get("index/stats", &shop);
+    assert_eq!((stats["streams"].as_u64(), stats["entries"].as_u64()), (Some(1), Some(120)), "{stats}");
+    let volume = get("index/volume", &[("query", r#"{service_name=~".+"}"#), ("targetLabels", "service_name")]);
+    assert_eq!(volume["data"]["resultType"], "vector");
+    let volumes = volume["data"]["result"].as_array().unwrap();
+    assert_eq!(volumes.len(), 2, "{volume}");
+    let of_shop = volumes.iter().find(|one| one["metric"]["service_name"] == "shop").unwrap();
+    assert_eq!(of_shop["value"][1].as_str().unwrap().parse::<u64>().ok(), stats["bytes"].as_u64());
+    let by_label = get("index/volume", &[("query", "{}"), ("aggregateBy", "labels")]);
+    assert_eq!(by_label["data"]["result"].as_array().unwrap().len(), 2, "{by_label}");
+    let ranges = get("index/volume_range", &[shop[0], ("step", "100")]);
+    assert_eq!(ranges["data"]["resultType"], "matrix");
+    let labels = get("detected_labels", &[]);
+    let labels: Vec<(&str, u64)> = labels["detectedLabels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["label"].as_str().unwrap(), one["cardinality"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(labels, [("app", 2), ("host", 2), ("service_name", 2)]);
+    let fields = get("detected_fields", &shop);
+    let fields: Vec<(&str, &str, u64)> = fields["fields"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            (one["label"].as_str().unwrap(), one["type"].as_str().unwrap(), one["cardinality"].as_u64().unwrap())
+        })
+        .collect();
+    assert_eq!(
+        fields,
+        [("level", "string", 2), ("path", "string", 120), ("severity", "string", 2), ("took", "int", 50)]
+    );
+    assert_eq!(get("detected_field/level/values", &shop)["values"], serde_json::json!(["error", "info"]));
+    let patterns = get("patterns", &[shop[0], ("step", "50")]);
+    let total: u64 = patterns["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|one| one["samples"].as_array().unwrap().iter().map(|sample| sample[1].as_u64().unwrap()))
+        .sum();
+    assert_eq!(total, 120, "{patterns}");
+    let tail = server.get("/loki/api/v1/tail");
+    assert_eq!(tail.status, 501);
+    assert!(tail.error().contains("ask query_range"), "{}", tail.text);
+}
+
+/// Each block that follows a marker of the page is a query.
+#[test]
+fn every_logql_example_of_the_documentation_is_answered() {
+    let (server, _) = store_with_requests();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/logs.md")).unwrap();
+    let mut examples = 0;
+    for query in page.split("```logql\n").skip(1).flat_map(|block| block.split("```").next().unwrap().lines()) {
+        data(&server, "query_range", &[("query", query), ("start", "1000"), ("end", "1200"), ("step", "10")]);
+        examples += 1;
+    }
+    assert!(examples >= 6, "{examples}");
 }
