@@ -33,4 +33,5 @@ mod shell;
 mod sql;
 mod support;
 mod transfer;
+mod transfer_events;
 mod verify;
