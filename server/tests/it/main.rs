@@ -25,6 +25,7 @@ mod prometheus;
 mod prometheus_admin;
 mod prometheus_histograms;
 mod prometheus_more;
+mod red;
 mod remote_read;
 mod remote_write;
 mod remote_write_2;
