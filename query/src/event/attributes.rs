@@ -74,6 +74,21 @@ impl Kind {
         }
     }
 
+    fn of_letter(letter: char) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.letter() == letter)
+    }
+
+    /// As SQL shows it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Integer => "integer",
+            Self::Double => "double",
+            Self::Boolean => "boolean",
+            Self::Json => "json",
+        }
+    }
+
     /// Whether it is stored as text.
     pub(crate) fn is_text(self) -> bool {
         matches!(self, Self::Text | Self::Json)
@@ -386,6 +401,44 @@ pub(crate) fn maps(batch: &RecordBatch, wanted: Option<&HashSet<String>>) -> Res
     Ok(builder.finish())
 }
 
+/// The types of the attributes of each row of a scanned batch, but for texts: a map of keys to types, with keys in order.
+pub(crate) fn types(batch: &RecordBatch) -> Result<MapArray> {
+    let mut own: Vec<(&str, Kind, &ArrayRef)> = Vec::new();
+    let mut rest = None;
+    for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+        if array.null_count() == array.len() {
+            continue;
+        }
+        match key_of(field.name()) {
+            Some(key) => {
+                let kind = Kind::ALL.into_iter().find(|kind| kind.column(key) == *field.name());
+                own.extend(kind.filter(|kind| *kind != Kind::Text).map(|kind| (key, kind, array)));
+            }
+            None if field.name() == REST => rest = array.as_map_opt(),
+            None => {}
+        }
+    }
+    let mut builder = map_builder();
+    let mut pairs: BTreeMap<&str, Kind> = BTreeMap::new();
+    for row in 0..batch.num_rows() {
+        pairs.clear();
+        pairs.extend(own.iter().filter(|(.., array)| array.is_valid(row)).map(|(key, kind, _)| (*key, *kind)));
+        if let Some(map) = rest.filter(|map| map.is_valid(row)) {
+            let (from, to) = (map.value_offsets()[row] as usize, map.value_offsets()[row + 1] as usize);
+            let (keys, values) = (map.keys().as_string::<i32>(), map.values().as_string::<i32>());
+            let kind = |at: usize| Kind::of_letter(values.value(at).chars().next()?);
+            let all = (from..to).filter_map(|at| Some((keys.value(at), kind(at)?)));
+            pairs.extend(all.filter(|(_, kind)| *kind != Kind::Text));
+        }
+        for (key, kind) in &pairs {
+            builder.keys().append_value(key);
+            builder.values().append_value(kind.name());
+        }
+        builder.append(true).map_err(|error| Error::internal(error.to_string()))?;
+    }
+    Ok(builder.finish())
+}
+
 /// Attributes of something inside of a row, as one entry of `builder`.
 pub(crate) fn put_map<'a>(
     builder: &mut MapBuilder<StringBuilder, StringBuilder>,
@@ -446,6 +499,24 @@ mod tests {
         assert_eq!(shown(&batch, None), [first, vec![], last]);
         assert_eq!(shown(&batch, Some(&["ok"])), [vec![pair("ok", "true")], vec![], vec![]]);
         assert_eq!(stored_columns(&schema, Some(&HashSet::from(["ok".to_owned()]))), ["attr/b/ok"]);
+    }
+
+    #[test]
+    fn types_of_each_row_are_told_but_for_texts() {
+        let mut builder = AttributesBuilder::new(None);
+        builder.push([("i", Value::Integer(1)), ("s", Value::Text("x")), ("o", Value::Boolean(true))]);
+        builder.push([("i", Value::Text("x")), ("d", Value::Double(0.5)), ("l", Value::Json("[]"))]);
+        let long = "x".repeat(OWN_KEY_BYTES_MAX + 1);
+        builder.push([(long.as_str(), Value::Double(1.0))]);
+        let maps = types(&batch(builder.finish().unwrap()).unwrap()).unwrap();
+        let row = |row: usize| {
+            let entries = maps.value(row);
+            let (keys, kinds) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
+            (0..entries.len()).map(|at| pair(keys.value(at), kinds.value(at))).collect::<Vec<_>>()
+        };
+        assert_eq!(row(0), [pair("i", "integer"), pair("o", "boolean")]);
+        assert_eq!(row(1), [pair("d", "double"), pair("l", "json")]);
+        assert_eq!(row(2), [pair(&long, "double")]);
     }
 
     #[test]
