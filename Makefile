@@ -9,6 +9,9 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/release
 # the real peers (Prometheus, node_exporter, …) are unpacked here once
 PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/peers
 FOR ?= 120s
+# ClickHouse and DuckDB as Python packages, for `make bench-logs` and `make bench-traces`
+EVENTS_VENV ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/events-venv
+ROWS ?= 10000000
 # what `make abuse` offers
 SERIES ?= 2000000
 # how long the demo goes on after its answer; `make demo DEMO=` stays until Ctrl-C
@@ -25,7 +28,7 @@ FUZZ ?= 60
 WAL_MIB ?= 1024
 QUESTIONS ?= 10000
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short promql-diff promql-diff-short rules-diff bench-promql bench-ml crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short promql-diff promql-diff-short rules-diff bench-promql bench-ml bench-logs bench-traces crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -115,6 +118,16 @@ bench: build ## every benchmark; figures go to benches/results/
 
 bench-ml: build ## forecasts and change points on public data, through SQL (DATA=folder of data sets, SCORE=folder of scorers)
 	$(BIN)/bench accuracy --data $(DATA) --score $(SCORE) $(if $(PYTHON),--python $(PYTHON))
+
+$(EVENTS_VENV)/bin/python:
+	python3 -m venv $(EVENTS_VENV)
+	$(EVENTS_VENV)/bin/pip install --quiet chdb==4.4.0 duckdb==2.0.1
+
+bench-logs: build $(EVENTS_VENV)/bin/python ## log lines over OTLP beside ClickHouse and DuckDB: rate, size, searches (ROWS=10000000)
+	$(BIN)/bench logs --rows $(ROWS) --python $(EVENTS_VENV)/bin/python
+
+bench-traces: build $(EVENTS_VENV)/bin/python ## spans over OTLP beside ClickHouse and DuckDB: rate, size, a trace, searches (ROWS=10000000)
+	$(BIN)/bench traces --rows $(ROWS) --python $(EVENTS_VENV)/bin/python
 
 churn: build ## a day in which a tenth of the series is replaced every ten minutes: memory and index stay bounded
 	$(BIN)/bench churn

@@ -78,6 +78,9 @@ impl Sender {
     }
 }
 
+/// The headers of an OTLP request that is not compressed.
+pub const OTLP_HEADERS: &str = "Content-Type: application/x-protobuf\r\nUser-Agent: foretell-bench\r\n";
+
 /// The headers of a remote write 1.0 request.
 pub const REMOTE_WRITE_HEADERS: &str = "Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
     X-Prometheus-Remote-Write-Version: 0.1.0\r\nUser-Agent: foretell-bench\r\n";

@@ -36,6 +36,10 @@ enum Task {
     Decode(run::decode::Options),
     /// A real server under load over HTTP, durable; with --peer also beside real peers
     Ingest(run::ingest::Options),
+    /// Log lines over OTLP, durable: rate, size, searches; with --python also ClickHouse and DuckDB over the same rows
+    Logs(run::events::Options),
+    /// Spans over OTLP, durable: rate, size, a trace, searches; with --python also ClickHouse and DuckDB over the same rows
+    Traces(run::events::Options),
     /// A killed server with a log of a given size: time to ready, memory, first query
     Recovery(run::recovery::Options),
     /// Hourly sums over a year, without rollups and with them
@@ -95,6 +99,8 @@ fn try_main() -> Result<()> {
         Task::Continuous(options) => run::continuous::run(&options, results),
         Task::Decode(options) => run::decode::run(&options, results),
         Task::Ingest(options) => run::ingest::run(&options, &binaries, results),
+        Task::Logs(options) => run::events::run(run::events::Kind::Logs, &options, &binaries, results),
+        Task::Traces(options) => run::events::run(run::events::Kind::Traces, &options, &binaries, results),
         Task::Recovery(options) => run::recovery::run(&options, &binaries, results),
         Task::Rollup(options) => run::rollup::run(&options, results),
         Task::Scan(options) => run::scan::run(&options, results),

@@ -10,16 +10,18 @@ use anyhow::{Context, Result};
 
 use crate::workload::Fleet;
 use crate::workload::encode::BodyEncoder;
+use crate::workload::event::Events;
+use crate::workload::event::otlp::Requests;
 
 /// What was recorded for one sender.
 #[derive(Clone, Debug)]
 pub struct Recording {
     path: PathBuf,
-    /// Samples in all its bodies.
+    /// Samples, or rows, in all its bodies.
     pub samples: u64,
     /// Bodies.
     pub requests: u64,
-    /// Bytes of the bodies, compressed.
+    /// Bytes of the bodies as they are sent.
     pub bytes: u64,
 }
 
@@ -82,10 +84,43 @@ fn record_one(mut fleet: Fleet, rounds: u64, samples_per_request: usize, path: P
     Ok(recording)
 }
 
+/// Records the rows of `events`, of `services`, in bodies of about `rows_per_request` at `path`; `json` takes each row as a line.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn record_events(
+    events: &mut dyn Events,
+    services: &[String],
+    rows_per_request: usize,
+    path: PathBuf,
+    json: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<Recording> {
+    let file = File::create(&path).with_context(|| path.display().to_string())?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let mut recording = Recording { path, samples: 0, requests: 0, bytes: 0 };
+    let (mut requests, mut lines) = (Requests::new(services), String::new());
+    loop {
+        let more = events.next(&mut requests, &mut lines);
+        if requests.rows() >= rows_per_request || (!more && requests.rows() > 0) {
+            let rows = requests.rows() as u32;
+            recording.append_body(&mut out, rows, events.due_ms(), &requests.finish())?;
+            json(&lines)?;
+            lines.clear();
+        }
+        if !more {
+            out.flush()?;
+            return Ok(recording);
+        }
+    }
+}
+
 impl Recording {
     fn append(&mut self, out: &mut impl Write, encoder: &mut BodyEncoder, due_ms: i64) -> Result<()> {
         let samples = encoder.samples() as u32;
-        let body = encoder.finish()?;
+        self.append_body(out, samples, due_ms, encoder.finish()?)
+    }
+
+    fn append_body(&mut self, out: &mut impl Write, samples: u32, due_ms: i64, body: &[u8]) -> Result<()> {
         out.write_all(&samples.to_le_bytes())?;
         out.write_all(&due_ms.to_le_bytes())?;
         out.write_all(&(body.len() as u32).to_le_bytes())?;

@@ -46,9 +46,9 @@ enum Command {
     Verify(VerifyArgs),
     /// Make a damaged, stopped store whole again with everything that can be read
     Repair(RepairArgs),
-    /// Write samples, or the rows of a query, to a file
+    /// Write samples, log lines, spans, or the rows of a query, to a file
     Export(ExportArgs),
-    /// Read samples from files into a running server
+    /// Read samples, log lines or spans from files into a running server
     Import(ImportArgs),
     /// Check files without a server
     Check(CheckArgs),

@@ -26,6 +26,7 @@
 //! | [`verify`], [`repair`], [`backup`] | the commands of these names, and `foretell restore` |
 //! | [`transfer`] | `foretell export` and `foretell import` |
 //! | `progress` | progress bars |
+//! | `red` | built-in continuous queries over spans |
 //! | [`demo`] | `foretell demo` |
 //!
 //! Architecture invariants: only this crate knows HTTP, JSON and protobuf; it stores nothing and computes nothing itself; every
@@ -45,6 +46,7 @@ mod metrics;
 mod naming;
 mod otlp;
 mod progress;
+mod red;
 mod remote_read;
 pub mod remote_write;
 pub mod repair;

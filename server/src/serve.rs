@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app::{App, Store};
 use crate::config::Config;
-use crate::{http, otlp, rules};
+use crate::{http, otlp, red, rules};
 
 /// Exit code when a second signal ends the process at once.
 const EXIT_FORCED: i32 = 130;
@@ -139,6 +139,7 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
         "ready"
     );
     app.set_ready(store.clone());
+    red::switch_on(&store.database, &app.config.continuous.enable.0).await;
     app.rules.start(store.clone(), label_limits, app.metrics.rule_seconds(), specs).await;
     tokio::spawn(reload_on_hangup(Arc::clone(&app), hangup));
 

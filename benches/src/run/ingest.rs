@@ -203,6 +203,19 @@ impl Load<'_> {
 /// # Errors
 /// When the server refuses a body.
 pub(super) fn send(recordings: &[Recording], address: SocketAddr) -> Result<(Vec<f64>, u64)> {
+    send_to(recordings, address, "/api/v1/write", REMOTE_WRITE_HEADERS)
+}
+
+/// The same to another route.
+///
+/// # Errors
+/// As [`send`].
+pub(super) fn send_to(
+    recordings: &[Recording],
+    address: SocketAddr,
+    path: &str,
+    headers: &str,
+) -> Result<(Vec<f64>, u64)> {
     let progress: Vec<AtomicI64> = recordings.iter().map(|_| AtomicI64::new(i64::MIN)).collect();
     let busy_answers = AtomicU64::new(0);
     let mut latencies = thread::scope(|scope| -> Result<Vec<f64>> {
@@ -210,7 +223,9 @@ pub(super) fn send(recordings: &[Recording], address: SocketAddr) -> Result<(Vec
             .map(|i| {
                 let (progress, busy_answers) = (&progress, &busy_answers);
                 scope.spawn(move || {
-                    let sent = send_one(&recordings[i], address, &progress[i], progress, busy_answers);
+                    let sender = Sender::connect(address, path, headers);
+                    let sent = sender
+                        .and_then(|sender| send_one(&recordings[i], sender, &progress[i], progress, busy_answers));
                     // whether done or failed, nobody waits for this one any more
                     progress[i].store(i64::MAX, Ordering::Release);
                     sent
@@ -229,12 +244,11 @@ pub(super) fn send(recordings: &[Recording], address: SocketAddr) -> Result<(Vec
 
 fn send_one(
     recording: &Recording,
-    address: SocketAddr,
+    mut sender: Sender,
     own: &AtomicI64,
     progress: &[AtomicI64],
     busy_answers: &AtomicU64,
 ) -> Result<Vec<f64>> {
-    let mut sender = Sender::connect(address, "/api/v1/write", REMOTE_WRITE_HEADERS)?;
     let (mut replay, mut record) = (recording.replay()?, Record::default());
     let mut latencies_ms = Vec::with_capacity(recording.requests as usize);
     while replay.next_into(&mut record)? {

@@ -4,6 +4,7 @@ pub mod accuracy;
 pub mod churn;
 pub mod continuous;
 pub mod decode;
+pub mod events;
 pub mod ingest;
 pub mod promql;
 pub mod recovery;

@@ -11,9 +11,11 @@
 //! | [`learn`] | making a page from successive scrapes of a real exporter |
 //! | [`node`], [`tsbs`], [`churn`] | the three workloads |
 //! | [`encode`] | remote write 1.0 bodies, written by hand into reused buffers |
+//! | [`event`] | log lines and spans, which are no fleets |
 pub mod behaviour;
 pub mod churn;
 pub mod encode;
+pub mod event;
 pub mod learn;
 pub mod node;
 pub mod page;

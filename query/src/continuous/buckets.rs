@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  in-order rows of open buckets -> partial aggregates -> merged with the open windows -> output, new window state
-//!  late rows, rows of closed buckets -> their buckets are dirty -> computed again from the snapshot at the end of the tick
+//!  late rows, rows of closed buckets, events -> their buckets are dirty -> computed again from the snapshot at the end of the tick
 //! ```
 //! Invariants: a bucket is either dirty or fed in a tick, never both in the end; every row of an open window is in its
 //! state exactly once; a bucket that starts before `closed_through` has no state.
@@ -263,6 +263,12 @@ impl Operator for Buckets {
         Ok(())
     }
 
+    fn touch(&mut self, ts: &[i64]) -> Result<()> {
+        let mut buckets = self.grid.buckets(ts)?;
+        buckets.sort_unstable();
+        self.soil(buckets.into_iter())
+    }
+
     fn finish(&mut self, work: &mut Work, snapshot: &Snapshot, emitter: &mut Emitter) -> Result<()> {
         self.merge_pending(work, emitter)?;
         if !self.dirty.is_empty() {
@@ -304,6 +310,10 @@ impl Operator for Buckets {
             }
             seek = last.is_none();
             at = stop;
+        }
+        if work.source.signal().is_some() {
+            // All buckets of events are closed: they are computed again when rows come.
+            return Ok(());
         }
         work.progress.closed_through = i64::MIN;
         self.close(work, emitter)?;

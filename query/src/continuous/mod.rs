@@ -83,6 +83,8 @@ pub(crate) struct ContinuousLimits {
     pub(crate) position_lag_max: u64,
     /// Pause between ticks: commits of this time are worked on together.
     pub(crate) pause: Duration,
+    /// Pause of a query after it read buckets of events from storage again, or ten times what that took if this is longer.
+    pub(crate) reread_pause: Duration,
     /// Pause after a failure, doubled each time up to 64 times this.
     pub(crate) retry: Duration,
 }
@@ -96,6 +98,7 @@ impl Default for ContinuousLimits {
             series_held_max: 100_000,
             position_lag_max: 4_096,
             pause: Duration::from_millis(50),
+            reread_pause: Duration::from_secs(1),
             retry: Duration::from_secs(1),
         }
     }

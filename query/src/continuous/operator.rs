@@ -58,7 +58,7 @@ pub(super) struct Chunk {
 
 /// Turns rows of the feed into rows of the table.
 ///
-/// A tick is any number of [`Operator::absorb`] calls, then one [`Operator::finish`]; their state changes go into the
+/// A tick is any number of [`Operator::absorb`] or [`Operator::touch`] calls, then one [`Operator::finish`]; their state changes go into the
 /// emitter with the rows. After an error the operator is thrown away and loaded again from what is stored.
 pub(super) trait Operator: Send {
     /// Takes rows of the feed in commit order.
@@ -66,6 +66,12 @@ pub(super) trait Operator: Send {
     /// # Errors
     /// Any: the tick is given up.
     fn absorb(&mut self, work: &mut Work, snapshot: &Snapshot, chunk: Chunk, emitter: &mut Emitter) -> Result<()>;
+
+    /// Takes the instants of rows of events, whose buckets are computed again when the tick ends.
+    ///
+    /// # Errors
+    /// Any: the tick is given up.
+    fn touch(&mut self, ts: &[i64]) -> Result<()>;
 
     /// Ends the tick: `snapshot` holds exactly the rows absorbed so far.
     ///

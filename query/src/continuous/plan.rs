@@ -4,7 +4,7 @@
 //!  Projection(labels, bucket, f(aggregates))        Projection(ts, labels, f(value, scores))
 //!    Aggregate(bucket, labels; aggregates)            Window(anomaly_score … PARTITION BY labels ORDER BY ts)
 //!      [Filter]                                         [Filter]
-//!        TableScan metrics."x"                            TableScan metrics."x"
+//!        TableScan metrics."x" | logs | spans             TableScan metrics."x"
 //! ```
 //! Works on the analysed but not yet optimised plan, so that the shape is the statement's own. Pure: nothing is read.
 use std::sync::Arc;
@@ -20,13 +20,14 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::output::DerivedTable;
 use crate::error::{Error, Result};
+use crate::event::Signal;
 use crate::limits::QueryLimits;
 use crate::planner;
 use crate::table::{METRICS, PUBLIC};
 use foretell_engine::Snapshot;
 
 /// What users are told when a statement is of neither kind.
-const SHAPES: &str = "a continuous query is either `SELECT time_bucket('1m', ts) AS ts, <labels>, <aggregates> FROM metrics.\"m\" [WHERE …] GROUP BY <bucket, labels>` \
+const SHAPES: &str = "a continuous query is either `SELECT time_bucket('1m', ts) AS ts, <labels>, <aggregates> FROM metrics.\"m\" | logs | spans [WHERE …] GROUP BY <bucket, labels>` \
      or `SELECT ts, <labels>, value, anomaly_score(value) OVER (PARTITION BY <labels> ORDER BY ts) AS score FROM metrics.\"m\" [WHERE …]`";
 
 /// Time column of every metric.
@@ -40,8 +41,10 @@ const BUCKET_FUNCTIONS: [&str; 3] = ["time_bucket", "date_bin", "date_trunc"];
 /// An analysed SELECT of one of the two shapes.
 #[derive(Debug)]
 pub(super) struct Select {
-    /// The metric it reads.
+    /// The metric or the table of events it reads.
     pub(super) metric: String,
+    /// The events, unless it reads a metric.
+    pub(super) signal: Option<Signal>,
     /// `Filter?(TableScan)`, bound to the snapshot it was planned on.
     pub(super) input: LogicalPlan,
     /// The condition, if any.
@@ -102,11 +105,12 @@ fn named(item: Expr) -> (String, Expr) {
 }
 
 fn buckets(snapshot: &Snapshot, aggregate: Aggregate, columns: Vec<(String, Expr)>) -> Result<Select> {
-    let (metric, filter) = source(snapshot, &aggregate.input)?;
+    let (metric, signal, filter) = source(snapshot, &aggregate.input)?;
     let mut bucket = None;
     for (index, group) in aggregate.group_expr.iter().enumerate() {
         match group {
-            Expr::Column(column) if !is_own_column(column) => {}
+            Expr::Column(column) if signal.is_none() && !is_own_column(column) => {}
+            other if signal.is_some_and(|signal| is_event_label(signal, other)) => deterministic(other)?,
             Expr::Column(column) => {
                 return Err(refused(&format!(
                     "GROUP BY {} groups by a raw column: group by time_bucket('1m', ts) and labels",
@@ -133,6 +137,7 @@ fn buckets(snapshot: &Snapshot, aggregate: Aggregate, columns: Vec<(String, Expr
     }
     Ok(Select {
         metric,
+        signal,
         input: aggregate.input.as_ref().clone(),
         filter,
         columns,
@@ -144,7 +149,10 @@ fn scores(snapshot: &Snapshot, window: Window, columns: Vec<(String, Expr)>) -> 
     if matches!(window.input.as_ref(), LogicalPlan::Window(_)) {
         return Err(refused("several OVER clauses that differ are not supported: use one PARTITION BY and ORDER BY"));
     }
-    let (metric, filter) = source(snapshot, &window.input)?;
+    let (metric, signal, filter) = source(snapshot, &window.input)?;
+    if signal.is_some() {
+        return Err(refused("scores are of the values of a metric: aggregate events over buckets of time"));
+    }
     for expr in &window.window_expr {
         let Expr::WindowFunction(function) = expr.clone().unalias() else {
             return Err(refused(&format!("{expr} is not supported")));
@@ -171,17 +179,35 @@ fn scores(snapshot: &Snapshot, window: Window, columns: Vec<(String, Expr)>) -> 
     for (_, expr) in &columns {
         deterministic(expr)?;
     }
-    Ok(Select { metric, input: window.input.as_ref().clone(), filter, columns, kind: Kind::Scores { window } })
+    Ok(Select { metric, signal, input: window.input.as_ref().clone(), filter, columns, kind: Kind::Scores { window } })
 }
 
-/// The metric and the condition under an aggregate or a window.
-fn source(snapshot: &Snapshot, input: &LogicalPlan) -> Result<(String, Option<Expr>)> {
-    match input {
+/// The metric or the table of events, and the condition under an aggregate or a window.
+fn source(snapshot: &Snapshot, input: &LogicalPlan) -> Result<(String, Option<Signal>, Option<Expr>)> {
+    let (input, condition) = match input {
         LogicalPlan::Filter(filter) => {
             deterministic(&filter.predicate)?;
-            Ok((metric(snapshot, &filter.input)?, Some(filter.predicate.clone())))
+            (filter.input.as_ref(), Some(filter.predicate.clone()))
         }
-        other => Ok((metric(snapshot, other)?, None)),
+        other => (other, None),
+    };
+    match events(input) {
+        Some(signal) => Ok((signal.table_name().to_owned(), Some(signal), condition)),
+        None => Ok((metric(snapshot, input)?, None, condition)),
+    }
+}
+
+/// The events that a scan reads.
+fn events(input: &LogicalPlan) -> Option<Signal> {
+    match input {
+        LogicalPlan::SubqueryAlias(alias) => match alias.input.as_ref() {
+            scan @ LogicalPlan::TableScan(_) => events(scan),
+            _ => None,
+        },
+        LogicalPlan::TableScan(TableScan { table_name, .. }) if matches!(table_name.schema(), None | Some(PUBLIC)) => {
+            Signal::ALL.into_iter().find(|signal| signal.table_name() == table_name.table())
+        }
+        _ => None,
     }
 }
 
@@ -269,6 +295,19 @@ fn is_bucket(expr: &Expr) -> bool {
     let Expr::ScalarFunction(function) = expr.clone().unalias() else { return false };
     let columns = expr.column_refs();
     BUCKET_FUNCTIONS.contains(&function.func.name()) && columns.len() == 1 && columns.iter().all(|c| c.name == TS)
+}
+
+/// Whether a group of events may be a label: made of columns with few values, and of attributes.
+fn is_event_label(signal: Signal, expr: &Expr) -> bool {
+    let own: &[&str] = match signal {
+        Signal::Logs => &["service", "severity", "scope"],
+        Signal::Spans => &["service", "name", "kind", "status"],
+    };
+    // A whole map is no label.
+    let is_map = matches!(expr, Expr::Column(column) if ["attributes", "resource"].contains(&column.name.as_str()));
+    let columns = expr.column_refs();
+    let known = |name: &str| own.contains(&name) || ["attributes", "resource"].contains(&name);
+    !is_map && !columns.is_empty() && columns.iter().all(|column| known(&column.name))
 }
 
 fn is_column(expr: &Expr, name: &str) -> bool {

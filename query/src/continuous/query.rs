@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use foretell_engine::{Engine, Lsn};
 use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
 
 use super::definition::{Definition, Progress};
 use super::status::{State, Status};
@@ -17,6 +18,8 @@ pub(super) struct Query {
     /// The worker, loaded at first use and after a failure. Whoever holds the lock is the only one at work.
     worker: Arc<tokio::sync::Mutex<Option<Worker>>>,
     attempts: Mutex<u32>,
+    /// When the runner steps it again, if it must not at once.
+    rests_until: Mutex<Option<Instant>>,
 }
 
 /// What is seen from outside while the worker works.
@@ -35,6 +38,7 @@ impl Query {
             seen: RwLock::new(seen),
             worker: Arc::new(tokio::sync::Mutex::new(None)),
             attempts: Mutex::new(0),
+            rests_until: Mutex::new(None),
         }
     }
 
@@ -65,6 +69,11 @@ impl Query {
         *self.attempts.lock()
     }
 
+    /// When its rest ends, if it rests now.
+    pub(super) fn rests_until(&self, now: Instant) -> Option<Instant> {
+        self.rests_until.lock().filter(|&until| now < until)
+    }
+
     /// Whether commits up to `through` are in its rows.
     pub(super) fn is_at(&self, through: Lsn) -> bool {
         let seen = self.seen.read();
@@ -92,6 +101,7 @@ impl Query {
             return Ok(());
         }
         let (query, shared) = (Arc::clone(self), shared.clone());
+        let (begun, pause) = (Instant::now(), shared.limits.reread_pause);
         let outcome = planner::on_large_stack(move || {
             let mut worker = match slot.take() {
                 Some(worker) => worker,
@@ -100,6 +110,8 @@ impl Query {
             let stepped = worker.step();
             if stepped.is_ok() {
                 query.note(&worker);
+                let rest = || Instant::now() + pause.max(begun.elapsed() * 10);
+                *query.rests_until.lock() = worker.has_reread().then(rest);
                 *slot = Some(worker);
             }
             stepped

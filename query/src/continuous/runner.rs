@@ -19,7 +19,7 @@ pub(super) async fn run(queries: Weak<ContinuousQueries>, mut stopped: watch::Re
             if *stopped.borrow() {
                 return;
             }
-            if query.is_at(through) || retries.waiting(&query, now) {
+            if query.is_at(through) || retries.waiting(&query, now) || query.rests_until(now).is_some() {
                 continue;
             }
             // The error is in the query's status.
@@ -27,8 +27,13 @@ pub(super) async fn run(queries: Weak<ContinuousQueries>, mut stopped: watch::Re
             retries.note(&query, outcome.is_err(), all.shared.limits.retry);
         }
         let pause = all.shared.limits.pause;
-        let behind = all.all().iter().any(|query| !query.is_at(through) && !retries.waiting(query, now));
-        let (changed, next_retry) = (all.changed(), retries.next());
+        let now = Instant::now();
+        let behind = all
+            .all()
+            .iter()
+            .any(|query| !query.is_at(through) && !retries.waiting(query, now) && query.rests_until(now).is_none());
+        let rests = all.all().iter().filter_map(|query| query.rests_until(now)).min();
+        let (changed, next_retry) = (all.changed(), retries.next().into_iter().chain(rests).min());
         drop(all);
         tokio::select! {
             _ = stopped.changed() => return,

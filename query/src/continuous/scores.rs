@@ -247,6 +247,10 @@ impl Operator for Scores {
         if fed.is_empty() { Ok(()) } else { self.feed(work, snapshot, fed, emitter, None) }
     }
 
+    fn touch(&mut self, _: &[i64]) -> Result<()> {
+        Err(Error::internal("scores of events"))
+    }
+
     fn finish(&mut self, work: &mut Work, snapshot: &Snapshot, emitter: &mut Emitter) -> Result<()> {
         if self.dirty.is_empty() {
             return Ok(());

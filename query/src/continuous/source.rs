@@ -1,7 +1,8 @@
 //! The metric a query reads: its series with their labels, and rows of it as Arrow batches.
 //!
 //! Batches have exactly the columns the query mentions, in the form in which the metric's table delivers them, so that an
-//! expression gives the same bits over the feed as over storage.
+//! expression gives the same bits over the feed as over storage. Of events (`logs`, `spans`) nothing is known here: their rows are
+//! read from storage only.
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -11,6 +12,7 @@ use hashbrown::HashMap;
 
 use super::plan::{TS, VALUE};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::Signal;
 use crate::table;
 use crate::table::columns::{BatchMaker, Column};
 
@@ -49,6 +51,8 @@ impl Rows {
 /// The source metric of one query.
 pub(super) struct Source {
     metric: String,
+    /// The events, unless it is a metric.
+    signal: Option<Signal>,
     ordinal: u32,
     schema: SchemaRef,
     columns: Vec<Column>,
@@ -64,7 +68,12 @@ impl Source {
     ///
     /// # Errors
     /// `NotFound` when the metric never had a series.
-    pub(super) fn new(snapshot: &Snapshot, metric: &str, schema: SchemaRef) -> Result<Self> {
+    pub(super) fn new(snapshot: &Snapshot, metric: &str, signal: Option<Signal>, schema: SchemaRef) -> Result<Self> {
+        if signal.is_some() {
+            let (columns, series) = Default::default();
+            let (metric, learned) = (metric.to_owned(), snapshot.lsn());
+            return Ok(Self { metric, signal, ordinal: u32::MAX, schema, columns, series, learned, readings: 0 });
+        }
         let gone = || Error::new(ErrorKind::NotFound, format!("metric {metric} has no series"));
         let info = snapshot.metric(metric).ok_or_else(gone)?;
         let label_of: HashMap<String, String> = table::label_columns(info.label_names.iter().map(|name| &**name))
@@ -82,6 +91,7 @@ impl Source {
             .collect();
         let mut source = Self {
             metric: metric.to_owned(),
+            signal: None,
             ordinal: info.ordinal,
             schema,
             columns,
@@ -96,7 +106,11 @@ impl Source {
     pub(super) fn metric(&self) -> &str {
         &self.metric
     }
-    /// The high half of the ids of its series.
+    /// The events it reads, unless it reads a metric.
+    pub(super) fn signal(&self) -> Option<Signal> {
+        self.signal
+    }
+    /// The high half of the ids of its series; no metric's for events.
     pub(super) fn ordinal(&self) -> u32 {
         self.ordinal
     }

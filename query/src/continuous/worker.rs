@@ -4,7 +4,7 @@
 //! position in one record. Storage and feed therefore agree whenever something is computed again from the snapshot.
 use std::sync::Arc;
 
-use foretell_engine::{Engine, ErrorKind as EngineErrorKind, Lsn, Snapshot};
+use foretell_engine::{Commit, Engine, ErrorKind as EngineErrorKind, Lsn, Snapshot};
 
 use super::aggregate::Aggregation;
 use super::arrival::{Arrival, Arrivals};
@@ -20,6 +20,7 @@ use super::source::{Rows, Source};
 use super::windows::Windows;
 use super::{ContinuousLimits, Sessions};
 use crate::error::{Error, Result};
+use crate::event::Signal;
 use crate::limits::QueryLimits;
 
 use datafusion::execution::session_state::SessionState;
@@ -76,6 +77,8 @@ pub(super) struct Worker {
     arrivals: Arrivals,
     /// Read up to here; at or after `work.progress.position`, which is stored.
     read_to: Lsn,
+    /// Whether the last step read buckets of events from storage.
+    reread: bool,
 }
 
 impl Worker {
@@ -108,11 +111,12 @@ impl Worker {
             limits: shared.limits.clone(),
             runtime: shared.runtime.clone(),
             definition: definition.clone(),
-            source: Source::new(&snapshot, &select.metric, columns)?,
+            source: Source::new(&snapshot, &select.metric, select.signal, columns)?,
             target: TargetSeries::new(definition.target.clone(), table),
             progress,
         };
-        Ok(Self { operator, arrivals: Arrivals::new(progress.series_known), read_to: progress.position, work })
+        let arrivals = Arrivals::new(progress.series_known);
+        Ok(Self { operator, arrivals, read_to: progress.position, reread: false, work })
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -123,12 +127,18 @@ impl Worker {
         self.read_to
     }
 
+    /// Whether the last step read buckets of events from storage, so that the next one had better wait for more rows.
+    pub(super) fn has_reread(&self) -> bool {
+        self.reread
+    }
+
     /// One step: the backfill if it is due, else one tick. Does nothing when there is nothing new.
     ///
     /// # Errors
     /// Any; the worker must then be thrown away and loaded again.
     pub(super) fn step(&mut self) -> Result<()> {
         let snapshot = self.work.engine.snapshot();
+        self.reread = false;
         if self.work.progress.backfilling {
             return self.backfill(&snapshot);
         }
@@ -168,7 +178,8 @@ impl Worker {
             Progress { backfilling: true, position: snapshot.lsn(), closed_through: i64::MIN, ..work.progress };
         emitter.state(progress_key(&name), Some(work.progress.encode()));
         emitter.commit()?;
-        work.source = Source::new(snapshot, work.source.metric(), Arc::clone(work.source.schema()))?;
+        let (metric, signal) = (work.source.metric(), work.source.signal());
+        work.source = Source::new(snapshot, metric, signal, Arc::clone(work.source.schema()))?;
         self.operator.backfill(work, snapshot, &mut emitter)?;
         self.arrivals = Arrivals::new(work.source.series_end());
         work.progress.backfilling = false;
@@ -190,6 +201,10 @@ impl Worker {
             )?;
             let Some(last) = commits.last() else { break };
             at = last.lsn;
+            if let Some(signal) = self.work.source.signal() {
+                rows_in += self.touch(signal, &commits)?;
+                continue;
+            }
             let mut rows = Rows::default();
             for commit in &commits {
                 let batch = &commit.batch;
@@ -231,6 +246,21 @@ impl Worker {
             self.arrivals = Arrivals::new(self.work.progress.series_known);
         }
         Ok(())
+    }
+
+    /// Tells the operator at which instants `commits` have rows of events; answers how many rows.
+    fn touch(&mut self, signal: Signal, commits: &[Commit]) -> Result<u64> {
+        let mut ts = Vec::new();
+        for records in commits.iter().flat_map(|commit| &commit.batch.records) {
+            if **records.table.name() == *signal.table_name() {
+                ts.extend_from_slice(&records.ts);
+            }
+        }
+        if !ts.is_empty() {
+            self.operator.touch(&ts)?;
+            self.reread = true;
+        }
+        Ok(ts.len() as u64)
     }
 
     fn commit(&mut self, position: Lsn, mut emitter: Emitter) -> Result<()> {

@@ -74,6 +74,21 @@ impl Kind {
         }
     }
 
+    fn of_letter(letter: char) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.letter() == letter)
+    }
+
+    /// As SQL shows it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Integer => "integer",
+            Self::Double => "double",
+            Self::Boolean => "boolean",
+            Self::Json => "json",
+        }
+    }
+
     /// Whether it is stored as text.
     pub(crate) fn is_text(self) -> bool {
         matches!(self, Self::Text | Self::Json)
@@ -386,6 +401,44 @@ pub(crate) fn maps(batch: &RecordBatch, wanted: Option<&HashSet<String>>) -> Res
     Ok(builder.finish())
 }
 
+/// The types of the attributes of each row of a scanned batch, but for texts: a map of keys to types, with keys in order.
+pub(crate) fn types(batch: &RecordBatch) -> Result<MapArray> {
+    let mut own: Vec<(&str, Kind, &ArrayRef)> = Vec::new();
+    let mut rest = None;
+    for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+        if array.null_count() == array.len() {
+            continue;
+        }
+        match key_of(field.name()) {
+            Some(key) => {
+                let kind = Kind::ALL.into_iter().find(|kind| kind.column(key) == *field.name());
+                own.extend(kind.filter(|kind| *kind != Kind::Text).map(|kind| (key, kind, array)));
+            }
+            None if field.name() == REST => rest = array.as_map_opt(),
+            None => {}
+        }
+    }
+    let mut builder = map_builder();
+    let mut pairs: BTreeMap<&str, Kind> = BTreeMap::new();
+    for row in 0..batch.num_rows() {
+        pairs.clear();
+        pairs.extend(own.iter().filter(|(.., array)| array.is_valid(row)).map(|(key, kind, _)| (*key, *kind)));
+        if let Some(map) = rest.filter(|map| map.is_valid(row)) {
+            let (from, to) = (map.value_offsets()[row] as usize, map.value_offsets()[row + 1] as usize);
+            let (keys, values) = (map.keys().as_string::<i32>(), map.values().as_string::<i32>());
+            let kind = |at: usize| Kind::of_letter(values.value(at).chars().next()?);
+            let all = (from..to).filter_map(|at| Some((keys.value(at), kind(at)?)));
+            pairs.extend(all.filter(|(_, kind)| *kind != Kind::Text));
+        }
+        for (key, kind) in &pairs {
+            builder.keys().append_value(key);
+            builder.values().append_value(kind.name());
+        }
+        builder.append(true).map_err(|error| Error::internal(error.to_string()))?;
+    }
+    Ok(builder.finish())
+}
+
 /// Attributes of something inside of a row, as one entry of `builder`.
 pub(crate) fn put_map<'a>(
     builder: &mut MapBuilder<StringBuilder, StringBuilder>,
@@ -412,74 +465,4 @@ pub(crate) fn batch(columns: Vec<(String, ArrayRef)>) -> Result<RecordBatch> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shown(batch: &RecordBatch, wanted: Option<&[&str]>) -> Vec<Vec<(String, String)>> {
-        let wanted: Option<HashSet<String>> = wanted.map(|keys| keys.iter().map(|&key| key.to_owned()).collect());
-        let maps = maps(batch, wanted.as_ref()).unwrap();
-        let row = |row: usize| {
-            let entries = maps.value(row);
-            let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
-            (0..entries.len()).map(|at| (keys.value(at).to_owned(), values.value(at).to_owned())).collect()
-        };
-        (0..maps.len()).map(row).collect()
-    }
-
-    fn pair(key: &str, value: &str) -> (String, String) {
-        (key.to_owned(), value.to_owned())
-    }
-
-    #[test]
-    fn each_key_and_type_has_a_column_and_rows_come_back() {
-        let mut builder = AttributesBuilder::new(None);
-        builder.push([("http.status", Value::Integer(200)), ("ok", Value::Boolean(true)), ("ok", Value::Text("x"))]);
-        builder.push([]);
-        builder.push([("http.status", Value::Text("none")), ("a", Value::Double(0.5)), ("l", Value::Json("[1]"))]);
-        let batch = batch(builder.finish().unwrap()).unwrap();
-        let schema = batch.schema();
-        let mut names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["attr/b/ok", "attr/d/a", "attr/i/http.status", "attr/j/l", "attr/s/http.status"]);
-        let first = vec![pair("http.status", "200"), pair("ok", "true")];
-        let last = vec![pair("a", "0.5"), pair("http.status", "none"), pair("l", "[1]")];
-        assert_eq!(shown(&batch, None), [first, vec![], last]);
-        assert_eq!(shown(&batch, Some(&["ok"])), [vec![pair("ok", "true")], vec![], vec![]]);
-        assert_eq!(stored_columns(&schema, Some(&HashSet::from(["ok".to_owned()]))), ["attr/b/ok"]);
-    }
-
-    #[test]
-    fn keys_beyond_the_columns_of_a_table_share_a_map_and_columns_that_exist_are_used() {
-        let mut builder = AttributesBuilder::new(None);
-        let keys: Vec<String> = (0..OWN_COLUMNS_MAX + 3).map(|key| format!("k{key:04}")).collect();
-        let long = "x".repeat(OWN_KEY_BYTES_MAX + 1);
-        builder.push(std::iter::once((long.as_str(), Value::Integer(7))));
-        builder.push(keys.iter().map(|key| (key.as_str(), Value::Integer(1))));
-        let batch = batch(builder.finish().unwrap()).unwrap();
-        assert_eq!(batch.num_columns(), OWN_COLUMNS_MAX + 1);
-        let rows = shown(&batch, None);
-        assert_eq!(rows[0], [pair(&long, "7")]);
-        assert_eq!(rows[1], keys.iter().map(|key| pair(key, "1")).collect::<Vec<_>>());
-        assert_eq!(shown(&batch, Some(&["k0514", "k0000"]))[1], [pair("k0000", "1"), pair("k0514", "1")]);
-        let mut builder = AttributesBuilder::new(Some(batch.schema()));
-        builder.push([("new", Value::Integer(1)), ("k0000", Value::Integer(2))]);
-        let names: Vec<String> = builder.finish().unwrap().into_iter().map(|column| column.0).collect();
-        assert_eq!(names, ["attr/i/k0000", REST]);
-    }
-
-    #[test]
-    fn keys_that_are_rare_in_a_batch_share_the_map() {
-        let mut builder = AttributesBuilder::new(None);
-        for row in 0..RARE_ROWS as i64 + 1 {
-            let rare = [("rare", Value::Double(row as f64 / 2.0)), ("rarer", Value::Text("x"))];
-            let common = std::iter::once(("common", Value::Integer(row)));
-            builder.push(common.chain(rare.into_iter().filter(|_| row == 5)));
-        }
-        let batch = batch(builder.finish().unwrap()).unwrap();
-        let names: Vec<String> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
-        assert_eq!(names, ["attr/i/common", REST]);
-        let rows = shown(&batch, None);
-        assert_eq!(rows[5], [pair("common", "5"), pair("rare", "2.5"), pair("rarer", "x")]);
-        assert_eq!(rows[6], [pair("common", "6")]);
-    }
-}
+mod tests;

@@ -56,6 +56,7 @@ enum Shown {
     /// Bytes as hexadecimal digits.
     Id(&'static str),
     Attributes,
+    AttributeTypes,
 }
 
 impl fmt::Debug for EventsTable {
@@ -82,6 +83,7 @@ fn columns(signal: Signal) -> Vec<(Field, Shown)> {
             "attributes",
             "resource",
             "scope",
+            "attribute_types",
         ],
         Signal::Spans => &[
             "ts",
@@ -98,6 +100,7 @@ fn columns(signal: Signal) -> Vec<(Field, Shown)> {
             "resource",
             "events",
             "links",
+            "attribute_types",
         ],
     };
     let column = |&name: &&str| match name {
@@ -105,6 +108,7 @@ fn columns(signal: Signal) -> Vec<(Field, Shown)> {
         "service" => (Field::new(name, label_type(), true), Shown::Fixed(Column::Label(SERVICE_LABEL.to_owned()))),
         "resource" => (Field::new(name, map_type(), false), Shown::Fixed(Column::Resource)),
         "attributes" => (Field::new(name, map_type(), false), Shown::Attributes),
+        "attribute_types" => (Field::new(name, map_type(), false), Shown::AttributeTypes),
         name => match types.iter().find(|known| known.0 == name) {
             Some((name, DataType::FixedSizeBinary(_))) => (Field::new(*name, DataType::Utf8, true), Shown::Id(name)),
             Some((name, kind)) => (Field::new(*name, kind.clone(), true), Shown::Stored(name)),
@@ -271,6 +275,8 @@ impl EventSource {
     /// The engine's columns that are read.
     fn needed(&self) -> Vec<&str> {
         let mut needed = Vec::new();
+        // Types are told of all keys.
+        let typed = self.columns.iter().any(|column| matches!(column, Shown::AttributeTypes));
         for column in &self.columns {
             match column {
                 Shown::Fixed(_) => {}
@@ -279,6 +285,8 @@ impl EventSource {
                         needed.push(*name);
                     }
                 }
+                Shown::Attributes if typed => {}
+                Shown::AttributeTypes => needed.extend(stored_columns(&self.stored, None)),
                 Shown::Attributes => needed.extend(stored_columns(&self.stored, self.keys.as_deref())),
             }
         }
@@ -382,6 +390,7 @@ impl EventReader {
                     None => null(),
                 }),
                 Shown::Attributes => arrays.push(Arc::new(maps(batch, self.keys.as_deref())?)),
+                Shown::AttributeTypes => arrays.push(Arc::new(attributes::types(batch)?)),
             }
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));

@@ -85,6 +85,7 @@ async fn a_line_comes_back_with_all_it_has() {
             "{cached: true, http.status: 200, ratio: 15, user: user-30}",
             "{host: a, zone: shop}",
             "NULL",
+            "{cached: boolean, http.status: integer, ratio: double}",
         ]]
     );
     let columns = "SELECT attributes['http.status'], attributes['none'], attributes, body FROM logs WHERE ts = ";

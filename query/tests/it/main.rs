@@ -5,6 +5,7 @@ mod aggregates;
 mod conditions;
 mod continuous;
 mod continuous_crash;
+mod continuous_events;
 mod continuous_fixture;
 mod continuous_property;
 mod continuous_retention;

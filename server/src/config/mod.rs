@@ -55,6 +55,8 @@ pub struct Config {
     pub query: Query,
     /// What of PromQL is switched on.
     pub promql: Promql,
+    /// Built-in continuous queries.
+    pub continuous: Continuous,
     /// How OpenTelemetry's data becomes series.
     pub otlp: Otlp,
     /// The engine's sizes.
@@ -140,6 +142,14 @@ pub struct Query {
 #[serde(deny_unknown_fields)]
 pub struct Promql {
     /// Features, under the names that Prometheus's `--enable-feature` has for them.
+    pub enable: List,
+}
+
+/// `[continuous]`: built-in continuous queries.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Continuous {
+    /// Names of those that are switched on.
     pub enable: List,
 }
 
@@ -302,6 +312,7 @@ impl Default for Config {
                 max_samples: query.samples_max,
             },
             promql: Promql { enable: List::default() },
+            continuous: Continuous { enable: List::default() },
             otlp: Otlp {
                 translation: Translation::default(),
                 promote_resource_attributes: List(PROMOTED.map(str::to_owned).to_vec()),
@@ -393,6 +404,8 @@ impl Config {
             }
         }
         self.promql_features()?;
+        crate::red::check(self.continuous.enable.0.iter().map(String::as_str))
+            .map_err(|error| ConfigError(format!("continuous.enable: {error}")))?;
         let positive: [(&str, u64); 19] = [
             ("limits.wire_bytes_max", self.limits.wire_bytes_max.0),
             ("limits.decoded_bytes_max", self.limits.decoded_bytes_max.0),

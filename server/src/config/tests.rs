@@ -66,6 +66,16 @@ fn features_of_promql_are_named_as_in_prometheus() {
 }
 
 #[test]
+fn built_in_continuous_queries_are_switched_on_by_name() {
+    let environment = env(&[("FORETELL_CONTINUOUS_ENABLE", "red_services, red_edges")]);
+    let loaded = load(None, environment, &Flags::new()).unwrap();
+    assert_eq!(loaded.config.continuous.enable.0, ["red_services", "red_edges"]);
+    let file = file("[continuous]\nenable = [\"blue\"]\n");
+    let error = load(Some(file.path()), env(&[]), &Flags::new()).unwrap().config.validate().unwrap_err().to_string();
+    assert!(error.contains("continuous.enable: \"blue\"") && error.contains("red_services"), "{error}");
+}
+
+#[test]
 fn unknown_keys_are_errors_that_name_the_nearest_known_one() {
     let typo = file("[limits]\nwire_bytes_mx = 5\n");
     let error = load(Some(typo.path()), env(&[]), &Flags::new()).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The sending side of Prometheus remote write 1.0: what `foretell import` and `foretell demo` send with.
+//! The sending side of Prometheus remote write 1.0 and of OTLP over HTTP: what `foretell import` and `foretell demo` send with.
 //!
 //! | module | owns |
 //! |---|---|
@@ -8,4 +8,4 @@ pub(crate) mod encode;
 pub(crate) mod post;
 
 pub(crate) use encode::{Request, encode_labels};
-pub(crate) use post::{Patience, Target, Undelivered};
+pub(crate) use post::{Patience, Target, Undelivered, Wire};

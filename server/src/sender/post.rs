@@ -1,12 +1,12 @@
 //! Handing a request to a server: again while it is busy (429, 503), after the time it asks for.
 use std::time::{Duration, Instant};
 
-use ureq::Agent;
-use ureq::http::{HeaderMap, StatusCode};
+use ureq::http::{HeaderMap, Response, StatusCode};
+use ureq::{Agent, Body};
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Bytes of an error answer that are shown.
+/// Bytes read of an answer.
 const ANSWER_BYTES_MAX: u64 = 4 << 10;
 
 /// How long a busy server is waited for.
@@ -22,10 +22,10 @@ pub(crate) struct Patience {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Undelivered {
     /// Nobody answers.
-    #[error("the server does not answer remote writes: {0}")]
+    #[error("the server does not answer: {0}")]
     Unreachable(#[from] ureq::Error),
     /// It will not take this, however often it is sent.
-    #[error("the server refused a remote write with {status}: {answer}")]
+    #[error("the server refused a request with {status}: {answer}")]
     Refused {
         /// 400, 413, …
         status: StatusCode,
@@ -44,44 +44,84 @@ pub(crate) enum Undelivered {
     },
 }
 
-/// A server that takes remote writes.
+/// What a server takes at one of its routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// Remote write 1.0: bodies of [`super::Request`].
+    RemoteWrite,
+    /// Protobuf of OTLP over HTTP, not compressed, at this path.
+    Otlp(&'static str),
+}
+
+impl Wire {
+    fn path(self) -> &'static str {
+        match self {
+            Self::RemoteWrite => "/api/v1/write",
+            Self::Otlp(path) => path,
+        }
+    }
+}
+
+/// A server that takes requests.
 pub(crate) struct Target {
     agent: Agent,
     url: String,
+    wire: Wire,
     user_agent: &'static str,
     patience: Patience,
 }
 
 impl Target {
-    /// The server at `base`, which learns that `user_agent` sends.
+    /// The server at `base`, which takes remote writes and learns that `user_agent` sends.
     pub(crate) fn new(base: &str, user_agent: &'static str, patience: Patience) -> Self {
-        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).build();
-        let url = format!("{}/api/v1/write", base.trim_end_matches('/'));
-        Self { agent: config.new_agent(), url, user_agent, patience }
+        Self::of(base, Wire::RemoteWrite, user_agent, patience)
     }
 
-    /// Sends a body of [`super::Request`].
+    /// The server at `base`, by another wire.
+    pub(crate) fn of(base: &str, wire: Wire, user_agent: &'static str, patience: Patience) -> Self {
+        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).build();
+        let url = format!("{}{}", base.trim_end_matches('/'), wire.path());
+        Self { agent: config.new_agent(), url, wire, user_agent, patience }
+    }
+
+    /// Sends a body, and forgets what the answer to a success says.
+    ///
+    /// # Durability
+    /// As [`Target::post_for_answer`].
+    ///
+    /// # Errors
+    /// See [`Undelivered`]. Parts of a refused request may have been stored.
+    pub(crate) fn post(&self, body: &[u8]) -> Result<(), Undelivered> {
+        self.deliver(body).map(drop)
+    }
+
+    /// Sends a body; the answer to a success.
     ///
     /// # Durability
     /// When this returns, the server has all of it on stable storage (if it waits for that, which is its default).
     ///
     /// # Errors
     /// See [`Undelivered`]. Parts of a refused request may have been stored.
-    pub(crate) fn post(&self, body: &[u8]) -> Result<(), Undelivered> {
+    pub(crate) fn post_for_answer(&self, body: &[u8]) -> Result<Vec<u8>, Undelivered> {
+        let answer = self.deliver(body)?.into_body().into_with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+        Ok(answer?)
+    }
+
+    fn deliver(&self, body: &[u8]) -> Result<Response<Body>, Undelivered> {
         let begun = Instant::now();
         let mut attempt = 0;
         loop {
-            let request = self
-                .agent
-                .post(&self.url)
-                .header("Content-Type", "application/x-protobuf")
-                .header("Content-Encoding", "snappy")
-                .header("X-Prometheus-Remote-Write-Version", "0.1.0")
-                .header("User-Agent", self.user_agent);
-            let response = request.send(body)?;
+            let request = self.agent.post(&self.url).header("Content-Type", "application/x-protobuf");
+            let request = match self.wire {
+                Wire::RemoteWrite => {
+                    request.header("Content-Encoding", "snappy").header("X-Prometheus-Remote-Write-Version", "0.1.0")
+                }
+                Wire::Otlp(_) => request,
+            };
+            let response = request.header("User-Agent", self.user_agent).send(body)?;
             let status = response.status();
             if status.is_success() {
-                return Ok(());
+                return Ok(response);
             }
             let pause = self.patience.pause(attempt, response.headers());
             let answer = response.into_body().into_with_config().limit(ANSWER_BYTES_MAX).read_to_string();

@@ -38,6 +38,7 @@ const ARROW_END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
     foretell export --format parquet all.parquet\n  \
     foretell export --format csv --matchers '{__name__=\"up\", job=~\"node.*\"}' --start 2026-01-01T00:00:00Z up.csv\n  \
     foretell export --format csv --table svc_1m - | head\n  \
+    foretell export --format ndjson --table logs --start 2026-01-01T00:00:00Z logs.ndjson\n  \
     foretell export --format parquet --query 'SELECT time_bucket(''1h'', ts) AS ts, avg(value) AS value FROM up GROUP BY 1' up_1h.parquet\n  \
     foretell export --format promtool --matchers up up.om && promtool tsdb create-blocks-from openmetrics up.om ./blocks"
 )]

@@ -1,8 +1,10 @@
-//! `foretell export` and `foretell import`: samples as files, over the protocols that everybody speaks with a server.
+//! `foretell export` and `foretell import`: samples, log lines and spans as files, over the protocols that everybody speaks
+//! with a server.
 //!
 //! ```text
-//!  server ──SQL, Arrow stream, one slice of time after another──► export ─► Parquet | CSV | OpenMetrics
+//!  server ──SQL, Arrow stream, one slice of time after another──► export ─► Parquet | CSV | NDJSON | OpenMetrics
 //!  Parquet | CSV | promtool's dump ─► import ──remote write, in batches──► server
+//!  Parquet | CSV | NDJSON of log lines or spans ─► import ──OTLP/HTTP, in batches──► server
 //! ```
 //! | module | owns |
 //! |---|---|
@@ -42,4 +44,6 @@ pub enum FileFormat {
     Csv,
     /// Text that Prometheus's promtool writes and reads
     Promtool,
+    /// A JSON object in each line
+    Ndjson,
 }

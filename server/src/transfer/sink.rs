@@ -65,6 +65,7 @@ impl Sink {
         let kind = match self.format {
             FileFormat::Parquet => encoded(Format::Parquet)?,
             FileFormat::Csv => encoded(Format::Csv)?,
+            FileFormat::Ndjson => encoded(Format::Ndjson)?,
             FileFormat::Promtool => {
                 let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
                 Kind::OpenMetrics(Layout::of(&names, false).map_err(|error| anyhow!("--format promtool: {error}"))?)

@@ -59,12 +59,11 @@ impl<R: BufRead> Records<R> {
                 self.raw.drain(..3);
             }
             // A record goes on as long as a quote is open.
-            let mut looked_at = 0;
-            let mut open = false;
+            let (mut looked_at, mut place) = (0, Place::Start);
             loop {
-                open ^= self.raw[looked_at..].iter().filter(|byte| **byte == b'"').count() % 2 == 1;
+                place = self.raw[looked_at..].iter().fold(place, |place, byte| place.after(*byte));
                 looked_at = self.raw.len();
-                if !open {
+                if place != Place::Quoted {
                     break;
                 }
                 if !self.lines.append(&mut self.raw)? {
@@ -78,6 +77,36 @@ impl<R: BufRead> Records<R> {
                 split(text, record).map_err(|error| anyhow!("line {}: {error}", record.line))?;
                 return Ok(true);
             }
+        }
+    }
+}
+
+/// Where in a record one is. What is quoted wrongly ends with its line, so that it does not take the next records with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Before a field.
+    Start,
+    /// In a field without quotes.
+    Plain,
+    /// In quotes.
+    Quoted,
+    /// Behind a quote in quotes: it ends the field, or is the first of two.
+    Quote,
+    /// Behind a quote that should not be there.
+    Wrong,
+}
+
+impl Place {
+    fn after(self, byte: u8) -> Self {
+        match (self, byte) {
+            (Self::Start | Self::Quote, b'"') => Self::Quoted,
+            (Self::Quoted, b'"') => Self::Quote,
+            (Self::Plain, b'"') => Self::Wrong,
+            (Self::Start | Self::Plain | Self::Quote, b',') => Self::Start,
+            (Self::Quote, b'\r' | b'\n') => Self::Quote,
+            (Self::Start, _) => Self::Plain,
+            (Self::Quote, _) => Self::Wrong,
+            (place, _) => place,
         }
     }
 }
@@ -149,6 +178,18 @@ mod tests {
                 record(6, ["last", "\n\n", ""]),
             ]
         );
+    }
+
+    #[test]
+    fn a_record_that_is_quoted_wrongly_ends_with_its_line() {
+        let mut records = Records::new(Lines::new(&b"a,b\n1,{\"x\": \"\n2,\"y\"z\"\n3,\"w\"\n"[..]));
+        let mut record = Record::default();
+        assert!(records.next(&mut record).unwrap());
+        for line in ["line 2: a quote inside", "line 3: a quote inside"] {
+            assert!(records.next(&mut record).unwrap_err().to_string().contains(line));
+        }
+        assert!(records.next(&mut record).unwrap());
+        assert_eq!((record.line, record.field(1)), (4, "w"));
     }
 
     #[test]
