@@ -23,18 +23,37 @@ pub(super) enum Kind {
     /// Other bytes.
     Base64,
     Bool,
-    /// `int32`, `uint32`, `int64`, `uint64`.
-    Varint,
+    Uint32,
+    Int64,
+    Uint64,
     Sint32,
-    /// `fixed64`.
     Fixed64,
-    /// `sfixed64`.
-    Any64,
+    Sfixed64,
     Double,
     /// Names of the numbers from 0.
     Enum(&'static [&'static str]),
     Message(&'static Schema),
     List(&'static Kind),
+}
+
+impl Kind {
+    /// What must stand there, for messages.
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Text => "a text",
+            Self::Hex => "an id in hexadecimal",
+            Self::Base64 => "bytes in base 64",
+            Self::Bool => "true or false",
+            Self::Uint32 => "a whole number from 0 to 2^32-1",
+            Self::Int64 | Self::Sfixed64 => "a whole number from -2^63 to 2^63-1",
+            Self::Uint64 | Self::Fixed64 => "a whole number from 0 to 2^64-1",
+            Self::Sint32 => "a whole number from -2^31 to 2^31-1",
+            Self::Double => "a number",
+            Self::Enum(_) => "one of the names of an enumeration, or its number",
+            Self::Message(_) => "an object",
+            Self::List(_) => "an array",
+        }
+    }
 }
 
 /// Bytes of a length, always: it is known only after what it is the length of.
@@ -88,14 +107,17 @@ impl Value<'_> {
         self.out.extend_from_slice(bytes);
     }
 
+    /// A whole number of a field; one that the field's type does not have is refused, for nothing may wrap.
     fn integer<E: Error>(&mut self, value: i128) -> Result<(), E> {
-        let beyond = || E::custom(format_args!("{value} is out of range"));
+        let expected = self.kind.expected();
+        let beyond = || E::custom(format_args!("{value} is out of range, expected {expected}"));
         match self.kind {
-            Kind::Varint | Kind::Fixed64 | Kind::Any64 | Kind::Enum(_) => {
-                let bits = u64::try_from(value).or_else(|_| i64::try_from(value).map(|value| value as u64));
-                let bits = bits.map_err(|_| beyond())?;
-                if matches!(self.kind, Kind::Fixed64 | Kind::Any64) { self.fixed64(bits) } else { self.varint(bits) }
-            }
+            Kind::Uint32 => self.varint(u64::from(u32::try_from(value).map_err(|_| beyond())?)),
+            Kind::Int64 => self.varint(i64::try_from(value).map_err(|_| beyond())? as u64),
+            Kind::Uint64 => self.varint(u64::try_from(value).map_err(|_| beyond())?),
+            Kind::Enum(_) => self.varint(i64::from(i32::try_from(value).map_err(|_| beyond())?) as u64),
+            Kind::Fixed64 => self.fixed64(u64::try_from(value).map_err(|_| beyond())?),
+            Kind::Sfixed64 => self.fixed64(i64::try_from(value).map_err(|_| beyond())? as u64),
             Kind::Sint32 => {
                 let value = i32::try_from(value).map_err(|_| beyond())?;
                 self.varint(u64::from(((value << 1) ^ (value >> 31)) as u32));
@@ -121,15 +143,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self.kind {
-            Kind::Text => "a text",
-            Kind::Hex => "an id in hexadecimal",
-            Kind::Base64 => "bytes in base 64",
-            Kind::Bool => "true or false",
-            Kind::Message(_) => "an object",
-            Kind::List(_) => "an array",
-            _ => "a number",
-        })
+        formatter.write_str(self.kind.expected())
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
@@ -160,8 +174,8 @@ impl<'de> Visitor<'de> for Value<'_> {
                 self.fixed64(value.to_bits());
                 Ok(())
             }
-            // 1.0 and 1e3 are whole.
-            _ if value.fract() == 0.0 && value.abs() < 9e18 => self.integer(value as i128),
+            // 1.0 and 1e3 are whole. What is below all integers is the least of them here, rounded by the parser: neither is taken.
+            _ if value.fract() == 0.0 && value > i64::MIN as f64 && value < 1e30 => self.integer(value as i128),
             _ => Err(E::invalid_type(serde::de::Unexpected::Float(value), &self)),
         }
     }
@@ -191,7 +205,7 @@ impl<'de> Visitor<'de> for Value<'_> {
                 let number = names.iter().position(|name| *name == text).unwrap_or_default();
                 self.varint(number as u64);
             }
-            Kind::Varint | Kind::Sint32 | Kind::Fixed64 | Kind::Any64 => {
+            Kind::Uint32 | Kind::Int64 | Kind::Uint64 | Kind::Sint32 | Kind::Fixed64 | Kind::Sfixed64 => {
                 let value = text.parse::<i128>().map_err(|_| wrong(&self))?;
                 self.integer(value)?;
             }
@@ -370,6 +384,45 @@ mod tests {
         assert_eq!((span.links[0].span_id[7], span.links[0].trace_state.as_str()), (2, "x"));
         let dropped = (span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count);
         assert_eq!((dropped, span.status.clone().unwrap().code), ((1, 2, 3), 2));
+    }
+
+    #[test]
+    fn whole_numbers_are_kept_to_the_ends_of_their_types_and_refused_beyond() {
+        let of = |data: &str, point: &str| {
+            let metric = format!(r#"{{"{data}":{{"dataPoints":[{{{point}}}]}}}}"#);
+            format!(r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{metric}]}}]}}]}}"#)
+        };
+        let (i64_min, i64_max, u64_max) = ("-9223372036854775808", "9223372036854775807", "18446744073709551615");
+        let (below_i64, above_i64, above_u64) = ("-9223372036854775809", "9223372036854775808", "18446744073709551616");
+        for (data, point, good, bad) in [
+            ("sum", r#""asInt":?"#, i64_max, above_i64),
+            ("sum", r#""asInt":?"#, i64_min, below_i64),
+            ("sum", r#""attributes":[{"value":{"intValue":?}}]"#, i64_max, above_i64),
+            ("sum", r#""attributes":[{"value":{"intValue":?}}]"#, i64_min, below_i64),
+            ("sum", r#""timeUnixNano":?"#, u64_max, above_u64),
+            ("sum", r#""flags":?"#, "4294967295", "4294967296"),
+            ("histogram", r#""count":?"#, "0", "-1"),
+            ("histogram", r#""bucketCounts":[?]"#, u64_max, "-1"),
+            ("exponentialHistogram", r#""positive":{"bucketCounts":[?]}"#, u64_max, "-1"),
+            ("exponentialHistogram", r#""scale":?"#, "-2147483648", "-2147483649"),
+        ] {
+            for quote in ["", "\""] {
+                let with = |number: &str| of(data, &point.replace('?', &format!("{quote}{number}{quote}")));
+                assert!(request(&with(good)).is_ok(), "{point} {good}");
+                let Err(DecodeError::Body(why)) = request(&with(bad)) else { panic!("{point} {bad}") };
+                assert!(why.contains("expected a whole number from"), "{why}");
+            }
+        }
+        for (written, number) in [("1e3", 1000), ("-2.0", -2), (i64_min, i64::MIN), (i64_max, i64::MAX)] {
+            let read = request(&of("sum", &format!(r#""asInt":{written}"#))).unwrap();
+            let Some(metric::Data::Sum(sum)) = &read.resource_metrics[0].scope_metrics[0].metrics[0].data else {
+                panic!("{written}")
+            };
+            assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsInt(number)));
+        }
+        for written in ["1.5", "1e19", "1e300"] {
+            assert!(request(&of("sum", &format!(r#""asInt":{written}"#))).is_err(), "{written}");
+        }
     }
 
     #[test]

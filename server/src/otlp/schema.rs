@@ -2,7 +2,9 @@
 //!
 //! From the published definitions of opentelemetry-proto 1; tests of `json` read them with `proto/proto/opentelemetry/`. The flags
 //! of records, spans and links are left out: nothing reads them.
-use super::json::Kind::{Any64, Base64, Bool, Double, Enum, Fixed64, Hex, List, Message, Sint32, Text, Varint};
+use super::json::Kind::{
+    Base64, Bool, Double, Enum, Fixed64, Hex, Int64, List, Message, Sfixed64, Sint32, Text, Uint32, Uint64,
+};
 use super::json::Schema;
 
 const TEMPORALITIES: &[&str] =
@@ -17,18 +19,18 @@ static RESOURCE_METRICS: Schema = Schema(&[
     ("schemaUrl", 3, Text),
 ]);
 static RESOURCE: Schema =
-    Schema(&[("attributes", 1, List(&Message(&KEY_VALUE))), ("droppedAttributesCount", 2, Varint)]);
+    Schema(&[("attributes", 1, List(&Message(&KEY_VALUE))), ("droppedAttributesCount", 2, Uint32)]);
 static SCOPE: Schema = Schema(&[
     ("name", 1, Text),
     ("version", 2, Text),
     ("attributes", 3, List(&Message(&KEY_VALUE))),
-    ("droppedAttributesCount", 4, Varint),
+    ("droppedAttributesCount", 4, Uint32),
 ]);
 static KEY_VALUE: Schema = Schema(&[("key", 1, Text), ("value", 2, Message(&ANY_VALUE))]);
 static ANY_VALUE: Schema = Schema(&[
     ("stringValue", 1, Text),
     ("boolValue", 2, Bool),
-    ("intValue", 3, Varint),
+    ("intValue", 3, Int64),
     ("doubleValue", 4, Double),
     ("arrayValue", 5, Message(&ARRAY_VALUE)),
     ("kvlistValue", 6, Message(&KEY_VALUE_LIST)),
@@ -68,9 +70,9 @@ static NUMBER: Schema = Schema(&[
     ("timeUnixNano", 3, Fixed64),
     ("asDouble", 4, Double),
     ("exemplars", 5, List(&Message(&EXEMPLAR))),
-    ("asInt", 6, Any64),
+    ("asInt", 6, Sfixed64),
     ("attributes", 7, List(&Message(&KEY_VALUE))),
-    ("flags", 8, Varint),
+    ("flags", 8, Uint32),
 ]);
 static HISTOGRAM_POINT: Schema = Schema(&[
     ("startTimeUnixNano", 2, Fixed64),
@@ -81,7 +83,7 @@ static HISTOGRAM_POINT: Schema = Schema(&[
     ("explicitBounds", 7, List(&Double)),
     ("exemplars", 8, List(&Message(&EXEMPLAR))),
     ("attributes", 9, List(&Message(&KEY_VALUE))),
-    ("flags", 10, Varint),
+    ("flags", 10, Uint32),
     ("min", 11, Double),
     ("max", 12, Double),
 ]);
@@ -95,13 +97,13 @@ static EXPONENTIAL_POINT: Schema = Schema(&[
     ("zeroCount", 7, Fixed64),
     ("positive", 8, Message(&BUCKETS)),
     ("negative", 9, Message(&BUCKETS)),
-    ("flags", 10, Varint),
+    ("flags", 10, Uint32),
     ("exemplars", 11, List(&Message(&EXEMPLAR))),
     ("min", 12, Double),
     ("max", 13, Double),
     ("zeroThreshold", 14, Double),
 ]);
-static BUCKETS: Schema = Schema(&[("offset", 1, Sint32), ("bucketCounts", 2, List(&Varint))]);
+static BUCKETS: Schema = Schema(&[("offset", 1, Sint32), ("bucketCounts", 2, List(&Uint64))]);
 static SUMMARY_POINT: Schema = Schema(&[
     ("startTimeUnixNano", 2, Fixed64),
     ("timeUnixNano", 3, Fixed64),
@@ -109,7 +111,7 @@ static SUMMARY_POINT: Schema = Schema(&[
     ("sum", 5, Double),
     ("quantileValues", 6, List(&Message(&QUANTILE))),
     ("attributes", 7, List(&Message(&KEY_VALUE))),
-    ("flags", 8, Varint),
+    ("flags", 8, Uint32),
 ]);
 static QUANTILE: Schema = Schema(&[("quantile", 1, Double), ("value", 2, Double)]);
 static EXEMPLAR: Schema = Schema(&[
@@ -117,7 +119,7 @@ static EXEMPLAR: Schema = Schema(&[
     ("asDouble", 3, Double),
     ("spanId", 4, Hex),
     ("traceId", 5, Hex),
-    ("asInt", 6, Any64),
+    ("asInt", 6, Sfixed64),
     ("filteredAttributes", 7, List(&Message(&KEY_VALUE))),
 ]);
 
@@ -174,7 +176,7 @@ static LOG_RECORD: Schema = Schema(&[
     ("severityText", 3, Text),
     ("body", 5, Message(&ANY_VALUE)),
     ("attributes", 6, List(&Message(&KEY_VALUE))),
-    ("droppedAttributesCount", 7, Varint),
+    ("droppedAttributesCount", 7, Uint32),
     ("traceId", 9, Hex),
     ("spanId", 10, Hex),
     ("observedTimeUnixNano", 11, Fixed64),
@@ -201,24 +203,24 @@ static SPAN: Schema = Schema(&[
     ("startTimeUnixNano", 7, Fixed64),
     ("endTimeUnixNano", 8, Fixed64),
     ("attributes", 9, List(&Message(&KEY_VALUE))),
-    ("droppedAttributesCount", 10, Varint),
+    ("droppedAttributesCount", 10, Uint32),
     ("events", 11, List(&Message(&EVENT))),
-    ("droppedEventsCount", 12, Varint),
+    ("droppedEventsCount", 12, Uint32),
     ("links", 13, List(&Message(&LINK))),
-    ("droppedLinksCount", 14, Varint),
+    ("droppedLinksCount", 14, Uint32),
     ("status", 15, Message(&STATUS)),
 ]);
 static EVENT: Schema = Schema(&[
     ("timeUnixNano", 1, Fixed64),
     ("name", 2, Text),
     ("attributes", 3, List(&Message(&KEY_VALUE))),
-    ("droppedAttributesCount", 4, Varint),
+    ("droppedAttributesCount", 4, Uint32),
 ]);
 static LINK: Schema = Schema(&[
     ("traceId", 1, Hex),
     ("spanId", 2, Hex),
     ("traceState", 3, Text),
     ("attributes", 4, List(&Message(&KEY_VALUE))),
-    ("droppedAttributesCount", 5, Varint),
+    ("droppedAttributesCount", 5, Uint32),
 ]);
 static STATUS: Schema = Schema(&[("message", 2, Text), ("code", 3, Enum(STATUS_CODES))]);
