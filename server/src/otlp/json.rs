@@ -4,8 +4,9 @@
 //! too), unknown fields are stepped over. The parser limits how deep JSON may be nested; the output has a cap.
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{DecodeError as Base64Error, Engine as _};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::remote_write::DecodeError;
@@ -189,7 +190,7 @@ impl<'de> Visitor<'de> for Value<'_> {
                 self.bytes(&bytes);
             }
             Kind::Base64 => {
-                let bytes = STANDARD.decode(text).map_err(|_| wrong(&self))?;
+                let bytes = unbase64(text).map_err(|_| wrong(&self))?;
                 self.bytes(&bytes);
             }
             Kind::Double => {
@@ -292,6 +293,16 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+}
+
+/// Bytes in base 64: in the usual alphabet or that of URLs, with padding or without, as protobuf's mapping allows.
+fn unbase64(text: &str) -> Result<Vec<u8>, Base64Error> {
+    const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true);
+    static USUAL: GeneralPurpose = GeneralPurpose::new(&STANDARD, LENIENT);
+    static OF_URLS: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, LENIENT);
+    if text.contains(['-', '_']) { OF_URLS.decode(text) } else { USUAL.decode(text) }
 }
 
 #[cfg(test)]
@@ -422,6 +433,32 @@ mod tests {
         }
         for written in ["1.5", "1e19", "1e300"] {
             assert!(request(&of("sum", &format!(r#""asInt":{written}"#))).is_err(), "{written}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_read_in_both_alphabets_with_padding_and_without() {
+        let body = |text: &str| {
+            let json = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"bytesValue":"?"}}]}]}]}"#;
+            let bytes = transcode(json.replace('?', text).as_bytes(), &LOGS_REQUEST, 1 << 20)?;
+            let read = ExportLogsServiceRequest::decode(&*bytes).unwrap();
+            Ok::<_, DecodeError>(read.resource_logs[0].scope_logs[0].log_records[0].body.clone().unwrap().value)
+        };
+        for (text, bytes) in [
+            ("+/8=", &[0xfb, 0xff][..]),
+            ("-_8=", &[0xfb, 0xff]),
+            ("+/8", &[0xfb, 0xff]),
+            ("-_8", &[0xfb, 0xff]),
+            ("AA==", &[0]),
+            ("AA", &[0]),
+            // Bits that are left over count nothing.
+            ("-_", &[0xfb]),
+            ("", &[]),
+        ] {
+            assert_eq!(body(text).unwrap(), Some(any_value::Value::BytesValue(bytes.to_vec())), "{text}");
+        }
+        for text in ["+_8=", "A", "AA=A", "AAAAA===", "A A=", "ä"] {
+            assert!(matches!(body(text), Err(DecodeError::Body(_))), "{text}");
         }
     }
 
