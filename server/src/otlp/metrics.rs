@@ -7,7 +7,7 @@
 //! ```
 //! A message is walked once for what concerns all its parts, wherever that stands, and once for the parts.
 use super::exponential::{self, Buckets};
-use super::wire::{Field, fields, fixed64s, key_value, refusal, value_text};
+use super::wire::{DEPTH_MAX, Field, NoText, fields, fixed64s, key_value, refusal, value_text};
 use crate::config::Otlp;
 use crate::naming::{Kind, Translation};
 use crate::remote_write::DecodeError;
@@ -55,8 +55,9 @@ impl Mapping {
     }
 }
 
-/// Why a walk ends before the end.
+/// Why a walk ends before the end: of a point or a resource, or of the request.
 enum Stop {
+    Point(Fault),
     Refused(DecodeError),
     Malformed(Malformed),
 }
@@ -64,6 +65,18 @@ enum Stop {
 impl From<Malformed> for Stop {
     fn from(malformed: Malformed) -> Self {
         Self::Malformed(malformed)
+    }
+}
+
+impl From<NoText> for Stop {
+    fn from(why: NoText) -> Self {
+        match why {
+            NoText::Malformed(malformed) => Self::Malformed(malformed),
+            NoText::TooDeep => {
+                let why = format!("an attribute whose lists and maps lie more than {DEPTH_MAX} deep in one another");
+                Self::Point(Fault::Point(why))
+            }
+        }
     }
 }
 
@@ -86,6 +99,8 @@ pub(super) fn fill(body: &[u8], mapping: &Mapping, rows: &mut Rows<'_>) -> Resul
     walked.map_err(|stop| match stop {
         Stop::Refused(error) => error,
         Stop::Malformed(malformed) => refusal(malformed),
+        // Those are counted where they are found.
+        Stop::Point(fault) => DecodeError::Body(fault.to_string()),
     })
 }
 
@@ -192,7 +207,10 @@ impl Walk<'_, '_> {
             }
             Ok::<_, Malformed>(())
         })?;
-        let mut resource = self.resource(&mut attributes)?;
+        let mut resource = match self.resource(&mut attributes) {
+            Err(Stop::Point(fault)) => Resource { fault: Some(fault), ..Resource::default() },
+            read => read?,
+        };
         if over {
             let why = format!("a resource of more than {RESOURCE_ATTRIBUTES_MAX} attributes");
             resource.fault = Some(Fault::Point(why));
@@ -213,7 +231,7 @@ impl Walk<'_, '_> {
     fn resource(&mut self, attributes: &mut [(&[u8], &[u8])]) -> Result<Resource, Stop> {
         attributes.sort_by_key(|attribute| attribute.0);
         let mut resource = Resource::default();
-        let find = |name: &str| -> Result<Option<Vec<u8>>, Malformed> {
+        let find = |name: &str| -> Result<Option<Vec<u8>>, NoText> {
             let found = attributes.iter().find(|attribute| attribute.0 == name.as_bytes());
             found
                 .map(|(_, value)| {
@@ -340,10 +358,14 @@ impl Walk<'_, '_> {
             let message = field.bytes()?;
             self.points = self.points.saturating_add(1);
             let added = match kind {
-                5 | 7 => self.number(message, metric, resource)?,
-                9 => self.histogram(message, metric, resource)?,
-                10 => self.exponential(message, metric, resource)?,
-                _ => self.summary(message, metric, resource)?,
+                5 | 7 => self.number(message, metric, resource),
+                9 => self.histogram(message, metric, resource),
+                10 => self.exponential(message, metric, resource),
+                _ => self.summary(message, metric, resource),
+            };
+            let added = match added {
+                Err(Stop::Point(fault)) => Err(fault),
+                added => added?,
             };
             match added {
                 Ok(ts) => resource.last_ts = resource.last_ts.max(Some(ts)),
@@ -628,7 +650,7 @@ impl Walk<'_, '_> {
             return Ok(());
         };
         let mut labels: Vec<(String, String)> = Vec::new();
-        fields(message, |number, field| {
+        let read = fields(message, |number, field| {
             match number {
                 4 => labels.push(("span_id".to_owned(), hex(field.bytes()?))),
                 5 => labels.push(("trace_id".to_owned(), hex(field.bytes()?))),
@@ -642,8 +664,16 @@ impl Walk<'_, '_> {
                 }
                 _ => {}
             }
-            Ok::<_, Malformed>(())
-        })?;
+            Ok::<_, NoText>(())
+        });
+        match read {
+            Ok(()) => {}
+            Err(NoText::TooDeep) => {
+                self.rows.drop_exemplars(1);
+                return Ok(());
+            }
+            Err(NoText::Malformed(malformed)) => return Err(malformed.into()),
+        }
         labels.retain(|label| !label.1.is_empty());
         labels.sort();
         let mut encoded = Vec::new();

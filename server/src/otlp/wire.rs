@@ -109,11 +109,24 @@ pub(super) fn key_value(message: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     Ok((key, value))
 }
 
+/// Why a value has no text: the request is wrong, or only what the value belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NoText {
+    Malformed(Malformed),
+    TooDeep,
+}
+
+impl From<Malformed> for NoText {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
 /// An encoded `AnyValue` as the value of a label: texts as they are, numbers as JSON writes them, lists and maps as JSON.
 ///
 /// # Errors
-/// When it is no protobuf, or is nested too deeply.
-pub(super) fn value_text(value: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+/// When it is no protobuf, or is nested too deeply: nothing is appended then.
+pub(super) fn value_text(value: &[u8], out: &mut Vec<u8>) -> Result<(), NoText> {
     let mut text = String::new();
     let mut raw: Option<&[u8]> = None;
     fields(value, |number, field| {
@@ -132,9 +145,9 @@ pub(super) fn value_text(value: &[u8], out: &mut Vec<u8>) -> Result<(), Malforme
 }
 
 /// One alternative of an `AnyValue` as JSON; `quoted` puts texts in quotes.
-fn one(number: u32, field: Field<'_>, out: &mut String, depth: usize, quoted: bool) -> Result<(), Malformed> {
+fn one(number: u32, field: Field<'_>, out: &mut String, depth: usize, quoted: bool) -> Result<(), NoText> {
     if depth > DEPTH_MAX {
-        return Err(Malformed { what: "attribute nested too deeply", offset: 0 });
+        return Err(NoText::TooDeep);
     }
     if out.len() > TEXT_BYTES_MAX {
         return Ok(());
@@ -155,7 +168,7 @@ fn one(number: u32, field: Field<'_>, out: &mut String, depth: usize, quoted: bo
     Ok(())
 }
 
-fn list(message: &[u8], out: &mut String, depth: usize) -> Result<(), Malformed> {
+fn list(message: &[u8], out: &mut String, depth: usize) -> Result<(), NoText> {
     out.push('[');
     let mut first = true;
     fields(message, |number, field| {
@@ -165,13 +178,13 @@ fn list(message: &[u8], out: &mut String, depth: usize) -> Result<(), Malformed>
             }
             nested(field.bytes()?, out, depth)?;
         }
-        Ok::<_, Malformed>(())
+        Ok::<_, NoText>(())
     })?;
     out.push(']');
     Ok(())
 }
 
-fn map(message: &[u8], out: &mut String, depth: usize) -> Result<(), Malformed> {
+fn map(message: &[u8], out: &mut String, depth: usize) -> Result<(), NoText> {
     out.push('{');
     let mut first = true;
     fields(message, |number, field| {
@@ -184,13 +197,13 @@ fn map(message: &[u8], out: &mut String, depth: usize) -> Result<(), Malformed> 
             out.push(':');
             nested(value, out, depth)?;
         }
-        Ok::<_, Malformed>(())
+        Ok::<_, NoText>(())
     })?;
     out.push('}');
     Ok(())
 }
 
-fn nested(value: &[u8], out: &mut String, depth: usize) -> Result<(), Malformed> {
+fn nested(value: &[u8], out: &mut String, depth: usize) -> Result<(), NoText> {
     let start = out.len();
     fields(value, |number, field| {
         out.truncate(start);
@@ -231,11 +244,30 @@ mod tests {
         assert_eq!(text(b"\x2a\x0a\x0a\x04\x0a\x02a\"\x0a\x02\x18\x05").unwrap(), r#"["a\"",5]"#);
         assert_eq!(text(b"\x32\x0b\x0a\x09\x0a\x01k\x12\x04\x0a\x02vv").unwrap(), r#"{"k":"vv"}"#);
         assert_eq!(text(b"").unwrap(), "");
-        let mut deep = Vec::new();
-        for _ in 0..30 {
-            let inner = [&[0x0a, deep.len() as u8][..], &deep].concat();
-            deep = [&[0x2a, inner.len() as u8][..], &inner].concat();
-        }
-        assert!(text(&deep).is_err());
+    }
+
+    #[test]
+    fn a_value_that_is_nested_too_deeply_is_told_apart_from_what_is_no_protobuf() {
+        let text = |value: &[u8]| {
+            let mut out = b"before".to_vec();
+            let read = value_text(value, &mut out);
+            (read, String::from_utf8(out).unwrap())
+        };
+        let nested = |lists: usize| {
+            let mut value = Vec::new();
+            for _ in 0..lists {
+                let inner = [&[0x0a, value.len() as u8][..], &value].concat();
+                value = [&[0x2a, inner.len() as u8][..], &inner].concat();
+            }
+            value
+        };
+        let (read, kept) = text(&nested(DEPTH_MAX));
+        assert!(
+            read.is_ok() && kept == format!("before{}null{}", "[".repeat(DEPTH_MAX), "]".repeat(DEPTH_MAX)),
+            "{kept}"
+        );
+        let (read, kept) = text(&nested(DEPTH_MAX + 2));
+        assert!(matches!(read, Err(NoText::TooDeep)) && kept == "before", "{read:?} {kept}");
+        assert!(matches!(text(b"\x0a\x05x").0, Err(NoText::Malformed(_))));
     }
 }

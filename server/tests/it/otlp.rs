@@ -247,6 +247,53 @@ fn bad_points_are_counted_and_the_others_kept() {
     assert!(partial.rejected_data_points == 1 && partial.error_message.contains("UTF-8"), "{partial:?}");
 }
 
+/// A text in lists in one another.
+fn deep(lists: usize) -> Option<AnyValue> {
+    let mut value = text("x").unwrap();
+    for _ in 0..lists {
+        value = AnyValue { value: Some(any_value::Value::ArrayValue(ArrayValue { values: vec![value] })) };
+    }
+    Some(value)
+}
+
+#[test]
+fn an_attribute_that_is_nested_too_deeply_takes_its_point_or_resource_with_it_and_nothing_else() {
+    let server = Server::start();
+    let with = |lists: usize| NumberDataPoint {
+        attributes: vec![KeyValue { key: "a".to_owned(), value: deep(lists) }],
+        ..number(1.0, &[])
+    };
+    let metrics =
+        vec![gauge("kept", vec![number(1.0, &[]), with(90), with(10)]), gauge("later", vec![number(1.0, &[])])];
+    let (rejected, message) = partial(&server, &request(&[], metrics));
+    assert_eq!(rejected, 1, "{message}");
+    assert!(message.contains("16 deep in one another (data point 2, metric \"kept\")"), "{message}");
+    assert_eq!((server.count("kept"), server.count("later")), (2, 1));
+
+    // Of a resource.
+    let mut whole =
+        request(&[("service.name", "bad")], vec![gauge("r", vec![number(1.0, &[]), number(2.0, &[("a", "b")])])]);
+    let attributes = &mut whole.resource_metrics[0].resource.as_mut().unwrap().attributes;
+    attributes.push(KeyValue { key: "a".to_owned(), value: deep(90) });
+    whole
+        .resource_metrics
+        .extend(request(&[("service.name", "good")], vec![gauge("r", vec![number(3.0, &[])])]).resource_metrics);
+    let (rejected, message) = partial(&server, &whole);
+    assert!(rejected == 2 && message.contains("16 deep in one another"), "{rejected} {message}");
+    assert_eq!(server.rows("SELECT job, value FROM metrics.\"r\""), [[json!("good"), 3.0.into()]]);
+
+    // An exemplar is left out, its point is not.
+    let mut point = number(1.0, &[]);
+    let exemplar = Exemplar {
+        time_unix_nano: TS,
+        filtered_attributes: vec![KeyValue { key: "a".to_owned(), value: deep(90) }],
+        ..Exemplar::default()
+    };
+    point.exemplars = vec![exemplar];
+    send_all(&server, &request(&[], vec![gauge("exemplified", vec![point])]));
+    assert_eq!(server.count("exemplified"), 1);
+}
+
 #[test]
 fn what_is_no_request_is_refused_with_the_right_status() {
     let mut server = Server::start();
@@ -264,12 +311,8 @@ fn what_is_no_request_is_refused_with_the_right_status() {
 
     let before = server.metric("process_resident_memory_bytes");
     let bomb = zstd::encode_all(&vec![0; 512 << 20][..], 3).unwrap();
-    let mut deep = AnyValue::default();
-    for _ in 0..90 {
-        deep = AnyValue { value: Some(any_value::Value::ArrayValue(ArrayValue { values: vec![deep] })) };
-    }
     let mut nested = number(1.0, &[]);
-    nested.attributes = vec![KeyValue { key: "deep".to_owned(), value: Some(deep) }];
+    nested.attributes = vec![KeyValue { key: "deep".to_owned(), value: deep(90) }];
     let nested = request(&[], vec![gauge("n", vec![nested])]).encode_to_vec();
     // Two bytes each on the wire.
     let mut flood = number(1.0, &[]);
