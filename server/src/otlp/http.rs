@@ -188,7 +188,7 @@ async fn samples(app: &Arc<App>, store: &Store, written: Written) -> Result<Outc
     .await?;
     app.metrics.pushed(Signal::Metrics.protocol(), &report);
     // Nothing to retry in part: a limit that a later try may meet again is told when nothing else was stored.
-    if report.samples_stored == 0 && report.histograms_stored == 0 {
+    if report.is_empty() {
         verdict(&report)?;
     }
     let fault = (!report.is_clean()).then(|| report.message());

@@ -12,7 +12,7 @@ use crate::config::Otlp;
 use crate::naming::{Kind, Translation};
 use crate::remote_write::DecodeError;
 use crate::remote_write::fault::Fault;
-use crate::remote_write::rows::{Refs, Rows};
+use crate::remote_write::rows::{NO_POINT, Refs, Rows};
 use crate::remote_write::wire::Malformed;
 use crate::sender::encode::put_varint;
 use crate::sender::encode_labels;
@@ -299,7 +299,7 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// The series that says what else is known of a resource, at the time of its last point.
+    /// The series that says what else is known of a resource, at the time of its last point. It is no point itself.
     fn target_info(&mut self, resource: &Resource) -> Result<(), Stop> {
         if let Some(ts) = resource.last_ts
             && !resource.info.is_empty()
@@ -307,7 +307,7 @@ impl Walk<'_, '_> {
             let name = self.rows.symbol(b"target_info")?;
             let name = (self.rows.symbol(b"__name__")?, name);
             encode_refs(&mut self.scratch.refs, &resource.info, None, name);
-            self.rows.sample(&self.scratch.refs, ts, 1.0, self.points)?;
+            self.rows.sample(&self.scratch.refs, ts, 1.0, NO_POINT)?;
         }
         Ok(())
     }

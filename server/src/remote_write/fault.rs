@@ -111,6 +111,8 @@ pub struct Report {
     pub metadata_ignored: u64,
     /// Points of the sender's of which something was dropped, for protocols that have such, and what they are called.
     pub points_dropped: u64,
+    /// Samples among the stored that stand for no point of the sender's.
+    pub pointless_stored: u64,
     /// What the sender calls its points.
     pub point: &'static str,
     /// The rest.
@@ -120,6 +122,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// Whether nothing that the sender sent was stored.
+    pub fn is_empty(&self) -> bool {
+        self.samples_stored == self.pointless_stored && self.histograms_stored == 0
+    }
+
     /// Whether everything was stored.
     pub fn is_clean(&self) -> bool {
         self.faults.first.is_none()

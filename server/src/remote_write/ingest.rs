@@ -155,6 +155,7 @@ pub fn resolve(
         histograms_stored,
         exemplars_stored,
         points_dropped: request.origins.dropped,
+        pointless_stored: request.origins.pointless(&request.runs),
         point: request.origins.word,
         faults: std::mem::take(&mut request.faults),
         limited,

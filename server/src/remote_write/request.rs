@@ -50,12 +50,15 @@ pub struct DecodedRequest {
     pub(crate) by_reference: bool,
 }
 
+/// The origin of a series that stands for no point of the sender's, but for what is known of several.
+pub(crate) const NO_POINT: u32 = 0;
+
 /// Where the series of a request come from, for senders whose points are not series.
 #[derive(Debug, Default)]
 pub(crate) struct Origins {
     /// What such a point is called.
     pub(crate) word: &'static str,
-    /// Number of the point of each series; never falls.
+    /// Number of the point of each series, which never falls; [`NO_POINT`] between them.
     pub(crate) of: Vec<u32>,
     /// Points of which something was dropped.
     pub(crate) dropped: u64,
@@ -64,16 +67,24 @@ pub(crate) struct Origins {
 impl Origins {
     /// "line 7, " for the point of series `i`.
     pub(crate) fn place(&self, i: usize) -> String {
-        self.of.get(i).map(|number| format!("{} {number}, ", self.word)).unwrap_or_default()
+        let number = self.of.get(i).filter(|number| **number != NO_POINT);
+        number.map(|number| format!("{} {number}, ", self.word)).unwrap_or_default()
     }
 
     /// Counts the points of the series `refused`, in order.
     pub(crate) fn refuse(&mut self, refused: &[usize]) {
         let mut last = None;
-        for number in refused.iter().filter_map(|&i| self.of.get(i)) {
+        let numbers = refused.iter().filter_map(|&i| self.of.get(i));
+        for number in numbers.filter(|number| **number != NO_POINT) {
             self.dropped += u64::from(last != Some(number));
             last = Some(number);
         }
+    }
+
+    /// How many of the rows of series, `runs` of each, stand for no point.
+    pub(crate) fn pointless(&self, runs: &[u32]) -> u64 {
+        let runs = self.of.iter().zip(runs).filter(|(number, _)| **number == NO_POINT);
+        runs.map(|(_, run)| u64::from(*run)).sum()
     }
 }
 
@@ -139,5 +150,22 @@ impl DecodedRequest {
         }
         self.symbols.shrink();
         self.descriptions.shrink();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_of_no_point_is_no_refused_point_and_its_rows_are_told_apart() {
+        let mut origins = Origins { word: "data point", of: vec![1, 1, 2, NO_POINT, 3, NO_POINT, 4], dropped: 0 };
+        origins.refuse(&[3, 5]);
+        assert_eq!(origins.dropped, 0);
+        origins.refuse(&[0, 1, 3, 4]);
+        assert_eq!(origins.dropped, 2, "points 1 and 3");
+        assert_eq!((origins.place(2).as_str(), origins.place(3).as_str()), ("data point 2, ", ""));
+        assert_eq!(origins.pointless(&[1, 1, 1, 1, 1, 2, 1]), 3);
+        assert_eq!(Origins::default().pointless(&[5]), 0, "a protocol whose points are its series");
     }
 }

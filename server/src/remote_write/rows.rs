@@ -13,6 +13,7 @@ use super::exemplar::Exemplars;
 use super::fault::Fault;
 use super::labels::WireLabels;
 use super::metadata::{Identity, Text};
+pub(crate) use super::request::NO_POINT;
 use super::request::{DecodedRequest, LabelSection};
 use super::symbols::SERIES_DOMAIN;
 use crate::sender::encode::put_varint;
@@ -117,7 +118,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Adds a sample of a checked time; `origin` is the number of its point, which never falls.
+    /// Adds a sample of a checked time; `origin` is the number of its point, which never falls, or [`NO_POINT`].
     ///
     /// # Errors
     /// When the request has too many.

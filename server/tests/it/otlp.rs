@@ -434,6 +434,25 @@ fn at_the_limit_of_active_series_a_retry_is_asked_for_and_known_series_go_on() {
 }
 
 #[test]
+fn what_is_said_of_a_resource_counts_neither_as_a_rejected_data_point_nor_as_a_stored_one() {
+    let server = Server::start_with_file("[limits]\nactive_series_max = 2\n");
+    let of = |pid: &str, name: &str| {
+        request(&[("service.name", "s"), ("process.pid", pid)], vec![gauge(name, vec![number(1.0, &[])])])
+    };
+    send_all(&server, &of("1", "known"));
+    // The series of the point is refused, that of its resource is known: nothing that was sent is stored.
+    let answer = send(&server, &of("1", "fresh"));
+    assert_eq!(answer.status, 429, "{}", answer.text);
+    // The other way round: the point is stored, what is said of its resource is not.
+    for pid in ["2", &"x".repeat(5_000)] {
+        let (rejected, message) = partial(&server, &of(pid, "known"));
+        assert!(rejected == 0 && message.contains("1 samples dropped, 1 samples stored"), "{rejected} {message}");
+        assert!(!message.contains("data point"), "{message}");
+    }
+    assert_eq!((server.count("known"), server.count("target_info")), (1, 1));
+}
+
+#[test]
 fn the_example_of_the_documentation_runs() {
     let server = Server::start();
     let said = run_example(&server, "otlp.md");
