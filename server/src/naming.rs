@@ -28,7 +28,7 @@ pub(crate) enum Kind {
 }
 
 /// Units that have a name: UCUM code and word.
-const UNITS: [(&str, &str); 27] = [
+const UNITS: [(&str, &str); 26] = [
     ("d", "days"),
     ("h", "hours"),
     ("min", "minutes"),
@@ -55,7 +55,6 @@ const UNITS: [(&str, &str); 27] = [
     ("Hz", "hertz"),
     ("1", ""),
     ("%", "percent"),
-    ("KHz", "kilohertz"),
 ];
 /// Units after a slash.
 const PER_UNITS: [(&str, &str); 7] =
@@ -104,14 +103,17 @@ impl Translation {
             out.push_str(name);
             return;
         }
-        let single = name.starts_with(|c: char| !c.is_ascii_alphanumeric()) && !name.starts_with("__");
-        if single || name.starts_with(|c: char| c.is_ascii_digit()) {
-            out.push_str("key");
-            if !single {
-                out.push('_');
+        let mut escaped = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).peekable();
+        // What counts is how the escaped name begins: one underscore gets a word, two stay.
+        match escaped.peek() {
+            Some('0'..='9') => out.push_str("key_"),
+            Some('_') => {
+                escaped.next();
+                out.push_str(if escaped.peek() == Some(&'_') { "_" } else { "key_" });
             }
+            _ => {}
         }
-        out.extend(name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }));
+        out.extend(escaped);
     }
 }
 
@@ -122,8 +124,8 @@ fn guard_digit(out: &mut String, start: usize) {
     }
 }
 
-/// The words of a unit: before the slash, and after it.
-fn unit_words(unit: &str) -> (String, String) {
+/// The words of a unit, before the slash and after it; what has no word is `escaped` or stays.
+fn unit_words(unit: &str, escaped: bool) -> (String, String) {
     let (main, per) = unit.split_once('/').unwrap_or((unit, ""));
     let word = |text: &str, known: &[(&str, &'static str)]| {
         let text = text.trim();
@@ -131,7 +133,11 @@ fn unit_words(unit: &str) -> (String, String) {
         if text.contains(['{', '}']) {
             return String::new();
         }
-        known.iter().find(|(code, _)| *code == text).map_or_else(|| clean(text), |(_, word)| (*word).to_owned())
+        match known.iter().find(|(code, _)| *code == text) {
+            Some((_, word)) => (*word).to_owned(),
+            None if escaped => clean(text),
+            None => text.to_owned(),
+        }
     };
     (word(main, &UNITS), word(per, &PER_UNITS))
 }
@@ -146,13 +152,12 @@ fn clean(unit: &str) -> String {
 fn normalized(name: &str, unit: &str, kind: Kind, out: &mut String) {
     let mut words: Vec<&str> =
         name.split(|c: char| !(c.is_ascii_alphanumeric() || c == ':')).filter(|word| !word.is_empty()).collect();
-    let (main, per) = unit_words(unit);
-    let main_is_new = !main.is_empty() && !words.contains(&main.as_str());
-    let per_is_new = !per.is_empty() && !words.contains(&per.as_str());
-    if main_is_new {
+    let (main, per) = unit_words(unit, true);
+    if !main.is_empty() && !words.contains(&main.as_str()) {
         words.push(&main);
     }
-    if per_is_new {
+    // Prometheus does not look whether the name has it already.
+    if !per.is_empty() {
         words.extend(["per", per.as_str()]);
     }
     if let Some(last) = last_word(unit, kind) {
@@ -169,17 +174,18 @@ fn normalized(name: &str, unit: &str, kind: Kind, out: &mut String) {
     guard_digit(out, start);
 }
 
-/// The name with the words of unit and type at its end, unless it ends with them.
+/// The name with the words of unit and type at its end, each once.
 fn suffixed(name: &str, unit: &str, kind: Kind, out: &mut String) {
-    let (main, per) = unit_words(unit);
+    let (main, per) = unit_words(unit, false);
     let last = last_word(unit, kind);
     let mut name = last.map_or(name, |last| without(name, last));
     let per = if per.is_empty() { per } else { format!("per_{per}") };
     if !per.is_empty() {
         name = without(name, &per);
     }
-    out.push_str(without(name, &main));
-    for word in [main.as_str(), per.as_str(), last.unwrap_or_default()].into_iter().filter(|word| !word.is_empty()) {
+    out.push_str(name);
+    let main = if name.ends_with(&main) { "" } else { main.as_str() };
+    for word in [main, per.as_str(), last.unwrap_or_default()].into_iter().filter(|word| !word.is_empty()) {
         out.push('_');
         out.push_str(word);
     }
@@ -215,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn units_and_types_are_appended_once() {
+    fn words_of_units_and_types_are_those_of_prometheus() {
         for (name, unit, kind, expected) in [
             ("http.server.duration", "ms", Kind::Other, "http_server_duration_milliseconds"),
             ("http.server.duration.seconds", "s", Kind::Other, "http_server_duration_seconds"),
@@ -229,6 +235,12 @@ mod tests {
             ("cpu.utilization", "1", Kind::Other, "cpu_utilization"),
             ("queue.size", "{items}/s", Kind::Gauge, "queue_size_per_second"),
             ("odd", "foo.bar", Kind::Gauge, "odd_foo_bar"),
+            // Units that Prometheus has no word for.
+            ("cpu.frequency", "kHz", Kind::Gauge, "cpu_frequency_kHz"),
+            ("cpu.frequency", "KHz", Kind::Gauge, "cpu_frequency_KHz"),
+            ("cpu.frequency", "Hz", Kind::Gauge, "cpu_frequency_hertz"),
+            ("disk.speed", "kBy/s", Kind::Gauge, "disk_speed_kBy_per_second"),
+            ("requests_per_second", "1/s", Kind::Gauge, "requests_per_second_per_second"),
             ("1st.metric", "", Kind::Gauge, "_1st_metric"),
             ("a__b--c", "", Kind::Gauge, "a_b_c"),
             ("größe", "", Kind::Gauge, "gr_e"),
@@ -244,13 +256,15 @@ mod tests {
         assert_eq!(metric(UnderscoreEscapingWithoutSuffixes, name, "By", Kind::Counter), "http_request_size");
         assert_eq!(metric(UnderscoreEscapingWithoutSuffixes, "a__b", "By", Kind::Counter), "a__b");
         assert_eq!(metric(NoUTF8EscapingWithSuffixes, name, "By", Kind::Counter), "http.request-size_bytes_total");
-        assert_eq!(metric(NoUTF8EscapingWithSuffixes, "a.bytes.total", "By", Kind::Counter), "a_bytes_total");
+        assert_eq!(metric(NoUTF8EscapingWithSuffixes, "a.bytes.total", "By", Kind::Counter), "a.bytes_total");
+        assert_eq!(metric(NoUTF8EscapingWithSuffixes, "bytes", "By", Kind::Gauge), "bytes");
+        assert_eq!(metric(NoUTF8EscapingWithSuffixes, "a", "foo.bar/°", Kind::Gauge), "a_foo.bar_per_°");
         assert_eq!(metric(NoUTF8EscapingWithSuffixes, "größe", "By/s", Kind::Gauge), "größe_bytes_per_second");
         assert_eq!(metric(NoTranslation, name, "By", Kind::Counter), name);
     }
 
     #[test]
-    fn labels_keep_their_length() {
+    fn a_label_that_begins_with_one_underscore_when_it_is_escaped_gets_a_word_and_others_keep_their_length() {
         let label = |translation: Translation, name: &str| {
             let mut out = String::new();
             translation.label(name, &mut out);
@@ -263,6 +277,13 @@ mod tests {
             ("_private", "key_private"),
             (".dot", "key_dot"),
             ("__reserved", "__reserved"),
+            ("..a", "__a"),
+            ("_.a", "__a"),
+            ("._a", "__a"),
+            ("äöü", "___"),
+            (".1", "key_1"),
+            ("_", "key_"),
+            ("", ""),
             ("plain", "plain"),
         ] {
             assert_eq!(label(UnderscoreEscapingWithSuffixes, name), expected);

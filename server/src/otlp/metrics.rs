@@ -335,7 +335,7 @@ impl Walk<'_, '_> {
             }
             Ok::<_, Malformed>(())
         })?;
-        let fault = resource.fault.clone().or_else(|| fault(name, unit, kind, temporality));
+        let mut fault = resource.fault.clone().or_else(|| fault(name, unit, kind, temporality));
         let (named, described) = match kind {
             5 => (Kind::Gauge, GAUGE),
             7 if monotonic => (Kind::Counter, COUNTER),
@@ -348,7 +348,12 @@ impl Walk<'_, '_> {
         if fault.is_none() {
             let (name, unit) = (String::from_utf8_lossy(name), String::from_utf8_lossy(unit));
             self.mapping.translation.metric(&name, &unit, named, &mut translated);
-            self.rows.describe(translated.as_bytes(), described, description, unit.as_bytes())?;
+            if translated != name && translated.bytes().all(|byte| byte == b'_') {
+                fault =
+                    Some(Fault::Point("a metric whose name has no letter or digit that a name may have".to_owned()));
+            } else {
+                self.rows.describe(translated.as_bytes(), described, description, unit.as_bytes())?;
+            }
         }
         let metric = Metric { sent: name, name: &translated, refused: fault.as_ref() };
         fields(data, |number, field| {

@@ -225,6 +225,7 @@ fn bad_points_are_counted_and_the_others_kept() {
         (gauge("late", vec![late]), 1, "too far ahead"),
         (gauge("empty", vec![empty]), 1, "without a value"),
         (gauge("", vec![number(1.0, &[])]), 1, "without a name"),
+        (gauge("°", vec![number(1.0, &[])]), 1, "no letter or digit"),
         (gauge("many", vec![number(1.0, &many)]), 1, "attributes"),
         (gauge("long", vec![number(1.0, &[("a", &"x".repeat(5_000))])]), 1, "the limit is 4096"),
         (metric("uneven", "", metric::Data::Histogram(uneven)), 1, "one more than its borders"),
