@@ -490,6 +490,8 @@ impl Walk<'_, '_> {
         let begun = self.begin(&mut point, metric, resource)?;
         let added = match begun.and_then(|ts| check_borders(&counts, &borders).map(|()| ts)) {
             Ok(ts) => {
+                // The last bucket has this border whether it is said or not.
+                borders.pop_if(|border| *border == f64::INFINITY);
                 let value = |value: f64| if point.no_value() { STALE } else { value };
                 let name = format!("{}_sum", metric.name);
                 if let Some(sum) = sum {
@@ -710,6 +712,8 @@ fn check_borders(counts: &[u64], borders: &[f64]) -> Result<(), Fault> {
         "a histogram of more than 16384 borders"
     } else if !(counts.len() == borders.len() + 1 || counts.is_empty() && borders.is_empty()) {
         "a histogram whose bucket counts are not one more than its borders"
+    } else if borders.iter().any(|border| border.is_nan()) {
+        "a histogram with a border that is not a number"
     } else if !borders.is_sorted_by(|a, b| a < b) {
         "a histogram whose borders do not grow"
     } else {

@@ -435,6 +435,49 @@ fn at_the_limit_of_active_series_a_retry_is_asked_for_and_known_series_go_on() {
 }
 
 #[test]
+fn a_last_border_of_infinity_is_that_of_the_last_bucket_and_borders_that_are_no_borders_refuse_their_point() {
+    let server = Server::start();
+    let of = |name: &str, borders: &[f64], bucket_counts: &[u64]| {
+        let point = HistogramDataPoint {
+            time_unix_nano: TS,
+            count: bucket_counts.iter().sum(),
+            bucket_counts: bucket_counts.to_vec(),
+            explicit_bounds: borders.to_vec(),
+            exemplars: vec![Exemplar {
+                time_unix_nano: TS,
+                value: Some(exemplar::Value::AsDouble(7.0)),
+                trace_id: vec![0xab; 16],
+                ..Exemplar::default()
+            }],
+            ..HistogramDataPoint::default()
+        };
+        metric(name, "", metric::Data::Histogram(Histogram { aggregation_temporality: 2, data_points: vec![point] }))
+    };
+    let infinity = f64::INFINITY;
+    send_all(&server, &request(&[], vec![of("both", &[0.5, infinity], &[1, 2, 0]), of("one", &[infinity], &[3, 0])]));
+    let buckets = |name: &str| server.rows(&format!("SELECT le, value FROM metrics.\"{name}_bucket\" ORDER BY value"));
+    assert_eq!(buckets("both"), [[json!("0.5"), 1.0.into()], [json!("+Inf"), 3.0.into()]]);
+    assert_eq!(buckets("one"), [[json!("+Inf"), 3.0.into()]]);
+    let range = [("query", "both_bucket"), ("start", "1699999999"), ("end", "1700000001")];
+    let exemplars = api::data(&api::get(&server, "query_exemplars", &range));
+    assert_eq!(exemplars.as_array().map(Vec::len), Some(1), "{exemplars}");
+    assert_eq!(exemplars[0]["seriesLabels"]["le"], "+Inf");
+
+    for (borders, why) in [
+        (&[f64::NAN][..], "not a number"),
+        (&[1.0, f64::NAN], "not a number"),
+        (&[infinity, 1.0], "do not grow"),
+        (&[1.0, infinity, infinity], "do not grow"),
+        (&[1.0, 1.0], "do not grow"),
+    ] {
+        let bad = of("bad", borders, &vec![1; borders.len() + 1]);
+        let (rejected, message) = partial(&server, &request(&[], vec![bad, of("both", &[0.5], &[1, 2])]));
+        assert!(rejected == 1 && message.contains(why), "{borders:?}: {rejected} {message}");
+    }
+    assert_eq!(server.rows("SELECT count(*) FROM sys.tables WHERE name = 'bad_bucket'")[0][0], 0);
+}
+
+#[test]
 fn what_is_said_of_a_resource_counts_neither_as_a_rejected_data_point_nor_as_a_stored_one() {
     let server = Server::start_with_file("[limits]\nactive_series_max = 2\n");
     let of = |pid: &str, name: &str| {
