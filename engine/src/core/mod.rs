@@ -5,8 +5,8 @@
 //!                                                 ^ snapshot copies it      ^ flush, compaction replace parts
 //! ```
 //! Lock order, outermost first: `compacting`, `flushing`, `creating`, `manifest`, then `head`, `live`, `declared`, `claims`,
-//! `numbers`, `pending`, `unplaced`, which but for `head` are held alone and never during I/O. `creating` is held while
-//! RocksDB is asked for a series, `manifest` while its edit is synced.
+//! `numbers`, `pending`, `unplaced`, which but for `head` are held alone and never during I/O; a batch of records is queued
+//! under `declared`. `creating` is held while RocksDB is asked for a series, `manifest` while its edit is synced.
 mod compact;
 mod delete;
 mod disk;
@@ -148,7 +148,7 @@ pub(crate) struct Core {
     creating: Mutex<()>,
     flushing: Mutex<flush::Members>,
     compacting: Mutex<()>,
-    /// Tables and columns of the records that writers have brought, committed or not.
+    /// Tables and columns of the records that were queued, committed or not.
     declared: Mutex<Tables>,
     claims: Mutex<BTreeMap<String, Lsn>>,
     /// Partitions that end before it were dropped since the open.
@@ -172,11 +172,12 @@ impl Core {
         }
         self.refuse_if_memtables_are_full()?;
         batch.trim();
-        self.admit_records(&batch)?;
+        self.check_records(&batch)?;
         self.touch_all(&batch)?;
         let encoded = encode_batch(&batch)?;
         self.refuse_if_disk_is_full(encoded.payload.len())?;
-        self.queue.push(Arc::new(batch), encoded)
+        let batch = Arc::new(batch);
+        self.declare(&batch, || self.queue.push(Arc::clone(&batch), encoded))
     }
 
     fn refuse_if_memtables_are_full(&self) -> Result<()> {

@@ -8,7 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use crate::compaction::{Candidate, Job, plan};
 use crate::error::Result;
 use crate::manifest::Change;
-use crate::records::{self, Filter, LiveRecords, Memory, Merged, Output, Recent, RecordTable, Source};
+use crate::records::{self, Filter, LiveRecords, Memory, Merged, Output, Recent, RecordTable, Source, Tables};
 use crate::tombstone::{Hidden, Tombstones};
 use crate::types::{Lsn, SeriesId, TimeRange};
 use crate::write_batch::WriteBatch;
@@ -33,7 +33,7 @@ impl RecordJob {
 
     /// Every column of its sources.
     fn columns(&self) -> Result<SchemaRef> {
-        let mut tables = records::Tables::default();
+        let mut tables = Tables::default();
         for (live, _) in &self.sources {
             tables.admit(&self.table, live.segment.columns())?;
         }
@@ -65,19 +65,35 @@ impl Base {
     }
 }
 
-impl Core {
-    /// Checks the records of a batch that a writer brings, and fixes the types of its new columns.
-    pub(super) fn admit_records(&self, batch: &WriteBatch) -> Result<()> {
-        batch.records.iter().try_for_each(|records| records::check(records))?;
-        self.declare(batch)
-    }
+/// `declared` with what is new in `batch`.
+fn admitted(declared: &Tables, batch: &WriteBatch) -> Result<Tables> {
+    let mut tables = declared.clone();
+    batch.records.iter().try_for_each(|records| tables.admit(&records.table, records.columns.schema_ref()))?;
+    Ok(tables)
+}
 
-    pub(super) fn declare(&self, batch: &WriteBatch) -> Result<()> {
+impl Core {
+    /// Checks the records of a batch that a writer brings. Nothing of it is declared yet: what comes after may refuse it.
+    pub(super) fn check_records(&self, batch: &WriteBatch) -> Result<()> {
         if batch.records.is_empty() {
             return Ok(());
         }
+        batch.records.iter().try_for_each(|records| records::check(records))?;
+        let declared = self.declared.lock().clone();
+        admitted(&declared, batch).map(|_| ())
+    }
+
+    /// Calls `accept`, and fixes the types of the columns that are new in `batch` if that accepts it: a batch that is refused
+    /// uses up none of the columns that there may be.
+    pub(super) fn declare<T>(&self, batch: &WriteBatch, accept: impl FnOnce() -> Result<T>) -> Result<T> {
+        if batch.records.is_empty() {
+            return accept();
+        }
         let mut declared = self.declared.lock();
-        batch.records.iter().try_for_each(|records| declared.admit(&records.table, records.columns.schema_ref()))
+        let with_batch = admitted(&declared, batch)?;
+        let accepted = accept()?;
+        *declared = with_batch;
+        Ok(accepted)
     }
 
     /// Marks the series of samples and of records as in use.

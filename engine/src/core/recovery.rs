@@ -303,7 +303,7 @@ impl Core {
             Replayed::Definitions(series) => return self.restore_series(series, dir),
             Replayed::Batch(lsn, batch) => (lsn, batch),
         };
-        self.touch_all(&batch).and_then(|()| self.declare(&batch)).map_err(|error| Error::Corruption {
+        self.touch_all(&batch).and_then(|()| self.declare(&batch, || Ok(()))).map_err(|error| Error::Corruption {
             path: dir.to_owned(),
             offset: 0,
             expected: format!("definitions of all series and columns of commit {}", lsn.0),

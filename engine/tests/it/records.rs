@@ -536,6 +536,42 @@ fn a_refused_batch_leaves_neither_rows_nor_columns() {
 }
 
 #[test]
+fn a_refused_batch_uses_up_none_of_the_columns_that_a_table_may_have() {
+    // As many as a table may have.
+    const COLUMNS: usize = 1024;
+    let store = Store::new();
+    let engine = store.open();
+    let id = series(&engine, 1);
+    let names: Vec<String> = (0..COLUMNS).map(|at| format!("c{at}")).collect();
+    let number: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["1"]));
+    let all_of = |id, array: &ArrayRef| {
+        let all = names.iter().map(|name| (name.as_str(), Arc::clone(array))).collect();
+        records(table("t", Unique::WholeRow), &[(id, 0)], columns(all))
+    };
+    let one = |name, array: ArrayRef| records(table("t", Unique::WholeRow), &[(id, 0)], columns(vec![(name, array)]));
+    let refused = |records| {
+        let error = engine.write(WriteBatch { records, ..WriteBatch::default() }).err().unwrap();
+        error.kind()
+    };
+    // A later part of the batch has a type that columns cannot have, a column too many, another type, another rule.
+    let days: ArrayRef = Arc::new(arrow::array::Date32Array::from(vec![1]));
+    assert_eq!(refused(vec![all_of(id, &number), one("c0", days)]), ErrorKind::Invalid);
+    assert_eq!(refused(vec![all_of(id, &number), one("more", Arc::clone(&number))]), ErrorKind::Limit);
+    assert_eq!(refused(vec![all_of(id, &number), one("c0", Arc::clone(&text))]), ErrorKind::Invalid);
+    let other_rule = records(table("t", Unique::PerInstant), &[(id, 0)], columns(vec![("c0", Arc::clone(&number))]));
+    assert_eq!(refused(vec![all_of(id, &number), other_rule]), ErrorKind::Invalid);
+    // The columns are fine, but the series is not.
+    assert_eq!(refused(vec![all_of(SeriesId(1 << 40), &number)]), ErrorKind::Invalid);
+    // All names are free, with another type too.
+    write(&engine, vec![one("more", number)]);
+    assert_eq!(refused(vec![all_of(id, &text)]), ErrorKind::Limit);
+    let rest = names[1..].iter().map(|name| (name.as_str(), Arc::clone(&text))).collect();
+    write(&engine, vec![records(table("t", Unique::WholeRow), &[(id, 1)], columns(rest))]);
+    assert_eq!(engine.snapshot().record_table("t").unwrap().columns.fields().len(), COLUMNS);
+}
+
+#[test]
 fn the_feed_delivers_records_from_memory_and_from_the_log() {
     for feed_bytes_max in [0, 64 << 20] {
         let mut store = Store::new();
