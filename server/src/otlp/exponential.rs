@@ -110,6 +110,10 @@ pub(super) fn encode(
         if counts.is_empty() {
             continue;
         }
+        // The reader of the message would take the low bits of it.
+        if i32::try_from(start).is_err() {
+            return Err("an exponential histogram with a bucket beyond any number");
+        }
         part.clear();
         varint(&mut part, 1, zigzag(start));
         varint(&mut part, 2, counts.len() as u64);
@@ -154,6 +158,17 @@ mod tests {
         assert_eq!((spans, histogram.positive_deltas), (vec![(-1, 3)], vec![2, -2, 3]));
         assert_eq!((histogram.schema, histogram.sum, histogram.timestamp, histogram.start_timestamp), (3, 2.5, 7, 5));
         assert!(histogram.negative_spans.is_empty());
+    }
+
+    #[test]
+    fn an_index_beyond_32_bits_is_refused_and_does_not_become_another() {
+        let encoded = |offset: i32, scale: i32| {
+            let head = Head { count: 1, scale, ..Head::default() };
+            encode(&head, &Buckets::default(), &buckets(offset, &[1]), &mut Vec::new())
+        };
+        assert!(encoded(i32::MAX, 0).is_err());
+        assert!(encoded(i32::MAX - 1, 0).is_ok() && encoded(i32::MIN, 0).is_ok());
+        assert!(encoded(i32::MAX, 9).is_ok(), "half of it at scale 8");
     }
 
     #[test]
