@@ -76,7 +76,8 @@ pub(super) fn add<'a>(
     let own = attributes.iter().map(|(key, value)| (*key, value.value(arena)));
     let more = [
         (!event_name.is_empty()).then_some(("otel.event.name", Value::Text(event_name))),
-        (dropped > 0).then_some(("otel.dropped_attributes_count", Value::Integer(dropped as i64))),
+        // A `uint32`: of more bits on the wire the low ones are it.
+        (dropped as u32 > 0).then_some(("otel.dropped_attributes_count", Value::Integer(i64::from(dropped as u32)))),
     ];
     lines.push(row.stream, ts, &line, own.chain(row.scope.values()).chain(more.into_iter().flatten()));
     Ok(())

@@ -122,7 +122,8 @@ pub(super) fn add<'a>(
         links: &shown_links,
     };
     let own = attributes.iter().map(|(key, value)| (*key, value.value(arena)));
-    let counted = |key, count: u64| (count > 0).then_some((key, Value::Integer(count as i64)));
+    // They are `uint32`: of more bits on the wire the low ones are it.
+    let counted = |key, count: u64| (count as u32 > 0).then_some((key, Value::Integer(i64::from(count as u32))));
     let more = [
         (!trace_state.is_empty()).then_some(("w3c.tracestate", Value::Text(trace_state))),
         counted("otel.dropped_attributes_count", dropped[0]),

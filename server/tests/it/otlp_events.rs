@@ -498,6 +498,23 @@ fn at_the_limit_of_active_series_new_resources_are_asked_to_come_back() {
 }
 
 #[test]
+fn counts_of_what_was_dropped_have_32_bits_and_are_never_negative() {
+    let server = Server::start();
+    // What generated types never write: the field again, with 2^63 + 5.
+    let with = |number: u8, mut row: Vec<u8>| {
+        row.push(number << 3);
+        prost::encoding::encode_varint((1 << 63) + 5, &mut row);
+        field(1, &field(2, &field(2, &row)))
+    };
+    send_all(&server, LOGS, &with(7, record(0).encode_to_vec()));
+    send_all(&server, TRACES, &with(10, span_of(0).encode_to_vec()));
+    for table in ["logs", "spans"] {
+        let sql = format!("SELECT attributes['otel.dropped_attributes_count'] FROM {table}");
+        assert_eq!(server.rows(&sql), [[json!("5")]], "{table}");
+    }
+}
+
+#[test]
 fn rows_past_the_retention_are_refused() {
     let server = Server::start_with_file("[retention]\nspans = \"1d\"\n");
     send_all(&server, LOGS, &logs(vec![record(0)]).encode_to_vec());
