@@ -14,9 +14,9 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, FixedSizeBinaryBuilder};
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use foretell_engine::types::METRIC_NAME;
-use foretell_engine::{Engine, LabelSet, RecordTable, Unique};
+use foretell_engine::{Engine, LabelSet, RecordTable, Records, Unique};
 
 use crate::error::{Error, Result};
 
@@ -92,6 +92,19 @@ impl Signal {
     }
 }
 
+/// The columns of a table that has the columns `known` as soon as it has `records` too: what the next builder of the same
+/// commit is made with, so that the bound on columns holds over all of its batches.
+pub fn known_with(known: Option<Arc<Schema>>, records: &Records) -> Arc<Schema> {
+    let columns = records.columns.schema_ref();
+    let Some(known) = known else { return Arc::clone(columns) };
+    let is_new = |field: &&FieldRef| known.fields().find(field.name()).is_none();
+    let new: Vec<FieldRef> = columns.fields().iter().filter(is_new).map(Arc::clone).collect();
+    if new.is_empty() {
+        return known;
+    }
+    Arc::new(Schema::new(known.fields().iter().map(Arc::clone).chain(new).collect::<Vec<FieldRef>>()))
+}
+
 /// Ids of `N` bytes, NULL where there is none.
 pub(crate) fn ids<const N: usize>(ids: &[Option<[u8; N]>]) -> Result<ArrayRef> {
     let mut builder = FixedSizeBinaryBuilder::with_capacity(ids.len(), N as i32);
@@ -145,6 +158,27 @@ mod tests {
         for wrong in ["001fAB", "001fa", "001fabc", "001fag", "001fä"] {
             assert_eq!(from_hex::<3>(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn columns_that_a_batch_adds_count_for_the_next_one() {
+        let finished = |known: Option<Arc<Schema>>, prefix: &str, keys: usize| {
+            let keys: Vec<String> = (0..keys).map(|key| format!("{prefix}{key}")).collect();
+            let mut lines = LogBuilder::new(known);
+            let attributes = keys.iter().map(|key| (key.as_str(), Value::Integer(1)));
+            lines.push(foretell_engine::SeriesId(1), 0, &Log::default(), attributes);
+            lines.finish().unwrap()
+        };
+        let own = |columns: &Schema| columns.fields().iter().filter(|f| attributes::key_of(f.name()).is_some()).count();
+        let first = finished(None, "a", attributes::OWN_COLUMNS_MAX - 2);
+        let known = known_with(None, &first);
+        assert_eq!(known.fields().len(), first.columns.num_columns());
+        let second = finished(Some(Arc::clone(&known)), "b", 3);
+        assert_eq!(own(second.columns.schema_ref()), 2, "the third key is in the map");
+        let known = known_with(Some(known), &second);
+        assert_eq!(own(&known), attributes::OWN_COLUMNS_MAX);
+        let third = finished(Some(Arc::clone(&known)), "b", 3);
+        assert_eq!(known_with(Some(Arc::clone(&known)), &third), known);
     }
 
     #[test]

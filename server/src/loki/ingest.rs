@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use foretell_engine::{Engine, Error as EngineError, SeriesId, WriteBatch};
-use foretell_query::event::{Log, LogBuilder, Signal, Value, from_hex, log};
+use foretell_query::event::{Log, LogBuilder, Signal, Value, from_hex, known_with, log};
 
 use super::push::{Entry, Stream};
 use crate::remote_write::labels::LabelLimits;
@@ -116,7 +116,7 @@ pub struct Limits {
 /// When the engine cannot resolve streams now: nothing may be acknowledged.
 pub fn batch(engine: &Engine, streams: &[Stream<'_>], limits: &Limits) -> Result<(WriteBatch, Report), EngineError> {
     let (mut batch, mut report) = (WriteBatch::default(), Report::default());
-    let known = Signal::Logs.known_columns(engine);
+    let mut known = Signal::Logs.known_columns(engine);
     let mut lines = LogBuilder::new(known.clone());
     let mut bytes = 0;
     let ts_min = engine.oldest_accepted_of_ns(Signal::Logs.stream_name());
@@ -142,8 +142,10 @@ pub fn batch(engine: &Engine, streams: &[Stream<'_>], limits: &Limits) -> Result
                 entry.line.len() + entry.metadata.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
             report.stored += 1;
             if lines.len() == BATCH_ROWS || bytes >= BATCH_BYTES {
-                let full = std::mem::replace(&mut lines, LogBuilder::new(known.clone()));
-                batch.records.push(Arc::new(full.finish().map_err(unexpected)?));
+                let full = std::mem::replace(&mut lines, LogBuilder::new(None)).finish().map_err(unexpected)?;
+                known = Some(known_with(known, &full));
+                lines = LogBuilder::new(known.clone());
+                batch.records.push(Arc::new(full));
                 bytes = 0;
             }
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 use foretell_engine::{Engine, Error as EngineError, Records, SeriesId, WriteBatch};
-use foretell_query::event::{LogBuilder, Signal, SpanBuilder, Value};
+use foretell_query::event::{LogBuilder, Signal, SpanBuilder, Value, known_with};
 
 use super::any::{Attributes, Held, attribute, held, utf8};
 use super::fault::{Budget, Fault, Report, Stop};
@@ -233,6 +233,7 @@ struct Walk<'r, 'a> {
     times: Times,
     budget: Budget,
     scratch: Scratch<'a>,
+    /// Columns of the table, and of the batches that are finished.
     known: Option<Arc<Schema>>,
     builder: Builder,
     /// Of the last row.
@@ -385,9 +386,11 @@ impl<'a> Walk<'_, 'a> {
     fn flush(&mut self) -> Result<(), Stop> {
         self.flushed = self.budget.taken();
         if self.builder.len() > 0 {
-            let next = Builder::new(self.signal, self.known.clone());
-            let full = std::mem::replace(&mut self.builder, next);
-            self.batch.records.push(Arc::new(full.finish()?));
+            let full = std::mem::replace(&mut self.builder, Builder::new(self.signal, None)).finish()?;
+            let known = known_with(self.known.take(), &full);
+            self.builder = Builder::new(self.signal, Some(Arc::clone(&known)));
+            self.known = Some(known);
+            self.batch.records.push(Arc::new(full));
         }
         Ok(())
     }

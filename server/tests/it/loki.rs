@@ -206,6 +206,25 @@ fn good_lines_of_a_partly_bad_request_are_kept_and_counted() {
     assert_eq!(server.rows("SELECT body FROM logs"), [["good"]]);
 }
 
+#[test]
+fn columns_that_one_batch_of_a_request_adds_count_for_the_next() {
+    // Two batches of 8,192 lines: each has as many keys as a table may have columns, and each key in one line of 128.
+    let server = Server::start();
+    let keys: Vec<String> = (0..1_024).map(|key| format!("k{key}")).collect();
+    let entries: Vec<Vec<u8>> = (0..16_384)
+        .map(|n| {
+            let first = n / 8_192 * 512 + n % 128 * 4;
+            let metadata: Vec<(&str, &str)> = keys[first..first + 4].iter().map(|key| (key.as_str(), "v")).collect();
+            entry(n as u64, 0, "x", &metadata)
+        })
+        .collect();
+    let answer = server.post(PATH, &[PROTOBUF], &request("{app=\"shop\"}", &entries));
+    assert_eq!((answer.status, answer.text.as_str()), (204, ""));
+    let counts = ["k0", "k511", "k512", "k1023"].map(|key| format!("count(attributes['{key}'])")).join(", ");
+    let rows = server.rows(&format!("SELECT count(*), {counts} FROM logs"));
+    assert_eq!(rows[0], [16_384, 64, 64, 64, 64]);
+}
+
 /// The answer to a GET with these parameters.
 fn ask(server: &Server, path: &str, params: &[(&str, &str)]) -> crate::support::Answer {
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();

@@ -398,6 +398,21 @@ fn bad_spans_are_counted_with_the_first_reason_and_the_others_kept() {
 }
 
 #[test]
+fn columns_that_one_batch_of_a_request_adds_count_for_the_next() {
+    // Two batches of 8,192 records: each has as many keys as a table may have columns, and each key in one record of 128.
+    let server = Server::start();
+    let keyed = |n: u64| {
+        let first = n / 8_192 * 512 + n % 128 * 4;
+        let attributes = (first..first + 4).map(|key| attribute(&format!("k{key}"), text("v"))).collect();
+        LogRecord { attributes, ..record(n) }
+    };
+    send_all(&server, LOGS, &logs((0..16_384).map(keyed).collect()).encode_to_vec());
+    let counts = ["k0", "k511", "k512", "k1023"].map(|key| format!("count(attributes['{key}'])")).join(", ");
+    let rows = server.rows(&format!("SELECT count(*), {counts} FROM logs"));
+    assert_eq!(rows[0], [16_384, 64, 64, 64, 64]);
+}
+
+#[test]
 fn what_is_no_request_stores_nothing_and_bombs_take_no_memory() {
     let mut server = Server::start();
     let good = logs(vec![record(0)]).encode_to_vec();
