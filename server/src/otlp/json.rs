@@ -65,13 +65,13 @@ const LENGTH_BYTES: usize = 5;
 /// # Errors
 /// What is wrong and where, or too large.
 pub(super) fn transcode(json: &[u8], schema: &'static Schema, bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
-    let mut out = Vec::new();
+    let mut out = Out { bytes: Vec::new(), bytes_max, over: false };
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let read =
-        Value { kind: Kind::Message(schema), number: 0, out: &mut out, bytes_max }.deserialize(&mut deserializer);
+    let whole = Value { kind: Kind::Message(schema), number: 0, null: false, out: &mut out };
+    let read = whole.deserialize(&mut deserializer);
     match read.and_then(|()| deserializer.end()) {
-        Ok(()) => Ok(out),
-        Err(_) if out.len() > bytes_max => Err(DecodeError::TooLarge(format!(
+        Ok(()) => Ok(out.bytes),
+        Err(_) if out.over => Err(DecodeError::TooLarge(format!(
             "body of {} bytes of JSON has more than {bytes_max} as a message; send smaller requests",
             json.len()
         ))),
@@ -79,33 +79,52 @@ pub(super) fn transcode(json: &[u8], schema: &'static Schema, bytes_max: usize) 
     }
 }
 
+/// The message so far.
+struct Out {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+    /// Whether it would have had more than that.
+    over: bool,
+}
+
+impl Out {
+    /// Refuses `more` bytes that would be too many.
+    fn has_room<E: Error>(&mut self, more: usize) -> Result<(), E> {
+        self.over |= self.bytes.len().saturating_add(more) > self.bytes_max;
+        if self.over { Err(E::custom("too large")) } else { Ok(()) }
+    }
+}
+
 /// Reads one value and appends it as field `number`; 0 is the outermost message, which has no tag.
 struct Value<'o> {
     kind: Kind,
     number: u32,
-    out: &'o mut Vec<u8>,
-    bytes_max: usize,
+    /// Whether it may be null, which is a field that is not there; in a list and outside of all nothing can be.
+    null: bool,
+    out: &'o mut Out,
 }
 
 impl Value<'_> {
     fn tag(&mut self, wire_type: u64) {
-        put_varint(self.out, u64::from(self.number) << 3 | wire_type);
+        put_varint(&mut self.out.bytes, u64::from(self.number) << 3 | wire_type);
     }
 
     fn varint(&mut self, value: u64) {
         self.tag(0);
-        put_varint(self.out, value);
+        put_varint(&mut self.out.bytes, value);
     }
 
     fn fixed64(&mut self, bits: u64) {
         self.tag(1);
-        self.out.extend_from_slice(&bits.to_le_bytes());
+        self.out.bytes.extend_from_slice(&bits.to_le_bytes());
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    fn bytes<E: Error>(&mut self, bytes: &[u8]) -> Result<(), E> {
+        self.out.has_room::<E>(bytes.len())?;
         self.tag(2);
-        put_varint(self.out, bytes.len() as u64);
-        self.out.extend_from_slice(bytes);
+        put_varint(&mut self.out.bytes, bytes.len() as u64);
+        self.out.bytes.extend_from_slice(bytes);
+        Ok(())
     }
 
     /// A whole number of a field; one that the field's type does not have is refused, for nothing may wrap.
@@ -133,9 +152,7 @@ impl Value<'_> {
 impl<'de> DeserializeSeed<'de> for Value<'_> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        if self.out.len() > self.bytes_max {
-            return Err(D::Error::custom("too large"));
-        }
+        self.out.has_room::<D::Error>(0)?;
         deserializer.deserialize_any(self)
     }
 }
@@ -148,7 +165,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
+        if self.null { Ok(()) } else { Err(E::invalid_type(serde::de::Unexpected::Unit, &self)) }
     }
 
     fn visit_bool<E: Error>(mut self, value: bool) -> Result<(), E> {
@@ -175,7 +192,8 @@ impl<'de> Visitor<'de> for Value<'_> {
                 self.fixed64(value.to_bits());
                 Ok(())
             }
-            // 1.0 and 1e3 are whole. What is below all integers is the least of them here, rounded by the parser: neither is taken.
+            // 1.0 and 1e3 are whole. What is below all integers comes as the least of them, rounded by the parser, so that neither
+            // is taken.
             _ if value.fract() == 0.0 && value > i64::MIN as f64 && value < 1e30 => self.integer(value as i128),
             _ => Err(E::invalid_type(serde::de::Unexpected::Float(value), &self)),
         }
@@ -184,21 +202,22 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_str<E: Error>(mut self, text: &str) -> Result<(), E> {
         let wrong = |this: &Self| E::invalid_value(serde::de::Unexpected::Str(text), this);
         match self.kind {
-            Kind::Text => self.bytes(text.as_bytes()),
+            Kind::Text => self.bytes::<E>(text.as_bytes())?,
             Kind::Hex => {
                 let bytes = unhex(text).ok_or_else(|| wrong(&self))?;
-                self.bytes(&bytes);
+                self.bytes::<E>(&bytes)?;
             }
             Kind::Base64 => {
                 let bytes = unbase64(text).map_err(|_| wrong(&self))?;
-                self.bytes(&bytes);
+                self.bytes::<E>(&bytes)?;
             }
             Kind::Double => {
                 let value = match text {
                     "NaN" => f64::NAN,
                     "Infinity" => f64::INFINITY,
                     "-Infinity" => f64::NEG_INFINITY,
-                    text => text.parse().map_err(|_| wrong(&self))?,
+                    // Other words for these are none, and what is beyond all doubles is not infinite.
+                    text => text.parse::<f64>().ok().filter(|value| value.is_finite()).ok_or_else(|| wrong(&self))?,
                 };
                 self.fixed64(value.to_bits());
             }
@@ -208,7 +227,7 @@ impl<'de> Visitor<'de> for Value<'_> {
             }
             Kind::Uint32 | Kind::Int64 | Kind::Uint64 | Kind::Sint32 | Kind::Fixed64 | Kind::Sfixed64 => {
                 let value = text.parse::<i128>().map_err(|_| wrong(&self))?;
-                self.integer(value)?;
+                self.integer::<E>(value)?;
             }
             _ => return Err(wrong(&self)),
         }
@@ -219,8 +238,8 @@ impl<'de> Visitor<'de> for Value<'_> {
         let Kind::List(kind) = self.kind else {
             return Err(A::Error::invalid_type(serde::de::Unexpected::Seq, &self));
         };
-        let (number, bytes_max) = (self.number, self.bytes_max);
-        while items.next_element_seed(Value { kind: *kind, number, out: &mut *self.out, bytes_max })?.is_some() {}
+        let number = self.number;
+        while items.next_element_seed(Value { kind: *kind, number, null: false, out: &mut *self.out })?.is_some() {}
         Ok(())
     }
 
@@ -230,22 +249,22 @@ impl<'de> Visitor<'de> for Value<'_> {
         };
         let content = (self.number > 0).then(|| {
             self.tag(2);
-            self.out.extend_from_slice(&[0; LENGTH_BYTES]);
-            self.out.len()
+            self.out.bytes.extend_from_slice(&[0; LENGTH_BYTES]);
+            self.out.bytes.len()
         });
         while let Some(field) = entries.next_key_seed(Name(schema))? {
             match field {
                 Some((number, kind)) => {
-                    let value = Value { kind, number, out: &mut *self.out, bytes_max: self.bytes_max };
+                    let value = Value { kind, number, null: true, out: &mut *self.out };
                     entries.next_value_seed(value)?;
                 }
                 None => drop(entries.next_value::<IgnoredAny>()?),
             }
         }
         if let Some(content) = content {
-            let mut length = self.out.len() - content;
+            let mut length = self.out.bytes.len() - content;
             let last = LENGTH_BYTES - 1;
-            for (i, byte) in self.out[content - LENGTH_BYTES..content].iter_mut().enumerate() {
+            for (i, byte) in self.out.bytes[content - LENGTH_BYTES..content].iter_mut().enumerate() {
                 *byte = (length & 0x7f) as u8 | if i < last { 0x80 } else { 0 };
                 length >>= 7;
             }
@@ -306,178 +325,4 @@ fn unbase64(text: &str) -> Result<Vec<u8>, Base64Error> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use foretell_proto::opentelemetry::collector::logs::v1::ExportLogsServiceRequest;
-    use foretell_proto::opentelemetry::collector::metrics::v1::ExportMetricsServiceRequest;
-    use foretell_proto::opentelemetry::collector::trace::v1::ExportTraceServiceRequest;
-    use foretell_proto::opentelemetry::common::v1::any_value;
-    use foretell_proto::opentelemetry::metrics::v1::{metric, number_data_point};
-    use prost::Message as _;
-
-    use super::super::schema::{LOGS_REQUEST, METRICS_REQUEST, TRACES_REQUEST};
-    use super::*;
-
-    fn request(json: &str) -> Result<ExportMetricsServiceRequest, DecodeError> {
-        let bytes = transcode(json.as_bytes(), &METRICS_REQUEST, 1 << 20)?;
-        Ok(ExportMetricsServiceRequest::decode(&*bytes).unwrap())
-    }
-
-    #[test]
-    fn json_is_the_message_that_the_generated_types_read() {
-        let read = request(
-            r#"{"resourceMetrics":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},
-            "scopeMetrics":[{"scope":{"name":"s"},"unknown":[{"x":[1]}],"metrics":[
-              {"name":"a","sum":{"aggregationTemporality":"AGGREGATION_TEMPORALITY_CUMULATIVE","isMonotonic":true,"dataPoints":[
-                {"timeUnixNano":"1700000000000000001","asInt":"-7","exemplars":[
-                  {"timeUnixNano":5,"asDouble":1.5,"traceId":"5B8EFFF798038103D269B633813FC60C","spanId":"eee19b7ec3c1b174"}]}]}},
-              {"name":"b","gauge":{"data_points":[{"time_unix_nano":9,"as_double":"NaN","attributes":null}]}},
-              {"name":"c","exponential_histogram":{"aggregation_temporality":2,"dataPoints":[
-                {"count":"3","scale":-2,"positive":{"offset":-1,"bucketCounts":["1",2]}}]}},
-              {"name":"d","histogram":{"aggregationTemporality":1,"dataPoints":[
-                {"count":3,"bucketCounts":["1","2"],"explicitBounds":[0.5]}]}}]}]}]}"#,
-        )
-        .unwrap();
-        let metrics = &read.resource_metrics[0].scope_metrics[0].metrics;
-        let data = |i: usize| metrics[i].data.clone().unwrap();
-        let metric::Data::Sum(sum) = data(0) else { panic!() };
-        assert_eq!((sum.aggregation_temporality, sum.is_monotonic), (2, true));
-        let point = &sum.data_points[0];
-        assert_eq!(point.time_unix_nano, 1_700_000_000_000_000_001);
-        assert_eq!(point.value, Some(number_data_point::Value::AsInt(-7)));
-        assert_eq!(point.exemplars[0].trace_id[..3], [0x5b, 0x8e, 0xff]);
-        assert_eq!(point.exemplars[0].span_id.len(), 8);
-        let metric::Data::Gauge(gauge) = data(1) else { panic!() };
-        assert_eq!(gauge.data_points[0].time_unix_nano, 9);
-        let metric::Data::ExponentialHistogram(histogram) = data(2) else { panic!() };
-        let point = &histogram.data_points[0];
-        let positive = point.positive.clone().unwrap();
-        assert_eq!((point.scale, positive.offset, positive.bucket_counts), (-2, -1, vec![1, 2]));
-        let metric::Data::Histogram(histogram) = data(3) else { panic!() };
-        let point = &histogram.data_points[0];
-        assert_eq!((&point.bucket_counts[..], &point.explicit_bounds[..]), (&[1, 2][..], &[0.5][..]));
-    }
-
-    #[test]
-    fn logs_and_traces_are_their_messages_too() {
-        let json = r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},
-            "scopeLogs":[{"scope":{"name":"s","version":"1"},"logRecords":[
-              {"timeUnixNano":"7","observedTimeUnixNano":"9","severityNumber":"SEVERITY_NUMBER_WARN2","severityText":"warn",
-               "body":{"kvlistValue":{"values":[{"key":"k","value":{"bytesValue":"AP8="}}]}},"droppedAttributesCount":3,
-               "traceId":"5B8EFFF798038103D269B633813FC60C","spanId":"eee19b7ec3c1b174","eventName":"paid","flags":1},
-              {"severityNumber":9}]}]}]}"#;
-        let bytes = transcode(json.as_bytes(), &LOGS_REQUEST, 1 << 20).unwrap();
-        let read = ExportLogsServiceRequest::decode(&*bytes).unwrap();
-        let scope = &read.resource_logs[0].scope_logs[0];
-        let record = &scope.log_records[0];
-        assert_eq!((record.time_unix_nano, record.observed_time_unix_nano, record.severity_number), (7, 9, 14));
-        assert_eq!((record.trace_id[0], record.span_id.len(), record.dropped_attributes_count), (0x5b, 8, 3));
-        assert_eq!((record.severity_text.as_str(), record.event_name.as_str()), ("warn", "paid"));
-        let Some(any_value::Value::KvlistValue(map)) = record.body.clone().unwrap().value else { panic!() };
-        let value = map.values[0].value.clone().unwrap().value;
-        assert_eq!(value, Some(any_value::Value::BytesValue(vec![0, 255])));
-        assert_eq!(scope.log_records[1].severity_number, 9);
-
-        let json = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"5b8efff798038103d269b633813fc60c",
-            "spanId":"eee19b7ec3c1b174","parentSpanId":"","traceState":"a=b","name":"GET","kind":2,
-            "startTimeUnixNano":"5","endTimeUnixNano":8,"attributes":[{"key":"n","value":{"intValue":"-3"}}],
-            "events":[{"timeUnixNano":"6","name":"e","attributes":[{"key":"b","value":{"boolValue":true}}]}],
-            "links":[{"traceId":"00000000000000000000000000000001","spanId":"0000000000000002","traceState":"x"}],
-            "droppedAttributesCount":1,"droppedEventsCount":2,"droppedLinksCount":3,
-            "status":{"code":"STATUS_CODE_ERROR","message":"no"}}]}]}]}"#;
-        let bytes = transcode(json.as_bytes(), &TRACES_REQUEST, 1 << 20).unwrap();
-        let read = ExportTraceServiceRequest::decode(&*bytes).unwrap();
-        let span = &read.resource_spans[0].scope_spans[0].spans[0];
-        assert_eq!((span.trace_id[0], span.parent_span_id.len(), span.kind), (0x5b, 0, 2));
-        assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano, span.name.as_str()), (5, 8, "GET"));
-        assert_eq!(span.attributes[0].value.clone().unwrap().value, Some(any_value::Value::IntValue(-3)));
-        assert_eq!((span.events[0].time_unix_nano, span.events[0].attributes.len()), (6, 1));
-        assert_eq!((span.links[0].span_id[7], span.links[0].trace_state.as_str()), (2, "x"));
-        let dropped = (span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count);
-        assert_eq!((dropped, span.status.clone().unwrap().code), ((1, 2, 3), 2));
-    }
-
-    #[test]
-    fn whole_numbers_are_kept_to_the_ends_of_their_types_and_refused_beyond() {
-        let of = |data: &str, point: &str| {
-            let metric = format!(r#"{{"{data}":{{"dataPoints":[{{{point}}}]}}}}"#);
-            format!(r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{metric}]}}]}}]}}"#)
-        };
-        let (i64_min, i64_max, u64_max) = ("-9223372036854775808", "9223372036854775807", "18446744073709551615");
-        let (below_i64, above_i64, above_u64) = ("-9223372036854775809", "9223372036854775808", "18446744073709551616");
-        for (data, point, good, bad) in [
-            ("sum", r#""asInt":?"#, i64_max, above_i64),
-            ("sum", r#""asInt":?"#, i64_min, below_i64),
-            ("sum", r#""attributes":[{"value":{"intValue":?}}]"#, i64_max, above_i64),
-            ("sum", r#""attributes":[{"value":{"intValue":?}}]"#, i64_min, below_i64),
-            ("sum", r#""timeUnixNano":?"#, u64_max, above_u64),
-            ("sum", r#""flags":?"#, "4294967295", "4294967296"),
-            ("histogram", r#""count":?"#, "0", "-1"),
-            ("histogram", r#""bucketCounts":[?]"#, u64_max, "-1"),
-            ("exponentialHistogram", r#""positive":{"bucketCounts":[?]}"#, u64_max, "-1"),
-            ("exponentialHistogram", r#""scale":?"#, "-2147483648", "-2147483649"),
-        ] {
-            for quote in ["", "\""] {
-                let with = |number: &str| of(data, &point.replace('?', &format!("{quote}{number}{quote}")));
-                assert!(request(&with(good)).is_ok(), "{point} {good}");
-                let Err(DecodeError::Body(why)) = request(&with(bad)) else { panic!("{point} {bad}") };
-                assert!(why.contains("expected a whole number from"), "{why}");
-            }
-        }
-        for (written, number) in [("1e3", 1000), ("-2.0", -2), (i64_min, i64::MIN), (i64_max, i64::MAX)] {
-            let read = request(&of("sum", &format!(r#""asInt":{written}"#))).unwrap();
-            let Some(metric::Data::Sum(sum)) = &read.resource_metrics[0].scope_metrics[0].metrics[0].data else {
-                panic!("{written}")
-            };
-            assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsInt(number)));
-        }
-        for written in ["1.5", "1e19", "1e300"] {
-            assert!(request(&of("sum", &format!(r#""asInt":{written}"#))).is_err(), "{written}");
-        }
-    }
-
-    #[test]
-    fn bytes_are_read_in_both_alphabets_with_padding_and_without() {
-        let body = |text: &str| {
-            let json = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"bytesValue":"?"}}]}]}]}"#;
-            let bytes = transcode(json.replace('?', text).as_bytes(), &LOGS_REQUEST, 1 << 20)?;
-            let read = ExportLogsServiceRequest::decode(&*bytes).unwrap();
-            Ok::<_, DecodeError>(read.resource_logs[0].scope_logs[0].log_records[0].body.clone().unwrap().value)
-        };
-        for (text, bytes) in [
-            ("+/8=", &[0xfb, 0xff][..]),
-            ("-_8=", &[0xfb, 0xff]),
-            ("+/8", &[0xfb, 0xff]),
-            ("-_8", &[0xfb, 0xff]),
-            ("AA==", &[0]),
-            ("AA", &[0]),
-            // Bits that are left over count nothing.
-            ("-_", &[0xfb]),
-            ("", &[]),
-        ] {
-            assert_eq!(body(text).unwrap(), Some(any_value::Value::BytesValue(bytes.to_vec())), "{text}");
-        }
-        for text in ["+_8=", "A", "AA=A", "AAAAA===", "A A=", "ä"] {
-            assert!(matches!(body(text), Err(DecodeError::Body(_))), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_request_is_refused() {
-        for json in [
-            "",
-            "[]",
-            r#"{"resourceMetrics":{}}"#,
-            r#"{"resourceMetrics":[{"resource":7}]}"#,
-            r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":7}]}]}]}"#,
-            r#"{} {}"#,
-            r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"gauge":{"dataPoints":[{"exemplars":[{"traceId":"xyz"}]}]}}]}]}]}"#,
-        ] {
-            assert!(matches!(request(json), Err(DecodeError::Body(_))), "{json}");
-        }
-        let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-        assert!(matches!(request(&deep), Err(DecodeError::Body(_))));
-        let many = format!(r#"{{"resourceMetrics":[{}{{}}]}}"#, "{},".repeat(300_000));
-        assert!(matches!(request(&many), Err(DecodeError::TooLarge(_))));
-    }
-}
+mod tests;
