@@ -5,7 +5,8 @@ use std::sync::Arc;
 use foretell_engine::{Engine, Error as EngineError, SeriesId, WriteBatch};
 use foretell_query::event::{Log, LogBuilder, Signal, Value, from_hex, known_with, log};
 
-use super::push::{Entry, Stream};
+use super::labels;
+use super::push::{Budget, Entry, Stream};
 use crate::remote_write::labels::LabelLimits;
 
 /// Bytes of a line.
@@ -48,6 +49,9 @@ pub enum Fault {
     /// A longer line than is kept.
     #[error("a line of {0} bytes exceeds the limit of {max}; split or shorten it", max = LINE_BYTES_MAX)]
     LineTooLong(usize),
+    /// A line, or a name or value of its metadata, is no text.
+    #[error("{0} is not UTF-8; send texts")]
+    NotUtf8(&'static str),
     /// Bad metadata.
     #[error("{0}")]
     Metadata(String),
@@ -67,6 +71,7 @@ impl Fault {
             Self::TimestampInFuture(_) => "timestamp_in_future",
             Self::TimestampPastRetention(_) => "timestamp_past_retention",
             Self::LineTooLong(_) => "line_too_long",
+            Self::NotUtf8(_) => "not_utf8",
             Self::Metadata(_) => "bad_metadata",
             Self::Labels(_) => "bad_labels",
             Self::StreamLimit(_) => "stream_limit",
@@ -163,6 +168,11 @@ fn unexpected(error: foretell_query::Error) -> EngineError {
 
 /// The id of `stream`.
 fn resolve(engine: &Engine, stream: &Stream<'_>, limits: &LabelLimits) -> Result<Result<SeriesId, Fault>, EngineError> {
+    if let Some(labels) = stream.unreadable {
+        // Read again for the reason: most reasons are not told, so none is kept with the stream.
+        let why = labels::parse_bytes(labels, &mut Budget::new(usize::MAX)).err();
+        return Ok(Err(Fault::Labels(why.map(|why| why.to_string()).unwrap_or_default())));
+    }
     let labels = &stream.labels;
     if labels.is_empty() {
         return Ok(Err(Fault::Labels("a stream has no labels; give it at least one".into())));
@@ -212,6 +222,9 @@ fn wrong_pairs(pairs: &Pairs<'_>, limits: &LabelLimits, what: &str) -> Option<St
 
 /// The time of `entry`, if it can be stored.
 fn check(entry: &Entry<'_>, ts_min: i64, limits: &Limits) -> Result<i64, Fault> {
+    if let Some(what) = entry.not_utf8 {
+        return Err(Fault::NotUtf8(what));
+    }
     let ts = entry.ts.ok_or(Fault::TimestampOutOfRange)?;
     if ts > limits.ts_max {
         return Err(Fault::TimestampInFuture(ts));

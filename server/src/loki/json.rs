@@ -179,7 +179,7 @@ seed!(
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(A::Error::custom(format!("{ns:?} is not a number of nanoseconds")));
         }
-        Ok(Entry { ts: ns.parse().ok(), line, metadata })
+        Ok(Entry { ts: ns.parse().ok(), line, metadata, not_utf8: None })
     }
 );
 
@@ -194,11 +194,12 @@ mod tests {
             {"values": [["5000000007", "hell\u00f6", {"trace": "abc"}], ["-1", ""], ["99999999999999999999", "far"]],
              "stream": {"app": "shop"}, "z": null}, {}]}"#;
         let streams = decode(text.as_bytes(), &mut Budget::new(7)).unwrap();
-        let first =
-            Entry { ts: Some(5_000_000_007), line: "hellö".into(), metadata: vec![("trace".into(), "abc".into())] };
+        let metadata = vec![("trace".into(), "abc".into())];
+        let first = Entry { ts: Some(5_000_000_007), line: "hellö".into(), metadata, ..Entry::default() };
         let second = Entry { ts: Some(-1), ..Entry::default() };
         let third = Entry { line: "far".into(), ..Entry::default() };
-        let stream = Stream { labels: vec![("app".into(), "shop".into())], entries: vec![first, second, third] };
+        let (labels, entries) = (vec![("app".into(), "shop".into())], vec![first, second, third]);
+        let stream = Stream { labels, entries, ..Stream::default() };
         assert_eq!(streams, [stream, Stream::default()]);
         assert!(matches!(decode(text.as_bytes(), &mut Budget::new(6)), Err(PushError::TooLarge(_))));
     }

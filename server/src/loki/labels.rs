@@ -41,6 +41,17 @@ pub fn parse<'a>(text: &'a str, budget: &mut Budget) -> Result<Vec<(Cow<'a, str>
     }
 }
 
+/// [`parse`] of what should be text.
+///
+/// # Errors
+/// As of [`parse`].
+pub fn parse_bytes<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Vec<(Cow<'a, str>, Cow<'a, str>)>, PushError> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => parse(text, budget),
+        Err(error) => Err(PushError::Malformed(format!("the labels of a stream are not UTF-8: {error}"))),
+    }
+}
+
 /// Whether names of labels may have `c`.
 pub(super) fn is_part_of_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || "_:.".contains(c)

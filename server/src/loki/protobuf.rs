@@ -4,6 +4,7 @@
 //! PushRequest   1 stream*      StreamAdapter  1 labels  2 entry*
 //! EntryAdapter  1 timestamp { 1 seconds  2 nanos }  2 line  3 metadata* { 1 name  2 value }
 //! ```
+//! Bytes that are no such message refuse the request; a text that is not UTF-8 its line, labels that cannot be read their stream.
 use std::borrow::Cow;
 
 use super::labels;
@@ -30,7 +31,11 @@ fn decode_stream<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Stream<'a>,
     let mut stream = Stream::default();
     fields(bytes, |field, value| {
         match (field, value) {
-            (1, Field::Bytes(text)) => stream.labels = labels::parse(utf8(text, "labels")?, budget)?,
+            (1, Field::Bytes(text)) => match labels::parse_bytes(text, budget) {
+                Ok(labels) => (stream.labels, stream.unreadable) = (labels, None),
+                Err(PushError::Malformed(_)) => stream.unreadable = Some(text),
+                Err(error) => return Err(error),
+            },
             (2, Field::Bytes(entry)) => {
                 budget.take()?;
                 stream.entries.push(decode_entry(entry, budget)?);
@@ -47,10 +52,10 @@ fn decode_entry<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Entry<'a>, P
     fields(bytes, |field, value| {
         match (field, value) {
             (1, Field::Bytes(timestamp)) => entry.ts = decode_timestamp(timestamp)?,
-            (2, Field::Bytes(line)) => entry.line = Cow::Borrowed(utf8(line, "a line")?),
+            (2, Field::Bytes(line)) => entry.line = utf8(line, "a line", &mut entry.not_utf8),
             (3, Field::Bytes(pair)) => {
                 budget.take()?;
-                entry.metadata.push(decode_pair(pair)?);
+                entry.metadata.push(decode_pair(pair, &mut entry.not_utf8)?);
             }
             _ => {}
         }
@@ -77,12 +82,15 @@ fn decode_timestamp(bytes: &[u8]) -> Result<Option<i64>, PushError> {
     Ok(i64::try_from(ns).ok())
 }
 
-fn decode_pair(bytes: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), PushError> {
+fn decode_pair<'a>(
+    bytes: &'a [u8],
+    not_utf8: &mut Option<&'static str>,
+) -> Result<(Cow<'a, str>, Cow<'a, str>), PushError> {
     let mut pair = (Cow::Borrowed(""), Cow::Borrowed(""));
     fields(bytes, |field, value| {
         match (field, value) {
-            (1, Field::Bytes(name)) => pair.0 = Cow::Borrowed(utf8(name, "a name of metadata")?),
-            (2, Field::Bytes(value)) => pair.1 = Cow::Borrowed(utf8(value, "a value of metadata")?),
+            (1, Field::Bytes(name)) => pair.0 = utf8(name, "a name of metadata", not_utf8),
+            (2, Field::Bytes(value)) => pair.1 = utf8(value, "a value of metadata", not_utf8),
             _ => {}
         }
         Ok(())
@@ -113,8 +121,15 @@ fn malformed(error: Malformed) -> PushError {
     PushError::Malformed(format!("cannot decode the body as logproto.PushRequest: {error} of a message"))
 }
 
-fn utf8<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, PushError> {
-    std::str::from_utf8(bytes).map_err(|error| PushError::Malformed(format!("{what} is not UTF-8: {error}")))
+/// `bytes` as text; if they are none, `not_utf8` says `what` it was unless it says something already.
+fn utf8<'a>(bytes: &'a [u8], what: &'static str, not_utf8: &mut Option<&'static str>) -> Cow<'a, str> {
+    std::str::from_utf8(bytes).map_or_else(
+        |_| {
+            not_utf8.get_or_insert(what);
+            Cow::default()
+        },
+        Cow::Borrowed,
+    )
 }
 
 #[cfg(test)]
@@ -140,11 +155,28 @@ mod tests {
     fn a_request_is_read() {
         let bytes = request();
         let streams = decode(&bytes, &mut Budget::new(5)).unwrap();
-        let first =
-            Entry { ts: Some(5_000_000_007), line: "hellö".into(), metadata: vec![("trace".into(), "abc".into())] };
+        let metadata = vec![("trace".into(), "abc".into())];
+        let first = Entry { ts: Some(5_000_000_007), line: "hellö".into(), metadata, ..Entry::default() };
         let entries = vec![first, Entry { ts: Some(0), ..Entry::default() }];
-        assert_eq!(streams, [Stream { labels: vec![("app".into(), "shop".into())], entries }]);
+        let labels = vec![("app".into(), "shop".into())];
+        assert_eq!(streams, [Stream { labels, entries, ..Stream::default() }]);
         assert!(matches!(decode(&bytes, &mut Budget::new(4)), Err(PushError::TooLarge(_))));
+    }
+
+    #[test]
+    fn a_text_that_is_not_utf_8_marks_its_line_and_unreadable_labels_their_stream() {
+        let bad = [message(2, b"\xff"), message(3, &message(2, b"\xff"))].concat();
+        let bad_value = message(3, &[message(1, b"user"), message(2, b"\xc3")].concat());
+        let entries = [bad, message(2, b"good"), bad_value].map(|entry| message(2, &entry)).concat();
+        let stream = [message(1, b"{app=\"shop\"}"), entries].concat();
+        let unreadable = [message(1, b"{app=\xff}"), message(2, &message(2, b"line"))].concat();
+        let bytes = [message(1, &stream), message(1, &unreadable), message(1, &message(1, b"app"))].concat();
+        let streams = decode(&bytes, &mut Budget::new(100)).unwrap();
+        let marks: Vec<_> = streams[0].entries.iter().map(|entry| (entry.not_utf8, &*entry.line)).collect();
+        assert_eq!(marks, [(Some("a line"), ""), (None, "good"), (Some("a value of metadata"), "")]);
+        let labels: Vec<_> = streams.iter().map(|stream| stream.unreadable).collect();
+        assert_eq!(labels, [None, Some(&b"{app=\xff}"[..]), Some(&b"app"[..])]);
+        assert_eq!(streams[1].entries.len(), 1, "to be counted");
     }
 
     #[test]

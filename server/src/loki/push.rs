@@ -6,6 +6,8 @@ use std::borrow::Cow;
 pub struct Stream<'a> {
     /// What it comes from.
     pub labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// Its labels as they came, if they cannot be read: none of its lines is stored.
+    pub unreadable: Option<&'a [u8]>,
     /// Its lines.
     pub entries: Vec<Entry<'a>>,
 }
@@ -19,6 +21,8 @@ pub struct Entry<'a> {
     pub line: Cow<'a, str>,
     /// Structured metadata.
     pub metadata: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// What of it is not UTF-8: it is not stored.
+    pub not_utf8: Option<&'static str>,
 }
 
 /// Why a request as a whole is refused; nothing of it is stored.

@@ -207,6 +207,33 @@ fn good_lines_of_a_partly_bad_request_are_kept_and_counted() {
 }
 
 #[test]
+fn a_line_that_is_not_utf_8_is_counted_and_the_others_are_kept() {
+    let server = Server::start();
+    let at = |seconds: u64| field(1, &varint(1, seconds));
+    let bad_line = [at(1), field(2, b"caf\xe9")].concat();
+    let bad_value = [at(2), field(2, b"x"), field(3, &[field(1, b"user"), field(2, b"\xff")].concat())].concat();
+    let bad_name = [at(3), field(2, b"x"), field(3, &field(1, b"\xff"))].concat();
+    let entries = [entry(4, 0, "good", &[]), bad_line, bad_value, bad_name, entry(5, 0, "good too", &[])];
+    let answer = server.post(PATH, &[PROTOBUF], &request("{app=\"shop\"}", &entries));
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.error(), "a line is not UTF-8; send texts; 3 lines dropped, 2 lines stored");
+    // A stream whose labels cannot be read takes none of the others with it.
+    let stream = |labels: &[u8], line: &str| field(1, &[field(1, labels), field(2, &entry(6, 0, line, &[]))].concat());
+    for (labels, part) in
+        [(&b"{app=\"\xff\"}"[..], "labels of a stream are not UTF-8"), (&b"{app}"[..], "no '=' at byte 4")]
+    {
+        let body = [stream(labels, "lost"), stream(b"{app=\"db\"}", "of another stream")].concat();
+        let answer = server.post(PATH, &[PROTOBUF], &compress(&body));
+        assert_eq!(answer.status, 400);
+        assert!(answer.error().contains(part), "{}", answer.text);
+        assert!(answer.error().ends_with("; 1 lines dropped, 1 lines stored"), "{}", answer.text);
+    }
+    assert_eq!(server.rows("SELECT body FROM logs ORDER BY ts"), [["good"], ["good too"], ["of another stream"]]);
+    let metrics = server.get("/metrics").text;
+    assert!(metrics.contains("foretell_loki_push_lines_dropped_total{reason=\"not_utf8\"} 3\n"), "{metrics}");
+}
+
+#[test]
 fn columns_that_one_batch_of_a_request_adds_count_for_the_next() {
     // Two batches of 8,192 lines: each has as many keys as a table may have columns, and each key in one line of 128.
     let server = Server::start();
