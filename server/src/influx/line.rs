@@ -1,11 +1,12 @@
 //! The grammar of a line: `measurement[,tag=value]* field=value[,field=value]* [timestamp]`.
 //!
 //! ```text
-//!  a backslash keeps a comma, a space or, in keys and values, an equals sign from ending what it stands in
+//!  a backslash keeps a comma, a space or, but for measurements, an equals sign from ending what it stands in;
+//!  before anything else, another backslash too, it is a backslash
 //!  values: 1  1.5e3  1i  1u  t f true false  "text, in which \" and \\ are escaped and lines may end"
 //!  lines that begin with # are comments
 //! ```
-//! Nothing is copied: parts are slices with their escapes, which [`unescape`] takes out.
+//! Nothing is copied: parts are slices with their escapes, which [`unescape`] and [`unescape_measurement`] take out.
 use std::borrow::Cow;
 
 /// Fields of a line.
@@ -131,15 +132,16 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Bytes up to one of `ends`, the end of the line or, if `spaces` end it, a space; none of them after a backslash.
+    /// Bytes up to one of `ends`, the end of the line or, if `spaces` end it, a space. After a backslash, which protects
+    /// nothing else, `ends` and spaces do not end it.
     fn part(&mut self, ends: &[u8], spaces: bool) -> &'a [u8] {
         let start = self.at;
+        let is_end = |byte: u8| ends.contains(&byte) || (spaces && byte == b' ');
         while let Some(byte) = self.peek() {
             match byte {
                 b'\n' => break,
-                b' ' if spaces => break,
-                b'\\' if !matches!(self.bytes.get(self.at + 1), None | Some(b'\n')) => self.at += 2,
-                byte if ends.contains(&byte) => break,
+                b'\\' if self.bytes.get(self.at + 1).copied().is_some_and(is_end) => self.at += 2,
+                byte if is_end(byte) => break,
                 _ => self.at += 1,
             }
         }
@@ -221,20 +223,25 @@ fn parsed<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// `raw` without the backslashes that protect something.
+/// The key or the value of a tag or the key of a field, `raw`, without the backslashes that protect something.
 pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
+    without_escapes(raw, b",= ")
+}
+
+/// The same of a measurement, in which an equals sign needs no backslash.
+pub(super) fn unescape_measurement(raw: &[u8]) -> Cow<'_, [u8]> {
+    without_escapes(raw, b", ")
+}
+
+fn without_escapes<'a>(raw: &'a [u8], protected: &[u8]) -> Cow<'a, [u8]> {
     if !raw.contains(&b'\\') {
         return Cow::Borrowed(raw);
     }
     let mut plain = Vec::with_capacity(raw.len());
     let mut bytes = raw.iter().copied().peekable();
     while let Some(byte) = bytes.next() {
-        let protects = byte == b'\\' && matches!(bytes.peek(), Some(b',' | b'=' | b' '));
-        if let Some(protected) = protects.then(|| bytes.next()).flatten() {
-            plain.push(protected);
-        } else {
-            plain.push(byte);
-        }
+        let escaped = if byte == b'\\' { bytes.next_if(|next| protected.contains(next)) } else { None };
+        plain.push(escaped.unwrap_or(byte));
     }
     Cow::Owned(plain)
 }
@@ -255,7 +262,8 @@ mod tests {
                     line.tags.iter().map(|(key, value)| format!("{}={}", text(key), text(value))).collect();
                 let fields: Vec<_> =
                     line.fields.iter().map(|(key, value)| format!("{}={value:?}", text(key))).collect();
-                format!("{}|{}|{}|{:?}", text(line.measurement), tags.join(","), fields.join(","), line.timestamp)
+                let measurement = String::from_utf8(unescape_measurement(line.measurement).into_owned()).unwrap();
+                format!("{measurement}|{}|{}|{:?}", tags.join(","), fields.join(","), line.timestamp)
             });
             out.push((lines.number, shown));
         }
@@ -281,6 +289,24 @@ mod tests {
         assert_eq!(good("m=1,a=b v=1"), "m=1|a=b|v=Number(1.0)|None");
         assert_eq!(good("m s=\"a, b=c \\\" d\\\\\",v=1 5"), "m||s=Text,v=Number(1.0)|Some(5)");
         assert_eq!(good("\n# comment, with = all\n  m v=1  9  \n\n"), "m||v=Number(1.0)|Some(9)");
+    }
+
+    #[test]
+    fn a_backslash_escapes_a_comma_a_space_and_an_equals_sign_and_is_itself_before_anything_else() {
+        for (line, parts) in [
+            (r"a\,b\ c,d\,e\ f\=g=h\,i\ j\=k l\,m\ n\=o=1", r"a,b c|d,e f=g=h,i j=k|l,m n=o=Number(1.0)|None"),
+            // Another backslash is no escape, and takes none away from what follows.
+            (r"m\\x,t\\x=\\v f\\x=1", r"m\\x|t\\x=\\v|f\\x=Number(1.0)|None"),
+            (r"m\\ x,t\\ x=\\,v f\\=x=1", r"m\ x|t\ x=\,v|f\=x=Number(1.0)|None"),
+            // In a measurement an equals sign needs none.
+            (r"m\=x,t=v f=1", r"m\=x|t=v|f=Number(1.0)|None"),
+            (r#"m\n\",t\"=\t f\f=1"#, r#"m\n\"|t\"=\t|f\f=Number(1.0)|None"#),
+            // A text ends at a quote with none, or an even number of them, before it.
+            (r#"m a="\\",b="\"",c="\,\n",d=1"#, "m||a=Text,b=Text,c=Text,d=Number(1.0)|None"),
+        ] {
+            assert_eq!(good(line), parts, "{line}");
+        }
+        assert_eq!(lines("m,t=v\\\nm f=1")[1], (2, Ok("m||f=Number(1.0)|None".to_owned())), "not the end of a line");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Lines to rows: a sample for each field, a label for each tag.
-use super::line::{Line, Lines, Value, unescape};
+use super::line::{Line, Lines, Value, unescape, unescape_measurement};
 use crate::naming::Translation;
 use crate::remote_write::DecodeError;
 use crate::remote_write::fault::Fault;
@@ -81,7 +81,7 @@ impl Writer {
             rows.label(&mut self.refs, self.scratch.as_bytes(), &unescape(value))?;
         }
         let tags = self.refs.len();
-        let measurement = unescape(line.measurement);
+        let measurement = unescape_measurement(line.measurement);
         let measurement = String::from_utf8_lossy(&measurement);
         for &(field, value) in &line.fields {
             let Value::Number(value) = value else { continue };
