@@ -241,20 +241,27 @@ fn check(entry: &Entry<'_>, ts_min: i64, limits: &Limits) -> Result<i64, Fault> 
     }
 }
 
+/// The first pair called `name` whose value has the form of an id: where it is, and the id.
+fn id<const N: usize>(pairs: &Pairs<'_>, name: &str) -> Option<(usize, [u8; N])> {
+    let mut named = pairs.iter().enumerate().filter(|(_, pair)| pair.0 == name);
+    named.find_map(|(at, pair)| Some((at, from_hex(&pair.1)?)))
+}
+
 fn push(lines: &mut LogBuilder, stream: SeriesId, ts: i64, entry: &Entry<'_>, of_stream: Option<&str>) {
-    // Ids move to their columns when they have the form that these show; all else stays as it came.
-    let trace_id = get(&entry.metadata, "trace_id").and_then(from_hex);
-    let span_id = get(&entry.metadata, "span_id").and_then(from_hex);
+    // One id of each kind moves to its column; all else stays as it came, further ids too unless they are the same.
+    let trace_id = id(&entry.metadata, "trace_id");
+    let span_id = id(&entry.metadata, "span_id");
     let severity = severity(&entry.metadata).or(of_stream);
     let line = Log {
         severity,
         severity_number: severity.and_then(log::severity_number),
         body: Some(&entry.line),
-        trace_id,
-        span_id,
+        trace_id: trace_id.map(|(_, id)| id),
+        span_id: span_id.map(|(_, id)| id),
         ..Log::default()
     };
-    let moved = |name: &str| (name == "trace_id" && trace_id.is_some()) || (name == "span_id" && span_id.is_some());
-    let attributes = entry.metadata.iter().filter(|(name, _)| !moved(name.as_ref()));
+    let moved = [trace_id.map(|(at, _)| at), span_id.map(|(at, _)| at)];
+    let has_moved = |at: usize| moved.iter().flatten().any(|&to| entry.metadata[to] == entry.metadata[at]);
+    let attributes = entry.metadata.iter().enumerate().filter(|(at, _)| !has_moved(*at)).map(|(_, pair)| pair);
     lines.push(stream, ts, &line, attributes.map(|(name, value)| (&**name, Value::Text(value))));
 }

@@ -85,6 +85,36 @@ fn lines_of_both_forms_come_back_and_sending_again_changes_nothing() {
 }
 
 #[test]
+fn of_several_ids_of_a_line_the_first_that_is_one_has_the_column_and_another_stays_an_attribute() {
+    let server = Server::start();
+    let (a, b) = ("0af7651916cd43dd8448eb211c80319c", "ffffffffffffffffffffffffffffffff");
+    let (span, other_span) = ("00f067aa0ba902b7", "1111111111111111");
+    let lines: [&[(&str, &str)]; 5] = [
+        &[("trace_id", a), ("trace_id", b)],
+        &[("trace_id", "no id"), ("user", "u"), ("trace_id", b), ("span_id", span)],
+        &[("trace_id", ""), ("trace_id", a)],
+        &[("trace_id", a), ("trace_id", a), ("span_id", span), ("span_id", other_span)],
+        &[("trace_id", "x"), ("trace_id", "y")],
+    ];
+    let entries: Vec<Vec<u8>> = (1..).zip(lines).map(|(n, metadata)| entry(n, 0, "x", metadata)).collect();
+    assert_eq!(server.post(PATH, &[PROTOBUF], &request("{app=\"shop\"}", &entries)).status, 204);
+    let columns = "trace_id, attributes['trace_id'], span_id, attributes['span_id'], attributes['user']";
+    let rows = server.rows(&format!("SELECT {columns} FROM logs ORDER BY ts"));
+    assert_eq!(
+        serde_json::json!(rows),
+        serde_json::json!([
+            [a, b, null, null, null],
+            [b, "no id", span, null, "u"],
+            [a, "", null, null, null],
+            [a, null, span, other_span, null],
+            [null, "x", null, null, null],
+        ])
+    );
+    let found = server.rows(&format!("SELECT count(*) FROM logs WHERE trace_id = '{a}'"));
+    assert_eq!(found[0], [3]);
+}
+
+#[test]
 fn acknowledged_lines_survive_kill_9() {
     let server = Server::start();
     let entries: Vec<Vec<u8>> = (0..500).map(|n| entry(n, 0, &format!("line {n}"), &[("n", &n.to_string())])).collect();
