@@ -147,8 +147,10 @@ impl<'a> Input<'a> {
     pub(super) fn regex(&mut self, whole: bool) -> Parsed<(String, Regex)> {
         let before = self.rest;
         let text = self.string()?;
-        let pattern = if whole { whole_text(&text) } else { text.clone() };
-        match RegexBuilder::new(&pattern).size_limit(REGEX_BYTES_MAX).build() {
+        let build = |pattern: &str| RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build();
+        // On its own first: `a)|(b` is an expression only between the brackets that make it match the whole value.
+        let built = build(&text).and_then(|regex| if whole { build(&whole_text(&text)) } else { Ok(regex) });
+        match built {
             Ok(regex) => Ok((text, regex)),
             Err(error) => {
                 self.rest = before;

@@ -139,7 +139,7 @@ impl LogQuery {
             }
         }
         if !query.selector.picks() {
-            let what = "name at least one label with = or =~ and a value that is not empty: write {app=\"shop\"}";
+            let what = "name at least one label with = or =~ and a value that cannot be empty: write {app=\"shop\"}";
             return Err(ParseError { at, what: what.to_owned() });
         }
         Ok((query, range))
@@ -339,6 +339,10 @@ mod tests {
             ("{app=\"\"}", 0),
             ("{app!=\"x\"}", 0),
             ("{app=~\".*\"}", 0),
+            ("{app=~\"\"}", 0),
+            ("{app=~\"x*|y\"}", 0),
+            ("{app=~\"a)|(b\"}", 6),
+            ("{app=\"x\"} | y=~\"a)|(b\"", 15),
             ("rate({app=\"x\"})", 14),
             ("rate({app=\"x\"}[0s])", 17),
             ("rate({app=\"x\"}[5])", 15),

@@ -75,9 +75,14 @@ impl Selector {
         Ok(Self(matchers))
     }
 
-    /// As Loki has it: a query does not read every stream there is, by mistake.
+    /// As Loki has it: a query does not read every stream there is, by mistake. A label that is not there is an empty text,
+    /// so an expression that takes one selects them all.
     pub(super) fn picks(&self) -> bool {
-        let picks = |m: &Matcher| m.op == Op::Equal && !m.value.is_empty() || m.op == Op::Regex && m.value != ".*";
+        let picks = |m: &Matcher| match m.op {
+            Op::Equal => !m.value.is_empty(),
+            Op::Regex => !takes_nothing(&m.value),
+            Op::NotEqual | Op::NotRegex => false,
+        };
         self.0.iter().any(picks)
     }
 
