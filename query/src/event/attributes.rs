@@ -213,6 +213,8 @@ struct Key {
     last: Option<u32>,
     /// Columns of its kinds.
     own: [Option<usize>; Kind::ALL.len()],
+    /// Kinds for which there is no column: they are not looked for among those of the table for each row again.
+    without: [bool; Kind::ALL.len()],
 }
 
 /// Attributes of the rows of a batch.
@@ -242,7 +244,9 @@ impl AttributesBuilder {
             let kind = value.kind();
             if !self.keys.contains_key(name) {
                 let name: Arc<str> = name.into();
-                self.keys.insert(Arc::clone(&name), Key { name, last: None, own: Default::default() });
+                let key =
+                    Key { name: Arc::clone(&name), last: None, own: Default::default(), without: Default::default() };
+                self.keys.insert(name, key);
             }
             let Some(key) = self.keys.get_mut(name) else { continue };
             if key.last == Some(row) {
@@ -253,7 +257,11 @@ impl AttributesBuilder {
                 self.columns[column].push(row, &value);
                 continue;
             }
-            let is_known = self.known.as_ref().is_some_and(|known| known.index_of(&kind.column(name)).is_ok());
+            if key.without[kind as usize] {
+                self.rest.push((row, Arc::clone(&key.name), lettered(kind, &value)));
+                continue;
+            }
+            let is_known = self.known.as_ref().is_some_and(|known| known.fields().find(&kind.column(name)).is_some());
             if is_known || (name.len() <= OWN_KEY_BYTES_MAX && self.own_columns < OWN_COLUMNS_MAX) {
                 self.own_columns += usize::from(!is_known);
                 key.own[kind as usize] = Some(self.columns.len());
@@ -261,6 +269,7 @@ impl AttributesBuilder {
                 own.push(row, &value);
                 self.columns.push(own);
             } else {
+                key.without[kind as usize] = true;
                 self.rest.push((row, Arc::clone(&key.name), lettered(kind, &value)));
             }
         }

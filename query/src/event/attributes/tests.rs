@@ -71,6 +71,23 @@ fn keys_beyond_the_columns_of_a_table_share_a_map_and_columns_that_exist_are_use
 }
 
 #[test]
+fn a_key_of_several_types_without_columns_is_in_the_map_in_each_row_with_the_type_it_has_there() {
+    let full: Vec<String> = (0..OWN_COLUMNS_MAX).map(|key| Kind::Boolean.column(&format!("k{key}"))).collect();
+    let mut full: Vec<Field> = full.into_iter().map(|name| Field::new(name, DataType::Boolean, true)).collect();
+    full.push(Field::new(Kind::Double.column("n"), DataType::Float64, true));
+    let mut builder = AttributesBuilder::new(Some(Arc::new(Schema::new(full))));
+    for row in 0..6 {
+        let value = [Value::Text("x"), Value::Integer(row), Value::Double(0.5)][row as usize % 3];
+        builder.push([("n", value), ("n", Value::Boolean(true))]);
+    }
+    let batch = batch(builder.finish().unwrap()).unwrap();
+    let names: Vec<String> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["attr/d/n", REST], "only the double has a column");
+    let values: Vec<String> = shown(&batch, None).into_iter().map(|mut row| row.remove(0).1).collect();
+    assert_eq!(values, ["x", "1", "0.5", "x", "4", "0.5"]);
+}
+
+#[test]
 fn keys_that_are_rare_in_a_batch_share_the_map() {
     let mut builder = AttributesBuilder::new(None);
     for row in 0..RARE_ROWS as i64 + 1 {
