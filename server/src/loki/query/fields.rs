@@ -18,6 +18,8 @@ use crate::http::respond;
 const FOUND: usize = 1_000;
 /// Lines that are looked at, unless the request says how many.
 const LINES: usize = 1_000;
+/// Memory of a value besides its text, and of its field's name.
+const VALUE_BYTES: usize = 64;
 
 /// `detected_fields`, or with a name the values of one field.
 pub(super) async fn answer(app: &Arc<App>, params: &Params, name: Option<&str>) -> Result<Response, ApiError> {
@@ -127,7 +129,8 @@ fn free_name(name: &str, entry: &Entry<'_>) -> String {
 impl Fields {
     fn add(&mut self, name: &str, value: &str, parser: Option<&'static str>, path: &[&str]) {
         let full = self.fields.len() >= self.limit && !self.fields.contains_key(name);
-        if name.is_empty() || full || self.bytes + name.len() + value.len() > ANSWER_BYTES_MAX {
+        let bytes = name.len() + value.len() + VALUE_BYTES;
+        if name.is_empty() || full || self.bytes + bytes > ANSWER_BYTES_MAX {
             return;
         }
         let kind = kind_of(value);
@@ -143,7 +146,7 @@ impl Fields {
         }
         field.parsers.extend(parser);
         if field.values.len() < self.limit && field.values.insert(value.to_owned()) {
-            self.bytes += name.len() + value.len();
+            self.bytes += bytes;
         }
     }
 }
@@ -162,5 +165,24 @@ fn kind_of(value: &str) -> &'static str {
         "bytes"
     } else {
         "string"
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_values_of_many_fields_take_no_more_memory_than_an_answer_may() {
+        let query = LogQuery::parse("{app=\"shop\"}").unwrap();
+        let mut fields = Fields { query, left: 1, limit: LINES_MAX, bytes: 0, fields: BTreeMap::new() };
+        for value in 0..2_000 {
+            let value = value.to_string();
+            (0..500).for_each(|name| fields.add(&format!("f{name}"), &value, Some("json"), &[]));
+        }
+        let values: usize = fields.fields.values().map(|field| field.values.len()).sum();
+        assert!(values * VALUE_BYTES <= ANSWER_BYTES_MAX, "{values}");
+        assert!(values > 400_000 && fields.bytes <= ANSWER_BYTES_MAX, "{values}");
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use foretell_query::Memory;
 use serde_json::{Map, Value, json};
 
 use super::super::logql::{LogQuery, Origin};
@@ -14,8 +15,15 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::http::respond;
 
-/// Bytes of lines and labels of an answer.
+/// Bytes of lines and labels of an answer, in memory.
 pub(super) const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// Memory of a label, and of a line, besides their texts.
+const LABEL_BYTES: usize = 64;
+const LINE_BYTES: usize = 128;
+/// The answer is made of a second copy, and is a third.
+const COPIES: usize = 3;
+/// Memory is asked for in such steps.
+const RESERVE_BYTES: usize = 256 << 10;
 /// With which a client asks to be told where labels come from.
 const ENCODING_FLAGS: &str = "x-loki-response-encoding-flags";
 const CATEGORIZE: &str = "categorize-labels";
@@ -52,6 +60,8 @@ pub(super) async fn answer(
         kept: BTreeMap::new(),
         number: 0,
         bytes: 0,
+        reserved: 0,
+        memory: app.store()?.database.memory("lines of a LogQL query"),
         stats: Stats::default(),
     };
     let text = params.one("query").unwrap_or_default();
@@ -69,6 +79,8 @@ struct Best {
     kept: BTreeMap<(i64, u64), Kept>,
     number: u64,
     bytes: usize,
+    reserved: usize,
+    memory: Memory,
     stats: Stats,
 }
 
@@ -80,7 +92,8 @@ struct Kept {
 
 impl Kept {
     fn bytes(&self) -> usize {
-        self.line.len() + self.labels.iter().map(|(name, value, _)| name.len() + value.len()).sum::<usize>()
+        let labels = self.labels.iter().map(|(name, value, _)| name.len() + value.len() + LABEL_BYTES);
+        self.line.len() + LINE_BYTES + labels.sum::<usize>()
     }
 }
 
@@ -110,6 +123,10 @@ impl Sink for Best {
             if self.bytes > ANSWER_BYTES_MAX {
                 let why = format!("the lines have more than {ANSWER_BYTES_MAX} bytes: ask for fewer with limit");
                 return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "execution", why));
+            }
+            if self.bytes > self.reserved {
+                self.reserved = self.bytes + RESERVE_BYTES;
+                self.memory.resize(COPIES * self.reserved)?;
             }
         }
         Ok(())
