@@ -1,8 +1,13 @@
 //! What is calculated with the results of reads: aggregations and operators, instant by instant.
 use std::collections::{BTreeMap, HashMap};
 
+use foretell_query::Error;
+
 use super::metric::{AggregateOp, BinaryOp, Expr, Grouping};
-use super::window::{Grid, Series, variance};
+use super::window::{Grid, InTime, Series, variance};
+
+/// After so many values were sorted the deadline is looked at.
+const SORTED_AT_ONCE: usize = 1 << 18;
 
 /// A result.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,40 +19,64 @@ pub(crate) enum Value {
 }
 
 /// The result of `expr`, given those of its reads, from the left.
-pub(crate) fn evaluate(expr: &Expr, grid: Grid, reads: &mut dyn Iterator<Item = Vec<Series>>) -> Value {
-    match expr {
+///
+/// # Errors
+/// Those of `in_time`.
+pub(crate) fn evaluate(
+    expr: &Expr,
+    grid: Grid,
+    reads: &mut dyn Iterator<Item = Vec<Series>>,
+    in_time: InTime<'_>,
+) -> Result<Value, Error> {
+    in_time()?;
+    Ok(match expr {
         Expr::Number(number) => Value::Number(*number),
         Expr::Vector(number) => Value::Series(constant(*number, grid)),
         Expr::Range(_) => Value::Series(reads.next().unwrap_or_default()),
         Expr::Aggregate { op, parameter, grouping, of } => {
-            let series = match evaluate(of, grid, reads) {
+            let series = match evaluate(of, grid, reads, in_time)? {
                 Value::Number(number) => constant(number, grid),
                 Value::Series(series) => series,
             };
-            Value::Series(aggregate(*op, *parameter, grouping, series, grid))
+            Value::Series(aggregate(*op, *parameter, grouping, series, grid, in_time)?)
         }
         Expr::Binary { op, yields_bool, left, right } => {
-            let left = evaluate(left, grid, reads);
-            let right = evaluate(right, grid, reads);
+            let left = evaluate(left, grid, reads, in_time)?;
+            let right = evaluate(right, grid, reads, in_time)?;
             binary(*op, *yields_bool, left, right, grid)
         }
-    }
+    })
 }
 
 fn constant(number: f64, grid: Grid) -> Vec<Series> {
     vec![Series { labels: Vec::new(), values: vec![Some(number); grid.count] }]
 }
 
-fn aggregate(op: AggregateOp, k: usize, grouping: &Grouping, series: Vec<Series>, grid: Grid) -> Vec<Series> {
+fn aggregate(
+    op: AggregateOp,
+    k: usize,
+    grouping: &Grouping,
+    series: Vec<Series>,
+    grid: Grid,
+    in_time: InTime<'_>,
+) -> Result<Vec<Series>, Error> {
     let mut groups: BTreeMap<Vec<(String, String)>, Vec<Series>> = BTreeMap::new();
     for one in series {
         let labels = one.labels.iter().filter(|(name, _)| grouping.keeps(name)).cloned().collect();
         groups.entry(labels).or_default().push(one);
     }
-    let mut all = Vec::new();
+    let (mut all, mut sorted) = (Vec::new(), 0);
     for (labels, mut members) in groups {
+        in_time()?;
         if matches!(op, AggregateOp::TopK | AggregateOp::BottomK) {
-            (0..grid.count).for_each(|i| keep_first(op, k, &mut members, i));
+            for i in 0..grid.count {
+                keep_first(op, k, &mut members, i);
+                sorted += members.len();
+                if sorted >= SORTED_AT_ONCE {
+                    in_time()?;
+                    sorted = 0;
+                }
+            }
             all.extend(members.into_iter().filter(|one| one.values.iter().any(Option::is_some)));
             continue;
         }
@@ -67,7 +96,7 @@ fn aggregate(op: AggregateOp, k: usize, grouping: &Grouping, series: Vec<Series>
         let values = (0..grid.count).map(value).collect();
         all.push(Series { labels, values });
     }
-    all
+    Ok(all)
 }
 
 /// Leaves, at an instant, the values of the `k` largest, or smallest, only; of equal ones the first.
@@ -181,7 +210,25 @@ mod tests {
             series(&[("app", "b"), ("host", "x")], [Some(2.0), Some(5.0)]),
         ];
         let of_b = vec![series(&[("app", "a"), ("host", "x")], [Some(10.0), None])];
-        evaluate(&expr, GRID, &mut [of_a, of_b].into_iter())
+        evaluate(&expr, GRID, &mut [of_a, of_b].into_iter(), &|| Ok(())).unwrap()
+    }
+
+    #[test]
+    fn a_deadline_that_passes_ends_the_calculation() {
+        let Query::Metric(expr) = Query::parse("topk(1, count_over_time({a=\"b\"}[1s]))").unwrap() else { panic!() };
+        let grid = Grid { count: 1_000, ..GRID };
+        let one = |n: usize| {
+            let labels = vec![("l".to_owned(), n.to_string())];
+            Series { labels, values: vec![Some(n as f64); grid.count] }
+        };
+        let all: Vec<Series> = (0..1_000).map(one).collect();
+        let checks = std::cell::Cell::new(0);
+        let in_time = || {
+            checks.set(checks.get() + 1);
+            if checks.get() < 5 { Ok(()) } else { Err(Error::internal("late")) }
+        };
+        // A million values, of which a few hundred thousand are sorted.
+        assert!(evaluate(&expr, grid, &mut [all].into_iter(), &in_time).is_err());
     }
 
     /// Of the lines of `{a="b"}`, which are a count of each instant here.

@@ -18,6 +18,8 @@ use super::metric::{Grouping, Range, RangeAggregation, RangeOp};
 const SERIES_MAX: usize = 10_000;
 /// Values that all ranges look at together: of a read whose ranges overlap much.
 const LOOKS_MAX: usize = 500_000_000;
+/// After so many of them the deadline is looked at.
+const LOOKS_AT_ONCE: usize = 1 << 20;
 /// Memory of a series besides its labels and values.
 const SERIES_BYTES: usize = 256;
 /// Memory is asked for in such steps.
@@ -60,6 +62,9 @@ pub(crate) struct Series {
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) values: Vec<Option<f64>>,
 }
+
+/// Whether the deadline has not passed.
+pub(crate) type InTime<'t> = &'t dyn Fn() -> Result<(), Error>;
 
 /// Asks for memory: so many bytes in all.
 pub(crate) type Reserve = Box<dyn Fn(usize) -> Result<(), Error> + Send>;
@@ -185,13 +190,14 @@ impl Windows {
     /// The series, sorted by their labels, and what keeps their memory reserved.
     ///
     /// # Errors
-    /// Ranges that overlap so much that too many values are looked at.
-    pub(crate) fn finish(self) -> Result<(Vec<Series>, Reserve), Error> {
+    /// Ranges that overlap so much that too many values are looked at; those of `in_time`.
+    pub(crate) fn finish(self, in_time: InTime<'_>) -> Result<(Vec<Series>, Reserve), Error> {
         let Self { grid, range, op, quantile, rows, reserve, .. } = self;
         let seconds = range.ns as f64 / 1e9;
-        let mut looks = 0;
+        let (mut looks, mut next_check) = (0, 0);
         let mut all = Vec::with_capacity(rows.len());
         for Row { labels, kept } in rows {
+            in_time()?;
             let values = match kept {
                 Kept::Changes(changes) => {
                     let (mut lines, mut amount) = (0, 0);
@@ -217,6 +223,10 @@ impl Windows {
                             let why =
                                 "the ranges overlap so much that too many values are looked at: ask with a longer step";
                             return Err(Error::new(ErrorKind::Execution, why));
+                        }
+                        if looks >= next_check {
+                            in_time()?;
+                            next_check = looks + LOOKS_AT_ONCE;
                         }
                         answers.push(answer(op, &values[from..to], quantile, seconds));
                     }
@@ -371,7 +381,7 @@ mod tests {
                 windows.add(&[("l", label.as_str(), Origin::Stream)], *ts, *value as usize, *value).unwrap();
             }
             let found: Vec<(u64, Vec<Option<f64>>)> = windows
-                .finish()
+                .finish(&|| Ok(()))
                 .unwrap()
                 .0
                 .into_iter()
@@ -399,6 +409,20 @@ mod tests {
             assert!(found == value || (found - value).abs() < 1e-12, "{op:?}({parameter}) is {found}");
         }
         assert_eq!(answer(RangeOp::Sum, &[], 0.0, 1.0), None);
+    }
+
+    #[test]
+    fn a_deadline_that_passes_ends_the_look_at_values() {
+        let of = aggregation("quantile_over_time(0.5, {a=\"b\"} | unwrap v [1h])");
+        let mut windows = Windows::new(&of, Grid { start: 0, step: 1, count: 11_000 }, Box::new(none));
+        (0..1_000).for_each(|ts| windows.add(&[("l", "x", Origin::Stream)], -ts, 1, 1.0).unwrap());
+        let checks = std::cell::Cell::new(0);
+        let in_time = || {
+            checks.set(checks.get() + 1);
+            if checks.get() < 5 { Ok(()) } else { Err(Error::new(ErrorKind::Timeout, "late")) }
+        };
+        // 11 million values, of which a few million are looked at.
+        assert_eq!(windows.finish(&in_time).err().unwrap().kind, ErrorKind::Timeout);
     }
 
     #[test]

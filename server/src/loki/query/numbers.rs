@@ -51,12 +51,13 @@ pub(super) async fn answer(
     }
     let body = blocking(move || {
         let (mut results, mut held) = (Vec::with_capacity(read.len()), Vec::with_capacity(read.len()));
+        let in_time = || until.check();
         for windows in read {
-            let (series, memory) = windows.finish()?;
+            let (series, memory) = windows.finish(&in_time)?;
             results.push(series);
             held.push(memory);
         }
-        let value = after(evaluate(&expr, grid, &mut results.into_iter()));
+        let value = after(evaluate(&expr, grid, &mut results.into_iter(), &in_time)?);
         let body = text_of(value, grid, shape, stats, started)?;
         drop(held);
         Ok(body)

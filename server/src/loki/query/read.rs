@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, MapArray, RecordBatch, StringArray}
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimestampNanosecondType};
 use axum::http::StatusCode;
-use foretell_query::{Error as QueryError, QueryRequest};
+use foretell_query::{Error as QueryError, ErrorKind as QueryErrorKind, QueryRequest};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -38,6 +38,17 @@ pub(super) struct Deadline(Instant);
 impl Deadline {
     pub(super) fn of(app: &App) -> Self {
         Self(Instant::now() + app.config.query.timeout.0)
+    }
+
+    /// # Errors
+    /// When it has passed.
+    pub(super) fn check(self) -> Result<(), QueryError> {
+        if self.left().is_zero() {
+            let why =
+                "the query took longer than its deadline: read less time or fewer series, or ask with a longer step";
+            return Err(QueryError::new(QueryErrorKind::Timeout, why));
+        }
+        Ok(())
     }
 
     fn left(self) -> Duration {
