@@ -355,6 +355,31 @@ fn what_was_pushed_is_read_as_loki_answers() {
 }
 
 #[test]
+fn names_of_labels_with_points_are_known_to_lines_and_index_alike() {
+    let server = Server::start();
+    for (labels, n) in [(r#"{app="shop", service.name="x", k8s:pod="a"}"#, 1), (r#"{app="shop", service.name="y"}"#, 2)]
+    {
+        let body = request(labels, &[entry(1_000, n, "line", &[])]);
+        assert_eq!(server.post(PATH, &[PROTOBUF], &body).status, 204);
+    }
+    let get = |path: &str, name: &str, query: &str| {
+        let answer = ask(&server, path, &[(name, query), ("start", "1000"), ("end", "1100")]);
+        assert_eq!(answer.status, 200, "{path} {query}: {}", answer.text);
+        answer.json()
+    };
+    for query in [r#"{service.name="x"}"#, r#"{app="shop", service.name!="y"}"#, r#"{k8s:pod=~"a|b"}"#] {
+        let lines = get("query_range", "query", query);
+        assert_eq!(lines["data"]["result"].as_array().unwrap().len(), 1, "{query}: {lines}");
+        let series = get("series", "match[]", query);
+        let expected = serde_json::json!([{"app": "shop", "service.name": "x", "k8s:pod": "a"}]);
+        assert_eq!(series["data"], expected, "{query}");
+        assert_eq!(get("index/stats", "query", query)["streams"], 1, "{query}");
+        let names = get("labels", "query", query);
+        assert_eq!(names["data"], serde_json::json!(["app", "k8s:pod", "service.name"]), "{query}");
+    }
+}
+
+#[test]
 fn queries_that_cannot_be_answered_say_why() {
     let server = Server::start();
     for (path, params, part) in [

@@ -121,7 +121,10 @@ impl Selector {
     pub(crate) fn index_text(&self) -> Option<String> {
         let matchers = self.0.iter().map(|Matcher { name, op, value }| {
             let name = if name == SERVICE_NAME { SERVICE_LABEL } else { name };
-            format!("{name}{}{}", op.text(), serde_json::Value::from(value.as_str()))
+            let quoted = |text: &str| serde_json::Value::from(text).to_string();
+            // The index is asked in PromQL, where a name with points or colons is quoted.
+            let name = if name.contains(['.', ':']) { quoted(name) } else { name.to_owned() };
+            format!("{name}{}{}", op.text(), quoted(value))
         });
         let matchers: Vec<String> = matchers.collect();
         (!matchers.is_empty()).then(|| format!("{{{}}}", matchers.join(",")))
