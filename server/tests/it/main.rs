@@ -19,6 +19,7 @@ mod influx;
 mod jaeger;
 mod lifecycle;
 mod loki;
+mod loki_lines;
 mod metrics;
 mod otlp;
 mod otlp_events;
