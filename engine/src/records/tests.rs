@@ -296,3 +296,17 @@ fn groups_say_which_hints_no_row_of_theirs_can_satisfy() {
     // A column whose zone says nothing of the kind is no reason to leave a group out.
     assert_eq!(may(&Hint::Value { column: column("body"), value: vec![1] }), [true, true]);
 }
+
+#[test]
+fn few_bytes_that_claim_to_be_more_than_two_batches_are_not_believed() {
+    let decode = |length: u64| {
+        // All rows present, each text for itself, all lengths equal, all bytes equal.
+        let mut bytes = vec![0, 0, 0];
+        crate::format::put_varint(&mut bytes, length);
+        bytes.extend([0, b'x']);
+        ColumnDecoder::default().decode(&mut Reader::new(&bytes, Path::new("x"), 0), &DataType::Utf8, 1)
+    };
+    assert_eq!(decode(1 << 20).unwrap().as_string::<i32>().value(0).len(), 1 << 20);
+    assert!(decode(2 * BATCH_BYTES_MAX as u64).is_ok());
+    assert!(decode(2 * BATCH_BYTES_MAX as u64 + 1).is_err());
+}
