@@ -3,11 +3,14 @@ use std::borrow::Cow;
 
 use super::push::{Budget, PushError};
 
+/// The name of a label and its value.
+pub type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// The pairs of `text` in the order in which they stand.
 ///
 /// # Errors
 /// `Malformed`, saying where; `TooLarge`.
-pub fn parse<'a>(text: &'a str, budget: &mut Budget) -> Result<Vec<(Cow<'a, str>, Cow<'a, str>)>, PushError> {
+pub fn parse<'a>(text: &'a str, budget: &mut Budget) -> Result<Vec<Pair<'a>>, PushError> {
     let malformed = |rest: &str, what: &str| {
         let at = text.len() - rest.len();
         let shown: String = text.chars().take(200).collect();
@@ -45,7 +48,7 @@ pub fn parse<'a>(text: &'a str, budget: &mut Budget) -> Result<Vec<(Cow<'a, str>
 ///
 /// # Errors
 /// As of [`parse`].
-pub fn parse_bytes<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Vec<(Cow<'a, str>, Cow<'a, str>)>, PushError> {
+pub fn parse_bytes<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Vec<Pair<'a>>, PushError> {
     match std::str::from_utf8(bytes) {
         Ok(text) => parse(text, budget),
         Err(error) => Err(PushError::Malformed(format!("the labels of a stream are not UTF-8: {error}"))),

@@ -331,10 +331,10 @@ impl Metrics {
 
     /// What became of the log records or spans of such a request; `reason` is that of its first fault.
     pub(crate) fn pushed_rows(&self, protocol: &str, stored: u64, rejected: u64, reason: Option<&str>) {
-        let protocol = ("protocol", protocol.to_owned());
-        self.push_rows.get_or_create(&[protocol.clone()]).inc_by(stored);
+        self.push_rows.get_or_create(&[("protocol", protocol.to_owned())]).inc_by(stored);
         if let Some(reason) = reason {
-            self.push_refused.get_or_create(&[protocol, ("reason", reason.to_owned())]).inc_by(rejected);
+            let labels = [("protocol", protocol.to_owned()), ("reason", reason.to_owned())];
+            self.push_refused.get_or_create(&labels).inc_by(rejected);
         }
     }
 

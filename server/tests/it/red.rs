@@ -9,7 +9,7 @@ use crate::support::{Server, binary, wait_until};
 /// Calls of a shop: each is answered in 5 ms, every fourth one fails.
 fn spans(from: u32, to: u32) -> String {
     let span = |n: u32| {
-        let (status, second) = (if n % 4 == 0 { "error" } else { "ok" }, n % 60);
+        let (status, second) = (if n.is_multiple_of(4) { "error" } else { "ok" }, n % 60);
         let (trace, start) = (format!("{:032x}", n + 1), format!("2026-01-01T00:00:{second:02}Z"));
         format!(
             "{{\"ts\":\"{start}\",\"duration\":5000000,\"trace_id\":\"{trace}\",\"span_id\":\"01\",\"service\":\"bank\",\"name\":\"pay\",\"kind\":\"server\",\"status\":\"{status}\"}}\n\

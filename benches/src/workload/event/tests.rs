@@ -23,7 +23,7 @@ fn the_same_seed_gives_the_same_lines_and_needles_are_counted() {
 
 #[test]
 fn traces_are_trees_within_their_callers() {
-    let services = super::span::services();
+    let services = span::services();
     let mut traces = Traces::new(7, 3_000, 1_700_000_000_000, 1_000_000);
     let (_, json) = all(&mut traces, &services);
     let spans: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

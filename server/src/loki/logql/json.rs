@@ -300,7 +300,10 @@ mod tests {
             let (Some(node), Ok(serde_json::Value::Object(object))) = (parse(text), expected) else { continue };
             for (name, value) in object {
                 let found = node.at(&[Step::Field(name)]).unwrap();
-                assert_eq!(value.as_str().map_or_else(|| serde_json::from_str(found).unwrap(), Into::into), value);
+                assert_eq!(
+                    value.as_str().map_or_else(|| serde_json::from_str(found).unwrap(), serde_json::Value::from),
+                    value
+                );
             }
         }
         assert!(parse(&"[".repeat(100_000)).is_none());

@@ -26,7 +26,7 @@ impl Row<'_> {
 }
 
 /// The name of the column that `path` reads, where `exists` says which there are.
-pub(super) fn column_of<'p>(path: &'p str, exists: impl Fn(&str) -> bool) -> Option<&'p str> {
+pub(super) fn column_of(path: &str, exists: impl Fn(&str) -> bool) -> Option<&str> {
     if exists(path) {
         return Some(path);
     }
