@@ -61,7 +61,7 @@ pub struct MetricInfo {
 }
 
 /// A series and its labels.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Series {
     /// Id.
     pub id: SeriesId,

@@ -75,6 +75,11 @@ proptest! {
                 let selector = Selector { metric: metric.clone(), matchers: matchers.clone(), range: TimeRange::ALL };
                 let found = snapshot.select(&selector).unwrap();
                 prop_assert!(found.is_sorted_by(|a, b| a.id < b.id));
+                let count = found.len() as u64;
+                prop_assert_eq!(&snapshot.select_few(&selector, count).unwrap(), &Some(found.clone()));
+                if count > 0 {
+                    prop_assert_eq!(snapshot.select_few(&selector, count - 1).unwrap(), None);
+                }
                 let found: BTreeSet<LabelSet> = found.into_iter().map(|series| series.labels).collect();
                 let wanted = |set: &&LabelSet| {
                     metric.as_ref().is_none_or(|metric| set.metric_name() == metric) && matchers.iter().all(|m| matches(m, set))
