@@ -131,8 +131,9 @@ bench-ml: build ## forecasts and change points on public data, through SQL (DATA
 	$(BIN)/bench accuracy --data $(DATA) --score $(SCORE) $(if $(PYTHON),--python $(PYTHON))
 
 $(EVENTS_VENV)/bin/python:
+	.ci/setup clients
 	python3 -m venv $(EVENTS_VENV)
-	$(EVENTS_VENV)/bin/pip install --quiet chdb==4.4.0 duckdb==2.0.1
+	$(EVENTS_VENV)/bin/pip install --quiet chdb==4.4.0 duckdb==2.0.1 || { rm -rf $(EVENTS_VENV); exit 1; }
 
 bench-logs: build $(EVENTS_VENV)/bin/python ## log lines over OTLP beside ClickHouse and DuckDB: rate, size, searches (ROWS=10000000)
 	$(BIN)/bench logs --rows $(ROWS) --python $(EVENTS_VENV)/bin/python

@@ -10,8 +10,9 @@
 //! | `attributes` | Map of Utf8 to Utf8 | keys without a column of their own; the value begins with the letter of its type |
 //!
 //! A table has at most [`OWN_COLUMNS_MAX`] such columns: keys that come later, keys whose name is too long, and keys that are
-//! rare in their batch (a column costs every row of it) share the map.
+//! rare in their batch (a column costs every row of it; the rarest ones give way when there are many) share the map.
 //! A key may have values of several types; a row has a key once.
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -31,6 +32,9 @@ pub const OWN_COLUMNS_MAX: usize = 512;
 pub const OWN_KEY_BYTES_MAX: usize = 200;
 /// A key has a column in a batch if one row in so many has it.
 const RARE_ROWS: usize = 128;
+/// And as long as all columns together have no more rows without a value than this for each value: each costs memory that no
+/// sender has paid for.
+const EMPTY_PER_VALUE: usize = 16;
 
 /// The column of keys without one of their own.
 pub(crate) const REST: &str = "attributes";
@@ -283,8 +287,9 @@ impl AttributesBuilder {
     pub(crate) fn finish(self) -> Result<Vec<(String, ArrayRef)>> {
         let (rows, mut rest) = (self.rows as usize, self.rest);
         let mut columns: Vec<(String, ArrayRef)> = Vec::new();
-        for own in self.columns {
-            if own.rows.len() * RARE_ROWS >= rows {
+        let dense = dense(&self.columns, rows);
+        for (own, dense) in self.columns.into_iter().zip(dense) {
+            if dense {
                 columns.push((own.kind.column(&own.key), own.finish(rows)));
             } else {
                 let value = |place| lettered(own.kind, &own.get(place));
@@ -306,6 +311,25 @@ impl AttributesBuilder {
         columns.push((REST.to_owned(), Arc::new(builder.finish())));
         Ok(columns)
     }
+}
+
+/// Which of `columns` are worth a column of `rows` rows: the most frequent ones first.
+fn dense(columns: &[Own], rows: usize) -> Vec<bool> {
+    let values: usize = columns.iter().map(|own| own.rows.len()).sum();
+    let mut empty_max = values.saturating_mul(EMPTY_PER_VALUE);
+    let mut order: Vec<usize> = (0..columns.len()).collect();
+    order.sort_by_key(|&column| Reverse(columns[column].rows.len()));
+    let mut dense = vec![false; columns.len()];
+    for column in order {
+        let filled = columns[column].rows.len();
+        let empty = rows - filled;
+        if filled * RARE_ROWS < rows || empty > empty_max {
+            break;
+        }
+        empty_max -= empty;
+        dense[column] = true;
+    }
+    dense
 }
 
 fn lettered(kind: Kind, value: &Value<'_>) -> String {

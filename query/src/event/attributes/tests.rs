@@ -102,3 +102,28 @@ fn keys_that_are_rare_in_a_batch_share_the_map() {
     assert_eq!(rows[5], [pair("common", "5"), pair("rare", "2.5"), pair("rarer", "x")]);
     assert_eq!(rows[6], [pair("common", "6")]);
 }
+
+#[test]
+fn many_keys_that_are_seldom_there_cost_no_more_than_the_values_that_came() {
+    let rows = 4096;
+    let mut builder = AttributesBuilder::new(None);
+    let keys: Vec<String> = (0..300).map(|key| format!("k{key}")).collect();
+    // Each key is in one row of 100, the first one in all.
+    let has = |row: usize, key: usize| key == 0 || row % 100 == key % 100;
+    for row in 0..rows {
+        let all = keys.iter().enumerate().filter(|(key, _)| has(row, *key));
+        builder.push(all.map(|(_, name)| (name.as_str(), Value::Integer(row as i64))));
+    }
+    let values: usize = (0..rows).map(|row| (0..300).filter(|&key| has(row, key)).count()).sum();
+    let batch = batch(builder.finish().unwrap()).unwrap();
+    let empty: usize = batch.columns().iter().map(|column| column.null_count()).sum();
+    assert!((1..=values * EMPTY_PER_VALUE).contains(&empty), "{empty} for {values} values");
+    assert_eq!(batch.schema().field(0).name(), "attr/i/k0");
+    let shown = shown(&batch, None);
+    for (row, shown) in shown.iter().enumerate() {
+        let expected = keys.iter().enumerate().filter(|(key, _)| has(row, *key));
+        let mut expected: Vec<(String, String)> = expected.map(|(_, name)| pair(name, &row.to_string())).collect();
+        expected.sort();
+        assert_eq!(*shown, expected, "row {row}");
+    }
+}
