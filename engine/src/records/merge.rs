@@ -200,6 +200,8 @@ struct Output {
     row_bytes: Vec<usize>,
     /// Number of each block, by its address; the blocks keep them alive.
     numbers: HashMap<*const Block, u32>,
+    /// The last of these: neighbours mostly are of one block.
+    last: Option<(*const Block, u32)>,
     /// Bytes of the blocks that were read from a file.
     held_bytes: usize,
     bytes: usize,
@@ -207,21 +209,28 @@ struct Output {
 
 impl Output {
     fn push(&mut self, block: &Arc<Block>, row: &Row, wanted: &Fields, decoder: &mut ColumnDecoder) -> Result<()> {
-        let number = match self.numbers.get(&Arc::as_ptr(block)) {
-            Some(number) => *number,
-            None => {
-                let number = self.blocks.len() as u32;
-                let (rows, bytes) = block.size(wanted, decoder)?;
-                self.row_bytes.push(ROW_BYTES + bytes / rows.max(1));
-                self.held_bytes += if block.is_read() { bytes } else { 0 };
-                self.blocks.push(Arc::clone(block));
-                self.numbers.insert(Arc::as_ptr(block), number);
-                number
-            }
+        let address = Arc::as_ptr(block);
+        let number = match self.last {
+            Some((last, number)) if last == address => number,
+            _ => self.number(block, wanted, decoder)?,
         };
+        self.last = Some((address, number));
         self.bytes += self.row_bytes[number as usize];
         self.rows.push(Row { block: number, ..*row });
         Ok(())
+    }
+
+    fn number(&mut self, block: &Arc<Block>, wanted: &Fields, decoder: &mut ColumnDecoder) -> Result<u32> {
+        if let Some(number) = self.numbers.get(&Arc::as_ptr(block)) {
+            return Ok(*number);
+        }
+        let number = self.blocks.len() as u32;
+        let (rows, bytes) = block.size(wanted, decoder)?;
+        self.row_bytes.push(ROW_BYTES + bytes / rows.max(1));
+        self.held_bytes += if block.is_read() { bytes } else { 0 };
+        self.blocks.push(Arc::clone(block));
+        self.numbers.insert(Arc::as_ptr(block), number);
+        Ok(number)
     }
 
     fn assemble(&self, schema: &SchemaRef, wanted: &Fields, decoder: &mut ColumnDecoder) -> Result<RecordBatch> {
