@@ -76,7 +76,7 @@ impl Packer {
     }
 
     /// How hard it tries.
-    pub(super) fn effort(&self) -> Effort {
+    pub(crate) fn effort(&self) -> Effort {
         self.effort
     }
 

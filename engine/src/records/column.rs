@@ -134,6 +134,11 @@ impl ColumnEncoder {
         Ok(())
     }
 
+    /// The packer, for what only merges take the time to write.
+    pub(crate) fn packer_of_merges(&mut self) -> Option<&mut Packer> {
+        (self.packer.effort() == Effort::Thorough).then_some(&mut self.packer)
+    }
+
     /// Appends integers, which may be none.
     pub(crate) fn sequence(&mut self, integers: &[i64], out: &mut Vec<u8>) {
         if !integers.is_empty() {
@@ -244,6 +249,11 @@ pub(crate) struct ColumnDecoder {
 }
 
 impl ColumnDecoder {
+    /// For streams that are no arrays.
+    pub(crate) fn unpacker(&mut self) -> &mut Unpacker {
+        &mut self.unpacker
+    }
+
     /// The next array, of `rows` rows of `data_type`.
     ///
     /// # Errors

@@ -1,4 +1,36 @@
-//! What a reader wants rows for, as far as it lets whole groups of a file be passed over.
+//! What a reader wants rows for, as far as it lets whole groups of a file be passed over, and which words rows must have.
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::DataType;
+
+use crate::error::{Error, Result};
+use crate::text::Words;
+
+/// A condition that a scan applies exactly: that the text in a column has all of some words. A NULL has none.
+#[derive(Clone, Debug)]
+pub struct WordFilter {
+    /// Name of the column, which holds texts.
+    pub column: String,
+    /// The words.
+    pub words: Arc<Words>,
+}
+
+impl WordFilter {
+    /// The rows of its column that satisfy it.
+    ///
+    /// # Errors
+    /// `Invalid` when these are no texts.
+    pub(crate) fn rows(&self, column: &ArrayRef) -> Result<BooleanBuffer> {
+        if *column.data_type() != DataType::Utf8 {
+            let (name, other) = (&self.column, column.data_type());
+            return Err(Error::Invalid(format!("column {name} is {other}: words can be looked for in texts only")));
+        }
+        let (has, nulls) = self.words.rows(column.as_string()).into_parts();
+        Ok(nulls.map_or(has.clone(), |nulls| &has & nulls.inner()))
+    }
+}
 
 /// A condition on a column that each wanted row satisfies. A scan leaves out groups of which the file says that no row does;
 /// it still gives other rows, so whoever gives a hint filters what comes.

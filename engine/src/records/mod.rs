@@ -58,7 +58,7 @@ use batch::unexpected;
 pub(crate) use batch::{decode_records, encode_records, put_table, take_table};
 pub(crate) use column::{ColumnDecoder, ColumnEncoder};
 pub(crate) use execute::{Merged, Output, execute};
-pub use hint::Hint;
+pub use hint::{Hint, WordFilter};
 pub(crate) use live::LiveRecords;
 pub(crate) use merge::Merge;
 pub(crate) use page::{Filter, Memory, Recent, Source};

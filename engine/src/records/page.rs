@@ -6,6 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, new_null_array};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{FieldRef, Fields};
 use hashbrown::HashSet;
 
@@ -15,7 +16,7 @@ use crate::types::{SeriesId, TimeRange};
 
 use super::row::hash_row;
 use super::size::bytes_of;
-use super::{ColumnDecoder, GroupZone, Hint, LiveRecords, Records, Unique};
+use super::{ColumnDecoder, GroupZone, Hint, LiveRecords, Records, Unique, WordFilter};
 
 /// Which rows are wanted.
 #[derive(Clone, Debug)]
@@ -26,11 +27,38 @@ pub(crate) struct Filter {
     /// All hold for each row that is needed; others may come. Only of tables where equal rows are one: where the newest row of
     /// an instant wins, passing it over would show an older one.
     pub(crate) hints: Vec<Hint>,
+    /// All hold for each row that comes.
+    pub(crate) words: Vec<WordFilter>,
+}
+
+/// Which rows of a group or batch satisfy the conditions on words.
+enum Chosen {
+    All,
+    Some(BooleanBuffer),
+    None,
+}
+
+impl Chosen {
+    fn and(self, rows: Option<BooleanBuffer>) -> Self {
+        match (self, rows) {
+            (Self::None, _) | (_, None) => Self::None,
+            (Self::All, Some(rows)) => Self::Some(rows),
+            (Self::Some(chosen), Some(rows)) => Self::Some(&chosen & &rows),
+        }
+    }
+
+    fn has(&self, row: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(rows) => rows.value(row),
+            Self::None => false,
+        }
+    }
 }
 
 impl Filter {
     /// Every row.
-    pub(crate) const ALL: Self = Self { series: None, range: TimeRange::ALL, hints: Vec::new() };
+    pub(crate) const ALL: Self = Self { series: None, range: TimeRange::ALL, hints: Vec::new(), words: Vec::new() };
 
     /// Whether a row of a group can be wanted.
     fn may_want(&self, zone: &GroupZone) -> bool {
@@ -41,8 +69,31 @@ impl Filter {
             })
     }
 
+    /// The rows of `records` that have the words.
+    fn chosen_of(&self, records: &Records) -> Result<Chosen> {
+        self.words.iter().try_fold(Chosen::All, |chosen, condition| {
+            let column = records.columns.column_by_name(&condition.column);
+            Ok(chosen.and(column.map(|column| condition.rows(column)).transpose()?))
+        })
+    }
+
+    /// The rows of a group that have the words.
+    fn chosen_in(&self, live: &LiveRecords, group: usize, decoder: &mut ColumnDecoder) -> Result<Chosen> {
+        let mut chosen = Chosen::All;
+        for condition in &self.words {
+            chosen = chosen.and(live.segment.rows_with(group, condition, decoder)?);
+            if matches!(chosen, Chosen::None) {
+                break;
+            }
+        }
+        Ok(match chosen {
+            Chosen::Some(rows) if rows.count_set_bits() == 0 => Chosen::None,
+            chosen => chosen,
+        })
+    }
+
     /// Calls `f` with the index of each wanted row that is not `hidden`; how many wanted ones are.
-    fn each(&self, series: &[u64], ts: &[i64], hidden: &Hidden, mut f: impl FnMut(usize)) -> u64 {
+    fn each(&self, series: &[u64], ts: &[i64], hidden: &Hidden, chosen: &Chosen, mut f: impl FnMut(usize)) -> u64 {
         // Neighbours mostly are of one series.
         let (mut last, mut holes, mut gone) = (None, Vec::new(), 0);
         for (row, (&id, &at)) in series.iter().zip(ts).enumerate() {
@@ -55,7 +106,7 @@ impl Filter {
                 hidden.holes(SeriesId(id), &mut holes);
             }
             last = Some((id, wanted));
-            if !wanted || !self.range.contains(at) {
+            if !wanted || !self.range.contains(at) || !chosen.has(row) {
                 continue;
             }
             if holes.iter().any(|hole| hole.contains(at)) { gone += 1 } else { f(row) }
@@ -195,7 +246,8 @@ impl Memory {
         let (mut rows, mut rows_deleted) = (Vec::new(), 0);
         for (block, Recent { records, hidden }) in batches.iter().enumerate() {
             let series: Vec<u64> = records.series.iter().map(|id| id.0).collect();
-            rows_deleted += filter.each(&series, &records.ts, hidden, |row| {
+            let chosen = filter.chosen_of(records)?;
+            rows_deleted += filter.each(&series, &records.ts, hidden, &chosen, |row| {
                 rows.push(Row { series: series[row], ts: records.ts[row], block: block as u32, row: row as u32 });
             });
         }
@@ -335,11 +387,15 @@ impl Cursor {
             if !may_satisfy {
                 continue;
             }
+            let chosen = filter.chosen_in(live, group, decoder)?;
+            if matches!(chosen, Chosen::None) {
+                continue;
+            }
             let (series, ts) = live.segment.keys(group, decoder)?;
             self.page.clear();
             self.at = 0;
             let page = &mut self.page;
-            self.hidden_rows += filter.each(&series, &ts, &self.hidden, |row| {
+            self.hidden_rows += filter.each(&series, &ts, &self.hidden, &chosen, |row| {
                 page.push(Row { series: series[row], ts: ts[row], block: 0, row: row as u32 });
             });
             self.blocks = Arc::new([Block::new(Origin::Group(Arc::clone(live), group))]);

@@ -13,6 +13,7 @@ use crate::codec::Effort;
 use crate::error::Error;
 use crate::format::Reader;
 use crate::fs::{FaultFs, Fs};
+use crate::text::Words;
 use crate::types::Lsn;
 
 const PATH: &str = "/p/0000000001.records";
@@ -168,6 +169,16 @@ fn events_come_back_and_a_flip_of_any_byte_is_noticed_before_a_filter_hides_a_ro
     for hint in &hints {
         assert!(asked(hint).unwrap(), "{hint:?}");
     }
+    let rows_with = |words: &str| {
+        let condition = WordFilter { column: "body".into(), words: Arc::new(Words::of(words)) };
+        let segment = RecordSegment::open(&fs, Path::new(PATH), &meta)?;
+        let rows = segment.rows_with(0, &condition, &mut ColumnDecoder::default())?;
+        Ok::<_, Error>(rows.map_or(0, |rows| rows.count_set_bits()))
+    };
+    let counts = [("took GET", 120), ("7ms took", 13), ("7MS item7", 1), ("item7 8ms", 0), ("nowhere", 0)];
+    for (words, count) in counts {
+        assert_eq!(rows_with(words).unwrap(), count, "{words}");
+    }
     let absent = Hint::Value { column: "tags".into(), value: b"key4 of none".to_vec() };
     assert!(!asked(&absent).unwrap(), "filters leave something out");
     for byte in 0..meta.segment.bytes {
@@ -179,6 +190,11 @@ fn events_come_back_and_a_flip_of_any_byte_is_noticed_before_a_filter_hides_a_ro
                 Ok(may) => assert!(may, "byte {byte}: {hint:?} leaves a row out"),
                 Err(error) => assert!(matches!(error, Error::Corruption { .. }), "byte {byte}: {error}"),
             }
+        }
+        let (words, count) = counts[byte as usize % counts.len()];
+        match rows_with(words) {
+            Ok(found) => assert_eq!(found, count, "byte {byte}: {words}"),
+            Err(error) => assert!(matches!(error, Error::Corruption { .. }), "byte {byte}: {error}"),
         }
         fs.flip(Path::new(PATH), byte as usize);
     }

@@ -12,8 +12,9 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Fields, Float64Type, Int64Type, Schema, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use foretell_engine::fs::Fs;
+use foretell_engine::text::Words;
 use foretell_engine::{
-    Engine, ErrorKind, Hint, Lsn, RecordTable, Records, SeriesId, Snapshot, TimeRange, Unique, WriteBatch,
+    Engine, ErrorKind, Hint, Lsn, RecordTable, Records, SeriesId, Snapshot, TimeRange, Unique, WordFilter, WriteBatch,
 };
 use proptest::prelude::*;
 
@@ -100,6 +101,11 @@ pub(crate) fn events(rows: &[(SeriesId, i64, f64)]) -> Arc<Records> {
     records(table("events", Unique::WholeRow), &keys, columns)
 }
 
+/// That the text in `column` has the words of `wanted`.
+fn words(column: &str, wanted: &str) -> WordFilter {
+    WordFilter { column: column.into(), words: Arc::new(Words::of(wanted)) }
+}
+
 fn event_text(bits: u64) -> String {
     format!("It was {bits}, all in all")
 }
@@ -110,8 +116,8 @@ pub(crate) fn happened(snapshot: &Snapshot) -> Events {
         return Events::new();
     }
     let series: Vec<SeriesId> = snapshot.select(&all()).unwrap().iter().map(|series| series.id).collect();
-    let read = |hints: &[Hint]| {
-        let mut scan = snapshot.scan_records_for("events", &series, TimeRange::ALL, None, hints).unwrap();
+    let read = |hints: &[Hint], words: &[WordFilter]| {
+        let mut scan = snapshot.scan_records_for("events", &series, TimeRange::ALL, None, hints, words).unwrap();
         let mut found = Vec::new();
         while let Some(batch) = scan.next_batch().unwrap() {
             let (ids, texts) = (batch.column(2).as_fixed_size_binary(), batch.column(3).as_string::<i32>());
@@ -123,7 +129,7 @@ pub(crate) fn happened(snapshot: &Snapshot) -> Events {
         }
         found
     };
-    let found = read(&[]);
+    let found = read(&[], &[]);
     let each: Events = found.iter().copied().collect();
     assert_eq!(each.len(), found.len(), "each row once: {found:?}");
     for event in [each.first(), each.last()].into_iter().flatten() {
@@ -132,8 +138,12 @@ pub(crate) fn happened(snapshot: &Snapshot) -> Events {
             Hint::Value { column: "id".into(), value: id },
             Hint::Words { column: "text".into(), words: ["it".into(), word].into_iter().collect() },
         ] {
-            assert!(read(std::slice::from_ref(&hint)).contains(event), "{event:?} by {hint:?}");
+            assert!(read(std::slice::from_ref(&hint), &[]).contains(event), "{event:?} by {hint:?}");
         }
+        let with = |wanted: &str| read(&[], &[words("text", wanted)]);
+        let same: Vec<_> = found.iter().filter(|other| other.2 == event.2).copied().collect();
+        assert_eq!(with(&format!("ALL {}", event.2)), same);
+        assert_eq!(with("in it"), found);
     }
     each
 }
@@ -640,7 +650,7 @@ fn a_flipped_byte_in_a_record_segment_is_found_by_open_or_scan_or_does_not_matte
 
 /// The numbers of a text column that a scan with `hints` gives, after a filter for `word`.
 fn found_with(snapshot: &Snapshot, id: SeriesId, hints: &[Hint], word: &str) -> (usize, Vec<i64>) {
-    let mut scan = snapshot.scan_records_for("t", &[id], TimeRange::ALL, Some(&["text"]), hints).unwrap();
+    let mut scan = snapshot.scan_records_for("t", &[id], TimeRange::ALL, Some(&["text"]), hints, &[]).unwrap();
     let (mut read, mut found) = (0, Vec::new());
     while let Some(batch) = scan.next_batch().unwrap() {
         read += batch.num_rows();
@@ -689,6 +699,70 @@ fn hints_leave_out_groups_and_never_a_row_that_satisfies_them() {
     assert_eq!(found_with(&engine.snapshot(), id, &words(&["17"]), "17").1, [35]);
 }
 
+#[test]
+fn rows_with_words_are_exactly_those_of_brute_force_in_memory_in_flushed_and_in_merged_files() {
+    let store = Store::new();
+    let engine = store.open();
+    let id = series(&engine, 1);
+    let text = |ts: i64| {
+        let verb = ["GET", "put", "Delete"][ts as usize % 3];
+        let result = if ts % 11 == 0 { "Refused" } else { "ok" };
+        (ts % 13 != 0).then(|| format!("{verb} item{ts}: {result} after {} \u{b5}s", ts % 9))
+    };
+    let lines = |from: i64, to: i64| {
+        let at: Vec<_> = (from..to).map(|ts| (id, ts)).collect();
+        let columns = columns(vec![
+            ("text", Arc::new(StringArray::from_iter((from..to).map(text))) as ArrayRef),
+            ("number", Arc::new(Int64Array::from_iter_values(from..to)) as ArrayRef),
+        ]);
+        records(table("t", Unique::WholeRow), &at, columns)
+    };
+    let check = |from: i64, state: &str| {
+        let snapshot = engine.snapshot();
+        for wanted in
+            ["refused", "ok GET", "delete REFUSED 5", "item777", "8", "\u{b5}S put", "ok refused", "nothing", ""]
+        {
+            let (words, mut seen) = (Words::of(wanted), Vec::new());
+            let mut has = |ts: &i64| text(*ts).is_some_and(|text| words.are_in(&text, &mut seen));
+            let expected: Vec<i64> = (from..20_000).filter(|ts| has(ts)).collect();
+            for columns in [Some(&["number"][..]), Some(&["text"][..]), Some(&[][..])] {
+                let words = [self::words("text", wanted)];
+                let mut scan = snapshot.scan_records_for("t", &[id], TimeRange::ALL, columns, &[], &words).unwrap();
+                let mut found = Vec::new();
+                while let Some(batch) = scan.next_batch().unwrap() {
+                    found.extend(keys(&batch).into_iter().map(|key| key.1));
+                }
+                assert_eq!(found, expected, "{state}: {wanted:?} with {columns:?}");
+            }
+        }
+        for column in ["number", "nowhere"] {
+            let words = [words(column, "a")];
+            let scan = snapshot.scan_records_for("t", &[id], TimeRange::ALL, Some(&["number"]), &[], &words);
+            let found = scan.and_then(|mut scan| scan.next_batch());
+            match column {
+                "number" => assert_eq!(found.err().unwrap().kind(), ErrorKind::Invalid),
+                _ => assert!(found.unwrap().is_none()),
+            }
+        }
+    };
+    write(&engine, vec![lines(0, 20_000)]);
+    check(0, "in memory");
+    engine.flush().unwrap();
+    check(0, "flushed");
+    // Equal rows again, in another file and in memory.
+    write(&engine, vec![lines(10_000, 20_000)]);
+    engine.flush().unwrap();
+    write(&engine, vec![lines(19_000, 20_000)]);
+    check(0, "in two files and in memory");
+    engine.compact().unwrap();
+    check(0, "merged, and in memory");
+    let range = TimeRange { start: 0, end: 99 };
+    engine.delete(&foretell_engine::Selector { range, ..all_of(&engine, id) }).unwrap();
+    check(100, "with deleted rows");
+    engine.compact().unwrap();
+    check(100, "merged again");
+}
+
 /// The selector of one series.
 fn all_of(engine: &Engine, id: SeriesId) -> foretell_engine::Selector {
     let series = engine.snapshot().select(&all()).unwrap().into_iter().find(|series| series.id == id).unwrap();
@@ -702,7 +776,10 @@ fn where_the_newest_row_wins_hints_are_refused() {
     let id = series(&engine, 1);
     write(&engine, vec![mirror(&[(id, 1, 0.5)])]);
     let hints = [Hint::Present { column: "text".into() }];
-    let refused = engine.snapshot().scan_records_for("mirror", &[id], TimeRange::ALL, None, &hints);
+    let refused = engine.snapshot().scan_records_for("mirror", &[id], TimeRange::ALL, None, &hints, &[]);
+    assert_eq!(refused.err().unwrap().kind(), ErrorKind::Invalid);
+    let words = [words("text", "a")];
+    let refused = engine.snapshot().scan_records_for("mirror", &[id], TimeRange::ALL, None, &[], &words);
     assert_eq!(refused.err().unwrap().kind(), ErrorKind::Invalid);
 }
 

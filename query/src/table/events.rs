@@ -1,6 +1,7 @@
 //! `logs` and `spans`: wide events.
 //!
-//! Filters on time, service and resource are answered exactly, by the index; filters on what rows hold let the engine pass
+//! Filters on time, service and resource are answered exactly, by the index, and so is `match` of a column of texts, by the
+//! engine's postings of words; other filters on what rows hold let the engine pass
 //! groups over (see [`super::hints`]) and are then applied by DataFusion. Of `attributes` only the keys are read that a
 //! statement names, if it names them all (see `rule::attribute_keys`).
 use std::fmt;
@@ -20,12 +21,13 @@ use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use foretell_engine::text::Words;
 use foretell_engine::types::METRIC_NAME;
-use foretell_engine::{Hint, RecordScan, ScanBatch, Series, SeriesId, Snapshot};
+use foretell_engine::{Hint, RecordScan, ScanBatch, Series, SeriesId, Snapshot, WordFilter};
 use hashbrown::HashSet;
 
 use super::columns::{BatchMaker, Column, map_type};
-use super::hints::hint_of;
+use super::hints::{hint_of, words_of};
 use super::histogram::stored;
 use super::metric::{describe, opening_bytes, reserve, select, split};
 use super::pushdown::{Conditions, Shape, convert};
@@ -147,7 +149,7 @@ impl EventsTable {
         &self,
         session: &dyn Session,
         conditions: Conditions,
-        hints: Vec<Hint>,
+        wanted: Wanted,
         projection: &[usize],
     ) -> Result<Arc<dyn Source>> {
         // Before the first row there is no table in the engine.
@@ -160,7 +162,7 @@ impl EventsTable {
             signal: self.signal,
             parts: split(series.len(), session.config().target_partitions()),
             conditions,
-            hints,
+            wanted,
             series,
             columns: projection.iter().map(|&i| self.columns[i].clone()).collect(),
             schema: Arc::new(self.schema.project(projection)?),
@@ -200,7 +202,7 @@ impl TableProvider for EventsTable {
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let supported = filters.iter().map(|filter| {
-            if convert(filter, self).is_some() {
+            if convert(filter, self).is_some() || words_of(filter).is_some() {
                 TableProviderFilterPushDown::Exact
             } else if hint_of(filter, &self.stored).is_some() {
                 TableProviderFilterPushDown::Inexact
@@ -220,23 +222,25 @@ impl TableProvider for EventsTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let projection = projection.map_or(all.as_slice(), Vec::as_slice);
-        let (mut conditions, mut hints, mut rest) = (Conditions::default(), Vec::new(), Vec::new());
+        let (mut conditions, mut wanted, mut rest) = (Conditions::default(), Wanted::default(), Vec::new());
         for filter in filters {
             if let Some(more) = convert(filter, self) {
                 conditions = conditions.and(more);
+            } else if let Some(words) = words_of(filter) {
+                wanted.words.push(words);
             } else if let Some(hint) = hint_of(filter, &self.stored) {
                 // DataFusion kept the filter, and with it the limit.
-                hints.push(hint);
+                wanted.hints.push(hint);
             } else {
                 // Taken over exactly, and simplified since to what is neither.
                 rest.push(filter.clone());
             }
         }
-        let limit = limit.filter(|_| hints.is_empty());
+        let limit = limit.filter(|_| wanted.hints.is_empty());
         let Some(rest) = conjunction(rest) else {
-            return Ok(Arc::new(ScanExec::new(self.source(session, conditions, hints, projection)?, limit)));
+            return Ok(Arc::new(ScanExec::new(self.source(session, conditions, wanted, projection)?, limit)));
         };
-        let scan = Arc::new(ScanExec::new(self.source(session, conditions, hints, &all)?, None));
+        let scan = Arc::new(ScanExec::new(self.source(session, conditions, wanted, &all)?, None));
         let predicate = session.create_physical_expr(rest, &DFSchema::try_from(Arc::clone(&self.schema))?)?;
         let filtered = Arc::new(FilterExec::try_new(predicate, scan)?);
         let columns = projection.iter().map(|&i| {
@@ -247,11 +251,19 @@ impl TableProvider for EventsTable {
     }
 }
 
+/// What rows must have, besides the conditions on their streams and times.
+#[derive(Default)]
+struct Wanted {
+    hints: Vec<Hint>,
+    /// Columns, and the words that their texts have.
+    words: Vec<(String, String)>,
+}
+
 struct EventSource {
     snapshot: Snapshot,
     signal: Signal,
     conditions: Conditions,
-    hints: Vec<Hint>,
+    wanted: Wanted,
     series: Vec<Series>,
     parts: Vec<Range<usize>>,
     columns: Vec<Shown>,
@@ -317,8 +329,12 @@ impl Source for EventSource {
         let series = &self.series[self.parts[partition].clone()];
         let ids: Vec<SeriesId> = series.iter().map(|s| s.id).collect();
         let (table, needed) = (self.signal.table_name(), self.needed());
+        let Wanted { hints, words } = &self.wanted;
+        let words =
+            words.iter().map(|(column, text)| WordFilter { column: column.clone(), words: Words::of(text).into() });
+        let words: Vec<WordFilter> = words.collect();
         let scan = (!ids.is_empty())
-            .then(|| self.snapshot.scan_records_for(table, &ids, self.conditions.range, Some(&needed), &self.hints));
+            .then(|| self.snapshot.scan_records_for(table, &ids, self.conditions.range, Some(&needed), hints, &words));
         let indexes = self.columns.iter().enumerate().filter(|(_, column)| matches!(column, Shown::Fixed(_)));
         let indexes: Vec<usize> = indexes.map(|(i, _)| i).collect();
         Ok(Box::new(EventReader {
@@ -333,8 +349,11 @@ impl Source for EventSource {
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         describe(f, Some(self.signal.table_name()), self.series.len(), &self.conditions, &self.schema)?;
-        if !self.hints.is_empty() {
-            write!(f, ", passes over by {:?}", self.hints)?;
+        for (column, words) in &self.wanted.words {
+            write!(f, ", {column} has {words:?}")?;
+        }
+        if !self.wanted.hints.is_empty() {
+            write!(f, ", passes over by {:?}", self.wanted.hints)?;
         }
         if let Some(keys) = self.keys.as_ref().filter(|_| self.columns.iter().any(|c| matches!(c, Shown::Attributes))) {
             let mut keys: Vec<&String> = keys.iter().collect();

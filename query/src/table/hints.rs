@@ -57,6 +57,18 @@ pub(super) fn hint_of(filter: &Expr, stored: &Schema) -> Option<Hint> {
     }
 }
 
+/// The column of `filter` and the words that its texts must have, if the engine answers it exactly.
+pub(super) fn words_of(filter: &Expr) -> Option<(String, String)> {
+    let Expr::ScalarFunction(call) = filter else { return None };
+    match call.args.as_slice() {
+        [column, literal] if call.name() == match_words::NAME => match Place::of(column)? {
+            Place::Column(name) if TEXTS.contains(&name) => Some((name.to_owned(), text(literal)??)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 fn of_like(like: &Like, stored: &Schema) -> Option<Hint> {
     if like.negated || like.case_insensitive || like.escape_char.is_some() {
         return None;
@@ -211,6 +223,7 @@ fn integer(expr: &Expr) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use arrow::datatypes::{DataType, Field};
+    use datafusion::logical_expr::ScalarUDF;
     use datafusion::prelude::{col, lit};
 
     use super::*;
@@ -258,6 +271,13 @@ mod tests {
         assert_eq!(hint(col("body").ilike(lit("x"))), None);
         assert_eq!(hint(col("service").eq(lit("x"))), None, "the index knows");
         assert_eq!(hint(col("attributes").is_not_null()), None, "the column of that name holds only the rest");
+        let search = |column: &str| {
+            let function = ScalarUDF::from(match_words::MatchWords::default());
+            function.call(vec![col(column), lit("disk full")])
+        };
+        assert_eq!(words_of(&search("body")), Some((column("body"), column("disk full"))));
+        assert_eq!(words_of(&search("trace_id")), None);
+        assert_eq!(words_of(&search("body").is_true()), None);
         assert_eq!(hint(col("body").is_not_null()), Some(Hint::Present { column: column("body") }));
     }
 }

@@ -223,7 +223,7 @@ impl TraceSource {
         self.memory.try_resize(held)?;
         let ids: Vec<SeriesId> = streams.iter().map(|one| one.id).collect();
         let hints = [Hint::Value { column: "trace_id".to_owned(), value: self.trace.to_vec() }];
-        let scan = self.snapshot.scan_records_for(table, &ids, TimeRange::ALL, Some(&NEEDED), &hints);
+        let scan = self.snapshot.scan_records_for(table, &ids, TimeRange::ALL, Some(&NEEDED), &hints, &[]);
         let mut scan = scan.map_err(external)?;
         while let Some(batch) = scan.next_batch().map_err(external)? {
             if self.query.cancel.is_cancelled() {

@@ -47,9 +47,9 @@ impl GroupMeta {
         self.chunks.first().map_or(0, |chunk| chunk.offset)
     }
 
-    /// Bytes of its chunks and filters.
+    /// Bytes of its chunks, filters and postings.
     pub(super) fn len(&self) -> u64 {
-        let filters = self.zones.iter().filter_map(Zone::filter);
+        let filters = self.zones.iter().flat_map(Zone::places);
         self.chunks.iter().chain(filters).map(|chunk| u64::from(chunk.len)).sum()
     }
 }
@@ -208,7 +208,7 @@ fn decode_group(input: &mut Reader<'_>, chunks: usize, offset: &mut u64) -> Resu
         *offset += u64::from(len);
         if number >= KEYS {
             let zone = if len > 0 { Zone::decode(input, *offset)? } else { Zone::None };
-            *offset += zone.filter().map_or(0, |filter| u64::from(filter.len));
+            *offset += zone.places().map(|place| u64::from(place.len)).sum::<u64>();
             group.zones.push(zone);
         }
     }

@@ -9,6 +9,7 @@
 //! | [`writer`] | building a file from sorted batches |
 //! | [`reader`] | opening a file and checking each chunk before use |
 //! | [`zone`] | bounds and filters of a column of a group, by which scans pass groups over |
+//! | [`postings`] | the rows that have the frequent words of a group |
 //! | [`check`] | reading a whole file and comparing all that it says twice |
 //!
 //! A chunk is one column of one group, encoded by `column`; a column that is NULL in the whole group has none. Invariants:
@@ -19,6 +20,7 @@ use crate::segment::SegmentMeta;
 
 mod check;
 mod footer;
+mod postings;
 mod reader;
 mod writer;
 mod zone;

@@ -2,6 +2,7 @@
 use std::path::{Path, PathBuf};
 
 use arrow::array::{ArrayRef, new_null_array};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::SchemaRef;
 
 use crate::error::Result;
@@ -11,10 +12,10 @@ use crate::segment::ColumnBytes;
 use crate::text::fold;
 use crate::types::{SeriesId, TimeRange};
 
-use super::super::{ColumnDecoder, Hint, bloom};
+use super::super::{ColumnDecoder, Hint, WordFilter, bloom};
 use super::footer::{Chunk, Footer, GroupMeta};
 use super::zone::Zone;
-use super::{KEYS, RecordMeta};
+use super::{KEYS, RecordMeta, postings};
 
 /// What the footer says of a group.
 #[derive(Clone, Copy, Debug)]
@@ -162,8 +163,8 @@ impl RecordSegment {
         }
         Ok(match (hint, &group.zones[column]) {
             (Hint::Within { low, high, .. }, Zone::Within { min, max }) => low <= max && high >= min,
-            (Hint::Words { words, .. }, Zone::Words(place)) => {
-                let filter = self.checked(place)?.1;
+            (Hint::Words { words, .. }, Zone::Words { filter, .. }) => {
+                let filter = self.checked(filter)?.1;
                 let mut keys = words.iter().map(|word| bloom::hash(fold(word).as_bytes()));
                 keys.all(|key| bloom::may_contain(filter, key))
             }
@@ -174,12 +175,46 @@ impl RecordSegment {
         })
     }
 
-    /// Compares the filters of a group with their checksums.
+    /// The rows of a group that satisfy `condition`; `None` if none does. Reads no text of a group whose filter or postings say it.
+    ///
+    /// # Errors
+    /// `Invalid` for a column of another type; `Corruption` with path and offset.
+    pub(crate) fn rows_with(
+        &self,
+        group: usize,
+        condition: &WordFilter,
+        decoder: &mut ColumnDecoder,
+    ) -> Result<Option<BooleanBuffer>> {
+        let Ok(column) = self.columns.index_of(&condition.column) else { return Ok(None) };
+        let (meta, words) = (&self.groups[group], &condition.words);
+        if meta.chunks[column + KEYS].len == 0 {
+            return Ok(None);
+        }
+        if let Zone::Words { filter, postings } = &meta.zones[column]
+            && !words.folded().is_empty()
+        {
+            let filter = self.checked(filter)?.1;
+            let mut keys = words.folded().iter().map(|word| bloom::hash(word.as_bytes()));
+            if !keys.all(|key| bloom::may_contain(filter, key)) {
+                return Ok(None);
+            }
+            if let Some(place) = postings {
+                let (bytes, at) = (self.checked(place)?.1, (self.path.as_path(), place.offset));
+                let rows = postings::rows_with(words, bytes, at, meta.rows as usize, decoder.unpacker())?;
+                if rows.is_some() {
+                    return Ok(rows);
+                }
+            }
+        }
+        condition.rows(&self.column(group, column, decoder)?).map(Some)
+    }
+
+    /// Compares the filters and postings of a group with their checksums.
     ///
     /// # Errors
     /// `Corruption` with path and offset; the rows may be good.
     pub(crate) fn check_filters(&self, group: usize) -> Result<()> {
-        self.groups[group].zones.iter().filter_map(Zone::filter).try_for_each(|place| self.checked(place).map(drop))
+        self.groups[group].zones.iter().flat_map(Zone::places).try_for_each(|place| self.checked(place).map(drop))
     }
 
     fn integers(&self, group: usize, chunk: usize, decoder: &mut ColumnDecoder) -> Result<Vec<i64>> {

@@ -108,7 +108,7 @@ impl RecordWriter {
             }
             chunks.push(self.chunk(&out, from)?);
             if number >= KEYS {
-                let made = if is_null { Made::None } else { zone_of(column) };
+                let made = if is_null { Made::None } else { zone_of(column, self.encoder.packer_of_merges()) };
                 zones.push(self.place(made, &mut out)?);
             }
         }
@@ -132,15 +132,21 @@ impl RecordWriter {
         Ok(Chunk { offset: self.bytes + from as u64, len, crc: crc32c(&out[from..]) })
     }
 
-    /// Appends the filter of `made`, if it has one.
+    /// Appends the filter and the postings of `made`, if it has some.
     fn place(&self, made: Made, out: &mut Vec<u8>) -> Result<Zone> {
         let from = out.len();
         Ok(match made {
             Made::None => Zone::None,
             Made::Within { min, max } => Zone::Within { min, max },
-            Made::Words(filter) => {
+            Made::Words { filter, postings } => {
                 out.extend_from_slice(&filter);
-                Zone::Words(self.chunk(out, from)?)
+                let filter = self.chunk(out, from)?;
+                let place = |postings: Vec<u8>| {
+                    let from = out.len();
+                    out.extend_from_slice(&postings);
+                    self.chunk(out, from)
+                };
+                Zone::Words { filter, postings: postings.map(place).transpose()? }
             }
             Made::Values(filter) => {
                 out.extend_from_slice(&filter);

@@ -5,6 +5,7 @@
 //!      | 1 zigzag(min) varint(max - min) the smallest and the largest of integers and times, NULL left out
 //!      | 2 varint(length) u32 crc        behind the chunk lies a filter of the words of all texts
 //!      | 3 varint(length) u32 crc        behind the chunk lies a filter of the values, or of the keys of maps
+//!      | 4 varint(length) u32 crc varint(length) u32 crc    as 2, and behind the filter lie postings of frequent words
 //! ```
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::datatypes::{
@@ -13,17 +14,20 @@ use arrow::datatypes::{
 };
 use hashbrown::HashSet;
 
+use crate::codec::Packer;
 use crate::error::Result;
 use crate::format::{Reader, put_varint, put_zigzag};
 use crate::text::{fold, words};
 
 use super::super::bloom;
 use super::footer::Chunk;
+use super::postings;
 
 const NONE: u8 = 0;
 const WITHIN: u8 = 1;
 const WORDS: u8 = 2;
 const VALUES: u8 = 3;
+const POSTINGS: u8 = 4;
 
 /// Bits for each distinct word of a group: about one wrong group in a hundred.
 const WORD_BITS: usize = 10;
@@ -39,7 +43,10 @@ pub(super) enum Zone {
         min: i64,
         max: i64,
     },
-    Words(Chunk),
+    Words {
+        filter: Chunk,
+        postings: Option<Chunk>,
+    },
     Values(Chunk),
 }
 
@@ -47,17 +54,19 @@ pub(super) enum Zone {
 pub(super) enum Made {
     None,
     Within { min: i64, max: i64 },
-    Words(Vec<u8>),
+    Words { filter: Vec<u8>, postings: Option<Vec<u8>> },
     Values(Vec<u8>),
 }
 
 impl Zone {
-    /// The filter, if there is one.
-    pub(super) fn filter(&self) -> Option<&Chunk> {
-        match self {
-            Self::Words(chunk) | Self::Values(chunk) => Some(chunk),
-            Self::None | Self::Within { .. } => None,
-        }
+    /// What lies behind the chunk, in order.
+    pub(super) fn places(&self) -> impl Iterator<Item = &Chunk> {
+        let (filter, postings) = match self {
+            Self::Words { filter, postings } => (Some(filter), postings.as_ref()),
+            Self::Values(filter) => (Some(filter), None),
+            Self::None | Self::Within { .. } => (None, None),
+        };
+        filter.into_iter().chain(postings)
     }
 
     /// Appends it.
@@ -69,7 +78,12 @@ impl Zone {
                 put_zigzag(out, *min);
                 put_varint(out, max.wrapping_sub(*min) as u64);
             }
-            Self::Words(chunk) => chunk.encode(WORDS, out),
+            Self::Words { filter, postings: None } => filter.encode(WORDS, out),
+            Self::Words { filter, postings: Some(postings) } => {
+                filter.encode(POSTINGS, out);
+                put_varint(out, postings.len.into());
+                out.extend_from_slice(&postings.crc.to_le_bytes());
+            }
             Self::Values(chunk) => chunk.encode(VALUES, out),
         }
     }
@@ -83,9 +97,17 @@ impl Zone {
                 let min = input.zigzag()?;
                 Self::Within { min, max: min.wrapping_add(input.varint()? as i64) }
             }
-            WORDS => Self::Words(Chunk::decode(input, offset)?),
+            WORDS => Self::Words { filter: Chunk::decode(input, offset)?, postings: None },
+            POSTINGS => {
+                let filter = Chunk::decode(input, offset)?;
+                let len = input.varint()?;
+                let len = u32::try_from(len).ok().filter(|len| *len > 0);
+                let len = len.ok_or_else(|| at.corrupt("a length of postings of 32 bits", "another one"))?;
+                let offset = offset + u64::from(filter.len);
+                Self::Words { filter, postings: Some(Chunk { offset, len, crc: input.u32()? }) }
+            }
             VALUES => Self::Values(Chunk::decode(input, offset)?),
-            tag => return Err(at.corrupt("a zone of 0 to 3", tag.to_string())),
+            tag => return Err(at.corrupt("a zone of 0 to 4", tag.to_string())),
         })
     }
 }
@@ -107,8 +129,8 @@ impl Chunk {
     }
 }
 
-/// What is worth saying of `column`, which is not all NULL.
-pub(super) fn zone_of(column: &ArrayRef) -> Made {
+/// What is worth saying of `column`, which is not all NULL; postings if there is a `packer` for them.
+pub(super) fn zone_of(column: &ArrayRef, packer: Option<&mut Packer>) -> Made {
     match column.data_type() {
         DataType::Int8 => within::<Int8Type>(column, i64::from),
         DataType::Int16 => within::<Int16Type>(column, i64::from),
@@ -121,9 +143,14 @@ pub(super) fn zone_of(column: &ArrayRef) -> Made {
         DataType::Duration(_) => within::<DurationNanosecondType>(column, |v| v),
         DataType::Utf8 => {
             let texts: HashSet<&str> = column.as_string::<i32>().iter().flatten().collect();
+            // Texts that repeat are a dictionary, which is quickly searched.
+            if let Some(packer) = packer.filter(|_| texts.len() > column.len() / 2) {
+                let (distinct, postings) = postings::build(column.as_string(), packer);
+                return Made::Words { filter: bloom::build(distinct.into_iter(), WORD_BITS), postings };
+            }
             let distinct: HashSet<u128> =
                 texts.into_iter().flat_map(words).map(|word| bloom::hash(fold(word).as_bytes())).collect();
-            Made::Words(bloom::build(distinct.into_iter(), WORD_BITS))
+            Made::Words { filter: bloom::build(distinct.into_iter(), WORD_BITS), postings: None }
         }
         DataType::FixedSizeBinary(_) => {
             let distinct: HashSet<&[u8]> = column.as_fixed_size_binary().iter().flatten().collect();
