@@ -6,7 +6,8 @@ use parking_lot::RwLock;
 use crate::catalog::{Catalogue, Head, Metric};
 use crate::core::{Core, Sealed};
 use crate::error::{Error, Result};
-use crate::memtable::Memtable;
+use crate::feed::Commit;
+use crate::memtable::{CommittedBatch, Memtable};
 use crate::partition::Partitioning;
 use crate::records::Tables;
 use crate::retention::Retention;
@@ -199,6 +200,31 @@ impl Snapshot {
             partitioning: core.partitioning,
             retention: core.retention(),
             wal_files: core.wal_files.clone(),
+        }))
+    }
+
+    /// The same view with no rows but those of `commits`, which it must see: what arrived with them. No file is read. Deletes
+    /// are not looked at: what arrived and was deleted since is there. Series are those that are active.
+    pub fn only(&self, commits: &[Commit]) -> Self {
+        let pinned = &*self.0;
+        // The batches are counted where they came from, not once more here.
+        let mut active = Memtable::new(0, Lsn(0), 0, &Arc::default());
+        for Commit { lsn, batch } in commits {
+            active.push(Arc::new(CommittedBatch { lsn: *lsn, batch: Arc::clone(batch) }), 0);
+        }
+        Self(Arc::new(Pinned {
+            lsn: pinned.lsn,
+            sealed: Vec::new(),
+            active,
+            state: pinned.state.clone(),
+            tables: pinned.tables.clone(),
+            version: Arc::default(),
+            tombstones: Tombstones::default(),
+            head: Arc::clone(&pinned.head),
+            catalogue: Arc::clone(&pinned.catalogue),
+            partitioning: pinned.partitioning,
+            retention: pinned.retention,
+            wal_files: pinned.wal_files.clone(),
         }))
     }
 

@@ -141,14 +141,7 @@ impl Database {
     /// See [`crate::ErrorKind`].
     pub async fn query(self: &Arc<Self>, request: QueryRequest) -> Result<QueryResponse> {
         let deadline = self.deadline(request.timeout);
-        let admitted = admit(&request.sql, &self.limits)?;
-        if request.params.len() > self.limits.terms_max {
-            return Err(Error::invalid(format!(
-                "{} parameters, the limit is {}: send fewer",
-                request.params.len(),
-                self.limits.terms_max
-            )));
-        }
+        let admitted = self.admitted(&request)?;
         if let Some(statement) = continuous::statement::parse(&request.sql) {
             let listed = self.running.begin(&request.sql)?;
             let rows = self.continuous.execute(statement?).await?;
@@ -157,8 +150,44 @@ impl Database {
         if delete::is_delete(&admitted) {
             return self.delete(&request.sql, admitted, request.params, deadline).await;
         }
+        self.select(request, admitted, deadline, None).await
+    }
+
+    /// As [`Database::query`] for a statement that reads, over `snapshot` and not over everything acknowledged so far.
+    ///
+    /// # Errors
+    /// See [`crate::ErrorKind`]; `Invalid` for a statement that does anything else.
+    pub async fn query_over(&self, request: QueryRequest, snapshot: Snapshot) -> Result<QueryResponse> {
+        let deadline = self.deadline(request.timeout);
+        let admitted = self.admitted(&request)?;
+        if delete::is_delete(&admitted) {
+            return Err(Error::invalid("a delete is of everything, not of a snapshot: send it as a query"));
+        }
+        self.select(request, admitted, deadline, Some(snapshot)).await
+    }
+
+    fn admitted(&self, request: &QueryRequest) -> Result<Admitted> {
+        let admitted = admit(&request.sql, &self.limits)?;
+        if request.params.len() > self.limits.terms_max {
+            return Err(Error::invalid(format!(
+                "{} parameters, the limit is {}: send fewer",
+                request.params.len(),
+                self.limits.terms_max
+            )));
+        }
+        Ok(admitted)
+    }
+
+    /// Plans and starts a statement that reads, over `snapshot` or one of now.
+    async fn select(
+        &self,
+        request: QueryRequest,
+        admitted: Admitted,
+        deadline: Instant,
+        snapshot: Option<Snapshot>,
+    ) -> Result<QueryResponse> {
         let (limits, params) = (self.limits.clone(), request.params);
-        let planned = self.planned(&request.sql, deadline, move |state, runtime, held| {
+        let planned = self.planned(&request.sql, deadline, snapshot, move |state, runtime, held| {
             runtime.block_on(async {
                 let logical = planner::plan_admitted(state, admitted, params, &limits).await?;
                 let plan = state.create_physical_plan(&logical).await;
@@ -182,7 +211,7 @@ impl Database {
         deadline: Instant,
     ) -> Result<QueryResponse> {
         let limits = self.limits.clone();
-        let planned = self.planned(sql, deadline, move |state, runtime, _| {
+        let planned = self.planned(sql, deadline, None, move |state, runtime, _| {
             runtime.block_on(delete::selector(state, admitted, params, &limits))
         });
         let (selector, held) = planned.await?;
@@ -217,8 +246,14 @@ impl Database {
         Instant::now() + timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout)
     }
 
-    /// Does `work`, which plans, over a snapshot of now; see [`Database::placed`].
-    async fn planned<T, F>(&self, sql: &str, deadline: Instant, work: F) -> Result<(T, Held)>
+    /// Does `work`, which plans, over `snapshot` or one of now; see [`Database::placed`].
+    async fn planned<T, F>(
+        &self,
+        sql: &str,
+        deadline: Instant,
+        snapshot: Option<Snapshot>,
+        work: F,
+    ) -> Result<(T, Held)>
     where
         T: Send + 'static,
         F: FnOnce(&SessionState, &Handle, &Held) -> Result<T> + Send + 'static,
@@ -227,7 +262,7 @@ impl Database {
         let runtime = self.runtime.handle()?.clone();
         let promql = self.limits.promql();
         let work = move |held: Held| {
-            let snapshot = engine.snapshot();
+            let snapshot = snapshot.unwrap_or_else(|| engine.snapshot());
             let mut state = sessions.state(&snapshot, &held.memory);
             let Listed { running, query } = &held.listed;
             for view in View::ALL {

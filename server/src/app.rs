@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::config::{Config, DECODED_AT_ONCE};
 use crate::error::ApiError;
+use crate::loki::query::tail::Tails;
 use crate::metrics::Metrics;
 use crate::remote_write::ingest::WorkerPool;
 use crate::rules;
@@ -55,6 +56,8 @@ pub(crate) struct App {
     /// Samples that the requests being decoded may have together.
     decoding: Semaphore,
     requests_active: AtomicUsize,
+    /// Clients that are told of lines as they come.
+    pub(crate) tails: Tails,
 }
 
 impl App {
@@ -75,6 +78,7 @@ impl App {
             in_flight,
             decoding,
             requests_active: AtomicUsize::new(0),
+            tails: Tails::default(),
         })
     }
 
@@ -92,6 +96,7 @@ impl App {
 
     pub(crate) fn set_stopping(&self) {
         *self.phase.write() = Phase::Stopping;
+        self.tails.stop();
     }
 
     /// The store, if this is the time for work.

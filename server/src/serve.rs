@@ -182,14 +182,15 @@ async fn reload_on_hangup(app: Arc<App>, mut hangup: Signal) {
     }
 }
 
-/// Waits until no request is active, at most for the configured time.
+/// Waits until no request is active and no client is told of lines any more, at most for the configured time.
 async fn drain(app: &Arc<App>) {
     const POLL: Duration = Duration::from_millis(5);
     let deadline = Instant::now() + app.config.shutdown_timeout.0;
-    while app.requests_active() > 0 {
+    while app.requests_active() + app.tails.open() > 0 {
         if Instant::now() >= deadline {
             tracing::warn!(
                 requests = app.requests_active(),
+                tails = app.tails.open(),
                 "requests still active after shutdown_timeout are abandoned"
             );
             return;

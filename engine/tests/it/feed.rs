@@ -1,6 +1,6 @@
-use foretell_engine::{Engine, ErrorKind, Lsn};
+use foretell_engine::{Engine, ErrorKind, Lsn, Selector};
 
-use crate::support::{Store, series, write};
+use crate::support::{Rows, Store, all, rows, series, write};
 
 fn lsns(engine: &Engine, after: u64, through: u64, rows_max: usize) -> Vec<u64> {
     let commits = engine.read_commits(Lsn(after), Lsn(through), rows_max).unwrap();
@@ -124,4 +124,33 @@ fn commits_of_many_writers_form_one_order_without_gaps() {
         let of_one = commits.iter().filter(|c| c.batch.series == [id]).map(|c| c.batch.ts[0]);
         assert!(of_one.eq(0..50), "a writer's own order is kept");
     }
+}
+
+#[test]
+fn a_view_of_some_commits_has_their_rows_and_no_others_whatever_became_of_them() {
+    let mut store = Store::new();
+    store.config.feed_bytes_max = 1 << 20;
+    let engine = store.open();
+    let (a, b) = (series(&engine, 1), series(&engine, 2));
+    write(&engine, &[(a, 10, 1.0), (b, 10, 1.0)]);
+    engine.flush().unwrap();
+    let second = write(&engine, &[(a, 20, 2.0), (a, 10, 3.0)]);
+    let third = write(&engine, &[(b, 5, 4.0)]);
+    write(&engine, &[(a, 30, 5.0)]);
+    let expected: Rows = [((a, 10), 3.0_f64), ((a, 20), 2.0), ((b, 5), 4.0)].map(|(key, v)| (key, v.to_bits())).into();
+    let check = |engine: &Engine| {
+        let used = || engine.memory().map(|share| share.used_bytes);
+        let (snapshot, before) = (engine.snapshot(), used());
+        let commits = engine.read_commits(Lsn(second.0 - 1), third, usize::MAX).unwrap();
+        let view = snapshot.only(&commits);
+        assert_eq!((rows(&view), view.lsn()), (expected.clone(), snapshot.lsn()));
+        assert_eq!(used(), before, "rows are counted once");
+        assert!(rows(&snapshot.only(&[])).is_empty());
+        assert_ne!(rows(&snapshot), expected, "the snapshot itself is as it was");
+    };
+    check(&engine);
+    engine.flush().unwrap();
+    check(&engine);
+    engine.delete(&Selector { metric: Some("m1".to_owned()), ..all() }).unwrap();
+    check(&engine);
 }

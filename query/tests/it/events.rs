@@ -2,10 +2,10 @@
 use std::sync::Arc;
 
 use foretell_engine::{Engine, SeriesId, WriteBatch};
-use foretell_query::QueryLimits;
 use foretell_query::event::{Log, LogBuilder, Signal, Span, SpanBuilder, SpanEvent, SpanLink, Value};
+use foretell_query::{Error, QueryLimits, QueryRequest};
 
-use crate::store::{MINUTE, START, Store};
+use crate::store::{MINUTE, START, Store, gathered, text};
 
 fn stream(engine: &Engine, signal: Signal, service: &str, resource: &[(&str, &str)]) -> SeriesId {
     engine.resolve(&signal.stream(service, resource.iter().copied()).unwrap()).unwrap()
@@ -306,6 +306,32 @@ async fn a_trace_is_shown_as_a_tree_and_by_what_it_waited_for() {
         assert_eq!(store.cell(&orphan).await, "2");
         assert_eq!(store.cell(&format!("SELECT count(*) FROM trace_tree('{}')", trace_hex(7))).await, "0");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_over_some_commits_sees_their_lines_alone() {
+    let store = store();
+    let position = store.engine.snapshot().lsn();
+    lines(&store.engine, 20_000, 20_003);
+    lines(&store.engine, 36_010, 36_012);
+    store.engine.flush().unwrap();
+    lines(&store.engine, 36_012, 36_020);
+    let snapshot = store.engine.snapshot();
+    let commits = store.engine.read_commits(position, snapshot.lsn(), usize::MAX).unwrap();
+    let ask = async |sql: &str, commits: &[_]| {
+        let request = QueryRequest { sql: sql.to_owned(), ..QueryRequest::default() };
+        let response = store.database.query_over(request, snapshot.only(commits)).await?;
+        Ok::<_, Error>(gathered(response).await?.iter().flat_map(text).collect::<Vec<_>>())
+    };
+    let sql = "SELECT attributes['user'] FROM logs WHERE resource['zone'] = 'shop' AND body LIKE '%Order%' ORDER BY ts";
+    // Of 20,000 and 20,002, which are stored already and came again, and of 36,010; each seventh line has no attributes.
+    assert_eq!(ask(sql, &commits[..2]).await.unwrap(), [["user-50"], ["user-52"], ["user-30"]]);
+    assert_eq!(ask(sql, &[]).await.unwrap(), Vec::<Vec<String>>::new());
+    assert_eq!(ask("SELECT count(*) FROM logs", &commits).await.unwrap(), [["13"]]);
+    assert_eq!(store.cell("SELECT count(*) FROM logs").await, "36020");
+    let error = ask("DELETE FROM logs WHERE service = 'shop'", &commits).await.unwrap_err();
+    assert!(error.to_string().contains("not of a snapshot"), "{error}");
+    assert_eq!(store.cell("SELECT count(*) FROM logs").await, "36020");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::Field;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use foretell_engine::{Engine, EngineConfig, LabelSet, Records, WriteBatch};
-use foretell_query::{Database, Error, MetricMetadata, MetricType, QueryLimits, QueryRequest, native};
+use foretell_query::{Database, Error, MetricMetadata, MetricType, QueryLimits, QueryRequest, QueryResponse, native};
 use futures::StreamExt;
 use tempfile::TempDir;
 
@@ -88,12 +88,8 @@ impl Store {
 
     pub(crate) async fn request(&self, request: QueryRequest) -> Result<Vec<RecordBatch>, Error> {
         let work = async {
-            let mut response = self.database.query(request).await?;
-            let mut batches = Vec::new();
-            while let Some(batch) = response.stream.next().await {
-                batches.push(batch.map_err(Error::from_datafusion)?);
-            }
-            Ok(batches)
+            let response = self.database.query(request).await?;
+            gathered(response).await
         };
         tokio::time::timeout(Duration::from_secs(60), work).await.unwrap()
     }
@@ -116,6 +112,14 @@ impl Store {
             Err(error) => error,
         }
     }
+}
+
+pub(crate) async fn gathered(mut response: QueryResponse) -> Result<Vec<RecordBatch>, Error> {
+    let mut batches = Vec::new();
+    while let Some(batch) = response.stream.next().await {
+        batches.push(batch.map_err(Error::from_datafusion)?);
+    }
+    Ok(batches)
 }
 
 pub(crate) fn text(batch: &RecordBatch) -> Vec<Vec<String>> {

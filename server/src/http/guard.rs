@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY, UPGRADE, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -82,7 +82,8 @@ const PROTECTIVE: [(HeaderName, &str); 5] = [
 
 /// Without authentication, being on loopback is the only protection: a browser must not be a way around it.
 fn is_cross_site(method: &Method, headers: &HeaderMap) -> bool {
-    if method == Method::GET || method == Method::HEAD {
+    // No browser lets a page read answers of another site, except those of a WebSocket.
+    if (method == Method::GET || method == Method::HEAD) && !headers.contains_key(UPGRADE) {
         return false;
     }
     if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site" || site == "same-site") {
@@ -116,5 +117,13 @@ mod tests {
         assert!(is_cross_site(&Method::POST, &opaque));
         assert!(is_cross_site(&Method::POST, &marked));
         assert!(!is_cross_site(&Method::GET, &marked));
+    }
+
+    #[test]
+    fn a_page_of_another_site_cannot_read_a_websocket() {
+        let socket = |origin| headers(&[("host", "127.0.0.1:8484"), ("upgrade", "websocket"), ("origin", origin)]);
+        assert!(!is_cross_site(&Method::GET, &socket("http://127.0.0.1:8484")));
+        assert!(is_cross_site(&Method::GET, &socket("https://evil.example")));
+        assert!(!is_cross_site(&Method::GET, &headers(&[("host", "x"), ("upgrade", "websocket")])), "no browser");
     }
 }

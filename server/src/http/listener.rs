@@ -68,7 +68,8 @@ pub(crate) async fn run(listener: TcpListener, router: Router, limits: &Limits, 
         let Some((stream, place)) = stream else { continue };
         let io = TokioIo::new(StallGuard::new(stream, first_byte_max, write_stall_max));
         let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(io, service).into_owned();
+        let connection = builder.serve_connection_with_upgrades(io, service).into_owned();
+        // A connection that becomes a WebSocket ends here; what it is used for counts and ends it (`loki::query::tail`).
         // Watching ends a keep-alive connection at the drain; a connection of the drain itself is closed by `stopped`.
         let watched = graceful.as_ref().map(|graceful| graceful.watcher());
         let stopped = stopped.clone();

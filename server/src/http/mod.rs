@@ -75,7 +75,7 @@ fn loki_api() -> Router<Arc<App>> {
         .route("/loki/api/v1/detected_fields", get(api::detected_fields).fallback(get_only))
         .route("/loki/api/v1/detected_field/{name}/values", get(api::detected_field_values).fallback(get_only))
         .route("/loki/api/v1/patterns", get(api::patterns).fallback(get_only))
-        .route("/loki/api/v1/tail", get(api::tail).fallback(get_only))
+        .route("/loki/api/v1/tail", get(api::tail::answer).fallback(get_only))
 }
 
 /// Jaeger's query API.

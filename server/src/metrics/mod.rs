@@ -58,6 +58,9 @@ struct Loki {
     wire_bytes: Counter,
     decoded_bytes: Counter,
     refused: Family<Labels<1>, Counter>,
+    tails: Gauge,
+    tail_lines: Counter,
+    tail_lines_dropped: Counter,
 }
 
 impl Loki {
@@ -70,6 +73,9 @@ impl Loki {
             wire_bytes: Counter::default(),
             decoded_bytes: Counter::default(),
             refused: Family::default(),
+            tails: Gauge::default(),
+            tail_lines: Counter::default(),
+            tail_lines_dropped: Counter::default(),
         };
         root.register("loki_push_requests", "Loki push requests by form and status", this.requests.clone());
         root.register("loki_push_duration_seconds", "Time from request to durable answer", this.seconds.clone());
@@ -82,6 +88,13 @@ impl Loki {
         root.register("loki_push_wire_bytes", "Bytes received", this.wire_bytes.clone());
         root.register("loki_push_decoded_bytes", "Decompressed bytes", this.decoded_bytes.clone());
         root.register("loki_push_decode_errors", "Requests refused as a whole, by cause", this.refused.clone());
+        root.register("loki_tails", "Clients that are told of log lines as they come", this.tails.clone());
+        root.register("loki_tail_lines", "Log lines sent to such clients", this.tail_lines.clone());
+        root.register(
+            "loki_tail_lines_dropped",
+            "Log lines not sent to such clients because they were too slow",
+            this.tail_lines_dropped.clone(),
+        );
         this
     }
 }
@@ -298,6 +311,19 @@ impl Metrics {
 
     pub(crate) fn loki_refused(&self, cause: &str) {
         self.loki.refused.get_or_create(&[("cause", cause.to_owned())]).inc();
+    }
+
+    /// How many clients are told of lines as they come.
+    pub(crate) fn loki_tails(&self) -> Gauge {
+        self.loki.tails.clone()
+    }
+
+    pub(crate) fn loki_tail_lines(&self, sent: u64) {
+        self.loki.tail_lines.inc_by(sent);
+    }
+
+    pub(crate) fn loki_tail_lines_dropped(&self, dropped: u64) {
+        self.loki.tail_lines_dropped.inc_by(dropped);
     }
 
     /// A request of OTLP or the line protocol; `status` is that of its transport.

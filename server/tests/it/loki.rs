@@ -497,9 +497,6 @@ fn what_logs_drilldown_asks_is_answered() {
         .flat_map(|one| one["samples"].as_array().unwrap().iter().map(|sample| sample[1].as_u64().unwrap()))
         .sum();
     assert_eq!(total, 120, "{patterns}");
-    let tail = server.get("/loki/api/v1/tail");
-    assert_eq!(tail.status, 501);
-    assert!(tail.error().contains("ask query_range"), "{}", tail.text);
 }
 
 /// Each block that follows a marker of the page is a query.

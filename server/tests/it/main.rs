@@ -20,6 +20,7 @@ mod jaeger;
 mod lifecycle;
 mod loki;
 mod loki_lines;
+mod loki_tail;
 mod metrics;
 mod otlp;
 mod otlp_events;

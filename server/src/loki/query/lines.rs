@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use foretell_engine::Snapshot;
 use foretell_query::Memory;
 use serde_json::{Map, Value, json};
 
-use super::super::logql::{LogQuery, Origin};
+use super::super::logql::{Entry, LogQuery, Origin};
 use super::params::Params;
-use super::read::{Deadline, Rows, Select, Sink, Stats, scan};
+use super::read::{Deadline, Rows, Select, Sink, Stats, scan_over};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::http::respond;
@@ -23,10 +24,10 @@ const LINE_BYTES: usize = 128;
 /// The answer is made of a second copy, and is a third.
 const COPIES: usize = 3;
 /// Memory is asked for in such steps.
-const RESERVE_BYTES: usize = 256 << 10;
+pub(super) const RESERVE_BYTES: usize = 256 << 10;
 /// With which a client asks to be told where labels come from.
 const ENCODING_FLAGS: &str = "x-loki-response-encoding-flags";
-const CATEGORIZE: &str = "categorize-labels";
+pub(super) const CATEGORIZE: &str = "categorize-labels";
 
 pub(super) async fn answer(
     app: &Arc<App>,
@@ -45,8 +46,27 @@ pub(super) async fn answer(
             return Err(ApiError::bad_data(why));
         }
     };
+    let categorized = categorized(headers);
+    let text = params.one("query").unwrap_or_default();
+    let best = best(app, &query, text, range, (limit, backward), None).await?;
+    Ok(respond::json(StatusCode::OK, best.json(started, categorized)))
+}
+
+/// Whether the client wants to be told where labels come from.
+pub(super) fn categorized(headers: &HeaderMap) -> bool {
     let flags = headers.get(ENCODING_FLAGS).and_then(|flags| flags.to_str().ok()).unwrap_or_default();
-    let categorized = flags.split(',').any(|flag| flag.trim() == CATEGORIZE);
+    flags.split(',').any(|flag| flag.trim() == CATEGORIZE)
+}
+
+/// The lines that come first, or last, in `range`: of `snapshot` or one of now.
+async fn best(
+    app: &Arc<App>,
+    query: &LogQuery,
+    text: &str,
+    range: (i64, i64),
+    (limit, backward): (usize, bool),
+    snapshot: Option<Snapshot>,
+) -> Result<Best, ApiError> {
     // Where stages pass lines over it is not known how many rows make so many lines: all are read, and the best kept.
     let order = if query.filters_rows() {
         String::new()
@@ -64,10 +84,23 @@ pub(super) async fn answer(
         memory: app.store()?.database.memory("lines of a LogQL query"),
         stats: Stats::default(),
     };
-    let text = params.one("query").unwrap_or_default();
-    let select = Select { query: &query, text, range, order, until: Deadline::of(app) };
-    let best = scan(app, select, sink).await?;
-    Ok(respond::json(StatusCode::OK, best.json(started, categorized)))
+    let select = Select { query, text, range, order, until: Deadline::of(app) };
+    scan_over(app, select, snapshot, sink).await
+}
+
+/// The newest lines of `range` in the order of time, and the memory that they take.
+pub(super) async fn newest(
+    app: &Arc<App>,
+    query: &LogQuery,
+    text: &str,
+    range: (i64, i64),
+    limit: usize,
+    snapshot: Snapshot,
+) -> Result<(Vec<Kept>, Memory), ApiError> {
+    let best = best(app, query, text, range, (limit, true), Some(snapshot)).await?;
+    let mut lines: Vec<Kept> = best.kept.into_values().collect();
+    lines.sort_by_key(|line| line.ts);
+    Ok((lines, best.memory))
 }
 
 /// The lines that come first.
@@ -84,17 +117,60 @@ struct Best {
     stats: Stats,
 }
 
-struct Kept {
-    ts: i64,
-    line: String,
-    labels: Vec<(String, String, Origin)>,
+/// Names and values of labels.
+pub(super) type Labels = Vec<(String, String)>;
+
+/// A line that came through the stages.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// ns UTC.
+    pub(super) ts: i64,
+    pub(super) line: String,
+    pub(super) labels: Vec<(String, String, Origin)>,
 }
 
 impl Kept {
-    fn bytes(&self) -> usize {
+    pub(super) fn of(entry: Entry<'_>) -> Self {
+        let labels = entry.labels().into_iter();
+        let labels = labels.map(|(name, value, origin)| (name.to_owned(), value.to_owned(), origin)).collect();
+        Self { ts: entry.ts, labels, line: entry.line.into_owned() }
+    }
+
+    /// Memory it takes, about.
+    pub(super) fn bytes(&self) -> usize {
         let labels = self.labels.iter().map(|(name, value, _)| name.len() + value.len() + LABEL_BYTES);
         self.line.len() + LINE_BYTES + labels.sum::<usize>()
     }
+
+    /// Labels that tell its stream from others, and it as a value of that stream.
+    pub(super) fn shown(self, categorized: bool) -> (Labels, Value) {
+        let (mut own, mut metadata, mut parsed) = (Vec::new(), Map::new(), Map::new());
+        for (name, value, origin) in self.labels {
+            match origin {
+                Origin::Metadata if categorized => {
+                    metadata.insert(name, value.into());
+                }
+                Origin::Parsed if categorized => {
+                    parsed.insert(name, value.into());
+                }
+                _ => own.push((name, value)),
+            }
+        }
+        let mut value = vec![json!(self.ts.to_string()), json!(self.line)];
+        if categorized {
+            let kinds = [("structuredMetadata", metadata), ("parsed", parsed)];
+            let kinds = kinds.into_iter().filter(|(_, labels)| !labels.is_empty());
+            value.push(
+                kinds.map(|(kind, labels)| (kind.to_owned(), Value::Object(labels))).collect::<Map<_, _>>().into(),
+            );
+        }
+        (own, Value::Array(value))
+    }
+}
+
+/// Labels as JSON.
+pub(super) fn labels_json(labels: Labels) -> Value {
+    Value::Object(labels.into_iter().map(|(name, value)| (name, value.into())).collect())
 }
 
 impl Sink for Best {
@@ -111,9 +187,7 @@ impl Sink for Best {
             if !self.query.apply(&mut entry) {
                 continue;
             }
-            let labels =
-                entry.labels().into_iter().map(|(name, value, origin)| (name.to_owned(), value.to_owned(), origin));
-            let kept = Kept { ts, labels: labels.collect(), line: entry.line.into_owned() };
+            let kept = Kept::of(entry);
             self.bytes += kept.bytes();
             self.kept.insert(place, kept);
             self.number += 1;
@@ -136,36 +210,14 @@ impl Sink for Best {
 impl Best {
     fn json(self, started: Instant, categorized: bool) -> String {
         let returned = self.kept.len();
-        let mut streams: BTreeMap<Vec<(String, String)>, Vec<Value>> = BTreeMap::new();
-        for Kept { ts, line, labels } in self.kept.into_values() {
-            let (mut own, mut metadata, mut parsed) = (Vec::new(), Map::new(), Map::new());
-            for (name, value, origin) in labels {
-                match origin {
-                    Origin::Metadata if categorized => {
-                        metadata.insert(name, value.into());
-                    }
-                    Origin::Parsed if categorized => {
-                        parsed.insert(name, value.into());
-                    }
-                    _ => own.push((name, value)),
-                }
-            }
-            let mut value = vec![json!(ts.to_string()), json!(line)];
-            if categorized {
-                let kinds = [("structuredMetadata", metadata), ("parsed", parsed)];
-                let kinds = kinds.into_iter().filter(|(_, labels)| !labels.is_empty());
-                value.push(
-                    kinds.map(|(kind, labels)| (kind.to_owned(), Value::Object(labels))).collect::<Map<_, _>>().into(),
-                );
-            }
-            streams.entry(own).or_default().push(Value::Array(value));
+        let mut streams: BTreeMap<Labels, Vec<Value>> = BTreeMap::new();
+        for line in self.kept.into_values() {
+            let (own, value) = line.shown(categorized);
+            streams.entry(own).or_default().push(value);
         }
         let result: Vec<Value> = streams
             .into_iter()
-            .map(|(labels, values)| {
-                let stream: Map<String, Value> = labels.into_iter().map(|(name, value)| (name, value.into())).collect();
-                json!({ "stream": stream, "values": values })
-            })
+            .map(|(labels, values)| json!({ "stream": labels_json(labels), "values": values }))
             .collect();
         let stats = self.stats.json(started, returned);
         let mut data = json!({ "resultType": "streams", "result": result, "stats": stats });

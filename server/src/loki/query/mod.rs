@@ -16,6 +16,7 @@
 //! | `volume` | bytes by labels |
 //! | `fields` | fields that lines have |
 //! | `patterns` | templates of lines |
+//! | `tail` | lines as they come, over a WebSocket |
 mod fields;
 mod found;
 mod lines;
@@ -23,13 +24,14 @@ mod numbers;
 mod params;
 mod patterns;
 mod read;
+pub(crate) mod tail;
 mod volume;
 
 use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use foretell_query::promql::What;
 
@@ -155,13 +157,4 @@ pub(crate) async fn detected_field_values(
 pub(crate) async fn patterns(State(app): State<Arc<App>>, RawQuery(text): RawQuery) -> Answered {
     let params = Params::of(text.as_deref());
     timed(&app, patterns::answer(&app, &params)).await
-}
-
-/// `GET /loki/api/v1/tail`
-pub(crate) async fn tail() -> ApiError {
-    ApiError::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "not_implemented",
-        "live tailing is not supported: ask query_range again from where the last answer ended",
-    )
 }

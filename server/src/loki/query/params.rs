@@ -87,6 +87,11 @@ impl Params {
         Ok(Grid { start, step, count: count as usize })
     }
 
+    /// The one instant from which on lines are wanted that come; an hour ago without any.
+    pub(super) fn since(&self) -> Result<i64, ApiError> {
+        Ok(self.time("start")?.unwrap_or_else(|| now().saturating_sub(SPAN_NS)))
+    }
+
     pub(super) fn limit(&self) -> Result<usize, ApiError> {
         self.count("limit", LINES, LINES_MAX)
     }
@@ -104,7 +109,7 @@ pub(super) fn refused(error: &ParseError) -> ApiError {
 }
 
 /// ns UTC.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     now_ms(Duration::ZERO).saturating_mul(1_000_000)
 }
 

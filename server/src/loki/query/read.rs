@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, MapArray, RecordBatch, StringArray}
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimestampNanosecondType};
 use axum::http::StatusCode;
+use foretell_engine::Snapshot;
 use foretell_query::{Error as QueryError, ErrorKind as QueryErrorKind, QueryRequest};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
@@ -101,13 +102,27 @@ impl Stats {
 }
 
 /// Gives the rows to `sink`, which comes back.
-pub(super) async fn scan<S: Sink>(app: &Arc<App>, select: Select<'_>, mut sink: S) -> Result<S, ApiError> {
+pub(super) async fn scan<S: Sink>(app: &Arc<App>, select: Select<'_>, sink: S) -> Result<S, ApiError> {
+    scan_over(app, select, None, sink).await
+}
+
+/// The same for the rows that `snapshot` sees, or one of now.
+pub(super) async fn scan_over<S: Sink>(
+    app: &Arc<App>,
+    select: Select<'_>,
+    snapshot: Option<Snapshot>,
+    mut sink: S,
+) -> Result<S, ApiError> {
     let mut params = vec![time(select.range.0), time(select.range.1)];
     let conditions = select.query.conditions(&mut params);
     let sql = format!("SELECT {COLUMNS} FROM logs WHERE {WITHIN} AND {conditions} {}", select.order);
     let wants = (select.text.contains(DETECTED_LEVEL), select.text.contains(SERVICE_NAME));
     let request = QueryRequest { sql, params, timeout: Some(select.until.left()) };
-    let mut response = app.store()?.database.query(request).await?;
+    let database = app.store()?.database;
+    let mut response = match snapshot {
+        Some(snapshot) => database.query_over(request, snapshot).await?,
+        None => database.query(request).await?,
+    };
     while let Some(batch) = response.stream.next().await {
         let batch = batch.map_err(|error| ApiError::from(QueryError::from_datafusion(error)))?;
         let work = move || {
