@@ -10,6 +10,8 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/release
 PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/peers
 # and real clients in Python here
 CLIENTS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/clients
+# the data set Nezha, for `make nezha`
+NEZHA ?= ../shared/data/nezha
 FOR ?= 120s
 # ClickHouse and DuckDB as Python packages, for `make bench-logs` and `make bench-traces`
 EVENTS_VENV ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/events-venv
@@ -31,7 +33,7 @@ FUZZ ?= 60
 WAL_MIB ?= 1024
 QUESTIONS ?= 10000
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short clients clients-short promql-diff promql-diff-short rules-diff bench-promql bench-ml bench-logs bench-traces crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short clients clients-short nezha promql-diff promql-diff-short rules-diff bench-promql bench-ml bench-logs bench-traces crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -74,6 +76,11 @@ clients: build ## OpenTelemetry's SDK and clients of Loki and InfluxDB send, the
 
 clients-short:
 	@$(MAKE) --no-print-directory clients EVENTS=200
+
+nezha: build ## traces and lines of a real system by import and by OTLP, both servers killed, every answer beside its files (NEZHA=folder)
+	.ci/setup clients
+	benches/clients/venv.sh $(CLIENTS)
+	PYTHONDONTWRITEBYTECODE=1 $(CLIENTS)/bin/python benches/clients/nezha.py --server $(BIN)/foretell --data $(NEZHA) --seed $(SEED)
 
 promql-diff: build ## the same expressions to a real Prometheus and to foretell (EXPRESSIONS=6000 SEED=1)
 	benches/peers.sh $(PEERS) prometheus

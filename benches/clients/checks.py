@@ -52,14 +52,14 @@ class Checks:
         """Compares two values."""
         self.compare(what, [{"value": sent}], [{"value": found}])
 
-    def report(self):
+    def report(self, harness="clients"):
         """Prints the table; how many comparisons failed."""
         width = max(len(row[0]) for row in self.table)
         print(f"{'what':<{width}}  {'rows':>7}  {'values':>8}  differences")
         for what, rows, values, wrong in self.table:
             print(f"{what:<{width}}  {rows:>7}  {values:>8}  {wrong if wrong else '-'}")
         failed = sum(1 for row in self.table if row[3])
-        print(f"clients: {len(self.table) - failed} passed, {failed} failed")
+        print(f"{harness}: {len(self.table) - failed} passed, {failed} failed")
         return failed
 
 
