@@ -62,6 +62,7 @@ pub use hint::{Hint, WordFilter};
 pub(crate) use live::LiveRecords;
 pub(crate) use merge::Merge;
 pub(crate) use page::{Filter, Memory, Recent, Source};
+pub use row::{ENTRIES, ENTRY_PREFIX};
 pub use scan::{RecordScan, RecordTableInfo};
 pub(crate) use segment::{GroupZone, RecordChecker, RecordMeta, RecordSegment, RecordWriter};
 pub(crate) use tables::{Tables, check};

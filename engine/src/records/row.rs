@@ -1,5 +1,7 @@
 //! Whether two rows are equal, for tables where only whole rows can be duplicates.
-use arrow::array::{Array, ArrayRef, AsArray};
+use std::io::Write as _;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{
     DataType, DurationNanosecondType, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
     TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
@@ -8,17 +10,59 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::format;
 
+/// The map of texts whose entries may also be columns of their own: what is in the column `attr/L/KEY`, as text behind the letter
+/// `L`, is equal to the value of `KEY` in the map. Which of the two an entry is depends on what else its batch held.
+pub const ENTRIES: &str = "attributes";
+/// How the names of such columns begin.
+pub const ENTRY_PREFIX: &str = "attr/";
+
 /// A 128-bit hash of what row `row` holds in `columns`, which are in name order; NULL counts as missing. `scratch` is
 /// memory to work in.
 pub(super) fn hash_row(columns: &[(FieldRef, ArrayRef)], row: usize, scratch: &mut Vec<u8>) -> u128 {
     scratch.clear();
-    for (field, array) in columns {
-        if array.is_valid(row) {
+    // Entries in any order.
+    let mut entries = 0u128;
+    for (field, array) in columns.iter().filter(|(_, array)| array.is_valid(row)) {
+        let from = scratch.len();
+        if let Some((letter, key)) = field.name().strip_prefix(ENTRY_PREFIX).and_then(|rest| rest.split_once('/')) {
+            format::put_bytes(scratch, key.as_bytes());
+            scratch.extend_from_slice(letter.as_bytes());
+            put_text(array, row, scratch);
+            entries = entries.wrapping_add(xxh3_128(&scratch[from..]));
+            scratch.truncate(from);
+        } else if let Some((keys, values)) = entries_of(field, array, row) {
+            for (key, value) in keys.iter().zip(&values) {
+                format::put_bytes(scratch, key.unwrap_or_default().as_bytes());
+                scratch.extend_from_slice(value.unwrap_or_default().as_bytes());
+                entries = entries.wrapping_add(xxh3_128(&scratch[from..]));
+                scratch.truncate(from);
+            }
+        } else {
             format::put_bytes(scratch, field.name().as_bytes());
             put_value(array, row, scratch);
         }
     }
+    scratch.extend_from_slice(&entries.to_le_bytes());
     xxh3_128(scratch)
+}
+
+/// Keys and values of [`ENTRIES`], if `field` is that map.
+fn entries_of(field: &FieldRef, array: &ArrayRef, row: usize) -> Option<(StringArray, StringArray)> {
+    let map = array.as_map_opt().filter(|_| field.name() == ENTRIES)?;
+    let entries = map.value(row);
+    Some((entries.column(0).as_string_opt()?.clone(), entries.column(1).as_string_opt()?.clone()))
+}
+
+/// The value as the map of entries has it.
+fn put_text(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
+    // Writing to memory does not fail.
+    let _ = match array.data_type() {
+        DataType::Boolean => write!(out, "{}", array.as_boolean().value(row)),
+        DataType::Int64 => write!(out, "{}", array.as_primitive::<Int64Type>().value(row)),
+        DataType::Float64 => write!(out, "{}", array.as_primitive::<Float64Type>().value(row)),
+        DataType::Utf8 => out.write_all(array.as_string::<i32>().value(row).as_bytes()),
+        _ => Ok(put_value(array, row, out)),
+    };
 }
 
 fn put_item(array: &dyn Array, row: usize, out: &mut Vec<u8>) {
@@ -63,4 +107,71 @@ fn put_value(array: &dyn Array, row: usize, out: &mut Vec<u8>) {
 fn put_items(items: &dyn Array, out: &mut Vec<u8>) {
     format::put_varint(out, items.len() as u64);
     (0..items.len()).for_each(|item| put_item(items, item, out));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{BooleanArray, Float64Array, Int64Array, MapBuilder, StringBuilder};
+    use arrow::datatypes::Field;
+
+    use super::*;
+
+    fn map(rows: &[&[(&str, &str)]]) -> ArrayRef {
+        let mut map = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+        for row in rows {
+            for (key, value) in *row {
+                map.keys().append_value(key);
+                map.values().append_value(value);
+            }
+            map.append(true).unwrap();
+        }
+        Arc::new(map.finish())
+    }
+
+    fn hash(columns: &[(&str, ArrayRef)]) -> u128 {
+        let named = |(name, array): &(&str, ArrayRef)| {
+            (Arc::new(Field::new(*name, array.data_type().clone(), true)), Arc::clone(array))
+        };
+        hash_row(&columns.iter().map(named).collect::<Vec<_>>(), 0, &mut Vec::new())
+    }
+
+    #[test]
+    fn an_entry_is_the_same_in_a_column_of_its_own_and_in_the_map() {
+        let text = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
+        let body = ("body", text("x"));
+        let own: Vec<(&str, ArrayRef)> = vec![
+            ("attr/b/ok", Arc::new(BooleanArray::from(vec![true]))),
+            ("attr/d/ratio", Arc::new(Float64Array::from(vec![-0.5]))),
+            ("attr/i/code", Arc::new(Int64Array::from(vec![Some(-7)]))),
+            ("attr/j/list", text("[1]")),
+            ("attr/s/user/id", text("a")),
+            ("attr/s/none", Arc::new(StringArray::from(vec![None::<&str>]))),
+            body.clone(),
+        ];
+        let entries = [("user/id", "sa"), ("list", "j[1]"), ("code", "i-7"), ("ratio", "d-0.5"), ("ok", "btrue")];
+        let whole = hash(&[("attributes", map(&[&entries])), body.clone()]);
+        assert_eq!(hash(&own), whole);
+        assert_eq!(
+            hash(&[
+                own[0].clone(),
+                own[2].clone(),
+                ("attributes", map(&[&[entries[0], entries[1], entries[3]]])),
+                body.clone()
+            ]),
+            whole
+        );
+        // Another value, another type, one less, and one twice are other rows.
+        for other in [
+            &[("code", "i7"), entries[0], entries[1], entries[3], entries[4]][..],
+            &[("code", "s-7"), entries[0], entries[1], entries[3], entries[4]],
+            &entries[1..],
+            &[entries[0], entries[0], entries[1], entries[2], entries[3], entries[4]],
+        ] {
+            assert_ne!(hash(&[("attributes", map(&[other])), body.clone()]), whole, "{other:?}");
+        }
+        assert_eq!(hash(&[("attributes", map(&[&[]])), body.clone()]), hash(&[body]));
+    }
 }

@@ -37,8 +37,8 @@ const RARE_ROWS: usize = 128;
 const EMPTY_PER_VALUE: usize = 16;
 
 /// The column of keys without one of their own.
-pub(crate) const REST: &str = "attributes";
-const PREFIX: &str = "attr/";
+pub(crate) const REST: &str = foretell_engine::ENTRIES;
+const PREFIX: &str = foretell_engine::ENTRY_PREFIX;
 
 /// A value of an attribute.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -167,7 +167,7 @@ fn what_is_no_request_is_refused() {
         assert!(matches!(request(json), Err(DecodeError::Body(_))), "{json}");
     }
     let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-    assert!(matches!(request(&deep), Err(DecodeError::Body(_))));
+    assert!(request(&deep).is_ok(), "a field that nobody knows is passed over, however deep it is");
     let many = format!(r#"{{"resourceMetrics":[{}{{}}]}}"#, "{},".repeat(300_000));
     assert!(matches!(request(&many), Err(DecodeError::TooLarge(_))));
 }
