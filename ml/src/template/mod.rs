@@ -24,9 +24,15 @@
 //! What depends on order: when words vary in two places of a line at once, which of the two places first has
 //! [`WORDS_MIN`] words with the same text around them. Streams whose lines vary in one word give the same templates in any
 //! order and however they are split.
+mod chunk;
 mod class;
+mod clock;
+mod cluster;
+mod group;
 mod hash;
+mod holes;
 mod line;
+mod mask;
 mod miner;
 mod saved;
 #[cfg(test)]
@@ -34,8 +40,9 @@ mod tests;
 
 use std::fmt;
 
+pub use holes::WORDS_MIN;
 pub use line::{LINE_BYTES_MAX, TOKENS_MAX};
-pub use miner::{Miner, MinerOptions, WORDS_MIN};
+pub use miner::{Miner, MinerOptions};
 
 /// Id of a template: a hash of its skeleton, the same in every process. Shown as 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
