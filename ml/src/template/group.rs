@@ -70,13 +70,29 @@ impl Line {
         while let Some(open) = self.open.pop() {
             if open.closes == s[i] {
                 if self.is_list(&open) || self.text[..open.start.text].ends_with(b" CMD (") {
-                    self.collapse(open.start);
+                    self.one_value(open.start);
                 }
                 break;
             }
         }
         self.text.push(s[i]);
         i + 1
+    }
+
+    /// Makes one slot of what was read since `start`, but for blanks at its edges.
+    fn one_value(&mut self, mut start: Start) {
+        let inside = &self.text[start.text..];
+        let last = inside.iter().rposition(|&b| b != b' ').map_or(0, |at| at + 1);
+        let blanks = inside.len() - last;
+        if last > 0 {
+            let first = inside.iter().take_while(|&&b| b == b' ').count();
+            self.text.truncate(start.text + last);
+            start.text += first;
+        }
+        self.collapse(start);
+        if last > 0 {
+            self.text.extend(std::iter::repeat_n(b' ', blanks));
+        }
     }
 
     /// Whether what was read since a bracket opened is a list: names and values with commas between them, or values with

@@ -91,11 +91,6 @@ impl Miner {
         single.or_else(grid).or_else(tail)
     }
 
-    /// Entries of tables that a skeleton takes.
-    pub(super) fn entries(&self, tokens: &[Token]) -> usize {
-        places(tokens).count()
-    }
-
     /// Registers a cluster where it has words, and makes the holes that follow from it, and from those.
     pub(super) fn settle(&mut self, at: u32) {
         let mut waiting = vec![at];
@@ -264,6 +259,11 @@ impl Miner {
         let id = with_slots(sum(&tokens), &tokens, places_of(found, &tokens));
         self.make_hole(id, at, Fit::Grid(found))
     }
+}
+
+/// Entries of tables that a skeleton takes.
+pub(super) fn entries(text: &[u8], tokens: &[Token]) -> usize {
+    places(tokens).count() + tails(text, tokens).count() + 1
 }
 
 /// Puts a slot or hole in the place of a word.

@@ -7,7 +7,8 @@
 //! ```
 //! The line's **skeleton** is its words and marks with the places of its slots. A slot keeps a text: `<*>` for what is a
 //! value by its looks (numbers, hexadecimal, addresses, hosts, paths, URLs, dates, sizes), else what stood there with its
-//! numbers masked (`blk_<*>`, `com.example.Main`, what was in quotes): a value only if another line has another.
+//! numbers masked (`blk_<*>`, `com.example.Main`, what was in quotes): a value only if another line has another. Values that
+//! belong together are one slot (`<*>:<*>`, `<*> MB`, `[<*>, <*>]`), so they are compared with whatever stands there else.
 //!
 //! Chunks of names, numbers and addresses are read in `chunk.rs`, brackets and quotes in `group.rs`.
 //!

@@ -11,7 +11,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use super::cluster::Cluster;
 use super::hash;
-use super::holes::Shape;
+use super::holes::{self, Shape};
 use super::line::{Line, Token, sum};
 use super::{Template, TemplateId};
 
@@ -246,7 +246,7 @@ impl Miner {
     }
 
     pub(super) fn add(&mut self, id: u64, text: &[u8], tokens: &[Token], count: u64) -> Option<u32> {
-        let entries = self.entries(tokens);
+        let entries = holes::entries(text, tokens);
         let bytes = text.len() + size_of_val(tokens) + size_of::<Cluster>() + (entries + 1) * 64;
         if self.clusters.len() >= self.options.clusters_max || self.bytes + bytes > self.options.bytes_max {
             return None;
