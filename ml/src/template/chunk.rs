@@ -17,38 +17,47 @@ impl Line {
             return end + length;
         }
         let letters = text.iter().rev().take_while(|b| b.is_ascii_alphabetic()).count();
+        let (number, unit) = text.split_at(text.len() - letters);
         if letters > 0 {
             // `17ms`: shown with its unit as long as that is the same.
-            let unit = &text[text.len() - letters..];
-            self.value_with(if class::is_unit(unit) { unit } else { b"" });
-            return end;
-        }
-        if s.get(end) != Some(&b' ') || !s.get(end + 1).is_some_and(u8::is_ascii_alphabetic) {
-            self.slot(VALUE);
+            if class::is_unit(unit) {
+                self.number_with(number, unit);
+            } else {
+                self.slot(VALUE);
+            }
             return end;
         }
         let rest = &s[end..];
+        if rest.len() < 2 || rest[0] != b' ' || !rest[1].is_ascii_alphabetic() {
+            self.number_with(number, b"");
+            return end;
+        }
         let length = 1 + rest[1..].iter().take(4).take_while(|b| b.is_ascii_alphabetic()).count();
         let ends = rest.get(length).is_none_or(|&b| CLASS[usize::from(b)] & BREAK != 0 || b == b'.');
         match &rest[1..length] {
             // Sizes as people read them go on to larger units, so the unit belongs to the value.
             unit if ends && class::SMALL_SIZES.contains(&unit) => self.slot(VALUE),
-            unit if ends && class::SIZES.contains(&unit) => self.value_with(&rest[..length]),
+            unit if ends && class::SIZES.contains(&unit) => self.number_with(number, &rest[..length]),
             _ => {
-                self.slot(VALUE);
+                self.number_with(number, b"");
                 return end;
             }
         }
         end + length
     }
 
-    /// A slot whose text is a value and its unit.
-    fn value_with(&mut self, unit: &[u8]) {
-        if unit.is_empty() {
+    /// A slot whose text is a number and its unit.
+    fn number_with(&mut self, number: &[u8], unit: &[u8]) {
+        let decimal = class::decimal(number);
+        if unit.is_empty() && !decimal {
             return self.slot(VALUE);
         }
         let start = self.compose();
         self.slot(VALUE);
+        if decimal {
+            self.marks(b".");
+            self.slot(VALUE);
+        }
         self.marks(unit);
         self.composed(Some(start));
     }

@@ -46,6 +46,13 @@ pub(super) fn numeric(text: &[u8]) -> bool {
     rest.strip_prefix(b".").unwrap_or(rest).first().is_some_and(u8::is_ascii_digit)
 }
 
+/// A decimal fraction: `-1.5`.
+pub(super) fn decimal(text: &[u8]) -> bool {
+    let rest = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
+    let Some(dot) = rest.iter().position(|&b| b == b'.') else { return false };
+    all_digits(&rest[..dot]) && all_digits(&rest[dot + 1..])
+}
+
 /// Hexadecimal digits, too many of them or too mixed for a word: `9f4ef63`, `ffffffff`, a UUID.
 pub(super) fn hexadecimal(text: &[u8]) -> bool {
     if text.len() == 36 {

@@ -106,7 +106,7 @@ fn values_of_one_place_may_look_different() {
     merged(&["lifetime <1 sec", "lifetime 00:01", "lifetime 1:00:01"], "lifetime <*>");
     merged(&["got 1:amd64-2 now", "got 2~deb12u1 now"], "got <*> now");
     check("lifetime <1 sec, 00:01", "lifetime <<*> sec, <*>:<*>");
-    merged(&["upgrade of 2.36 from <none>", "upgrade of 2.36 from 2.35"], "upgrade of <*> from <*>");
+    merged(&["upgrade of 2.36 from <none>", "upgrade of 2.36 from 2.35"], "upgrade of <*>.<*> from <*>");
     merged(&["owner of it is null", "owner of it is 17"], "owner of it is <*>");
 }
 
@@ -115,6 +115,8 @@ fn units_are_shown_as_long_as_they_are_the_same() {
     merged(&["took 17ms, 2048 MB left", "took 3ms, 10 MB left"], "took <*>ms, <*> MB left");
     merged(&["took 17ms, 2048 MB left", "took 3s, 10 GB left"], "took <*>, <*> left");
     check("sent 5.2 KB", "sent <*>");
+    check("took 1.5 s, -0.25s, load 12.5% of 1.0 GB", "took <*>.<*> s, <*>.<*>s, load <*>.<*>% of <*>.<*> GB");
+    merged(&["took 1.5 ms", "took 2 ms"], "took <*> ms");
 }
 
 #[test]
