@@ -118,7 +118,7 @@ impl Line {
         let blank = |text: &[u8]| text.iter().all(|b| matches!(b, b' ' | b','));
         (start.tokens..self.tokens.len()).skip(usize::from(start.text > start.mark)).all(|at| {
             match self.tokens[at].kind {
-                Kind::Slot => self.token_text(at) == VALUE,
+                Kind::Slot => !self.token_text(at).iter().any(u8::is_ascii_alphabetic),
                 Kind::Mark => blank(self.token_text(at)),
                 _ => false,
             }

@@ -128,6 +128,7 @@ fn lists_in_brackets_are_one_value() {
     merged(&["stations=[a, b, c] distances=[1, 2]", "stations=[d] distances=[]"], "stations=[<*>] distances=[<*>]");
     merged(&["all: [Item(a=1, b=[x]), Item(a=2, b=[])]", "all: [Item(a=1, b=[y, z])]"], "all: [<*>]");
     merged(&["speeds ( 1 2 3 )", "speeds ( 1 2 )"], "speeds ( <*> )");
+    merged(&["load [0.1 0.2 0.3] now", "load [1.5 2.5] now"], "load [<*>] now");
     check("at (1,2) in [0 1]", "at (<*>,<*>) in [<*> <*>]");
     check("call f(x) and (see the manual)", "call f(x) and (see the manual)");
     apart(&["start it [OK]", "start it [FAILED]"]);
