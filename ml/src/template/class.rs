@@ -145,6 +145,9 @@ pub(super) fn short_host(text: &[u8]) -> bool {
 
 /// Words before the name of somebody or something.
 pub(super) const NAMED_AFTER: [&[u8]; 7] = [b"user", b"User", b"username", b"host", b"hostname", b"account", b"class"];
+/// Keys of JSON objects whose value says what sort of event it is.
+pub(super) const SORTS: [&[u8]; 10] =
+    [b"level", b"severity", b"action", b"op", b"operation", b"type", b"kind", b"method", b"status", b"state"];
 /// Keys whose quoted value is a message and no name.
 pub(super) const MESSAGES: [&[u8]; 6] = [b"msg", b"message", b"event", b"error", b"err", b"reason"];
 pub(super) const METHODS: [&[u8]; 7] = [b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"PATCH", b"OPTIONS"];

@@ -1,5 +1,5 @@
 //! Brackets, quotes and angle brackets: what stands in them may be one value.
-use super::class::{ANSWERS, MESSAGES, METHODS, TIMES};
+use super::class::{ANSWERS, MESSAGES, METHODS, SORTS, TIMES};
 use super::line::{Kind, Line, Start, VALUE};
 
 /// Bytes that may stand between quotes.
@@ -148,15 +148,18 @@ impl Line {
         i + 1
     }
 
-    /// At a quote: what stands in quotes is a slot, unless it is the key or the value of a JSON object, or a message.
+    /// At a quote: what stands in quotes is a slot, unless it is a key of a JSON object, a message or a sort of event.
     pub(super) fn quoted(&mut self, s: &[u8], i: usize) -> usize {
         let quote = s[i];
+        let key = self.tokens.last().filter(|token| token.kind == Kind::Word);
+        let key = key.map_or(&[][..], |_| self.token_text(self.tokens.len() - 1));
         let opens = match i.checked_sub(1).map(|before| s[before]) {
-            None | Some(b' ' | b'(' | b'[' | b',' | b'\t') => true,
-            Some(b'=') => {
-                !self.tokens.last().is_some_and(|t| t.kind == Kind::Word)
-                    || !MESSAGES.contains(&self.token_text(self.tokens.len() - 1))
+            // The value of a JSON object.
+            _ if matches!(&self.text[self.mark..], b"\":" | b"\": ") => {
+                !MESSAGES.contains(&key) && !SORTS.contains(&key)
             }
+            None | Some(b' ' | b'(' | b'[' | b',' | b'\t') => true,
+            Some(b'=') => !MESSAGES.contains(&key),
             Some(_) => false,
         };
         let inside = &s[i + 1..s.len().min(i + 2 + QUOTED_BYTES_MAX)];

@@ -84,6 +84,14 @@ fn quotes_hold_values_unless_they_are_json_or_messages() {
     assert_eq!(miner.template("open \"d e f\" now").1, "open \"<*>\" now");
     let mut miner = learnt(&["{\"msg\":\"started\",\"n\":1}", "{\"msg\":\"stopped\",\"n\":2}"]);
     assert_eq!(miner.template("{\"msg\":\"started\",\"n\":3}").1, "{\"msg\":\"started\",\"n\":<*>}");
+    for blank in ["", " "] {
+        let json = |level: &str, user: &str, message: &str| {
+            format!("{{\"level\":{blank}\"{level}\",\"user\":{blank}\"{user}\",\"msg\":{blank}\"{message}\"}}")
+        };
+        let lines =
+            [json("info", "ann", "started"), json("info", "bob lee", "started"), json("info", "ann", "stopped")];
+        assert_eq!(learnt(&[&lines[..], &[json("warn", "ann", "stopped")]].concat()).templates().len(), 3);
+    }
     let mut miner = learnt(&["level=info msg=\"disk full\"", "level=info msg=\"disk gone\""]);
     assert_eq!(miner.template("level=info msg=\"disk full\"").1, "level=info msg=\"disk full\"");
 }
