@@ -23,7 +23,7 @@ pub(super) static CLASS: [u8; 256] = {
             b':' => COLON | NOT_HEX,
             b'/' => SLASH | NOT_HEX,
             b'\\' => BACKSLASH | NOT_HEX,
-            b'g'..=b'z' | b'G'..=b'Z' | b'-' | b'_' | b'$' | b'*' | b'+' => NOT_HEX,
+            b'g'..=b'z' | b'G'..=b'Z' | b'-' | b'_' | b'$' | b'*' | b'+' | b'~' | b'%' => NOT_HEX,
             _ => BREAK,
         };
         byte += 1;
@@ -44,6 +44,13 @@ pub(super) fn all_digits(text: &[u8]) -> bool {
 pub(super) fn numeric(text: &[u8]) -> bool {
     let rest = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
     rest.strip_prefix(b".").unwrap_or(rest).first().is_some_and(u8::is_ascii_digit)
+}
+
+/// A decimal fraction: `-1.5`.
+pub(super) fn decimal(text: &[u8]) -> bool {
+    let rest = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
+    let Some(dot) = rest.iter().position(|&b| b == b'.') else { return false };
+    all_digits(&rest[..dot]) && all_digits(&rest[dot + 1..])
 }
 
 /// Hexadecimal digits, too many of them or too mixed for a word: `9f4ef63`, `ffffffff`, a UUID.
@@ -134,4 +141,54 @@ pub(super) fn short_host(text: &[u8]) -> bool {
         && text.contains(&b'-')
         && text.iter().any(u8::is_ascii_digit)
         && text.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
+}
+
+/// Words before the name of somebody or something.
+pub(super) const NAMED_AFTER: [&[u8]; 7] = [b"user", b"User", b"username", b"host", b"hostname", b"account", b"class"];
+/// Keys of JSON objects whose value says what sort of event it is.
+pub(super) const SORTS: [&[u8]; 10] =
+    [b"level", b"severity", b"action", b"op", b"operation", b"type", b"kind", b"method", b"status", b"state"];
+/// Keys whose quoted value is a message and no name.
+pub(super) const MESSAGES: [&[u8]; 6] = [b"msg", b"message", b"event", b"error", b"err", b"reason"];
+pub(super) const METHODS: [&[u8]; 7] = [b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"PATCH", b"OPTIONS"];
+pub(super) const TIMES: [&[u8]; 10] =
+    [b"ms", b"us", b"ns", b"s", b"sec", b"secs", b"second", b"seconds", b"min", b"minute"];
+/// Words that say yes or no: what a line says differs with them.
+pub(super) const ANSWERS: [&[u8]; 12] =
+    [b"true", b"false", b"True", b"False", b"TRUE", b"FALSE", b"yes", b"no", b"on", b"off", b"enabled", b"disabled"];
+/// Names of network interfaces without their numbers.
+pub(super) const INTERFACES: [&[u8]; 16] = [
+    b"en", b"eth", b"wlan", b"awdl", b"utun", b"lo", b"tun", b"tap", b"ppp", b"veth", b"bond", b"ib", b"wlp", b"enp",
+    b"ens", b"eno",
+];
+/// What stands for a value that there is none of.
+pub(super) const NOTHING: [&[u8]; 4] = [b"null", b"NULL", b"nil", b"None"];
+/// Ends of names of files.
+pub(super) const FILES: [&[u8]; 24] = [
+    b"exe", b"dll", b"so", b"jar", b"war", b"log", b"conf", b"cfg", b"ini", b"xml", b"json", b"yaml", b"yml", b"txt",
+    b"csv", b"db", b"py", b"sh", b"pl", b"tmp", b"gz", b"zip", b"service", b"plist",
+];
+/// Units of sizes that go on to larger ones.
+pub(super) const SMALL_SIZES: [&[u8]; 4] = [b"B", b"KB", b"kB", b"KiB"];
+/// Units of sizes that lines keep to.
+pub(super) const SIZES: [&[u8]; 8] = [b"MB", b"GB", b"TB", b"PB", b"MiB", b"GiB", b"TiB", b"PiB"];
+
+/// Three or more names with dots between them: `org.example.Main`.
+pub(super) fn class_name(text: &[u8]) -> bool {
+    let mut parts = 0;
+    text.split(|&b| b == b'.').all(|part| {
+        parts += 1;
+        !part.is_empty()
+    }) && parts >= 3
+        && text[0].is_ascii_alphabetic()
+}
+
+/// A unit of size or time.
+pub(super) fn is_unit(text: &[u8]) -> bool {
+    SMALL_SIZES.contains(&text) || SIZES.contains(&text) || TIMES.contains(&text)
+}
+
+/// `name.ext` of a file.
+pub(super) fn file_name(text: &[u8]) -> bool {
+    text.iter().rposition(|&b| b == b'.').is_some_and(|dot| dot > 0 && FILES.contains(&&text[dot + 1..]))
 }

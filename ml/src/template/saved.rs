@@ -5,14 +5,14 @@
 //!   u64 count │ u16 tokens │ per token: u8 kind, u16 length │ the texts, one after the other
 //! ```
 //! Ids, and which cluster belongs to which, follow from the skeletons and are made again; so equal states are equal bytes.
-use super::hash;
 use super::line::{Kind, LINE_BYTES_MAX, SLOT_HASH, TOKENS_MAX, Token, mark_hash};
+use super::mask::word_hash;
 use super::miner::{Miner, MinerOptions};
 use crate::state::{Put, Reader, malformed};
 use crate::{Error, Result};
 
 /// Version of the bytes, and of the rules that make skeletons: a state of other rules would never match a line.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// A value in place of every byte is the longest that a line becomes.
 const TEXT_BYTES_MAX: usize = LINE_BYTES_MAX * 4;
 
@@ -111,7 +111,7 @@ fn read_skeleton(bytes: &mut Reader<'_>, text: &mut Vec<u8>, tokens: &mut Vec<To
             return Err(malformed("a template is not UTF-8"));
         }
         match token.kind {
-            Kind::Word => token.hash = hash::bytes(part),
+            Kind::Word => token.hash = word_hash(part),
             Kind::Mark => token.hash = mark_hash(part),
             Kind::Slot | Kind::Hole => {}
         }
