@@ -61,7 +61,10 @@ fn put_text(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
         DataType::Int64 => write!(out, "{}", array.as_primitive::<Int64Type>().value(row)),
         DataType::Float64 => write!(out, "{}", array.as_primitive::<Float64Type>().value(row)),
         DataType::Utf8 => out.write_all(array.as_string::<i32>().value(row).as_bytes()),
-        _ => Ok(put_value(array, row, out)),
+        _ => {
+            put_value(array, row, out);
+            Ok(())
+        }
     };
 }
 

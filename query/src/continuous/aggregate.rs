@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 
 use super::grid::Grid;
 use super::output::DerivedTable;
-use super::plan::{Kind, Select, TS, needed_columns, refused};
+use super::plan::{Kind, Select, TS, needed_columns, physical, refused, simplified};
 use crate::error::{Error, Result};
 
 /// A compiled bucket query.
@@ -45,6 +45,16 @@ pub(super) struct Aggregation {
     values: Vec<Arc<dyn PhysicalExpr>>,
     task: Arc<TaskContext>,
     runtime: Handle,
+}
+
+/// The call of an aggregate with its arguments and its filter simplified, under its name. The call itself stays: another
+/// aggregate would have other states.
+fn with_simple_arguments(expr: &Expr, schema: &DFSchema, state: &SessionState) -> Result<Expr> {
+    let Expr::AggregateFunction(mut call) = expr.clone().unalias() else { return Ok(expr.clone()) };
+    let simple = |expr| simplified(expr, schema, state);
+    call.params.args = call.params.args.into_iter().map(simple).collect::<Result<_>>()?;
+    call.params.filter = call.params.filter.map(|filter| simple(*filter).map(Box::new)).transpose()?;
+    Ok(Expr::AggregateFunction(call).alias(expr.schema_name().to_string()))
 }
 
 /// Output rows: the bucket, the labels and the value columns.
@@ -73,9 +83,7 @@ impl Aggregation {
             aggregate.group_expr.iter().chain(&aggregate.aggr_expr).chain(&select.filter),
         )?;
         let source: SchemaRef = Arc::new(logical.as_arrow().clone());
-        let physical = |expr: &Expr, schema: &DFSchema| {
-            state.create_physical_expr(expr.clone(), schema).map_err(Error::from_datafusion)
-        };
+        let physical = |expr: &Expr, schema: &DFSchema| physical(expr, schema, state);
 
         let groups = aggregate
             .group_expr
@@ -85,7 +93,8 @@ impl Aggregation {
         let (mut aggregates, mut filters) = (Vec::new(), Vec::new());
         for expr in &aggregate.aggr_expr {
             let context = PhysicalPlanningContext::default();
-            let lowered = LoweredAggregateBuilder::new(expr, &logical, &source, state.execution_props(), &context)
+            let expr = with_simple_arguments(expr, &logical, state)?;
+            let lowered = LoweredAggregateBuilder::new(&expr, &logical, &source, state.execution_props(), &context)
                 .build()
                 .map_err(Error::from_datafusion)?;
             if lowered.aggregate.order_sensitivity().hard_requires() {

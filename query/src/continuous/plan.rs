@@ -12,9 +12,12 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
     Aggregate, Expr, LogicalPlan, Projection, TableScan, Volatility, Window, WindowFunctionDefinition,
 };
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_plan::PhysicalExpr;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
@@ -334,6 +337,23 @@ fn has_wildcard(sql: &str) -> bool {
         };
         starts_item && pair[1] == Token::Mul
     })
+}
+
+/// `expr` as an optimizer leaves it: some functions are nothing but a form of others, and cannot be computed before.
+pub(super) fn simplified(expr: Expr, schema: &DFSchema, state: &SessionState) -> Result<Expr> {
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::new(schema.clone()))
+        .with_config_options(Arc::clone(state.config_options()))
+        .build();
+    let simplifier = ExprSimplifier::new(context);
+    let coerced = simplifier.coerce(expr, schema).map_err(Error::from_datafusion)?;
+    simplifier.simplify(coerced).map_err(Error::from_datafusion)
+}
+
+/// What computes `expr` over rows of `schema`.
+pub(super) fn physical(expr: &Expr, schema: &DFSchema, state: &SessionState) -> Result<Arc<dyn PhysicalExpr>> {
+    let expr = simplified(expr.clone(), schema, state)?;
+    state.create_physical_expr(expr, schema).map_err(Error::from_datafusion)
 }
 
 /// The columns of `schema` that `exprs` mention, in table order, as a schema of their own.

@@ -14,7 +14,7 @@ use hashbrown::HashSet;
 
 use super::aggregate::{distinct_columns, field_name, label_name};
 use super::output::DerivedTable;
-use super::plan::{Kind, Select, TS, VALUE, needed_columns, refused};
+use super::plan::{Kind, Select, TS, VALUE, needed_columns, physical, refused};
 use super::source::{Rows, Source};
 use crate::error::{Error, Result};
 use crate::udf::anomaly;
@@ -54,9 +54,7 @@ impl Scoring {
         let input = window.input.schema();
         let used = window.window_expr.iter().chain(&select.filter).chain(select.columns.iter().map(|(_, e)| e));
         let logical = needed_columns(input, used)?;
-        let physical = |expr: &Expr, schema: &DFSchema| {
-            state.create_physical_expr(expr.clone(), schema).map_err(Error::from_datafusion)
-        };
+        let physical = |expr: &Expr, schema: &DFSchema| physical(expr, schema, state);
 
         let mut calls = Vec::new();
         let mut partition_by: Option<Vec<Expr>> = None;

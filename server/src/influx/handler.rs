@@ -3,7 +3,7 @@
 //! | answer | when |
 //! |---|---|
 //! | 204 | everything is durable |
-//! | 400 | lines are invalid: the first one is named, the others are durable; or the body or a parameter is invalid |
+//! | 400 | lines are invalid: the first one is named, the others are durable; or the body is empty or a parameter is invalid |
 //! | 413 | above a size limit |
 //! | 415 | an encoding that is not accepted |
 //! | 429 | too many bytes in flight, or the limit of active series (known series are stored) |
@@ -73,6 +73,9 @@ async fn take(app: &Arc<App>, request: Request<Body>) -> Result<(), ApiError> {
     let wire_bytes = body.len();
     let plain = decompress(app, compression, body).await?;
     let decoded_bytes = plain.bytes.len();
+    if plain.bytes.trim_ascii().is_empty() {
+        return Err(ApiError::bad_data("the body has no line: write measurement,tag=value field=1 timestamp"));
+    }
     app.metrics.push_bytes("influx", wire_bytes, decoded_bytes);
 
     let now_ns = SystemClock.now_ns();

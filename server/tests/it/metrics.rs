@@ -25,7 +25,7 @@ fn metrics_follow_what_happens() {
         "foretell_ready 1",
         "foretell_log_templates 1",
         "foretell_log_template_lines_refused_total 0",
-        "foretell_http_requests_total{route=\"/api/v1/sql\",method=\"POST\",status=\"200\"} 1",
+        "foretell_http_requests_total{route=\"/api/v1/sql\",method=\"POST\",status=\"200\"} 2",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }

@@ -38,10 +38,10 @@ fn requests_errors_and_durations_of_services_and_calls_are_tables() {
     import(&server, &spans(20, 40));
     let minute = "2026-01-01T00:00:00.000000000Z";
     let services = "SELECT ts, service, requests, errors, p50 FROM red_services";
-    let answered = || server.sql(services).json()["rows"] == json!([[minute, "bank", 40, 10, 5_000_000]]);
+    let answered = || server.sql(services).json()["rows"] == json!([[minute, "bank", 40, 10, 5_000_000.0]]);
     wait_until("the services", answered);
     let edges = "SELECT ts, caller, callee, requests, errors, p99 FROM red_edges";
     wait_until("the calls", || {
-        server.sql(edges).json()["rows"] == json!([[minute, "shop", "bank", 40, 10, 6_000_000]])
+        server.sql(edges).json()["rows"] == json!([[minute, "shop", "bank", 40, 10, 6_000_000.0]])
     });
 }

@@ -322,6 +322,8 @@ fn read_log(dir: &Path) -> String {
 
 fn answer(response: ureq::http::Response<ureq::Body>) -> Answer {
     let (parts, mut body) = response.into_parts();
-    let text = body.with_config().limit(256 << 20).read_to_string().unwrap();
+    // An answer may be protobuf, whose texts are looked for like others.
+    let bytes = body.with_config().limit(256 << 20).read_to_vec().unwrap();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     Answer { status: parts.status.as_u16(), headers: parts.headers, text }
 }
