@@ -25,7 +25,7 @@ pub(super) struct Reading {
 /// Makes rows of the lines of `body`.
 ///
 /// # Errors
-/// When the request is too large as a whole; what is wrong with a line is noted in `rows`.
+/// When the request has no line or is too large as a whole; what is wrong with a line is noted in `rows`.
 pub(super) fn fill(body: &[u8], reading: Reading, rows: &mut Rows<'_>) -> Result<Skipped, DecodeError> {
     let (mut lines, mut line) = (Lines::new(body), Line::default());
     let mut writer = Writer { reading, refs: Refs::new(), name: String::new(), scratch: String::new() };
@@ -40,6 +40,9 @@ pub(super) fn fill(body: &[u8], reading: Reading, rows: &mut Rows<'_>) -> Result
             Ok(()) => skipped.texts += line.fields.len() as u64 - fields,
             Err(fault) => rows.refuse(fault, lines.number, fields, String::new),
         }
+    }
+    if lines.number == 0 {
+        return Err(DecodeError::Body("no line; write: measurement,tag=value field=1 timestamp".to_owned()));
     }
     Ok(skipped)
 }
