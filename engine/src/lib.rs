@@ -92,6 +92,7 @@ mod scan;
 mod segment;
 pub mod snapshot;
 mod state;
+pub mod text;
 mod tombstone;
 pub mod types;
 pub mod verify;
@@ -104,12 +105,12 @@ pub use engine::{
     Commit, CommitHandle, CompactionSummary, DeleteSummary, Engine, EngineStats, MemoryShare, ReplayProgress,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use records::{RecordScan, RecordTable, RecordTableInfo, Records, Unique};
+pub use records::{Hint, RecordScan, RecordTable, RecordTableInfo, Records, Unique};
 pub use rollup::Sketch;
 pub use snapshot::{
     Aggregate, AggregateBatch, Aggregation, Cardinality, LabelCardinality, MetricInfo, PartitionInfo, Scan, ScanBatch,
     SegmentInfo, Selector, Series, Snapshot, Statistics, WalFileInfo,
 };
 pub use tombstone::Deletion;
-pub use types::{LabelSet, Lsn, METRIC_NAME, MatchOp, Matcher, SeriesId, SeriesSet, TimeRange};
+pub use types::{EVENTS, LabelSet, Lsn, METRIC_NAME, MatchOp, Matcher, SeriesId, SeriesSet, TimeRange};
 pub use write_batch::WriteBatch;

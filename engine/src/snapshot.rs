@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::catalog::{Catalogue, Head};
+use crate::catalog::{Catalogue, Head, Metric};
 use crate::core::{Core, Sealed};
 use crate::error::{Error, Result};
 use crate::memtable::Memtable;
@@ -15,7 +15,7 @@ use crate::scan::{self, Source, Visible};
 use crate::segment::{ColumnBytes, SegmentMeta};
 use crate::state::StateMap;
 use crate::tombstone::Tombstones;
-use crate::types::{LabelSet, Lsn, Matcher, SeriesId, TimeRange};
+use crate::types::{EVENTS, LabelSet, Lsn, Matcher, SeriesId, TimeRange};
 use crate::version::Version;
 use crate::wal::WalFiles;
 
@@ -72,7 +72,7 @@ pub struct Series {
 /// Which series a query wants.
 #[derive(Clone, Debug)]
 pub struct Selector {
-    /// Exact metric name, if the query names one.
+    /// Exact metric name, if the query names one; none of [`EVENTS`] otherwise.
     pub metric: Option<String>,
     /// All must hold.
     pub matchers: Vec<Matcher>,
@@ -207,10 +207,11 @@ impl Snapshot {
         self.0.lsn
     }
 
-    /// Every metric, by name.
+    /// Every metric, by name; not [`EVENTS`].
     pub fn metrics(&self) -> Vec<MetricInfo> {
         let head = self.0.head.read();
-        let known = (0..).zip(head.metrics()).filter(|(_, metric)| metric.series_count > 0);
+        let shows = |metric: &Metric| metric.series_count > 0 && !EVENTS.contains(&&*metric.name);
+        let known = (0..).zip(head.metrics()).filter(|(_, metric)| shows(metric));
         let mut metrics: Vec<MetricInfo> = known.map(|(ordinal, metric)| metric_info(ordinal, metric)).collect();
         metrics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         metrics
@@ -332,7 +333,7 @@ impl Snapshot {
     }
 }
 
-fn metric_info(ordinal: u32, metric: &crate::catalog::Metric) -> MetricInfo {
+fn metric_info(ordinal: u32, metric: &Metric) -> MetricInfo {
     MetricInfo {
         name: Arc::clone(&metric.name),
         ordinal,

@@ -124,7 +124,7 @@ fn of_scan(scan: &TableScan) -> Result<Option<Selector>> {
     let provider = source_as_provider(&scan.source).map_err(Error::from_datafusion)?;
     let Some(table) = stored(&*provider) else {
         return Err(Error::invalid(format!(
-            "nothing can be deleted from '{}': rows of metrics and of samples can be",
+            "nothing can be deleted from '{}': rows of metrics, of samples, of logs and of spans can be",
             scan.table_name.table()
         )));
     };

@@ -22,6 +22,7 @@
 //! | `memory` | how much memory rows take |
 //! | `continuous` | continuous queries |
 //! | [`metadata`] | type, help and unit of metric families, as stored |
+//! | [`event`] | logs and spans, as stored |
 //! | [`native`] | native histograms and exemplars, as stored |
 //! | [`promql`] | PromQL: its own evaluator over the same snapshots |
 //! | [`duration`] | durations as people write them |
@@ -30,6 +31,7 @@
 pub mod database;
 pub mod duration;
 pub mod error;
+pub mod event;
 pub mod limits;
 pub mod metadata;
 pub mod native;

@@ -12,6 +12,7 @@
 //! | [`serve`] | the life of the server process |
 //! | `app` | what handlers share: phase, limits in flight, metrics |
 //! | `http` | router, listener, SQL endpoint, operations endpoints |
+//! | [`loki`] | Loki push |
 //! | [`remote_write`] | Prometheus remote write 1.0 and 2.0 |
 //! | `remote_read` | Prometheus remote read |
 //! | `encode` | results as JSON, CSV, NDJSON, Arrow, Parquet |
@@ -34,6 +35,7 @@ pub mod demo;
 mod encode;
 mod error;
 mod http;
+pub mod loki;
 mod metrics;
 mod progress;
 mod remote_read;

@@ -17,6 +17,8 @@
 //! | [`column`] | one Arrow array to bytes and back |
 //! | [`batch`] | a batch as the log keeps it |
 //! | [`segment`] | immutable files of one partition and table |
+//! | [`bloom`] | sets of words and of values, by which a scan passes groups over |
+//! | [`hint`] | what it passes them over for |
 //! | [`live`] | an open file that versions refer to |
 //! | [`page`] | sorted rows of one source, and where their columns are |
 //! | [`merge`] | sources into sorted batches without deleted rows and duplicates |
@@ -36,8 +38,10 @@ use crate::error::{Error, Result};
 use crate::types::SeriesId;
 
 mod batch;
+mod bloom;
 mod column;
 mod execute;
+mod hint;
 mod kind;
 mod live;
 mod merge;
@@ -54,6 +58,7 @@ use batch::unexpected;
 pub(crate) use batch::{decode_records, encode_records, put_table, take_table};
 pub(crate) use column::{ColumnDecoder, ColumnEncoder};
 pub(crate) use execute::{Merged, Output, execute};
+pub use hint::Hint;
 pub(crate) use live::LiveRecords;
 pub(crate) use merge::Merge;
 pub(crate) use page::{Filter, Memory, Recent, Source};

@@ -15,7 +15,7 @@ use crate::types::{SeriesId, TimeRange};
 
 use super::row::hash_row;
 use super::size::bytes_of;
-use super::{ColumnDecoder, GroupZone, LiveRecords, Records, Unique};
+use super::{ColumnDecoder, GroupZone, Hint, LiveRecords, Records, Unique};
 
 /// Which rows are wanted.
 #[derive(Clone, Debug)]
@@ -23,11 +23,14 @@ pub(crate) struct Filter {
     /// Sorted; `None` wants all.
     pub(crate) series: Option<Vec<SeriesId>>,
     pub(crate) range: TimeRange,
+    /// All hold for each row that is needed; others may come. Only of tables where equal rows are one: where the newest row of
+    /// an instant wins, passing it over would show an older one.
+    pub(crate) hints: Vec<Hint>,
 }
 
 impl Filter {
     /// Every row.
-    pub(crate) const ALL: Self = Self { series: None, range: TimeRange::ALL };
+    pub(crate) const ALL: Self = Self { series: None, range: TimeRange::ALL, hints: Vec::new() };
 
     /// Whether a row of a group can be wanted.
     fn may_want(&self, zone: &GroupZone) -> bool {
@@ -323,6 +326,13 @@ impl Cursor {
             let group = *next;
             *next += 1;
             if !filter.may_want(&live.segment.zone(group)) {
+                continue;
+            }
+            let mut may_satisfy = true;
+            for hint in &filter.hints {
+                may_satisfy = may_satisfy && live.segment.may_satisfy(group, hint)?;
+            }
+            if !may_satisfy {
                 continue;
             }
             let (series, ts) = live.segment.keys(group, decoder)?;

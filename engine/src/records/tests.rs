@@ -56,6 +56,7 @@ fn read(fs: &FaultFs, meta: &RecordMeta) -> Result<Vec<Vec<ArrayRef>>> {
         for column in 0..segment.columns().fields().len() {
             columns.push(segment.column(group, column, &mut decoder)?);
         }
+        segment.check_filters(group)?;
         Ok(columns)
     });
     groups.collect()
@@ -163,4 +164,52 @@ fn the_size_of_a_row_counts_only_its_own_items() {
         assert!(halves.abs_diff(all) <= 8 && each >= all && each <= all + 3000, "{each} {halves} {all}");
     }
     assert_eq!(rows.column(1).as_primitive::<Int64Type>().value(11), 1000);
+}
+
+#[test]
+fn groups_say_which_hints_no_row_of_theirs_can_satisfy() {
+    let id = |row: usize| [row as u8, (row >> 8) as u8, 7, 7];
+    let rows = |from: usize| {
+        let mut ids = arrow::array::FixedSizeBinaryBuilder::new(4);
+        (from..from + 8192).for_each(|row| ids.append_value(id(row)).unwrap());
+        let at = || from..from + 8192;
+        let columns: Vec<(&str, ArrayRef, bool)> = vec![
+            ("series", Arc::new(UInt64Array::from_iter_values(at().map(|_| 1))), false),
+            ("ts", Arc::new(Int64Array::from_iter_values(at().map(|row| row as i64))), false),
+            ("body", Arc::new(StringArray::from_iter_values(at().map(|row| format!("GET /user{row}?ok=Yes")))), true),
+            ("id", Arc::new(ids.finish()), true),
+            ("late", Arc::new(Int64Array::from_iter(at().map(|row| (row >= 8192).then_some(-5)))), true),
+            ("n", Arc::new(Int64Array::from_iter(at().map(|row| (row % 2 == 0).then_some(row as i64 - 100)))), true),
+        ];
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    };
+    let fs = FaultFs::new();
+    let meta = write(&fs, &[rows(0), rows(8192)]);
+    let segment = RecordSegment::open(&fs, Path::new(PATH), &meta).unwrap();
+    assert_eq!(segment.groups(), 2);
+    let may = |hint: &Hint| [0, 1].map(|group| segment.may_satisfy(group, hint).unwrap());
+    let column = |name: &str| name.to_owned();
+    let within = |low, high| Hint::Within { column: column("n"), low, high };
+    assert_eq!(may(&within(-100, -100)), [true, false]);
+    assert_eq!(may(&within(-200, -101)), [false, false]);
+    assert_eq!(may(&within(8090, 8091)), [true, false], "the last even row of the first group");
+    assert_eq!(may(&within(8092, i64::MAX)), [false, true]);
+    let words =
+        |words: &[&str]| Hint::Words { column: column("body"), words: words.iter().map(|&w| w.into()).collect() };
+    assert_eq!(may(&words(&["USER9000", "get", "yes"])), [false, true]);
+    assert_eq!(may(&words(&["user17"])), [true, false]);
+    assert_eq!(may(&words(&["get"])), [true, true]);
+    let value = |row: usize| Hint::Value { column: column("id"), value: id(row).to_vec() };
+    for row in (0..16_384).step_by(97) {
+        assert!(may(&value(row))[row / 8192], "row {row}");
+    }
+    let wrong = (0..16_384).filter(|&row| may(&value(row))[1 - row / 8192]).count();
+    assert!(wrong < 200, "{wrong} of 16,384");
+    let present = |name: &str| Hint::Present { column: column(name) };
+    assert_eq!(may(&present("late")), [false, true]);
+    assert_eq!(may(&present("unheard of")), [false, false]);
+    assert_eq!(may(&Hint::Any(vec![present("late"), within(0, 0)])), [true, true]);
+    assert_eq!(may(&Hint::Any(vec![])), [false, false]);
+    // A column whose zone says nothing of the kind is no reason to leave a group out.
+    assert_eq!(may(&Hint::Value { column: column("body"), value: vec![1] }), [true, true]);
 }

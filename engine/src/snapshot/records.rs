@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::Snapshot;
 use crate::error::{Error, Result};
-use crate::records::{Filter, Memory, Merge, Recent, RecordScan, RecordTableInfo, Source};
+use crate::records::{Filter, Hint, Memory, Merge, Recent, RecordScan, RecordTableInfo, Source, Unique};
 use crate::types::{SeriesId, TimeRange};
 
 /// Rows of a batch.
@@ -33,6 +33,23 @@ impl Snapshot {
         range: TimeRange,
         columns: Option<&[&str]>,
     ) -> Result<RecordScan> {
+        self.scan_records_for(table, series, range, columns, &[])
+    }
+
+    /// As [`Snapshot::scan_records`], for a reader that needs only rows of which all `hints` are true: rows of which they are
+    /// not may be left out or come.
+    ///
+    /// # Errors
+    /// As there, and `Invalid` for hints about a table where the newest row of an instant wins: leaving it out would show an
+    /// older one.
+    pub fn scan_records_for(
+        &self,
+        table: &str,
+        series: &[SeriesId],
+        range: TimeRange,
+        columns: Option<&[&str]>,
+        hints: &[Hint],
+    ) -> Result<RecordScan> {
         if !series.is_sorted_by(|a, b| a < b) {
             return Err(Error::Invalid("series of a scan must be sorted and unique".into()));
         }
@@ -40,7 +57,12 @@ impl Snapshot {
         let known = pinned.tables.get(table);
         let known = known.ok_or_else(|| Error::Invalid(format!("there is no table of records called {table:?}")))?;
         let wanted = known.columns_called(columns)?;
-        let filter = Filter { series: Some(series.to_vec()), range };
+        if !hints.is_empty() && known.table.unique() != Unique::WholeRow {
+            return Err(Error::Invalid(format!(
+                "table {table} keeps the newest row of an instant: scan it without hints"
+            )));
+        }
+        let filter = Filter { series: Some(series.to_vec()), range, hints: hints.to_vec() };
         let mut sources = Vec::new();
         if !range.is_empty() && !series.is_empty() {
             let partitions = pinned.partitioning.of(range.start)..=pinned.partitioning.of(range.end);

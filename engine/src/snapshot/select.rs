@@ -5,7 +5,7 @@ use croaring::Bitmap;
 
 use crate::catalog::{HeadPostings, PartitionPostings, Postings, evaluate};
 use crate::error::{Error, Result};
-use crate::types::{CompiledMatcher, LabelSet, METRIC_NAME, MatchOp, Matcher, SeriesId, TimeRange};
+use crate::types::{CompiledMatcher, EVENTS, LabelSet, METRIC_NAME, MatchOp, Matcher, SeriesId, TimeRange};
 
 use super::{Selector, Series, Snapshot};
 
@@ -13,12 +13,12 @@ use super::{Selector, Series, Snapshot};
 const SERIES_AT_ONCE: usize = 4096;
 
 impl Selector {
-    /// Every matcher, the metric's name among them.
-    fn compile(&self) -> Result<Vec<CompiledMatcher>> {
-        let metric = self.metric.iter();
-        let metric =
-            metric.map(|name| Matcher { name: METRIC_NAME.into(), op: MatchOp::Equal, value: name.clone() }.compile());
-        metric.chain(self.matchers.iter().map(Matcher::compile)).collect()
+    /// Every matcher, the metric's name among them, and without a metric that it is none of `events`.
+    fn compile(&self, events: impl Iterator<Item = &'static str>) -> Result<Vec<CompiledMatcher>> {
+        let named = |op, value: &str| Matcher { name: METRIC_NAME.into(), op, value: value.to_owned() }.compile();
+        let metric = self.metric.iter().map(|name| named(MatchOp::Equal, name));
+        let others = events.filter(|_| self.metric.is_none()).map(|name| named(MatchOp::NotEqual, name));
+        metric.chain(self.matchers.iter().map(Matcher::compile)).chain(others).collect()
     }
 }
 
@@ -55,7 +55,7 @@ impl Snapshot {
 
     /// Ids of matching series, increasing.
     pub(crate) fn select_ids(&self, selector: &Selector) -> Result<Vec<SeriesId>> {
-        let matchers = selector.compile()?;
+        let matchers = selector.compile(self.events())?;
         if selector.range.is_empty() {
             return Ok(Vec::new());
         }
@@ -96,6 +96,13 @@ impl Snapshot {
         Ok(values.strings.into_iter().collect())
     }
 
+    /// Those of [`EVENTS`] that have a series: a store without any is not asked about them.
+    fn events(&self) -> impl Iterator<Item = &'static str> {
+        let head = self.0.head.read();
+        let known = EVENTS.map(|name| head.ordinal_of(name).map(|_| name));
+        known.into_iter().flatten()
+    }
+
     /// Lets `of` add to `all` what each index with matching series has.
     fn visit(
         &self,
@@ -103,7 +110,7 @@ impl Snapshot {
         all: &mut Smallest,
         of: impl Fn(&dyn Postings, Option<&Bitmap>, &mut Smallest) -> Result<()>,
     ) -> Result<()> {
-        let matchers = selector.compile()?;
+        let matchers = selector.compile(self.events())?;
         if selector.range.is_empty() || all.limit == 0 {
             return Ok(());
         }

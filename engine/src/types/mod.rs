@@ -8,6 +8,10 @@ pub(crate) use matcher::{CompiledMatcher, Test};
 pub use matcher::{MatchOp, Matcher};
 pub use series_set::SeriesSet;
 
+/// Metric names of series that have events and no samples: `__logs__` and `__spans__`. They are series like any other, but not
+/// of the metrics: who does not name one does not see it.
+pub const EVENTS: [&str; 2] = ["__logs__", "__spans__"];
+
 /// Identifies a series for the life of a store: the metric's ordinal in the high 32 bits, the series' number inside
 /// its metric in the low 32. Sorting by id therefore keeps one metric's series together, in the order they appeared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

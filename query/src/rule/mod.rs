@@ -2,18 +2,20 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`attribute_keys`] | reads of attributes only the keys that a statement names |
 //! | [`null_safe_lists`] | keeps NULL apart from false where DataFusion merges lists of values |
 //! | [`distinct_projections`] | keeps DataFusion from dropping a projection that looks like the one above it |
 //! | [`window_memory`] | counts the rows that window functions hold |
 //! | [`partial_aggregates`] | lets the engine sum rows up below aggregations |
 //!
-//! The first two keep DataFusion 55.2 from wrong answers, the third from using memory that nobody counts; each names the bug
+//! `null_safe_lists` and `distinct_projections` keep DataFusion 55.2 from wrong answers, `window_memory` from using memory that nobody counts; each names the bug
 //! and goes when it is fixed there.
 use std::sync::Arc;
 
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 
+mod attribute_keys;
 mod distinct_projections;
 mod null_safe_lists;
 mod partial_aggregates;
@@ -22,8 +24,11 @@ mod window_memory;
 /// DataFusion's rules between those of ours that must see a statement as it was written, and those that look at what
 /// became of it.
 pub(crate) fn all() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
-        vec![Arc::new(distinct_projections::DistinctProjections), Arc::new(null_safe_lists::NullSafeLists)];
+    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
+        Arc::new(attribute_keys::AttributeKeys),
+        Arc::new(distinct_projections::DistinctProjections),
+        Arc::new(null_safe_lists::NullSafeLists),
+    ];
     rules.extend(Optimizer::new().rules);
     rules.push(Arc::new(partial_aggregates::PartialAggregates));
     rules

@@ -13,6 +13,7 @@ use foretell_engine::{MetricInfo, Snapshot};
 use parking_lot::Mutex;
 
 use super::derived::{self, DerivedTable};
+use super::events::EventsTable;
 use super::metric::MetricTable;
 use super::plan::Table;
 use super::records::{Kind, RecordsTable};
@@ -20,6 +21,7 @@ use super::samples::SamplesTable;
 use super::sys::SysTables;
 use super::{CATALOG, METRICS, PUBLIC, SAMPLES, SYS};
 use crate::error::Error;
+use crate::event::Signal;
 
 /// What all schemas of one session share.
 pub(crate) struct Tables {
@@ -48,6 +50,9 @@ impl Tables {
     }
 
     fn records(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+        if let Some(signal) = Signal::ALL.into_iter().find(|signal| signal.table_name() == name) {
+            return Some(Arc::new(EventsTable::new(self.snapshot.clone(), signal)));
+        }
         let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name)?;
         Some(Arc::new(Table(RecordsTable::new(self.snapshot.clone(), kind))))
     }
@@ -147,7 +152,10 @@ impl SchemaProvider for Schema {
         match self.name {
             METRICS => self.tables.snapshot.metrics().iter().map(|m| m.name.to_string()).collect(),
             SYS => self.tables.sys.names(),
-            _ => [Kind::Exemplars.name(), Kind::Histograms.name(), SAMPLES].map(str::to_owned).to_vec(),
+            _ => {
+                let [logs, spans] = Signal::ALL.map(Signal::table_name);
+                [Kind::Exemplars.name(), Kind::Histograms.name(), logs, SAMPLES, spans].map(str::to_owned).to_vec()
+            }
         }
     }
 

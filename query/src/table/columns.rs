@@ -12,6 +12,8 @@ use foretell_engine::types::METRIC_NAME;
 use foretell_engine::{LabelSet, ScanBatch, Series};
 use hashbrown::HashMap;
 
+use crate::event::SERVICE_LABEL;
+
 /// A column of a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Column {
@@ -23,6 +25,8 @@ pub(crate) enum Column {
     Label(String),
     /// All labels but the metric name, as a map.
     Labels,
+    /// The same without the service: what a stream of events comes from.
+    Resource,
 }
 
 /// `MAP<Utf8, Utf8>`, sorted by key as label sets are.
@@ -76,6 +80,10 @@ impl PerSeries {
             Column::Ts | Column::Value => None,
             Column::Label(name) => Some(dictionary(name, series)),
             Column::Labels => Some(Self::Maps(Arc::new(label_maps(series.iter().map(|s| &s.labels))?))),
+            Column::Resource => {
+                let shows = |name: &str| name != METRIC_NAME && name != SERVICE_LABEL;
+                Some(Self::Maps(Arc::new(maps(series.iter().map(|s| &s.labels), shows)?)))
+            }
         })
     }
 
@@ -137,7 +145,7 @@ impl BatchMaker {
             // Key, place of the value, and its place in a table of all values.
             Column::Label(_) => 64,
             // Builders grow by doubling.
-            Column::Labels => 2 * label_bytes,
+            Column::Labels | Column::Resource => 2 * label_bytes,
         });
         bytes.sum()
     }

@@ -6,6 +6,8 @@
 //! | [`metric`] | `metrics."<name>"` |
 //! | [`samples`] | `samples`: every metric at once, labels as a map |
 //! | [`records`] | `histograms` and `exemplars` |
+//! | [`events`] | `logs` and `spans` |
+//! | [`hints`] | which filters on them let groups be passed over |
 //! | [`histogram`] | stored histograms to what SQL shows of them |
 //! | [`derived`] | metrics that continuous queries wrote, with several value columns |
 //! | [`sys`] | `sys.*`, open to other modules |
@@ -29,6 +31,8 @@ use crate::continuous::output::DerivedTable;
 pub(crate) mod catalog;
 pub(crate) mod columns;
 pub(crate) mod derived;
+pub(crate) mod events;
+pub(crate) mod hints;
 pub(crate) mod histogram;
 pub(crate) mod metric;
 pub(crate) mod partial;
@@ -63,6 +67,9 @@ pub(crate) fn stored(provider: &dyn TableProvider) -> Option<Stored<'_>> {
     }
     if let Some(Table(table)) = provider.downcast_ref::<Table<derived::DerivedTable>>() {
         return Some(Stored { metric: Some(table.metric()), shape: table });
+    }
+    if let Some(table) = provider.downcast_ref::<events::EventsTable>() {
+        return Some(Stored { metric: Some(table.stream_name()), shape: table });
     }
     provider.downcast_ref::<Table<SamplesTable>>().map(|Table(table)| Stored { metric: None, shape: table })
 }

@@ -260,7 +260,7 @@ fn strip(expr: &Expr) -> &Expr {
 }
 
 /// Without aliases and casts between kinds of text.
-fn strip_label(expr: &Expr) -> &Expr {
+pub(super) fn strip_label(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => strip_label(&alias.expr),
         Expr::Cast(cast) if is_text(cast.field.data_type()) => strip_label(&cast.expr),
@@ -285,7 +285,7 @@ fn nanos(expr: &Expr) -> Option<i64> {
 }
 
 /// The text of a literal: `Some(None)` for NULL.
-fn text(expr: &Expr) -> Option<Option<String>> {
+pub(super) fn text(expr: &Expr) -> Option<Option<String>> {
     let Expr::Literal(value, _) = strip_label(expr) else { return None };
     fn of(value: &ScalarValue) -> Option<Option<String>> {
         match value {

@@ -14,6 +14,7 @@ use super::derived::FIELD_LABEL;
 use super::records::Kind;
 use super::{METRICS, PUBLIC, SAMPLES, SYS};
 use crate::error::Error;
+use crate::event::Signal;
 use crate::metadata::MetricMetadata;
 
 /// The list of tables, which this module makes itself.
@@ -97,6 +98,13 @@ impl SysTable for TableList {
             schemas.push(PUBLIC);
             kinds.push("records");
             series.push(None);
+            labels.push(None);
+        }
+        for signal in Signal::ALL {
+            names.push(signal.table_name().to_owned());
+            schemas.push(PUBLIC);
+            kinds.push("events");
+            series.push(Some(snapshot.metric(signal.stream_name()).map_or(0, |streams| streams.series as i64)));
             labels.push(None);
         }
         for metric in &metrics {

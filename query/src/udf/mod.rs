@@ -7,6 +7,7 @@
 //! | [`correlate`] | `correlate(a, b, max_lag ORDER BY ts)` |
 //! | [`change_points`] | `change_points(ts, value)` |
 //! | [`time_bucket`] | `time_bucket(width, ts)` |
+//! | [`match_words`] | `match(text, 'words')` |
 //! | [`bounded`] | DataFusion's functions whose result may be far larger than their arguments |
 //! | [`named`] | `name => value` arguments, checked against the known names |
 //! | [`hooks`] | what is rewritten while an expression is planned: hidden time arguments, `first`, `last` |
@@ -29,6 +30,7 @@ pub(crate) mod constant;
 pub(crate) mod correlate;
 pub(crate) mod forecast;
 pub(crate) mod hooks;
+pub(crate) mod match_words;
 pub(crate) mod named;
 pub(crate) mod time_bucket;
 
@@ -39,7 +41,10 @@ pub(crate) fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
 
 /// Row by row.
 pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    vec![Arc::new(ScalarUDF::from(time_bucket::TimeBucket::default()))]
+    vec![
+        Arc::new(ScalarUDF::from(match_words::MatchWords::default())),
+        Arc::new(ScalarUDF::from(time_bucket::TimeBucket::default())),
+    ]
 }
 
 /// Many rows to one.

@@ -10,6 +10,7 @@ mod continuous_property;
 mod continuous_retention;
 mod delete;
 mod docs;
+mod events;
 mod functions;
 mod metamorphic;
 mod prometheus;

@@ -18,6 +18,7 @@ use axum::routing::{get, post};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::loki::handler::push;
 use crate::remote_read::handler::read;
 use crate::remote_write::handler::write;
 
@@ -30,6 +31,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/api/v1/write", post(write).fallback(post_only))
         .route("/api/v1/read", post(read).fallback(post_only))
+        .route("/loki/api/v1/push", post(push).fallback(post_only))
         .route("/api/v1/sql", post(sql::run).fallback(post_only))
         .route("/api/v1/sql/names", get(sql::names).fallback(get_only))
         .merge(prometheus_api())

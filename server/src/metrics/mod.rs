@@ -48,6 +48,43 @@ impl Stored {
     }
 }
 
+/// Counters of Loki push.
+struct Loki {
+    requests: Family<Labels<2>, Counter>,
+    seconds: Histogram,
+    lines: Counter,
+    dropped: Family<Labels<1>, Counter>,
+    wire_bytes: Counter,
+    decoded_bytes: Counter,
+    refused: Family<Labels<1>, Counter>,
+}
+
+impl Loki {
+    fn register(root: &mut Registry) -> Self {
+        let this = Self {
+            requests: Family::default(),
+            seconds: durations(),
+            lines: Counter::default(),
+            dropped: Family::default(),
+            wire_bytes: Counter::default(),
+            decoded_bytes: Counter::default(),
+            refused: Family::default(),
+        };
+        root.register("loki_push_requests", "Loki push requests by form and status", this.requests.clone());
+        root.register("loki_push_duration_seconds", "Time from request to durable answer", this.seconds.clone());
+        root.register("loki_push_lines", "Log lines acknowledged as durable", this.lines.clone());
+        root.register(
+            "loki_push_lines_dropped",
+            "Log lines refused, by the first fault of their request",
+            this.dropped.clone(),
+        );
+        root.register("loki_push_wire_bytes", "Bytes received", this.wire_bytes.clone());
+        root.register("loki_push_decoded_bytes", "Decompressed bytes", this.decoded_bytes.clone());
+        root.register("loki_push_decode_errors", "Requests refused as a whole, by cause", this.refused.clone());
+        this
+    }
+}
+
 /// Counters of the server.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -64,6 +101,7 @@ pub(crate) struct Metrics {
     write_wire_bytes: Counter,
     write_decoded_bytes: Counter,
     decode_errors: Family<Labels<1>, Counter>,
+    loki: Loki,
     queries: Family<Labels<1>, Counter>,
     query_seconds: Histogram,
     backups: Family<Labels<1>, Counter>,
@@ -112,6 +150,7 @@ impl Metrics {
         root.register("remote_write_decoded_bytes", "Decompressed bytes", write_decoded_bytes.clone());
         let decode_errors = Family::<Labels<1>, Counter>::default();
         root.register("remote_write_decode_errors", "Requests refused as a whole, by cause", decode_errors.clone());
+        let loki = Loki::register(&mut root);
         let queries = Family::<Labels<1>, Counter>::default();
         root.register("queries", "SQL statements by outcome", queries.clone());
         let query_seconds = durations();
@@ -145,6 +184,7 @@ impl Metrics {
             write_wire_bytes,
             write_decoded_bytes,
             decode_errors,
+            loki,
             queries,
             query_seconds,
             backups,
@@ -188,6 +228,28 @@ impl Metrics {
             let reason = [("reason", fault.reason().to_owned())];
             self.write_dropped.get_or_create(&reason).inc_by(report.faults.samples_dropped);
         }
+    }
+
+    pub(crate) fn loki_push(&self, form: &str, status: StatusCode, elapsed: Duration) {
+        let labels = [("form", form.to_owned()), ("status", status.as_str().to_owned())];
+        self.loki.requests.get_or_create(&labels).inc();
+        self.loki.seconds.observe(elapsed.as_secs_f64());
+    }
+
+    pub(crate) fn loki_bytes(&self, wire: usize, decoded: usize) {
+        self.loki.wire_bytes.inc_by(wire as u64);
+        self.loki.decoded_bytes.inc_by(decoded as u64);
+    }
+
+    pub(crate) fn loki_ingested(&self, report: &crate::loki::ingest::Report) {
+        self.loki.lines.inc_by(report.stored);
+        if let Some(fault) = &report.fault {
+            self.loki.dropped.get_or_create(&[("reason", fault.reason().to_owned())]).inc_by(report.dropped);
+        }
+    }
+
+    pub(crate) fn loki_refused(&self, cause: &str) {
+        self.loki.refused.get_or_create(&[("cause", cause.to_owned())]).inc();
     }
 
     pub(crate) fn decode_error(&self, error: &DecodeError) {

@@ -151,7 +151,7 @@ fn decode_error(error: &DecodeError) -> ApiError {
     clippy::disallowed_methods,
     reason = "the one place of the server that reads the wall clock: the edge of accepted timestamps"
 )]
-fn now_ms(ahead: Duration) -> i64 {
+pub(crate) fn now_ms(ahead: Duration) -> i64 {
     let latest = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(ahead);
     i64::try_from(latest.as_millis()).unwrap_or(i64::MAX)
 }

@@ -16,6 +16,7 @@ mod grafana;
 mod hostile;
 mod http;
 mod lifecycle;
+mod loki;
 mod metrics;
 mod prometheus;
 mod prometheus_admin;

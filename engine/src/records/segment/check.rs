@@ -83,11 +83,12 @@ impl<'a> RecordChecker<'a> {
         series
     }
 
-    /// Compares what the footer says of all groups, each of which was read.
+    /// Compares what the footer says of all groups, each of which was read, and their filters with their checksums.
     ///
     /// # Errors
     /// `Corruption`; the rows themselves are good.
     pub(crate) fn compare_series(&self) -> Result<()> {
+        (0..self.segment.groups()).try_for_each(|group| self.segment.check_filters(group))?;
         let meta = &self.segment.meta().segment;
         if self.series.len() as u64 == meta.series {
             return Ok(());

@@ -13,10 +13,11 @@ use crate::types::{Lsn, SeriesId};
 use super::super::batch::{put_table, take_table};
 use super::super::kind::{put_type, take_type};
 use super::super::{COLUMNS_MAX, RecordTable};
-use super::{GROUP_ROWS_MAX, RecordMeta};
+use super::zone::Zone;
+use super::{GROUP_ROWS_MAX, KEYS, RecordMeta};
 
 pub(super) const FRAME: Frame =
-    Frame { what: "a record segment", header_magic: *b"FTELREC\0", trailer_magic: *b"CERLETOF", version: 1 };
+    Frame { what: "a record segment", header_magic: *b"FTELREC\0", trailer_magic: *b"CERLETOF", version: 2 };
 
 /// Bytes of one column of one group; none when all of it is NULL.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +37,8 @@ pub(super) struct GroupMeta {
     pub(super) max_ts: i64,
     /// Series, ts, then the columns.
     pub(super) chunks: Vec<Chunk>,
+    /// Of each column.
+    pub(super) zones: Vec<Zone>,
 }
 
 impl GroupMeta {
@@ -44,9 +47,10 @@ impl GroupMeta {
         self.chunks.first().map_or(0, |chunk| chunk.offset)
     }
 
-    /// Bytes of its chunks.
+    /// Bytes of its chunks and filters.
     pub(super) fn len(&self) -> u64 {
-        self.chunks.iter().map(|chunk| u64::from(chunk.len)).sum()
+        let filters = self.zones.iter().filter_map(Zone::filter);
+        self.chunks.iter().chain(filters).map(|chunk| u64::from(chunk.len)).sum()
     }
 }
 
@@ -109,10 +113,14 @@ impl Footer {
             put_varint(out, group.last.0 - group.first.0);
             put_zigzag(out, group.min_ts);
             put_varint(out, group.max_ts.wrapping_sub(group.min_ts) as u64);
-            for chunk in &group.chunks {
+            for (number, chunk) in group.chunks.iter().enumerate() {
                 put_varint(out, chunk.len.into());
-                if chunk.len > 0 {
-                    out.extend_from_slice(&chunk.crc.to_le_bytes());
+                if chunk.len == 0 {
+                    continue;
+                }
+                out.extend_from_slice(&chunk.crc.to_le_bytes());
+                if let Some(column) = number.checked_sub(KEYS) {
+                    group.zones[column].encode(out);
                 }
             }
         }
@@ -160,7 +168,7 @@ impl Footer {
         };
         let mut offset = HEADER_BYTES as u64;
         for _ in 0..groups {
-            this.groups.push(decode_group(input, count + 2, &mut offset)?);
+            this.groups.push(decode_group(input, count + KEYS, &mut offset)?);
         }
         if offset != footer_at || this.groups.is_empty() {
             let expected = format!("groups up to the footer at {footer_at}");
@@ -190,13 +198,19 @@ fn decode_group(input: &mut Reader<'_>, chunks: usize, offset: &mut u64) -> Resu
         min_ts,
         max_ts,
         chunks: Vec::with_capacity(chunks),
+        zones: Vec::with_capacity(chunks - KEYS),
     };
-    for _ in 0..chunks {
+    for number in 0..chunks {
         let at = input.clone();
         let len = u32::try_from(input.varint()?).map_err(|_| at.corrupt("a length of 32 bits", "a larger one"))?;
         let crc = if len > 0 { input.u32()? } else { 0 };
         group.chunks.push(Chunk { offset: *offset, len, crc });
         *offset += u64::from(len);
+        if number >= KEYS {
+            let zone = if len > 0 { Zone::decode(input, *offset)? } else { Zone::None };
+            *offset += zone.filter().map_or(0, |filter| u64::from(filter.len));
+            group.zones.push(zone);
+        }
     }
     Ok(group)
 }

@@ -8,6 +8,7 @@
 //! | [`footer`] | header, footer and trailer |
 //! | [`writer`] | building a file from sorted batches |
 //! | [`reader`] | opening a file and checking each chunk before use |
+//! | [`zone`] | bounds and filters of a column of a group, by which scans pass groups over |
 //! | [`check`] | reading a whole file and comparing all that it says twice |
 //!
 //! A chunk is one column of one group, encoded by `column`; a column that is NULL in the whole group has none. Invariants:
@@ -20,11 +21,14 @@ mod check;
 mod footer;
 mod reader;
 mod writer;
+mod zone;
 
 pub(crate) use check::RecordChecker;
 pub(crate) use reader::{GroupZone, RecordSegment};
 pub(crate) use writer::RecordWriter;
 
+/// Chunks of a group before those of columns: series and ts.
+pub(super) const KEYS: usize = 2;
 /// Rows of a group.
 pub(super) const GROUP_ROWS_MAX: usize = crate::codec::ROWS_MAX;
 /// Bytes of a group in memory; only a single larger row makes a larger one.

@@ -8,11 +8,13 @@ use crate::error::Result;
 use crate::format::{Reader, crc32c};
 use crate::fs::{Fs, Mapped};
 use crate::segment::ColumnBytes;
+use crate::text::fold;
 use crate::types::{SeriesId, TimeRange};
 
-use super::super::ColumnDecoder;
-use super::RecordMeta;
-use super::footer::{Footer, GroupMeta};
+use super::super::{ColumnDecoder, Hint, bloom};
+use super::footer::{Chunk, Footer, GroupMeta};
+use super::zone::Zone;
+use super::{KEYS, RecordMeta};
 
 /// What the footer says of a group.
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +136,52 @@ impl RecordSegment {
         Ok((series, ts))
     }
 
+    /// Whether a row of a group may satisfy `hint`; `true` when the file does not say.
+    ///
+    /// # Errors
+    /// `Corruption` with path and offset.
+    pub(crate) fn may_satisfy(&self, group: usize, hint: &Hint) -> Result<bool> {
+        let column = match hint {
+            Hint::Any(hints) => {
+                for hint in hints {
+                    if self.may_satisfy(group, hint)? {
+                        return Ok(true);
+                    }
+                }
+                return Ok(false);
+            }
+            Hint::Present { column }
+            | Hint::Within { column, .. }
+            | Hint::Words { column, .. }
+            | Hint::Value { column, .. } => column,
+        };
+        let Ok(column) = self.columns.index_of(column) else { return Ok(false) };
+        let group = &self.groups[group];
+        if group.chunks[column + KEYS].len == 0 {
+            return Ok(false);
+        }
+        Ok(match (hint, &group.zones[column]) {
+            (Hint::Within { low, high, .. }, Zone::Within { min, max }) => low <= max && high >= min,
+            (Hint::Words { words, .. }, Zone::Words(place)) => {
+                let filter = self.checked(place)?.1;
+                let mut keys = words.iter().map(|word| bloom::hash(fold(word).as_bytes()));
+                keys.all(|key| bloom::may_contain(filter, key))
+            }
+            (Hint::Value { value, .. }, Zone::Values(place)) => {
+                bloom::may_contain(self.checked(place)?.1, bloom::hash(value))
+            }
+            _ => true,
+        })
+    }
+
+    /// Compares the filters of a group with their checksums.
+    ///
+    /// # Errors
+    /// `Corruption` with path and offset; the rows may be good.
+    pub(crate) fn check_filters(&self, group: usize) -> Result<()> {
+        self.groups[group].zones.iter().filter_map(Zone::filter).try_for_each(|place| self.checked(place).map(drop))
+    }
+
     fn integers(&self, group: usize, chunk: usize, decoder: &mut ColumnDecoder) -> Result<Vec<i64>> {
         let mut input = self.chunk(group, chunk)?;
         let at = input.clone();
@@ -151,10 +199,10 @@ impl RecordSegment {
     /// `Corruption` with path and offset.
     pub(crate) fn column(&self, group: usize, column: usize, decoder: &mut ColumnDecoder) -> Result<ArrayRef> {
         let (rows, data_type) = (self.groups[group].rows as usize, self.columns.field(column).data_type());
-        if self.groups[group].chunks[column + 2].len == 0 {
+        if self.groups[group].chunks[column + KEYS].len == 0 {
             return Ok(new_null_array(data_type, rows));
         }
-        let mut input = self.chunk(group, column + 2)?;
+        let mut input = self.chunk(group, column + KEYS)?;
         let array = decoder.decode(&mut input, data_type, rows)?;
         input.finish()?;
         Ok(array)
@@ -162,11 +210,14 @@ impl RecordSegment {
 
     /// The bytes of a chunk, checksum compared. Opening made sure that the chunks end where the footer begins.
     fn chunk(&self, group: usize, chunk: usize) -> Result<Reader<'_>> {
-        let chunk = &self.groups[group].chunks[chunk];
+        self.checked(&self.groups[group].chunks[chunk]).map(|checked| checked.0)
+    }
+
+    fn checked(&self, chunk: &Chunk) -> Result<(Reader<'_>, &[u8])> {
         let bytes = &self.file[chunk.offset as usize..][..chunk.len as usize];
         let at = Reader::new(bytes, &self.path, chunk.offset);
         match crc32c(bytes) {
-            got if got == chunk.crc => Ok(at),
+            got if got == chunk.crc => Ok((at, bytes)),
             got => Err(at.corrupt(format!("crc {:08x} of {} bytes", chunk.crc, chunk.len), format!("{got:08x}"))),
         }
     }

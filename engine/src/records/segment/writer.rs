@@ -17,7 +17,8 @@ use super::super::batch::unexpected;
 use super::super::size::bytes_of;
 use super::super::{ColumnEncoder, RecordTable};
 use super::footer::{Chunk, FRAME, Footer, GroupMeta};
-use super::{GROUP_BYTES_MAX, GROUP_ROWS_MAX, RecordMeta};
+use super::zone::{Made, Zone, zone_of};
+use super::{GROUP_BYTES_MAX, GROUP_ROWS_MAX, KEYS, RecordMeta};
 
 /// A record segment being written. Dropping it unfinished leaves a file that no reader accepts: the caller removes it.
 pub(crate) struct RecordWriter {
@@ -98,14 +99,18 @@ impl RecordWriter {
         self.count(series.values(), ts.values())?;
         let mut out = Vec::new();
         let mut chunks = Vec::with_capacity(rows.num_columns());
-        for column in rows.columns() {
+        let mut zones = Vec::with_capacity(rows.num_columns());
+        for (number, column) in rows.columns().iter().enumerate() {
             let from = out.len();
-            if column.null_count() < column.len() {
+            let is_null = column.null_count() == column.len();
+            if !is_null {
                 self.encoder.encode(column, &mut out)?;
             }
-            let len = u32::try_from(out.len() - from)
-                .map_err(|_| Error::Limit("a column chunk would pass 4 GiB; write shorter values".into()))?;
-            chunks.push(Chunk { offset: self.bytes + from as u64, len, crc: crc32c(&out[from..]) });
+            chunks.push(self.chunk(&out, from)?);
+            if number >= KEYS {
+                let made = if is_null { Made::None } else { zone_of(column) };
+                zones.push(self.place(made, &mut out)?);
+            }
         }
         self.footer.groups.push(GroupMeta {
             rows: rows.num_rows() as u32,
@@ -114,9 +119,34 @@ impl RecordWriter {
             min_ts: ts.values().iter().copied().min().unwrap_or(0),
             max_ts: ts.values().iter().copied().max().unwrap_or(0),
             chunks,
+            zones,
         });
         self.bytes += out.len() as u64;
         self.file.append(&out)
+    }
+
+    /// What begins at `from` in `out`, which comes next in the file.
+    fn chunk(&self, out: &[u8], from: usize) -> Result<Chunk> {
+        let len = u32::try_from(out.len() - from)
+            .map_err(|_| Error::Limit("a column chunk would pass 4 GiB; write shorter values".into()))?;
+        Ok(Chunk { offset: self.bytes + from as u64, len, crc: crc32c(&out[from..]) })
+    }
+
+    /// Appends the filter of `made`, if it has one.
+    fn place(&self, made: Made, out: &mut Vec<u8>) -> Result<Zone> {
+        let from = out.len();
+        Ok(match made {
+            Made::None => Zone::None,
+            Made::Within { min, max } => Zone::Within { min, max },
+            Made::Words(filter) => {
+                out.extend_from_slice(&filter);
+                Zone::Words(self.chunk(out, from)?)
+            }
+            Made::Values(filter) => {
+                out.extend_from_slice(&filter);
+                Zone::Values(self.chunk(out, from)?)
+            }
+        })
     }
 
     /// Counts distinct series, and refuses rows out of order.

@@ -1,0 +1,151 @@
+//! Loki push: what clients send is what SQL shows, and what becomes of what they should not send.
+use crate::support::{Server, compress, now_ms};
+
+const PATH: &str = "/loki/api/v1/push";
+const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![(number << 3) | 2];
+    let mut len = bytes.len();
+    while len >= 0x80 {
+        out.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    out.push(len as u8);
+    out.extend_from_slice(bytes);
+    out
+}
+
+fn varint(number: u8, mut value: u64) -> Vec<u8> {
+    let mut out = vec![number << 3];
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}
+
+fn entry(seconds: u64, nanos: u64, line: &str, metadata: &[(&str, &str)]) -> Vec<u8> {
+    let timestamp = [varint(1, seconds), varint(2, nanos)].concat();
+    let mut out = [field(1, &timestamp), field(2, line.as_bytes())].concat();
+    for (name, value) in metadata {
+        out.extend(field(3, &[field(1, name.as_bytes()), field(2, value.as_bytes())].concat()));
+    }
+    out
+}
+
+fn request(labels: &str, entries: &[Vec<u8>]) -> Vec<u8> {
+    let mut stream = field(1, labels.as_bytes());
+    entries.iter().for_each(|entry| stream.extend(field(2, entry)));
+    compress(&field(1, &stream))
+}
+
+#[test]
+fn lines_of_both_forms_come_back_and_sending_again_changes_nothing() {
+    let server = Server::start();
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let metadata = [("trace_id", trace), ("level", "warn"), ("user", "u1")];
+    let entries = [entry(1_000, 5, "hellö wörld", &metadata), entry(1_001, 0, "second", &[])];
+    let body = request(r#"{app="shop", host="a"}"#, &entries);
+    let json = r#"{"streams": [{"stream": {"host": "a", "app": "shop"}, "values": [["1002000000000", "third", {"span_id": "no id"}]]}]}"#;
+    for _ in 0..2 {
+        let answer = server.post(PATH, &[PROTOBUF], &body);
+        assert_eq!((answer.status, answer.text.as_str()), (204, ""));
+        let answer = server.post(PATH, &[JSON], json.as_bytes());
+        assert_eq!((answer.status, answer.text.as_str()), (204, ""));
+    }
+    let columns = "ts, service, severity, severity_number, body, trace_id, span_id, attributes['user'], attributes['span_id'], resource['host']";
+    let rows = server.rows(&format!("SELECT {columns} FROM logs ORDER BY ts"));
+    let null = serde_json::Value::Null;
+    assert_eq!(rows.len(), 3, "{rows:?}");
+    assert_eq!(
+        serde_json::Value::from(rows[0].clone()),
+        serde_json::json!([
+            "1970-01-01T00:16:40.000000005Z",
+            "shop",
+            "warn",
+            13,
+            "hellö wörld",
+            trace,
+            null,
+            "u1",
+            null,
+            "a"
+        ])
+    );
+    assert_eq!(rows[1][4], "second");
+    assert_eq!((rows[2][4].clone(), rows[2][6].clone(), rows[2][8].clone()), ("third".into(), null, "no id".into()));
+    assert_eq!(server.rows("SELECT series FROM sys.tables WHERE name = 'logs'")[0][0], 1);
+    let metrics = server.get("/metrics").text;
+    assert!(metrics.contains("foretell_loki_push_lines_total 6\n"), "{metrics}");
+}
+
+#[test]
+fn acknowledged_lines_survive_kill_9() {
+    let server = Server::start();
+    let entries: Vec<Vec<u8>> = (0..500).map(|n| entry(n, 0, &format!("line {n}"), &[("n", &n.to_string())])).collect();
+    assert_eq!(server.post(PATH, &[PROTOBUF], &request("{app=\"shop\"}", &entries)).status, 204);
+    let server = Server::start_in(server.kill(), &[]);
+    let rows = server.rows("SELECT count(*), count(attributes['n']) FROM logs WHERE match(body, 'line')");
+    assert_eq!(rows[0], [500, 500]);
+}
+
+#[test]
+fn malformed_requests_store_nothing_and_get_the_right_status() {
+    let server = Server::start();
+    let good = request("{app=\"shop\"}", &[entry(1, 0, "x", &[])]);
+    let bomb = {
+        let mut bytes = vec![0xff, 0xff, 0xff, 0x7f];
+        bytes.extend_from_slice(&good);
+        bytes
+    };
+    for (what, headers, body, status) in [
+        ("nothing", vec![PROTOBUF], Vec::new(), 400),
+        ("no snappy", vec![PROTOBUF], b"hello, this is no snappy block".to_vec(), 400),
+        ("truncated", vec![PROTOBUF], good[..good.len() - 2].to_vec(), 400),
+        ("a declared length beyond the cap", vec![PROTOBUF], bomb, 413),
+        ("no protobuf", vec![PROTOBUF], compress(&[0x0a, 0x7f, 1]), 400),
+        ("bad labels", vec![PROTOBUF], request("app=shop", &[entry(1, 0, "x", &[])]), 400),
+        ("not UTF-8", vec![PROTOBUF], compress(&field(1, &field(2, &field(2, &[0xff])))), 400),
+        ("no JSON", vec![JSON], b"{".to_vec(), 400),
+        ("another type", vec![("content-type", "text/plain")], good.clone(), 415),
+        ("another encoding", vec![PROTOBUF, ("content-encoding", "br")], good.clone(), 415),
+        ("a large body", vec![JSON], vec![b' '; (8 << 20) + 1], 413),
+    ] {
+        let answer = server.post(PATH, &headers, &body);
+        assert_eq!(answer.status, status, "{what}: {}", answer.text);
+        assert!(answer.text.contains("\"error\""), "{what}: {}", answer.text);
+    }
+    assert_eq!(server.get(PATH).status, 405);
+    assert_eq!(server.rows("SELECT count(*) FROM logs")[0][0], 0);
+}
+
+#[test]
+fn good_lines_of_a_partly_bad_request_are_kept_and_counted() {
+    let server = Server::start();
+    let future = (now_ms() / 1000 + 3 * 86_400) as u64;
+    let long = "x".repeat((256 << 10) + 1);
+    let many: Vec<(String, String)> = (0..65).map(|n| (format!("k{n}"), "v".to_owned())).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    for (bad, part) in [
+        (entry(future, 0, "x", &[]), "too far ahead"),
+        (entry(u64::MAX >> 1, 0, "x", &[]), "outside the years"),
+        (entry(1, 0, &long, &[]), "exceeds the limit of 262144"),
+        (entry(1, 0, "x", &many), "65 metadatas exceed the limit of 64"),
+    ] {
+        let answer = server.post(PATH, &[PROTOBUF], &request("{app=\"shop\"}", &[entry(7, 0, "good", &[]), bad]));
+        assert_eq!(answer.status, 400, "{}", answer.text);
+        assert!(
+            answer.text.contains(part) && answer.text.contains("1 lines dropped, 1 lines stored"),
+            "{}",
+            answer.text
+        );
+    }
+    for labels in ["{}", "{__service__=\"x\"}", "{app=\"a\", app=\"b\"}"] {
+        let answer = server.post(PATH, &[PROTOBUF], &request(labels, &[entry(8, 0, "x", &[])]));
+        assert_eq!(answer.status, 400, "{labels}: {}", answer.text);
+    }
+    assert_eq!(server.rows("SELECT body FROM logs"), [["good"]]);
+}
