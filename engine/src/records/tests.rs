@@ -2,7 +2,8 @@
 use std::path::Path;
 
 use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Float64Builder, Int64Array, ListBuilder, StringArray, UInt64Array,
+    ArrayRef, AsArray, BooleanArray, FixedSizeBinaryBuilder, Float64Builder, Int64Array, ListBuilder, MapBuilder,
+    StringArray, StringBuilder, TimestampNanosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
@@ -35,6 +36,57 @@ fn batch(from: usize, rows: usize, text_len: usize) -> RecordBatch {
         ("text", Arc::new(StringArray::from_iter_values(at().map(text))), true),
     ];
     RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+}
+
+/// Rows as logs and spans have them: ids, texts, times, maps, a column that few rows have.
+fn events(rows: usize) -> RecordBatch {
+    let mut ids = FixedSizeBinaryBuilder::new(16);
+    let mut tags = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    for row in 0..rows {
+        if row % 3 == 0 {
+            ids.append_null();
+        } else {
+            ids.append_value([row as u8; 16]).unwrap();
+        }
+        (0..row % 5).for_each(|key| {
+            tags.keys().append_value(format!("key{key}"));
+            tags.values().append_value(format!("value {row}"));
+        });
+        tags.append(row % 5 != 0).unwrap();
+    }
+    let at = || 0..rows;
+    let seen = TimestampNanosecondArray::from_iter(at().map(|row| (row % 2 == 0).then_some(row as i64 * 7)));
+    let columns: Vec<(&str, ArrayRef, bool)> = vec![
+        ("series", Arc::new(UInt64Array::from_iter_values(at().map(|row| row as u64 / 50))), false),
+        ("ts", Arc::new(Int64Array::from_iter_values(at().map(|row| row as i64 % 50 * 1000))), false),
+        ("attr/i/code", Arc::new(Int64Array::from_iter(at().map(|row| (row % 40 == 7).then_some(500_i64)))), true),
+        (
+            "body",
+            Arc::new(StringArray::from_iter(at().map(|row| Some(format!("GET /Item{row} took {}ms", row % 9))))),
+            true,
+        ),
+        ("id", Arc::new(ids.finish()), true),
+        ("seen", Arc::new(seen.with_timezone("UTC")), true),
+        ("tags", Arc::new(tags.finish()), true),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+}
+
+/// What rows of [`events`] satisfy.
+fn satisfied(rows: usize) -> Vec<Hint> {
+    let column = |name: &str| name.to_owned();
+    let mut hints = vec![
+        Hint::Within { column: column("attr/i/code"), low: 500, high: 500 },
+        Hint::Within { column: column("seen"), low: 0, high: 0 },
+        Hint::Present { column: column("attr/i/code") },
+        Hint::Value { column: column("tags"), value: b"key3".to_vec() },
+    ];
+    for row in (1..rows).step_by(3) {
+        let words = ["get".to_owned(), format!("item{row}")].into_iter().collect();
+        hints.push(Hint::Words { column: column("body"), words });
+        hints.push(Hint::Value { column: column("id"), value: vec![row as u8; 16] });
+    }
+    hints
 }
 
 fn write(fs: &FaultFs, batches: &[RecordBatch]) -> RecordMeta {
@@ -99,6 +151,37 @@ fn a_flip_of_any_byte_is_an_error_with_path_and_offset() {
         fs.flip(Path::new(PATH), byte as usize);
     }
     assert_eq!(format!("{:?}", read(&fs, &meta).unwrap()), format!("{whole:?}"));
+}
+
+#[test]
+fn events_come_back_and_a_flip_of_any_byte_is_noticed_before_a_filter_hides_a_row() {
+    let fs = FaultFs::new();
+    let rows = events(120);
+    let meta = write(&fs, std::slice::from_ref(&rows));
+    let groups = read(&fs, &meta).unwrap();
+    assert_eq!(groups.len(), 1);
+    for (column, found) in groups[0].iter().enumerate() {
+        assert_eq!(found.to_data(), rows.column(column).to_data(), "column {column}");
+    }
+    let asked = |hint: &Hint| RecordSegment::open(&fs, Path::new(PATH), &meta)?.may_satisfy(0, hint);
+    let hints = satisfied(120);
+    for hint in &hints {
+        assert!(asked(hint).unwrap(), "{hint:?}");
+    }
+    let absent = Hint::Value { column: "tags".into(), value: b"key4 of none".to_vec() };
+    assert!(!asked(&absent).unwrap(), "filters leave something out");
+    for byte in 0..meta.segment.bytes {
+        fs.flip(Path::new(PATH), byte as usize);
+        assert!(matches!(read(&fs, &meta), Err(Error::Corruption { .. })), "byte {byte}");
+        // Some of them at each byte; all of them in turn.
+        for hint in hints.iter().skip(byte as usize % 7).step_by(7) {
+            match asked(hint) {
+                Ok(may) => assert!(may, "byte {byte}: {hint:?} leaves a row out"),
+                Err(error) => assert!(matches!(error, Error::Corruption { .. }), "byte {byte}: {error}"),
+            }
+        }
+        fs.flip(Path::new(PATH), byte as usize);
+    }
 }
 
 #[test]
@@ -170,7 +253,7 @@ fn the_size_of_a_row_counts_only_its_own_items() {
 fn groups_say_which_hints_no_row_of_theirs_can_satisfy() {
     let id = |row: usize| [row as u8, (row >> 8) as u8, 7, 7];
     let rows = |from: usize| {
-        let mut ids = arrow::array::FixedSizeBinaryBuilder::new(4);
+        let mut ids = FixedSizeBinaryBuilder::new(4);
         (from..from + 8192).for_each(|row| ids.append_value(id(row)).unwrap());
         let at = || from..from + 8192;
         let columns: Vec<(&str, ArrayRef, bool)> = vec![

@@ -1,5 +1,5 @@
 //! Rows with typed columns: exact, atomic with samples and state, without duplicates, whatever was flushed or merged.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -86,6 +86,56 @@ pub(crate) fn mirrored(snapshot: &Snapshot) -> foretell_engine::Result<Rows> {
         (key, values.value(row).to_bits())
     });
     Ok(rows.collect())
+}
+
+/// A row of [`events`]: series, time, bits of the value.
+pub(crate) type Events = BTreeSet<(SeriesId, i64, u64)>;
+
+/// Events that say again what the samples `rows` say, as logs and spans do: each row that differs stays.
+pub(crate) fn events(rows: &[(SeriesId, i64, f64)]) -> Arc<Records> {
+    let keys: Vec<_> = rows.iter().map(|&(id, ts, _)| (id, ts)).collect();
+    let ids = FixedSizeBinaryArray::try_from_iter(rows.iter().map(|row| row.2.to_bits().to_be_bytes())).unwrap();
+    let text = StringArray::from_iter_values(rows.iter().map(|row| event_text(row.2.to_bits())));
+    let columns = columns(vec![("id", Arc::new(ids)), ("text", Arc::new(text))]);
+    records(table("events", Unique::WholeRow), &keys, columns)
+}
+
+fn event_text(bits: u64) -> String {
+    format!("It was {bits}, all in all")
+}
+
+/// What [`events`] wrote, each row once, whether all rows are asked for or those of one id and its words.
+pub(crate) fn happened(snapshot: &Snapshot) -> Events {
+    if snapshot.record_table("events").is_none() {
+        return Events::new();
+    }
+    let series: Vec<SeriesId> = snapshot.select(&all()).unwrap().iter().map(|series| series.id).collect();
+    let read = |hints: &[Hint]| {
+        let mut scan = snapshot.scan_records_for("events", &series, TimeRange::ALL, None, hints).unwrap();
+        let mut found = Vec::new();
+        while let Some(batch) = scan.next_batch().unwrap() {
+            let (ids, texts) = (batch.column(2).as_fixed_size_binary(), batch.column(3).as_string::<i32>());
+            for (row, (id, ts)) in keys(&batch).into_iter().enumerate() {
+                let bits = u64::from_be_bytes(ids.value(row).try_into().unwrap());
+                assert_eq!(texts.value(row), event_text(bits));
+                found.push((id, ts, bits));
+            }
+        }
+        found
+    };
+    let found = read(&[]);
+    let each: Events = found.iter().copied().collect();
+    assert_eq!(each.len(), found.len(), "each row once: {found:?}");
+    for event in [each.first(), each.last()].into_iter().flatten() {
+        let (id, word) = (event.2.to_be_bytes().to_vec(), event.2.to_string());
+        for hint in [
+            Hint::Value { column: "id".into(), value: id },
+            Hint::Words { column: "text".into(), words: ["it".into(), word].into_iter().collect() },
+        ] {
+            assert!(read(std::slice::from_ref(&hint)).contains(event), "{event:?} by {hint:?}");
+        }
+    }
+    each
 }
 
 /// Every type a column may have, `rows` rows of it, every third of them NULL.

@@ -3,7 +3,7 @@
 use foretell_engine::{Engine, Result, SeriesId, WriteBatch};
 
 use crate::deletes::one_of;
-use crate::records::{mirror, mirrored};
+use crate::records::{Events, events, happened, mirror, mirrored};
 use crate::support::{HOUR, Rows, Store, batch, labels, number, put, rows, series};
 
 /// Steps of the script, a write each.
@@ -81,6 +81,8 @@ pub(crate) fn append(engine: &Engine, told: &mut Told, step: u32) -> Result<()> 
     let samples = batch.series.iter().zip(&batch.ts).zip(&batch.values);
     let samples: Vec<_> = samples.map(|((&id, &ts), &value)| (id, ts, value)).collect();
     batch.records.push(mirror(&samples));
+    // Sent twice, these are there once.
+    batch.records.extend([events(&samples), events(&samples)]);
     engine.write(batch)?.wait()?;
     told.end();
     Ok(())
@@ -120,6 +122,23 @@ pub(crate) fn models(engine: &Engine, told: &Told) -> (Rows, Rows) {
     (model(&mut told.acknowledged.iter()), model(&mut told.acknowledged.iter().chain(&told.in_flight)))
 }
 
+/// The events that the store must hold: without or with the commit in flight.
+fn events_of(engine: &Engine, told: &Told, with_flight: bool) -> Events {
+    let mut model = Events::new();
+    for act in told.acknowledged.iter().chain(told.in_flight.iter().filter(|_| with_flight)) {
+        match act {
+            Act::Write(rows) => {
+                model.extend(rows.iter().map(|&(n, ts, value)| (resolve(engine, n).unwrap(), ts, value.to_bits())));
+            }
+            &Act::Delete(n, from, to) => {
+                let deleted = resolve(engine, n).unwrap();
+                model.retain(|&(id, ts, _)| id != deleted || ts < from || ts > to);
+            }
+        }
+    }
+    model
+}
+
 /// Everything acknowledged is there; the commit in flight is there wholly or not at all; the store goes on working, and
 /// answers the same after a flush and a merge.
 pub(crate) fn check(store: &Store, told: &Told) {
@@ -128,6 +147,8 @@ pub(crate) fn check(store: &Store, told: &Told) {
     let (without, with) = models(&engine, told);
     assert!(found == without || found == with, "{found:?} is neither {without:?} nor {with:?}");
     assert_eq!(mirrored(&engine.snapshot()).unwrap(), found, "records and samples are one");
+    let events = events_of(&engine, told, found != without);
+    assert_eq!(happened(&engine.snapshot()), events, "events and samples are one");
     let one_more = matches!(told.in_flight, Some(Act::Write(_))) && found == with && found != without;
     let steps = told.writes() + u32::from(one_more);
     let state = engine.snapshot().state(b"step").map(|value| String::from_utf8(value.to_vec()).unwrap());
@@ -139,6 +160,7 @@ pub(crate) fn check(store: &Store, told: &Told) {
     let mut now = rows(&engine.snapshot());
     assert!(now.remove(&(id, 0)).is_some() && now == found, "after a flush and a merge");
     assert_eq!(mirrored(&engine.snapshot()).unwrap(), found, "records after a flush and a merge");
+    assert_eq!(happened(&engine.snapshot()), events, "events after a flush and a merge");
     assert_eq!(engine.stats().tombstones, 0, "deletes are carried out");
 }
 
