@@ -24,6 +24,7 @@ use super::{json, protobuf};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::http::{body_too_large, discard_body, read_body};
+use crate::remote_write::compression::{Compression, Plain, decompress};
 use crate::remote_write::handler::now_ms;
 use crate::remote_write::{DecodeError, DecodeLimits, snappy};
 
@@ -33,7 +34,7 @@ const SAMPLES_PER_ITEM: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Protobuf,
-    Json,
+    Json(Compression),
 }
 
 pub(crate) async fn push(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
@@ -41,7 +42,7 @@ pub(crate) async fn push(State(app): State<Arc<App>>, request: Request<Body>) ->
     let form = negotiate(request.headers());
     let label = match form {
         Ok(Form::Protobuf) => "protobuf",
-        Ok(Form::Json) => "json",
+        Ok(Form::Json(_)) => "json",
         Err(_) => "unknown",
     };
     let outcome = match form {
@@ -60,23 +61,15 @@ pub(crate) async fn push(State(app): State<Arc<App>>, request: Request<Body>) ->
 fn negotiate(headers: &HeaderMap) -> Result<Form, ApiError> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let content_type = text(CONTENT_TYPE).unwrap_or("application/x-protobuf");
-    let form = match content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
-        "application/x-protobuf" => Form::Protobuf,
-        "application/json" => Form::Json,
-        _ => {
-            return Err(ApiError::unsupported_media(
-                "this Content-Type is not supported; accepted: application/x-protobuf (a snappy block) and application/json",
-            ));
-        }
-    };
     let encoding = text(CONTENT_ENCODING).unwrap_or("").to_ascii_lowercase();
-    match (form, encoding.as_str()) {
-        (Form::Protobuf, "" | "snappy") | (Form::Json, "" | "identity") => Ok(form),
-        (Form::Protobuf, _) => Err(ApiError::unsupported_media(
+    match content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+        "application/x-protobuf" if matches!(encoding.as_str(), "" | "snappy") => Ok(Form::Protobuf),
+        "application/x-protobuf" => Err(ApiError::unsupported_media(
             "this Content-Encoding is not supported; protobuf is a snappy block, with Content-Encoding snappy or none",
         )),
-        (Form::Json, _) => Err(ApiError::unsupported_media(
-            "this Content-Encoding is not supported; send JSON without one, or a snappy block of protobuf",
+        "application/json" => Compression::of(headers).map(Form::Json),
+        _ => Err(ApiError::unsupported_media(
+            "this Content-Type is not supported; accepted: application/x-protobuf (a snappy block) and application/json",
         )),
     }
 }
@@ -96,17 +89,29 @@ async fn take(app: &Arc<App>, form: Form, request: Request<Body>) -> Result<Repo
     }
     let _wire = app.reserve(announced.unwrap_or(wire_bytes_max))?;
     let body = read_body(body, wire_bytes_max, app.config.limits.body_timeout.0).await?;
-    let decoded_bytes = match form {
-        Form::Protobuf => snappy::declared_len(&body, &limits).map_err(|error| refused(app, &of_snappy(&error)))?,
-        Form::Json => body.len(),
+    let wire_bytes = body.len();
+    let (body, decoded_bytes) = match form {
+        Form::Protobuf => {
+            let declared = snappy::declared_len(&body, &limits);
+            (Plain::of(body), declared.map_err(|error| refused(app, &of_snappy(&error)))?)
+        }
+        // What is decompressed is reserved as it grows.
+        Form::Json(compression) => {
+            let plain = decompress(app, compression, body).await.inspect_err(|error| count_refused(app, error))?;
+            let decoded_bytes = plain.bytes.len();
+            (plain, decoded_bytes)
+        }
     };
-    let _decoded = app.reserve(decoded_bytes)?;
-    app.metrics.loki_bytes(body.len(), decoded_bytes);
+    let _decoded = match form {
+        Form::Json(Compression::Gzip | Compression::Zstd) => None,
+        Form::Json(Compression::Identity) | Form::Protobuf => Some(app.reserve(decoded_bytes)?),
+    };
+    app.metrics.loki_bytes(wire_bytes, decoded_bytes);
     let ts_max = now_ms(app.config.limits.future_max.0).saturating_mul(1_000_000);
     let of_lines = Limits { labels: app.config.label_limits(), ts_max };
     let engine = store.engine.clone();
     let _turn = app.decoding_turn(decoded_bytes).await?;
-    let worked = tokio::task::spawn_blocking(move || work(&engine, form, &body, &limits, &of_lines))
+    let worked = tokio::task::spawn_blocking(move || work(&engine, form, &body.bytes, &limits, &of_lines))
         .await
         .map_err(|error| ApiError::unavailable(format!("the request was not processed: {error}")))?;
     let (commit, report) = worked.map_err(|error| match error {
@@ -131,7 +136,7 @@ fn work(engine: &Engine, form: Form, body: &[u8], limits: &DecodeLimits, of_line
     let mut budget = Budget::new(limits.samples_max / SAMPLES_PER_ITEM);
     let mut decompressed = Vec::new();
     let streams = match form {
-        Form::Json => json::decode(body, &mut budget),
+        Form::Json(_) => json::decode(body, &mut budget),
         Form::Protobuf => {
             let len = snappy::decompress(body, limits, &mut decompressed).map_err(|e| Failed::Push(of_snappy(&e)))?;
             protobuf::decode(&decompressed[..len], &mut budget)
@@ -155,6 +160,15 @@ fn refused(app: &App, error: &PushError) -> ApiError {
     match error {
         PushError::TooLarge(why) => ApiError::too_large(why.clone()),
         PushError::Malformed(why) => ApiError::bad_data(why.clone()),
+    }
+}
+
+/// Counts a body that could not be decompressed; one for which there was no memory is none of those.
+fn count_refused(app: &App, error: &ApiError) {
+    match error.status {
+        StatusCode::PAYLOAD_TOO_LARGE => app.metrics.loki_refused("too_large"),
+        StatusCode::BAD_REQUEST => app.metrics.loki_refused("malformed"),
+        _ => {}
     }
 }
 

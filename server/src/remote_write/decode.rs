@@ -84,6 +84,9 @@ pub enum DecodeError {
     /// Not a snappy block: HTTP 400.
     #[error("cannot decompress the body as a snappy block: {0}")]
     Snappy(String),
+    /// Not what another protocol's route takes, with its compression: HTTP 400.
+    #[error("{0}")]
+    Body(String),
     /// Not the message that the content type names: HTTP 400.
     #[error("cannot decode the body as {}: {malformed}", protocol.message())]
     Malformed {

@@ -140,10 +140,12 @@ fn verdict(report: &Report) -> Result<(), ApiError> {
     }
 }
 
-fn decode_error(error: &DecodeError) -> ApiError {
+pub(crate) fn decode_error(error: &DecodeError) -> ApiError {
     match error {
         DecodeError::TooLarge(_) => ApiError::too_large(error.to_string()),
-        DecodeError::Snappy(_) | DecodeError::Malformed { .. } => ApiError::bad_data(error.to_string()),
+        DecodeError::Snappy(_) | DecodeError::Body(_) | DecodeError::Malformed { .. } => {
+            ApiError::bad_data(error.to_string())
+        }
     }
 }
 

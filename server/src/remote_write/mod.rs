@@ -10,6 +10,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | `compression` | gzip and zstd for the protocols that have them, within the same caps |
 //! | `content` | which message a request's headers announce |
 //! | [`snappy`] | the caps that hold before a byte is allocated |
 //! | [`wire`] | the protobuf wire format, as much of it as is needed |
@@ -26,6 +27,7 @@
 //!
 //! Invariants: nothing is allocated on the word of the sender beyond a configured cap; no allocation or lock per sample;
 //! a malformed request stores nothing; a well-formed one stores its valid samples and names the first fault.
+pub(crate) mod compression;
 mod content;
 pub mod decode;
 mod exemplar;

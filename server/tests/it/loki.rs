@@ -1,4 +1,6 @@
 //! Loki push: what clients send is what SQL shows, and what becomes of what they should not send.
+use std::io::Write as _;
+
 use crate::support::{Server, compress, now_ms};
 
 const PATH: &str = "/loki/api/v1/push";
@@ -120,6 +122,60 @@ fn malformed_requests_store_nothing_and_get_the_right_status() {
     }
     assert_eq!(server.get(PATH).status, 405);
     assert_eq!(server.rows("SELECT count(*) FROM logs")[0][0], 0);
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn compressed_json_is_taken_within_the_limits_of_what_it_becomes() {
+    let server = Server::start();
+    let push = |line: &str| {
+        format!(
+            r#"{{"streams": [{{"stream": {{"app": "shop"}}, "values": [["{}", "{line}"]]}}]}}"#,
+            now_ms() * 1_000_000
+        )
+    };
+    let send = |encoding, body: &[u8]| server.post(PATH, &[JSON, ("content-encoding", encoding)], body);
+    let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 3).unwrap();
+    for (encoding, body) in [
+        ("gzip", gzip(push("of gzip").as_bytes())),
+        ("GZIP", gzip(push("of capitals").as_bytes())),
+        ("zstd", zstd(push("of zstd").as_bytes())),
+        ("identity", push("as it is").into_bytes()),
+    ] {
+        let answer = send(encoding, &body);
+        assert_eq!((answer.status, answer.text.as_str()), (204, ""), "{encoding}");
+    }
+    let found = server.rows("SELECT body FROM logs ORDER BY body");
+    assert_eq!(found, [["as it is"], ["of capitals"], ["of gzip"], ["of zstd"]]);
+    let whole = gzip(push("x").as_bytes());
+    let bomb = vec![b' '; 64 << 20];
+    for (what, encoding, body, status) in [
+        ("truncated", "gzip", whole[..whole.len() - 4].to_vec(), 400),
+        ("no gzip", "gzip", push("x").into_bytes(), 400),
+        ("no zstd", "zstd", whole.clone(), 400),
+        ("no JSON inside", "gzip", gzip(b"{"), 400),
+        ("a bomb of gzip", "gzip", gzip(&bomb), 413),
+        ("a bomb of zstd", "zstd", zstd(&bomb), 413),
+        ("a bomb in a bomb", "gzip", gzip(&gzip(&bomb)), 400),
+        ("another encoding", "deflate", whole.clone(), 415),
+        ("two encodings", "gzip, gzip", gzip(&whole), 415),
+    ] {
+        let answer = send(encoding, &body);
+        assert_eq!(answer.status, status, "{what}: {}", answer.text);
+    }
+    assert_eq!(server.rows("SELECT count(*) FROM logs")[0][0], 4);
+    let metrics = server.get("/metrics").text;
+    for counted in ["{cause=\"malformed\"} 5", "{cause=\"too_large\"} 2"] {
+        assert!(
+            metrics.contains(&format!("foretell_loki_push_decode_errors_total{counted}\n")),
+            "{counted}: {metrics}"
+        );
+    }
 }
 
 #[test]
