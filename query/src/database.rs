@@ -33,6 +33,7 @@ use crate::running::{Gate, Listed, QueryList, Running};
 use crate::session::Sessions;
 use crate::table::promql::{PROMQL, PromqlFunction};
 use crate::table::sys::SysTable;
+use crate::table::trace::{TraceFunction, View};
 use crate::table::{METRICS, PUBLIC, SAMPLES, SYS, qualified};
 
 /// How long [`Database::close`] waits for cancelled queries to end.
@@ -218,6 +219,10 @@ impl Database {
             let snapshot = engine.snapshot();
             let mut state = sessions.state(&snapshot, &held.memory);
             let Listed { running, query } = &held.listed;
+            for view in View::ALL {
+                let function = TraceFunction::new(view, snapshot.clone(), Arc::clone(query));
+                state.register_udtf(view.name(), Arc::new(function));
+            }
             let function = PromqlFunction::new(snapshot, promql, Arc::clone(query), Arc::clone(running));
             state.register_udtf(PROMQL, Arc::new(function));
             let planned = work(&state, &runtime, &held)?;

@@ -47,6 +47,7 @@ mod rule;
 mod running;
 mod session;
 mod table;
+mod trace;
 mod udf;
 
 pub use database::{Database, PromAnswer, QueryInfo, QueryRequest, QueryResponse};

@@ -12,6 +12,7 @@
 //! | [`derived`] | metrics that continuous queries wrote, with several value columns |
 //! | [`sys`] | `sys.*`, open to other modules |
 //! | [`promql`] | the table function `promql(…)` |
+//! | [`trace`] | the table functions `trace_tree(…)` and `critical_path(…)` |
 //! | [`partial`] | plain series summed up by step, which `rule::partial_aggregates` puts below aggregations |
 //! | [`plan`] | such tables as providers: from the arguments of a scan to its physical plan |
 //! | [`pushdown`] | which filters the engine can answer, exactly |
@@ -43,6 +44,7 @@ pub(crate) mod records;
 pub(crate) mod samples;
 pub(crate) mod scan_exec;
 pub(crate) mod sys;
+pub(crate) mod trace;
 
 pub(crate) use catalog::Catalogs;
 pub(crate) use sys::SysTables;

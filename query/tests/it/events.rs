@@ -239,3 +239,81 @@ async fn spans_come_back_with_events_and_links() {
         assert_eq!(store.cell("SELECT count(*) FROM spans WHERE attributes['http.status'] = '200'").await, "20000");
     }
 }
+
+/// A call: id of the span, of its parent (0 for none), service, start and end in milliseconds.
+type Call<'a> = (u8, u8, &'a str, i64, i64);
+
+fn calls(engine: &Engine, of: u32, calls: &[Call<'_>]) {
+    let mut builder = SpanBuilder::new(Signal::Spans.known_columns(engine));
+    for &(id, parent, service, from, to) in calls {
+        let span = Span {
+            duration: (to - from) * 1_000_000,
+            trace_id: trace(of),
+            span_id: [id; 8],
+            parent_span_id: (parent > 0).then_some([parent; 8]),
+            name: "call",
+            ..Span::default()
+        };
+        let stream = stream(engine, Signal::Spans, service, &[]);
+        builder.push(stream, START + from * 1_000_000, &span, []).unwrap();
+    }
+    commit(engine, builder.finish().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_is_shown_as_a_tree_and_by_what_it_waited_for() {
+    let store = Store::empty(QueryLimits::default());
+    let id = trace_hex(5);
+    let tree =
+        format!("SELECT depth, service, span_id, parent_span_id, duration, own_duration FROM trace_tree('{id}')");
+    assert!(store.rows(&tree).await.unwrap().is_empty(), "no span was ever written");
+    let found = [(1, 0, "web", 0, 100), (2, 1, "cart", 10, 60), (3, 1, "ads", 10, 30), (4, 2, "db", 20, 50)];
+    calls(&store.engine, 5, &found[..3]);
+    store.engine.flush().unwrap();
+    // The rest comes later, with other traces around it, and once more.
+    calls(&store.engine, 5, &found[3..]);
+    calls(&store.engine, 5, &found[..1]);
+    calls(&store.engine, 6, &[(9, 0, "web", 0, 3), (8, 1, "ads", 1, 2)]);
+    for compacted in [false, true] {
+        if compacted {
+            store.engine.flush().unwrap();
+            store.engine.compact().unwrap();
+        }
+        let rows = store.rows(&format!("{tree} ORDER BY position")).await.unwrap();
+        let shown: Vec<String> =
+            rows.iter().map(|row| format!("{} {} {} {}", row[0], row[1], row[4], row[5])).collect();
+        assert_eq!(
+            shown,
+            [
+                "0 web 100000000 50000000",
+                "1 cart 50000000 20000000",
+                "2 db 30000000 30000000",
+                "1 ads 20000000 20000000"
+            ]
+        );
+        assert_eq!((rows[0][2].as_str(), rows[0][3].as_str()), ("0101010101010101", "NULL"));
+        assert_eq!(rows[2][3], "0202020202020202");
+        let path =
+            format!("SELECT service, ts, duration FROM critical_path('{}') ORDER BY position", id.to_uppercase());
+        let rows = store.rows(&path).await.unwrap();
+        let path: Vec<String> = rows.iter().map(|row| format!("{} {}", row[0], row[2])).collect();
+        assert_eq!(path, ["web 10000000", "cart 10000000", "db 30000000", "cart 10000000", "web 40000000"]);
+        assert_eq!(rows[1][1], "2026-01-01T00:00:00.010Z");
+        let by_service = format!("SELECT sum(duration) FROM critical_path('{id}') WHERE service <> 'ads'");
+        assert_eq!(store.cell(&by_service).await, "100000000", "the path is as long as the trace");
+        let orphan = format!("SELECT count(*) FROM trace_tree('{}') WHERE depth = 0", trace_hex(6));
+        assert_eq!(store.cell(&orphan).await, "2");
+        assert_eq!(store.cell(&format!("SELECT count(*) FROM trace_tree('{}')", trace_hex(7))).await, "0");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_names_no_trace_says_how_to_name_one() {
+    let store = Store::empty(QueryLimits::default());
+    for args in ["", "'abc'", "NULL", "7", "'0af7651916cd43dd8448eb211c80319g'", "'a', 'b'"] {
+        for function in ["trace_tree", "critical_path"] {
+            let error = store.error(&format!("SELECT * FROM {function}({args})")).await.to_string();
+            assert!(error.contains("32 hexadecimal digits"), "{function}({args}): {error}");
+        }
+    }
+}
