@@ -1,4 +1,5 @@
 //! Every size and limit of the engine.
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,6 +52,9 @@ pub struct EngineConfig {
     pub retention_age: Option<Duration>,
     /// When the segments of all partitions exceed this, the oldest partitions are dropped; `None` keeps them all.
     pub retention_bytes: Option<u64>,
+    /// Rows of the series of these metrics that are older than this are no longer accepted, and deleted when all of their
+    /// partition is: for what is kept for less time than the rest.
+    pub retention_of: BTreeMap<String, Duration>,
     /// Widths of the buckets in which merges sum rows up beside a segment, for queries of long ranges; none by default.
     pub rollup_widths: Vec<Duration>,
     /// The metrics that this is done for: a regular expression, anchored at both ends.
@@ -83,6 +87,7 @@ impl EngineConfig {
             commit_queue_bytes_max: 128 << 20,
             retention_age: None,
             retention_bytes: None,
+            retention_of: BTreeMap::new(),
             rollup_widths: Vec::new(),
             rollup_metrics: ".*".into(),
             background: true,

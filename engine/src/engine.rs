@@ -315,6 +315,11 @@ impl Engine {
         self.0.core.oldest_accepted_ns()
     }
 
+    /// As [`Engine::oldest_accepted_ns`] for rows of the series of `metric`, which may have a retention of its own.
+    pub fn oldest_accepted_of_ns(&self, metric: &str) -> i64 {
+        self.0.core.oldest_accepted_of_ns(metric)
+    }
+
     /// Counters now.
     pub fn stats(&self) -> EngineStats {
         let core = &self.0.core;

@@ -106,6 +106,7 @@ impl Core {
     /// the rollups of a large store takes hours, which the retention, and whoever waits for `compacting`, must not wait.
     fn compact_once(&self, summary: &mut CompactionSummary) -> Result<bool> {
         summary.partitions_dropped += self.apply_retention()?;
+        self.delete_expired()?;
         let _one = self.compacting.lock();
         self.sweep();
         loop {

@@ -153,6 +153,8 @@ pub(crate) struct Core {
     claims: Mutex<BTreeMap<String, Lsn>>,
     /// Partitions that end before it were dropped since the open.
     retained_from_ns: AtomicI64,
+    /// Rows of metrics with a retention of their own that lie before these instants were deleted since the open.
+    deleted_before_ns: Mutex<BTreeMap<String, i64>>,
     /// When idle series were last looked for.
     evicted_ns: AtomicI64,
 }

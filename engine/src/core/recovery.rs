@@ -111,6 +111,7 @@ pub(crate) fn open(
         declared: Mutex::new(tables),
         claims: Mutex::new(contents.claims),
         retained_from_ns: AtomicI64::new(i64::MIN),
+        deleted_before_ns: Mutex::default(),
         evicted_ns: AtomicI64::new(now_ns),
         partitioning: Partitioning { width_ns },
         config,

@@ -74,7 +74,7 @@ impl Threads {
             publish: move |commits| publisher.publish(commits),
         };
         *threads.commit.lock() = Some(spawn("commit", move || commit.run(lsn.0 + 1))?);
-        if core.retention().is_set() {
+        if core.retention().is_set() || !core.config.retention_of.is_empty() {
             // What became too old while nobody was here.
             core.compactor.wake();
         }

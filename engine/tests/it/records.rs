@@ -702,3 +702,51 @@ fn series_of_events_are_seen_by_who_names_them() {
     let left = try_scan(&engine.snapshot(), "mirror", &[stream], TimeRange::ALL, None).unwrap();
     assert_eq!(left.num_rows(), 1, "a delete of metrics leaves events alone");
 }
+
+#[test]
+fn events_with_a_retention_of_their_own_go_before_the_metrics_of_their_partition() {
+    let mut store = Store::new();
+    store.config.retention_of.insert("__logs__".into(), std::time::Duration::from_secs(3 * 3600));
+    let engine = store.open();
+    let stream = |engine: &Engine, name| {
+        engine.resolve(&crate::support::labels(&[("__name__", name), ("job", "test")])).unwrap()
+    };
+    let (logs, spans, id) = (stream(&engine, "__logs__"), stream(&engine, "__spans__"), series(&engine, 1));
+    for hour in 0..6 {
+        let row = |id| (id, hour * HOUR, hour as f64);
+        let batch = crate::support::batch(&[row(id)]);
+        let records = vec![events(&[row(logs), row(spans)])];
+        engine.write(WriteBatch { records, ..batch }).unwrap().wait().unwrap();
+        engine.flush().unwrap();
+    }
+    let hours = |snapshot: &Snapshot, id| -> Vec<i64> {
+        keys(&try_scan(snapshot, "events", &[id], TimeRange::ALL, None).unwrap())
+            .iter()
+            .map(|key| key.1 / HOUR)
+            .collect()
+    };
+    let whole = vec![0, 1, 2, 3, 4, 5];
+    engine.compact().unwrap();
+    assert_eq!((hours(&engine.snapshot(), logs), engine.oldest_accepted_of_ns("__logs__")), (whole.clone(), -3 * HOUR));
+    store.clock.advance(5 * HOUR + 7);
+    assert_eq!(engine.oldest_accepted_of_ns("__logs__"), 2 * HOUR + 7);
+    assert_eq!(engine.oldest_accepted_of_ns("__spans__"), i64::MIN);
+    let pinned = engine.snapshot();
+    engine.compact().unwrap();
+    assert_eq!(hours(&engine.snapshot(), logs), [2, 3, 4, 5], "a partition that is partly too old stays whole");
+    assert_eq!(hours(&engine.snapshot(), spans), whole);
+    assert_eq!(crate::support::rows(&engine.snapshot()).len(), 6, "metrics stay");
+    assert_eq!(hours(&pinned, logs), whole, "a snapshot from before reads on");
+    drop(pinned);
+    engine.flush().unwrap();
+    engine.compact().unwrap();
+    let stats = engine.stats();
+    assert_eq!((stats.record_segment_rows, stats.tombstones), (10, 0), "the bytes are gone, too");
+    engine.compact().unwrap();
+    assert_eq!(engine.stats().lsn, stats.lsn, "one delete was enough");
+    store.fs.power_cut();
+    drop(engine);
+    store.config.retention_of.clear();
+    let engine = store.open();
+    assert_eq!(hours(&engine.snapshot(), logs), [2, 3, 4, 5]);
+}

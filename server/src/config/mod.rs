@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use foretell_engine::EngineConfig;
 use foretell_query::QueryLimits;
+use foretell_query::event::Signal;
 use foretell_query::promql::Features;
 use serde::{Deserialize, Serialize};
 
@@ -187,6 +188,10 @@ pub struct Retention {
     pub age: Option<Span>,
     /// When all segments together are larger, the oldest time partitions are dropped; the newest never.
     pub bytes: Option<ByteSize>,
+    /// Log lines older than this are refused, and deleted when all of their time partition is older.
+    pub logs: Option<Span>,
+    /// The same for spans.
+    pub spans: Option<Span>,
 }
 
 /// `[wal]`: durability.
@@ -276,7 +281,7 @@ impl Default for Config {
                 timeline_bytes_max: ByteSize::from(engine.timeline_bytes_max),
             },
             rollup: Rollup { widths: List::default(), metrics: engine.rollup_metrics },
-            retention: Retention { age: None, bytes: None },
+            retention: Retention { age: None, bytes: None, logs: None, spans: None },
             wal: Wal {
                 sync: WalSync::Commit,
                 segment_bytes: ByteSize(engine.wal_segment_bytes),
@@ -368,6 +373,8 @@ impl Config {
             ("storage.partition_width", self.storage.partition_width.0.as_nanos() as u64),
             ("retention.age", self.retention.age.map_or(1, |age| age.0.as_nanos() as u64)),
             ("retention.bytes", self.retention.bytes.map_or(1, |bytes| bytes.0)),
+            ("retention.logs", self.retention.logs.map_or(1, |age| age.0.as_nanos() as u64)),
+            ("retention.spans", self.retention.spans.map_or(1, |age| age.0.as_nanos() as u64)),
             ("wal.segment_bytes", self.wal.segment_bytes.0),
         ];
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
@@ -452,6 +459,9 @@ impl Config {
         engine.feed_bytes_max = self.storage.feed_bytes_max.as_usize();
         engine.retention_age = self.retention.age.map(|age| age.0);
         engine.retention_bytes = self.retention.bytes.map(|bytes| bytes.0);
+        let own = [(Signal::Logs, self.retention.logs), (Signal::Spans, self.retention.spans)];
+        let own = own.into_iter().filter_map(|(signal, age)| Some((signal.stream_name().to_owned(), age?.0)));
+        engine.retention_of = own.collect();
         engine.rollup_widths = self.rollup.widths()?;
         engine.rollup_metrics.clone_from(&self.rollup.metrics);
         engine.disk_reserve_bytes = self.storage.disk_reserve.map(|bytes| bytes.0);

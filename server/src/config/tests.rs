@@ -139,7 +139,11 @@ fn the_retention_is_for_ever_unless_it_is_set_and_is_never_nothing() {
     assert_eq!(loaded.origin("retention.bytes"), "environment FORETELL_RETENTION_BYTES");
     let printed = loaded.print().unwrap();
     assert!(printed.contains("age = \"90d\""), "{printed}");
-    for nothing in [("retention.age", "0"), ("retention.bytes", "0")] {
+    assert!(without.retention_of.is_empty());
+    let engine = with(&[("retention.logs", "7d")]).unwrap().config.engine().unwrap();
+    let week = std::time::Duration::from_secs(7 * 86_400);
+    assert_eq!(engine.retention_of.into_iter().collect::<Vec<_>>(), [("__logs__".to_owned(), week)]);
+    for nothing in [("retention.age", "0"), ("retention.bytes", "0"), ("retention.spans", "0")] {
         let error = with(&[nothing]).unwrap().config.validate().unwrap_err().to_string();
         assert!(error.contains(nothing.0), "{error}");
     }

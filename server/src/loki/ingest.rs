@@ -119,7 +119,7 @@ pub fn batch(engine: &Engine, streams: &[Stream<'_>], limits: &Limits) -> Result
     let known = Signal::Logs.known_columns(engine);
     let mut lines = LogBuilder::new(known.clone());
     let mut bytes = 0;
-    let ts_min = engine.oldest_accepted_ns();
+    let ts_min = engine.oldest_accepted_of_ns(Signal::Logs.stream_name());
     for stream in streams.iter().filter(|stream| !stream.entries.is_empty()) {
         let id = match resolve(engine, stream, &limits.labels)? {
             Ok(id) => id,
