@@ -35,6 +35,7 @@ pub mod demo;
 mod encode;
 mod error;
 mod http;
+pub mod jaeger;
 pub mod loki;
 mod metrics;
 mod progress;

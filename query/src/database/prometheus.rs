@@ -75,7 +75,7 @@ impl Database {
         start_ms: i64,
         end_ms: i64,
     ) -> Result<DeleteSummary> {
-        let lookup = Lookup { what: What::Series, selectors, start_ms, end_ms, limit: 0 };
+        let lookup = Lookup { metric: None, what: What::Series, selectors, start_ms, end_ms, limit: 0 };
         if lookup.selectors.is_empty() {
             return Err(Error::invalid("a delete must say of which series"));
         }

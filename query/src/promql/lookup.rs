@@ -13,6 +13,8 @@ const NS_PER_MS: i64 = 1_000_000;
 /// A question about series that may have samples in a range of time, which has none if it ends before it starts.
 #[derive(Clone, Debug)]
 pub struct Lookup {
+    /// Only series of this metric: what asks for those that are seen by who names them.
+    pub metric: Option<String>,
     /// What of the series is wanted.
     pub what: What,
     /// Series selectors of which one must hold; none: all series.
@@ -85,7 +87,7 @@ impl Lookup {
             start: self.start_ms.saturating_mul(NS_PER_MS),
             end: self.end_ms.saturating_mul(NS_PER_MS).saturating_add(NS_PER_MS - 1),
         };
-        let all = Selector { metric: None, matchers: Vec::new(), range };
+        let all = Selector { metric: self.metric.clone(), matchers: Vec::new(), range };
         if self.selectors.is_empty() {
             return Ok(vec![all]);
         }

@@ -34,6 +34,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/loki/api/v1/push", post(push).fallback(post_only))
         .route("/api/v1/sql", post(sql::run).fallback(post_only))
         .route("/api/v1/sql/names", get(sql::names).fallback(get_only))
+        .merge(loki_api())
+        .merge(jaeger_api())
         .merge(prometheus_api())
         .merge(prometheus_admin())
         .route("/api/v1/admin/backup", post(backup::run).fallback(post_only))
@@ -47,6 +49,30 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), guard::observe))
         .layer(from_fn(guard::protect))
         .with_state(app)
+}
+
+/// The query part of Loki's HTTP API.
+fn loki_api() -> Router<Arc<App>> {
+    use crate::loki::query as api;
+    let get_only = || async { ApiError::method_not_allowed("GET, HEAD") };
+    Router::new()
+        .route("/loki/api/v1/query_range", get(api::query_range).fallback(get_only))
+        .route("/loki/api/v1/labels", get(api::labels).fallback(get_only))
+        .route("/loki/api/v1/label/{name}/values", get(api::label_values).fallback(get_only))
+        .route("/loki/api/v1/series", get(api::series).fallback(get_only))
+}
+
+/// Jaeger's query API.
+fn jaeger_api() -> Router<Arc<App>> {
+    use crate::jaeger::handler as api;
+    let get_only = || async { ApiError::method_not_allowed("GET, HEAD") };
+    Router::new()
+        .route("/api/services", get(api::services).fallback(get_only))
+        .route("/api/services/{service}/operations", get(api::service_operations).fallback(get_only))
+        .route("/api/operations", get(api::operations).fallback(get_only))
+        .route("/api/traces", get(api::search).fallback(get_only))
+        .route("/api/traces/{id}", get(api::trace).fallback(get_only))
+        .route("/api/dependencies", get(api::dependencies).fallback(get_only))
 }
 
 /// The query part of the Prometheus HTTP API.

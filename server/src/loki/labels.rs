@@ -24,7 +24,7 @@ pub fn parse<'a>(text: &'a str, budget: &mut Budget) -> Result<Vec<(Cow<'a, str>
             };
         }
         budget.take()?;
-        let name_end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "_:.".contains(c))).unwrap_or(rest.len());
+        let name_end = rest.find(|c: char| !is_part_of_name(c)).unwrap_or(rest.len());
         let (name, after) = rest.split_at(name_end);
         if name.is_empty() {
             return Err(malformed(rest, "no name"));
@@ -41,8 +41,13 @@ pub fn parse<'a>(text: &'a str, budget: &mut Budget) -> Result<Vec<(Cow<'a, str>
     }
 }
 
+/// Whether names of labels may have `c`.
+pub(super) fn is_part_of_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_:.".contains(c)
+}
+
 /// The string literal that `text` begins with, and what comes after it.
-fn string(text: &str) -> Option<(Cow<'_, str>, &str)> {
+pub(super) fn string(text: &str) -> Option<(Cow<'_, str>, &str)> {
     if let Some(raw) = text.strip_prefix('`') {
         let (value, rest) = raw.split_once('`')?;
         return Some((Cow::Borrowed(value), rest));

@@ -205,3 +205,98 @@ fn good_lines_of_a_partly_bad_request_are_kept_and_counted() {
     }
     assert_eq!(server.rows("SELECT body FROM logs"), [["good"]]);
 }
+
+/// The answer to a GET with these parameters.
+fn ask(server: &Server, path: &str, params: &[(&str, &str)]) -> crate::support::Answer {
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
+    server.get(&format!("/loki/api/v1/{path}?{query}"))
+}
+
+#[test]
+fn what_was_pushed_is_read_as_loki_answers() {
+    let server = Server::start();
+    let push = |labels: &str, entries: &[Vec<u8>]| {
+        assert_eq!(server.post(PATH, &[PROTOBUF], &request(labels, entries)).status, 204);
+    };
+    let lines: Vec<Vec<u8>> = (0..50).map(|n| entry(1_000 + n, 7, &format!("line {n} of 100%"), &[])).collect();
+    push(r#"{app="shop", host="a"}"#, &lines);
+    push(r#"{app="shop", host="b"}"#, &[entry(1_010, 0, "other: done", &[("level", "warn")])]);
+    push(r#"{app="db"}"#, &[entry(1_020, 0, "slow", &[])]);
+    let range = [("start", "1000"), ("end", "1100")];
+    let lines_of = |query: &str, more: &[(&str, &str)]| {
+        let answer = ask(&server, "query_range", &[&[("query", query)][..], &range[..], more].concat());
+        assert_eq!(answer.status, 200, "{query}: {}", answer.text);
+        let json = answer.json();
+        assert_eq!((json["status"].as_str(), json["data"]["resultType"].as_str()), (Some("success"), Some("streams")));
+        json["data"]["result"].clone()
+    };
+    let newest = lines_of(r#"{app="shop"}"#, &[("limit", "2")]);
+    assert_eq!(
+        newest,
+        serde_json::json!([{
+            "stream": {"app": "shop", "host": "a"},
+            "values": [["1049000000007", "line 49 of 100%"], ["1048000000007", "line 48 of 100%"]],
+        }])
+    );
+    let forward = lines_of(r#"{app="shop"} != "line""#, &[("direction", "forward")]);
+    assert_eq!(
+        forward,
+        serde_json::json!([{
+            "stream": {"app": "shop", "host": "b", "level": "warn"},
+            "values": [["1010000000000", "other: done"]],
+        }])
+    );
+    for (query, count) in [
+        (r#"{app="shop"}"#, 51),
+        (r#"{app="shop", host=""}"#, 0),
+        (r#"{app=~".+", host=""}"#, 1),
+        (r#"{app=~"sh.*", host!="a"}"#, 1),
+        (r#"{app=~"sho"}"#, 0),
+        (r#"{app=~"shop|db", host!~"a|b"}"#, 1),
+        (r#"{app="shop"} |= "100%""#, 50),
+        (r#"{app="shop"} |= "10%""#, 0),
+        (r#"{app="shop"} |= "line 4" != "line 4 ""#, 10),
+        (r#"{app="shop"} |~ "line \\d " or "done""#, 11),
+        (r#"{app="shop"} !~ "line \\d+ ""#, 1),
+    ] {
+        let streams = lines_of(query, &[("limit", "1000")]);
+        let found: usize = streams.as_array().unwrap().iter().map(|s| s["values"].as_array().unwrap().len()).sum();
+        assert_eq!(found, count, "{query}");
+    }
+    let data = |path: &str, params: &[(&str, &str)]| {
+        let answer = ask(&server, path, &[params, &range[..]].concat());
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+        answer.json()["data"].clone()
+    };
+    assert_eq!(data("labels", &[]), serde_json::json!(["app", "host"]));
+    assert_eq!(data("label/app/values", &[]), serde_json::json!(["db", "shop"]));
+    assert_eq!(data("label/host/values", &[("query", r#"{app="db"}"#)]), serde_json::json!([]));
+    assert_eq!(
+        data("series", &[("match[]", r#"{host="b"}"#), ("match[]", r#"{app="db"}"#)]),
+        serde_json::json!([{"app": "db"}, {"app": "shop", "host": "b"}])
+    );
+    assert!(server.get("/api/v1/labels").json()["data"].as_array().unwrap().is_empty(), "metrics do not see them");
+}
+
+#[test]
+fn queries_that_cannot_be_answered_say_why() {
+    let server = Server::start();
+    for (path, params, part) in [
+        ("query_range", vec![], "parse error at byte 0"),
+        ("query_range", vec![("query", "{app=\"x\"} | json")], "only line filters are supported"),
+        ("query_range", vec![("query", "sum(rate({app=\"x\"}[5m]))")], "only log queries are supported"),
+        ("query_range", vec![("query", "{app=~\"(\"}")], "regular expression"),
+        ("query_range", vec![("query", "{app=\"x\"}"), ("limit", "5001")], "from 1 to 5000"),
+        ("query_range", vec![("query", "{app=\"x\"}"), ("direction", "up")], "neither forward nor backward"),
+        ("query_range", vec![("query", "{app=\"x\"}"), ("start", "soon")], "valid timestamp"),
+        ("query_range", vec![("query", "{app=\"x\"}"), ("start", "2"), ("end", "1")], "end is before start"),
+        ("labels", vec![("query", "{")], ""),
+        ("series", vec![], "match[]"),
+    ] {
+        let answer = ask(&server, path, &params);
+        assert_eq!(answer.status, 400, "{path} {params:?}: {}", answer.text);
+        assert!(answer.error().contains(part), "{path} {params:?}: {}", answer.text);
+    }
+    let empty = ask(&server, "query_range", &[("query", "{app=\"x\"}")]);
+    assert_eq!(empty.json()["data"]["result"], serde_json::json!([]));
+}

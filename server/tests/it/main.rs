@@ -16,6 +16,7 @@ mod grafana;
 mod hostile;
 mod http;
 mod lifecycle;
+mod jaeger;
 mod loki;
 mod metrics;
 mod prometheus;

@@ -45,7 +45,7 @@ async fn answer(app: &Arc<App>, params: &Params, what: What) -> Result<Response,
     let timeout = params.timeout()?;
     // One more than asked for shows whether something was cut off.
     let with_one_more = if limit == 0 { 0 } else { limit.saturating_add(1) };
-    let lookup = Lookup { what, selectors, start_ms, end_ms, limit: with_one_more };
+    let lookup = Lookup { metric: None, what, selectors, start_ms, end_ms, limit: with_one_more };
     let mut found = app.store()?.database.lookup(lookup, timeout).await?;
     let warnings = match &mut found {
         Found::Texts(texts) => cut_to(texts, limit),
