@@ -2,7 +2,7 @@
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["proto/prometheus/v1.proto", "proto/prometheus/v2.proto"];
+    let files = ["proto/prometheus/v1.proto", "proto/prometheus/v2.proto", "proto/opentelemetry/metrics_service.proto"];
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(files, ["proto"])?;
     prost_build::Config::new().compile_fds(descriptors)?;

@@ -121,7 +121,7 @@ impl Peer {
         let ready = match self {
             Self::Foretell => {
                 command.arg("serve").arg("--data-dir").arg(&data).arg("--listen-http").arg(address.to_string());
-                command.args(["--listen-grpc", "none", "--listen-pg", "none"]);
+                command.args(["--listen-grpc", "none", "--listen-pg", "none", "--listen-otlp-http", "none"]);
                 "/-/ready"
             }
             Self::VictoriaMetrics => {

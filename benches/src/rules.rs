@@ -133,6 +133,7 @@ fn start_foretell(binaries: &Binaries, dir: &Path, rules: &Path) -> Result<(Proc
     fs::write(&config, format!("rule_files = [{:?}]\n", rules.display().to_string()))?;
     let mut command = Command::new(binaries.path(Peer::Foretell)?);
     command.arg("serve").arg("--config").arg(&config).arg("--data-dir").arg(dir.join("foretell"));
+    command.args(["--listen-grpc", "none", "--listen-otlp-http", "none"]);
     command.arg("--listen-http").arg(format!("127.0.0.1:{port}"));
     start("foretell", &mut command, dir, port)
 }

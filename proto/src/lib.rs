@@ -34,3 +34,32 @@ pub mod prometheus {
     /// Bits of the NaN by which Prometheus marks a series as gone.
     pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
 }
+
+#[allow(missing_docs, reason = "field numbers only; the specification says what they mean")]
+/// What OpenTelemetry speaks. The modules lie as the packages of its messages, so that these find each other.
+pub mod opentelemetry {
+    /// Attributes, scopes, resources.
+    pub mod common {
+        /// Version 1.
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/opentelemetry.proto.common.v1.rs"));
+        }
+    }
+    /// Metrics and their data points.
+    pub mod metrics {
+        /// Version 1.
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/opentelemetry.proto.metrics.v1.rs"));
+        }
+    }
+    /// Calls.
+    pub mod collector {
+        /// Of metrics.
+        pub mod metrics {
+            /// Version 1.
+            pub mod v1 {
+                include!(concat!(env!("OUT_DIR"), "/opentelemetry.proto.collector.metrics.v1.rs"));
+            }
+        }
+    }
+}

@@ -93,13 +93,13 @@ pub struct ServeArgs {
     /// HTTP address: HOST:PORT (port 0 picks a free one) or none [default: 127.0.0.1:8484]
     #[arg(long, value_name = "ADDR")]
     listen_http: Option<String>,
-    /// gRPC address; not built yet: only none [default: none]
+    /// gRPC address (OTLP): HOST:PORT or none [default: 127.0.0.1:4317]
     #[arg(long, value_name = "ADDR")]
     listen_grpc: Option<String>,
     /// PostgreSQL wire address; not built yet: only none [default: none]
     #[arg(long, value_name = "ADDR")]
     listen_pg: Option<String>,
-    /// OTLP over HTTP address; not built yet: only none [default: none]
+    /// Further address for OTLP over HTTP: HOST:PORT or none [default: 127.0.0.1:4318]
     #[arg(long, value_name = "ADDR")]
     listen_otlp_http: Option<String>,
     /// Configuration file (TOML) [env: FORETELL_CONFIG]

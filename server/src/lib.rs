@@ -13,6 +13,9 @@
 //! | `app` | what handlers share: phase, limits in flight, metrics |
 //! | `http` | router, listener, SQL endpoint, operations endpoints |
 //! | [`remote_write`] | Prometheus remote write 1.0 and 2.0 |
+//! | `influx` | InfluxDB line protocol |
+//! | `otlp` | OpenTelemetry's protocol, over HTTP and gRPC |
+//! | `naming` | names of other protocols as names of metrics and labels |
 //! | `remote_read` | Prometheus remote read |
 //! | `encode` | results as JSON, CSV, NDJSON, Arrow, Parquet |
 //! | `sender` | the sending side of remote write 1.0 |
@@ -34,7 +37,10 @@ pub mod demo;
 mod encode;
 mod error;
 mod http;
+mod influx;
 mod metrics;
+mod naming;
+mod otlp;
 mod progress;
 mod remote_read;
 pub mod remote_write;

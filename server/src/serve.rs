@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use axum::Router;
 use foretell_engine::Engine;
 use foretell_query::Database;
 use tokio::net::TcpListener;
@@ -16,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app::{App, Store};
 use crate::config::Config;
-use crate::{http, rules};
+use crate::{http, otlp, rules};
 
 /// Exit code when a second signal ends the process at once.
 const EXIT_FORCED: i32 = 130;
@@ -83,21 +84,28 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
     let engine_config = config.engine()?;
     let query_limits = config.query_limits();
     let wal_bytes = bytes_in(&engine_config.data_dir.join("wal"));
-    let listen = config.http_addr()?;
+    let (listen, listen_otlp, listen_grpc) = (config.http_addr()?, config.otlp_http_addr()?, config.grpc_addr()?);
     let settings = rules::Settings::new(&config);
     let specs = rules::load(&settings.files, &settings.defaults).context("cannot use the rule files")?;
     let label_limits = config.label_limits();
     let app = App::new(config, key_seed(), wal_bytes);
 
     let ending = http::listener::Stop::default();
-    let mut accepting = None;
-    if let Some(address) = listen {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        say(&format!("foretell: http listening on http://{}", listener.local_addr()?));
-        let (router, app) = (http::router(Arc::clone(&app)), Arc::clone(&app));
-        let ending = ending.clone();
-        accepting =
-            Some(tokio::spawn(async move { http::listener::run(listener, router, &app.config.limits, ending).await }));
+    let mut accepting = Vec::new();
+    for (name, address, router) in [
+        ("http", listen, http::router as fn(Arc<App>) -> Router),
+        ("otlp/http", listen_otlp, otlp::http_router),
+        ("grpc", listen_grpc, otlp::grpc_router),
+    ] {
+        let Some(address) = address else { continue };
+        let bound = TcpListener::bind(address).await;
+        let listener = bound.with_context(|| format!("cannot listen on {address} for {name}; give another address"))?;
+        say(&format!("foretell: {name} listening on http://{}", listener.local_addr()?));
+        let (router, app) = (router(Arc::clone(&app)), Arc::clone(&app));
+        let ending = ending.of_one_listener();
+        let drained = ending.drained.clone();
+        let task = tokio::spawn(async move { http::listener::run(listener, router, &app.config.limits, ending).await });
+        accepting.push((task, drained));
     }
 
     let started = Instant::now();
@@ -135,10 +143,13 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
     app.set_stopping();
     ending.draining.cancel();
     drain(&app).await;
-    if accepting.is_some() {
-        // Handlers are done, their last bytes may not be.
-        let _ = tokio::time::timeout(LAST_BYTES_MAX, ending.drained.cancelled()).await;
-    }
+    // Handlers are done, their last bytes may not be.
+    let _ = tokio::time::timeout(LAST_BYTES_MAX, async {
+        for (_, drained) in &accepting {
+            drained.cancelled().await;
+        }
+    })
+    .await;
     app.rules.stop().await;
     store.database.close().await.context("cannot close the database")?;
     let engine = store.engine.clone();
@@ -147,8 +158,8 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
         .context("closing was interrupted")?
         .context("cannot close the store")?;
     ending.stopped.cancel();
-    if let Some(accepting) = accepting {
-        let _ = accepting.await;
+    for (task, _) in accepting {
+        let _ = task.await;
     }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)

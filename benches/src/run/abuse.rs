@@ -124,6 +124,7 @@ pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()>
     let address: SocketAddr = ([127, 0, 0, 1], free_port()?).into();
     let mut command = Command::new(binaries.path(Peer::Foretell)?);
     command.arg("serve").arg("--data-dir").arg(dir.path().join("data")).arg("--listen-http").arg(address.to_string());
+    command.args(["--listen-grpc", "none", "--listen-otlp-http", "none"]);
     command.arg("--memory").arg(format!("{}MiB", options.memory_mib));
     let mut server = Process::start("foretell", &mut command, &dir.path().join("foretell.log"))?;
     let (client, url) = (Client::default(), format!("http://{address}"));

@@ -58,6 +58,7 @@ fn start(options: &Options, binaries: &Binaries, dir: &Path) -> Result<Server> {
     let address: SocketAddr = ([127, 0, 0, 1], free_port()?).into();
     let mut command = Command::new(binaries.path(Peer::Foretell)?);
     command.arg("serve").arg("--data-dir").arg(dir.join("data")).arg("--listen-http").arg(address.to_string());
+    command.args(["--listen-grpc", "none", "--listen-otlp-http", "none"]);
     for (name, value) in [
         // beyond any machine, so that the budget does not flush what shall be replayed
         ("MEMORY", "1024GiB"),

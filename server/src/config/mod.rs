@@ -26,6 +26,7 @@ pub use load::{Flags, Loaded, load};
 pub use rules::{Alerting, Rules};
 pub use unit::{ByteSize, Span, parse_span};
 
+pub use crate::naming::Translation;
 use crate::remote_write::DecodeLimits;
 use crate::remote_write::labels::LabelLimits;
 
@@ -37,11 +38,11 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// HTTP: `host:port` or `none`.
     pub listen_http: String,
-    /// gRPC: only `none` so far.
+    /// gRPC: `host:port` or `none`.
     pub listen_grpc: String,
     /// PostgreSQL wire: only `none` so far.
     pub listen_pg: String,
-    /// OTLP/HTTP: only `none` so far.
+    /// OTLP/HTTP beside the HTTP port: `host:port` or `none`.
     pub listen_otlp_http: String,
     /// How long a stop waits for work in flight.
     pub shutdown_timeout: Span,
@@ -53,6 +54,8 @@ pub struct Config {
     pub query: Query,
     /// What of PromQL is switched on.
     pub promql: Promql,
+    /// How OpenTelemetry's data becomes series.
+    pub otlp: Otlp,
     /// The engine's sizes.
     pub storage: Storage,
     /// What is summed up beforehand.
@@ -139,6 +142,39 @@ pub struct Promql {
     pub enable: List,
 }
 
+/// `[otlp]`: how OpenTelemetry's data becomes series.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Otlp {
+    /// How names become names of metrics and labels; lines of InfluxDB follow it too.
+    pub translation: Translation,
+    /// Attributes of resources that become labels of their series; `*` means all.
+    pub promote_resource_attributes: List,
+}
+
+/// Attributes of resources that tell series apart where people look for them.
+const PROMOTED: [&str; 19] = [
+    "service.instance.id",
+    "service.name",
+    "service.namespace",
+    "service.version",
+    "cloud.availability_zone",
+    "cloud.region",
+    "container.name",
+    "deployment.environment",
+    "deployment.environment.name",
+    "k8s.cluster.name",
+    "k8s.container.name",
+    "k8s.cronjob.name",
+    "k8s.daemonset.name",
+    "k8s.deployment.name",
+    "k8s.job.name",
+    "k8s.namespace.name",
+    "k8s.pod.name",
+    "k8s.replicaset.name",
+    "k8s.statefulset.name",
+];
+
 /// `[storage]`: the engine's sizes.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -223,9 +259,9 @@ impl Default for Config {
         Self {
             data_dir: None,
             listen_http: "127.0.0.1:8484".to_owned(),
-            listen_grpc: NONE.to_owned(),
+            listen_grpc: "127.0.0.1:4317".to_owned(),
             listen_pg: NONE.to_owned(),
-            listen_otlp_http: NONE.to_owned(),
+            listen_otlp_http: "127.0.0.1:4318".to_owned(),
             shutdown_timeout: Span(Duration::from_secs(30)),
             memory: ByteSize(budget::default_memory(
                 machine::Machine::read(),
@@ -261,6 +297,10 @@ impl Default for Config {
                 max_samples: query.samples_max,
             },
             promql: Promql { enable: List::default() },
+            otlp: Otlp {
+                translation: Translation::default(),
+                promote_resource_attributes: List(PROMOTED.map(str::to_owned).to_vec()),
+            },
             storage: Storage {
                 partition_width: Span(engine.partition_width),
                 memtable_bytes_max: ByteSize::from(engine.memtable_bytes_max),
@@ -327,18 +367,15 @@ impl Config {
     /// # Errors
     /// The first value that cannot be used and what to write instead.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        for (flag, value, what) in [
-            ("--listen-grpc", &self.listen_grpc, "gRPC"),
-            ("--listen-pg", &self.listen_pg, "the PostgreSQL wire protocol"),
-            ("--listen-otlp-http", &self.listen_otlp_http, "OTLP over HTTP"),
-        ] {
-            if value != NONE {
-                return Err(ConfigError(format!(
-                    "{flag} {value}: {what} is not built yet, so only `none` is accepted"
-                )));
-            }
+        if self.listen_pg != NONE {
+            return Err(ConfigError(format!(
+                "--listen-pg {}: the PostgreSQL wire protocol is not built yet, so only `none` is accepted",
+                self.listen_pg
+            )));
         }
         self.http_addr()?;
+        self.grpc_addr()?;
+        self.otlp_http_addr()?;
         self.check_rollups()?;
         if let (Some(backups), Some(store)) = (&self.storage.backup_dir, &self.data_dir) {
             let inside = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
@@ -400,28 +437,23 @@ impl Config {
     /// # Errors
     /// When the address cannot be resolved or is reachable from other machines.
     pub fn http_addr(&self) -> Result<Option<SocketAddr>, ConfigError> {
-        let text = self.listen_http.as_str();
-        if text == NONE {
-            return Ok(None);
-        }
-        let addresses: Vec<SocketAddr> = text
-            .to_socket_addrs()
-            .map_err(|error| {
-                ConfigError(format!("--listen-http {text}: {error}; write HOST:PORT, for example 127.0.0.1:8484"))
-            })?
-            .collect();
-        if let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback()) {
-            return Err(ConfigError(format!(
-                "--listen-http {text}: refusing to listen on {}, which other machines can reach: authentication is not built yet; \
-                 use 127.0.0.1:{} and put a reverse proxy that authenticates in front of it",
-                open.ip(),
-                open.port()
-            )));
-        }
-        match addresses.first() {
-            Some(address) => Ok(Some(*address)),
-            None => Err(ConfigError(format!("--listen-http {text}: resolves to no address"))),
-        }
+        listen_addr("--listen-http", &self.listen_http, 8484)
+    }
+
+    /// Where to listen for gRPC, as [`Config::http_addr`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn grpc_addr(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        listen_addr("--listen-grpc", &self.listen_grpc, 4317)
+    }
+
+    /// Where to listen for OTLP over HTTP beside the HTTP port, as [`Config::http_addr`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn otlp_http_addr(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        listen_addr("--listen-otlp-http", &self.listen_otlp_http, 4318)
     }
 
     /// The directory of the store.
@@ -509,5 +541,30 @@ impl Config {
             value_bytes_max: self.limits.label_value_bytes_max,
             new_bytes_max: self.limits.decoded_bytes_max.as_usize(),
         }
+    }
+}
+
+/// The address that `flag` has as `text`; `None` when switched off. `port` is for the example in a message.
+fn listen_addr(flag: &str, text: &str, port: u16) -> Result<Option<SocketAddr>, ConfigError> {
+    if text == NONE {
+        return Ok(None);
+    }
+    let addresses: Vec<SocketAddr> = text
+        .to_socket_addrs()
+        .map_err(|error| {
+            ConfigError(format!("{flag} {text}: {error}; write HOST:PORT, for example 127.0.0.1:{port}, or none"))
+        })?
+        .collect();
+    if let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback()) {
+        return Err(ConfigError(format!(
+            "{flag} {text}: refusing to listen on {}, which other machines can reach: authentication is not built yet; \
+             use 127.0.0.1:{} and put a reverse proxy that authenticates in front of it",
+            open.ip(),
+            open.port()
+        )));
+    }
+    match addresses.first() {
+        Some(address) => Ok(Some(*address)),
+        None => Err(ConfigError(format!("{flag} {text}: resolves to no address"))),
     }
 }

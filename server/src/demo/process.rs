@@ -48,7 +48,14 @@ impl Server {
         let program = std::env::current_exe().context("cannot find the program that is running")?;
         let listen = listen.unwrap_or_else(|| free_or(LISTEN_DEFAULT, LISTEN_FREE));
         let mut command = Command::new(program);
-        command.arg("serve").arg("--data-dir").arg(&directory.path).args(["--listen-http", listen]);
+        command.arg("serve").arg("--data-dir").arg(&directory.path).args([
+            "--listen-http",
+            listen,
+            "--listen-otlp-http",
+            "none",
+            "--listen-grpc",
+            "none",
+        ]);
         // Settings of the user's own server are not for this one.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FORETELL_")) {
             command.env_remove(name);

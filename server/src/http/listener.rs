@@ -35,6 +35,13 @@ pub(crate) struct Stop {
     pub(crate) stopped: CancellationToken,
 }
 
+impl Stop {
+    /// The same steps, with a `drained` for each listener.
+    pub(crate) fn of_one_listener(&self) -> Self {
+        Self { drained: CancellationToken::new(), ..self.clone() }
+    }
+}
+
 /// Accepts connections until it is stopped.
 pub(crate) async fn run(listener: TcpListener, router: Router, limits: &Limits, stop: Stop) {
     let Stop { draining, drained, stopped } = stop;

@@ -18,6 +18,8 @@ use axum::routing::{get, post};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::influx::handler as influx;
+use crate::otlp::http as otlp;
 use crate::remote_read::handler::read;
 use crate::remote_write::handler::write;
 
@@ -29,6 +31,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let get_only = || async { ApiError::method_not_allowed("GET, HEAD") };
     Router::new()
         .route("/api/v1/write", post(write).fallback(post_only))
+        .route("/write", post(influx::write).fallback(post_only))
+        .route("/api/v2/write", post(influx::write).fallback(post_only))
+        .route("/v1/metrics", post(otlp::metrics).fallback(post_only))
         .route("/api/v1/read", post(read).fallback(post_only))
         .route("/api/v1/sql", post(sql::run).fallback(post_only))
         .route("/api/v1/sql/names", get(sql::names).fallback(get_only))

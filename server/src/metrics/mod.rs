@@ -64,6 +64,14 @@ pub(crate) struct Metrics {
     write_wire_bytes: Counter,
     write_decoded_bytes: Counter,
     decode_errors: Family<Labels<1>, Counter>,
+    push_requests: Family<Labels<3>, Counter>,
+    push_seconds: Durations<1>,
+    push_samples: Family<Labels<1>, Counter>,
+    push_histograms: Family<Labels<1>, Counter>,
+    push_exemplars: Family<Labels<1>, Counter>,
+    push_refused: Family<Labels<2>, Counter>,
+    push_bytes: Family<Labels<2>, Counter>,
+    influx_texts: Counter,
     queries: Family<Labels<1>, Counter>,
     query_seconds: Histogram,
     backups: Family<Labels<1>, Counter>,
@@ -112,6 +120,29 @@ impl Metrics {
         root.register("remote_write_decoded_bytes", "Decompressed bytes", write_decoded_bytes.clone());
         let decode_errors = Family::<Labels<1>, Counter>::default();
         root.register("remote_write_decode_errors", "Requests refused as a whole, by cause", decode_errors.clone());
+        let push_requests = Family::<Labels<3>, Counter>::default();
+        let help = "OTLP and InfluxDB requests by protocol, transport and status";
+        root.register("ingest_requests", help, push_requests.clone());
+        let push_seconds: Durations<1> = Family::new_with_constructor(durations);
+        root.register(
+            "ingest_duration_seconds",
+            "Time from such a request to its durable answer",
+            push_seconds.clone(),
+        );
+        let push_samples = Family::<Labels<1>, Counter>::default();
+        root.register("ingest_samples", "Samples of such requests acknowledged as durable", push_samples.clone());
+        let push_histograms = Family::<Labels<1>, Counter>::default();
+        root.register("ingest_histograms", "Native histograms, in the same way", push_histograms.clone());
+        let push_exemplars = Family::<Labels<1>, Counter>::default();
+        root.register("ingest_exemplars", "Exemplars, in the same way", push_exemplars.clone());
+        let push_refused = Family::<Labels<2>, Counter>::default();
+        let help = "Lines and data points refused, by the first fault of their request";
+        root.register("ingest_points_refused", help, push_refused.clone());
+        let push_bytes = Family::<Labels<2>, Counter>::default();
+        root.register("ingest_bytes", "Bytes received, as on the wire and decompressed", push_bytes.clone());
+        let influx_texts = Counter::default();
+        let help = "Fields of InfluxDB lines that have a text, which is no sample";
+        root.register("influx_text_fields_skipped", help, influx_texts.clone());
         let queries = Family::<Labels<1>, Counter>::default();
         root.register("queries", "SQL statements by outcome", queries.clone());
         let query_seconds = durations();
@@ -145,6 +176,14 @@ impl Metrics {
             write_wire_bytes,
             write_decoded_bytes,
             decode_errors,
+            push_requests,
+            push_seconds,
+            push_samples,
+            push_histograms,
+            push_exemplars,
+            push_refused,
+            push_bytes,
+            influx_texts,
             queries,
             query_seconds,
             backups,
@@ -190,10 +229,45 @@ impl Metrics {
         }
     }
 
+    /// A request of OTLP or the line protocol; `status` is that of its transport.
+    pub(crate) fn push_request(&self, protocol: &str, transport: &str, status: &str, elapsed: Duration) {
+        let protocol = ("protocol", protocol.to_owned());
+        let labels = [protocol.clone(), ("transport", transport.to_owned()), ("status", status.to_owned())];
+        self.push_requests.get_or_create(&labels).inc();
+        self.push_seconds.get_or_create(&[protocol]).observe(elapsed.as_secs_f64());
+    }
+
+    pub(crate) fn push_bytes(&self, protocol: &str, wire: usize, decoded: usize) {
+        for (stage, bytes) in [("wire", wire), ("decoded", decoded)] {
+            let labels = [("protocol", protocol.to_owned()), ("stage", stage.to_owned())];
+            self.push_bytes.get_or_create(&labels).inc_by(bytes as u64);
+        }
+    }
+
+    /// What became of such a request.
+    pub(crate) fn pushed(&self, protocol: &str, report: &Report) {
+        let labels = [("protocol", protocol.to_owned())];
+        self.push_samples.get_or_create(&labels).inc_by(report.samples_stored);
+        self.push_histograms.get_or_create(&labels).inc_by(report.histograms_stored);
+        self.push_exemplars.get_or_create(&labels).inc_by(report.exemplars_stored);
+        self.write_metadata.inc_by(report.metadata_stored);
+        self.write_metadata_ignored.inc_by(report.metadata_ignored);
+        if let Some(fault) = report.faults.first() {
+            let labels = [("protocol", protocol.to_owned()), ("reason", fault.reason().to_owned())];
+            self.push_refused.get_or_create(&labels).inc_by(report.points_dropped);
+        }
+    }
+
+    /// Counts fields that have a text.
+    pub(crate) fn influx_texts(&self) -> Counter {
+        self.influx_texts.clone()
+    }
+
     pub(crate) fn decode_error(&self, error: &DecodeError) {
         let cause = match error {
             DecodeError::TooLarge(_) => "too_large",
             DecodeError::Snappy(_) => "snappy",
+            DecodeError::Body(_) => "body",
             DecodeError::Malformed { .. } => "protobuf",
         };
         self.decode_errors.get_or_create(&[("cause", cause.to_owned())]).inc();

@@ -11,6 +11,7 @@ use std::ops::RangeInclusive;
 use super::fault::Fault;
 use super::labels::WireLabels;
 use super::request::{DecodedRequest, LabelSection};
+use super::rows::{RowLimits, Rows};
 use super::snappy;
 use super::wire::{Cursor, FIXED64, LENGTH_DELIMITED, Malformed, VARINT};
 
@@ -84,6 +85,9 @@ pub enum DecodeError {
     /// Not a snappy block: HTTP 400.
     #[error("cannot decompress the body as a snappy block: {0}")]
     Snappy(String),
+    /// Not what another protocol's route takes, with its compression: HTTP 400.
+    #[error("{0}")]
+    Body(String),
     /// Not the message that the content type names: HTTP 400.
     #[error("cannot decode the body as {}: {malformed}", protocol.message())]
     Malformed {
@@ -127,12 +131,31 @@ impl Decoder {
     pub fn decode(&mut self, protocol: Protocol, snappy_body: &[u8]) -> Result<&mut DecodedRequest, DecodeError> {
         self.request.clear();
         self.request.by_reference = protocol == Protocol::V2;
+        self.request.origins.word = "";
         let mut body = std::mem::take(&mut self.request.body);
         let walked = snappy::decompress(snappy_body, &self.limits, &mut body)
             .and_then(|len| self.walk(protocol, &body[..len]).map(|()| len));
         self.request.body = body;
         self.request.decoded_bytes = walked?;
         Ok(&mut self.request)
+    }
+
+    /// Rows to be filled by a walk over another protocol. See [`Rows`].
+    pub(super) fn rows(&mut self, accepted_ns: RangeInclusive<i64>, now_ns: i64, point: &'static str) -> Rows<'_> {
+        self.request.clear();
+        let limits = RowLimits {
+            samples_max: self.limits.samples_max,
+            symbols_max: self.limits.symbols_max,
+            text_bytes_max: self.limits.decoded_bytes_max,
+            exemplar_bytes_max: EXEMPLAR_BYTES_MAX,
+            histogram_weight_max: HISTOGRAM_WEIGHT_MAX,
+        };
+        Rows::new(&mut self.request, self.seed, limits, accepted_ns, now_ns, point)
+    }
+
+    /// What was decoded last.
+    pub(super) fn request(&mut self) -> &mut DecodedRequest {
+        &mut self.request
     }
 
     /// Gives back what an unusually large request has left behind.
@@ -233,7 +256,8 @@ impl Walk<'_> {
     fn note(&mut self, fault: Fault, series: impl FnOnce(&Self) -> String) {
         if self.request.faults.first().is_none() {
             let series = series(self);
-            self.request.faults.note(fault, || series);
+            let place = if series.is_empty() { series } else { format!("series {series}") };
+            self.request.faults.note(fault, || place);
         }
     }
 

@@ -39,6 +39,9 @@ pub enum Fault {
     /// An exemplar with bad labels.
     #[error("exemplar refused: {0}")]
     Exemplar(&'static str),
+    /// Whatever else is wrong with a point of another protocol.
+    #[error("{0}")]
+    Point(String),
     /// More than one request may bring.
     #[error(
         "the labels of this request's new series have more than {0} bytes together; send it again, or smaller requests"
@@ -60,6 +63,7 @@ impl Fault {
             Self::Labels(_) => "bad_labels",
             Self::Histogram(_) => "bad_histogram",
             Self::Exemplar(_) => "bad_exemplar",
+            Self::Point(_) => "bad_point",
             Self::NewLabelBytes(_) => "new_label_bytes",
             Self::SeriesLimit(_) => "series_limit",
         }
@@ -79,10 +83,10 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Remembers the first fault with its series, rendered.
-    pub(crate) fn note(&mut self, fault: Fault, series: impl FnOnce() -> String) {
+    /// Remembers the first fault and where it was.
+    pub(crate) fn note(&mut self, fault: Fault, place: impl FnOnce() -> String) {
         if self.first.is_none() {
-            self.first = Some((fault, series()));
+            self.first = Some((fault, place()));
         }
     }
 
@@ -105,6 +109,10 @@ pub struct Report {
     pub metadata_stored: u64,
     /// Descriptions of metrics above a limit.
     pub metadata_ignored: u64,
+    /// Points of the sender's of which something was dropped, for protocols that have such, and what they are called.
+    pub points_dropped: u64,
+    /// What the sender calls its points.
+    pub point: &'static str,
     /// The rest.
     pub faults: Faults,
     /// Whether a limit (rather than the sender) is the cause of a drop, so that trying again later can help.
@@ -120,11 +128,14 @@ impl Report {
     /// The first fault with its series, and the counts.
     pub fn message(&self) -> String {
         let mut text = String::new();
-        if let Some((fault, series)) = &self.faults.first {
+        if let Some((fault, place)) = &self.faults.first {
             let _ = write!(text, "{fault}");
-            if !series.is_empty() {
-                let _ = write!(text, " (series {series})");
+            if !place.is_empty() {
+                let _ = write!(text, " ({place})");
             }
+        }
+        if self.points_dropped > 0 {
+            let _ = write!(text, "; {} {}s refused, others kept", self.points_dropped, self.point);
         }
         let _ = write!(text, "; {} samples dropped", self.faults.samples_dropped);
         for (dropped, what) in

@@ -16,15 +16,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_LENGTH, EXPECT};
-use axum::http::{HeaderValue, Request, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use foretell_engine::Engine;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::content::negotiate;
 use super::decode::{DecodeError, Protocol};
 use super::fault::Report;
-use super::ingest::{IngestError, Prepared};
+use super::ingest::{IngestError, Prepared, Worker};
 use super::snappy;
-use crate::app::App;
+use crate::app::{App, Store};
 use crate::error::ApiError;
 use crate::http::{body_too_large, discard_body, read_body};
 
@@ -81,31 +84,48 @@ fn respond(outcome: Result<Report, ApiError>) -> Response {
 async fn take(app: &Arc<App>, protocol: Protocol, request: Request<Body>) -> Result<Report, ApiError> {
     let (parts, body) = request.into_parts();
     let store = app.store()?;
-    let wire_bytes_max = app.workers.limits().wire_bytes_max;
-    let announced = parts.headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|len| len > wire_bytes_max) {
-        // A sender that waits for "100 Continue" has not sent the body and need not.
-        if !parts.headers.contains_key(EXPECT) {
-            discard_body(body).await;
-        }
-        return Err(body_too_large(wire_bytes_max));
-    }
-    let _wire = app.reserve(announced.unwrap_or(wire_bytes_max))?;
-    let body = read_body(body, wire_bytes_max, app.config.limits.body_timeout.0).await?;
-    let refused = |error: &DecodeError| {
-        app.metrics.decode_error(error);
-        decode_error(error)
-    };
-    let decoded_bytes = snappy::declared_len(&body, app.workers.limits()).map_err(|error| refused(&error))?;
+    let (body, _wire) = receive(app, &parts.headers, body).await?;
+    let decoded_bytes = snappy::declared_len(&body, app.workers.limits()).map_err(|error| refused(app, &error))?;
     let _decoded = app.reserve(decoded_bytes)?;
     app.metrics.remote_write_bytes(body.len(), decoded_bytes);
 
     let ts_ms_max = now_ms(app.config.limits.future_max.0);
+    let prepare = move |worker: &mut Worker, engine: &Engine| worker.batch(engine, protocol, &body, ts_ms_max);
+    let report = commit(app, &store, decoded_bytes, prepare).await?;
+    app.metrics.ingested(&report);
+    Ok(report)
+}
+
+/// Reads the body of a write request within its limits; its bytes are reserved until the permit is dropped.
+pub(crate) async fn receive(
+    app: &Arc<App>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Bytes, OwnedSemaphorePermit), ApiError> {
+    let wire_bytes_max = app.workers.limits().wire_bytes_max;
+    let announced = headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|len| len > wire_bytes_max) {
+        // A sender that waits for "100 Continue" has not sent the body and need not.
+        if !headers.contains_key(EXPECT) {
+            discard_body(body).await;
+        }
+        return Err(body_too_large(wire_bytes_max));
+    }
+    let wire = app.reserve(announced.unwrap_or(wire_bytes_max))?;
+    Ok((read_body(body, wire_bytes_max, app.config.limits.body_timeout.0).await?, wire))
+}
+
+/// Makes a batch of a request of `decoded_bytes` and waits until it is durable.
+pub(crate) async fn commit(
+    app: &Arc<App>,
+    store: &Store,
+    decoded_bytes: usize,
+    prepare: impl FnOnce(&mut Worker, &Engine) -> Result<Prepared, IngestError> + Send + 'static,
+) -> Result<Report, ApiError> {
     let workers = Arc::clone(&app.workers);
     let engine = store.engine.clone();
     let work = move || {
-        let Prepared { batch, report, described } =
-            workers.with(|worker| worker.batch(&engine, protocol, &body, ts_ms_max))?;
+        let Prepared { batch, report, described } = workers.with(|worker| prepare(worker, &engine))?;
         let commit = if batch.is_empty() { None } else { Some(engine.write(batch)?) };
         Ok::<_, IngestError>((commit, report, described))
     };
@@ -118,19 +138,24 @@ async fn take(app: &Arc<App>, protocol: Protocol, request: Request<Body>) -> Res
             .map_err(|error| ApiError::unavailable(format!("the request was not processed: {error}")))?
     };
     let (commit, report, described) = worked.map_err(|error| match error {
-        IngestError::Decode(error) => refused(&error),
+        IngestError::Decode(error) => refused(app, &error),
         IngestError::Engine(error) => ApiError::from_write(&error),
     })?;
     if let Some(commit) = commit {
         let lsn = commit.await.map_err(|error| ApiError::from_write(&error))?;
         app.workers.described(&described, lsn);
     }
-    app.metrics.ingested(&report);
     Ok(report)
 }
 
+/// Counts a request that is refused as a whole.
+fn refused(app: &App, error: &DecodeError) -> ApiError {
+    app.metrics.decode_error(error);
+    decode_error(error)
+}
+
 /// The verdict on a request whose valid part is durable.
-fn verdict(report: &Report) -> Result<(), ApiError> {
+pub(crate) fn verdict(report: &Report) -> Result<(), ApiError> {
     if report.is_clean() {
         Ok(())
     } else if report.limited {
@@ -140,10 +165,12 @@ fn verdict(report: &Report) -> Result<(), ApiError> {
     }
 }
 
-fn decode_error(error: &DecodeError) -> ApiError {
+pub(crate) fn decode_error(error: &DecodeError) -> ApiError {
     match error {
         DecodeError::TooLarge(_) => ApiError::too_large(error.to_string()),
-        DecodeError::Snappy(_) | DecodeError::Malformed { .. } => ApiError::bad_data(error.to_string()),
+        DecodeError::Snappy(_) | DecodeError::Body(_) | DecodeError::Malformed { .. } => {
+            ApiError::bad_data(error.to_string())
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Keys to series ids, columns to one batch.
 use std::sync::Arc;
+use std::time::Duration;
 
 use foretell_engine::{Engine, Error as EngineError, Lsn, Records, SeriesId, WriteBatch};
 use parking_lot::Mutex;
@@ -10,6 +11,7 @@ use super::labels::{self, LabelLimits};
 use super::metadata::MetadataCache;
 use super::records::{self, Resolved};
 use super::request::DecodedRequest;
+use super::rows::Rows;
 
 /// Why nothing of a request could be stored.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +68,30 @@ impl Worker {
     ) -> Result<Prepared, IngestError> {
         self.decoder.accept_from_ms(oldest_accepted_ms(engine));
         self.decoder.accept_until_ms(ts_ms_max);
-        let request = self.decoder.decode(protocol, snappy_body)?;
+        self.decoder.decode(protocol, snappy_body)?;
+        self.prepare(engine)
+    }
+
+    /// As [`Worker::batch`], of the rows that `fill` makes of something else. `point` is what its sender calls its points.
+    ///
+    /// # Errors
+    /// Those of `fill`, or when the engine cannot resolve now.
+    pub(crate) fn rows(
+        &mut self,
+        engine: &Engine,
+        now_ns: i64,
+        future_max: Duration,
+        point: &'static str,
+        fill: impl FnOnce(&mut Rows<'_>) -> Result<(), DecodeError>,
+    ) -> Result<Prepared, IngestError> {
+        let latest = now_ns.saturating_add(i64::try_from(future_max.as_nanos()).unwrap_or(i64::MAX));
+        fill(&mut self.decoder.rows(engine.oldest_accepted_ns()..=latest, now_ns, point))?;
+        self.prepare(engine)
+    }
+
+    /// The batch of what was decoded last.
+    fn prepare(&mut self, engine: &Engine) -> Result<Prepared, IngestError> {
+        let request = self.decoder.request();
         let (mut batch, mut report) = resolve(engine, request, &self.labels, &mut self.ids)?;
         let changes = self.metadata.changes(engine, request);
         batch.state = changes.state;
@@ -101,8 +126,8 @@ pub fn resolve(
             Err(fault) => {
                 limited |= matches!(fault, Fault::SeriesLimit(_) | Fault::NewLabelBytes(_));
                 if request.faults.first().is_none() {
-                    let series = labels::render(request.labels(i));
-                    request.faults.note(fault, || series);
+                    let place = format!("{}series {}", request.origins.place(i), labels::render(request.labels(i)));
+                    request.faults.note(fault, || place);
                 }
                 refused.push(i);
             }
@@ -110,6 +135,7 @@ pub fn resolve(
     }
     let mut batch = request.take_columns();
     if !refused.is_empty() {
+        request.origins.refuse(&refused);
         request.faults.samples_dropped += drop_runs(&mut batch, &mut request.runs, &refused);
     }
     batch.series.reserve_exact(batch.ts.len());
@@ -128,6 +154,8 @@ pub fn resolve(
         samples_stored: batch.len() as u64,
         histograms_stored,
         exemplars_stored,
+        points_dropped: request.origins.dropped,
+        point: request.origins.word,
         faults: std::mem::take(&mut request.faults),
         limited,
         ..Report::default()

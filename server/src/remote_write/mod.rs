@@ -10,6 +10,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | `compression` | gzip and zstd for the protocols that have them, within the same caps |
 //! | `content` | which message a request's headers announce |
 //! | [`snappy`] | the caps that hold before a byte is allocated |
 //! | [`wire`] | the protobuf wire format, as much of it as is needed |
@@ -20,12 +21,14 @@
 //! | `histogram`, `exemplar`, `lists` | native histograms and exemplars as columns |
 //! | `records` | those columns as records for a batch |
 //! | `metadata` | what of a request's metadata has changed |
+//! | `rows` | the same columns for senders that speak other protocols |
 //! | [`fault`] | what was wrong with parts of a request, and the sentence that says so |
 //! | [`ingest`] | keys to series ids, columns to one batch |
 //! | `handler` | HTTP: limits in flight, status codes, what was written |
 //!
 //! Invariants: nothing is allocated on the word of the sender beyond a configured cap; no allocation or lock per sample;
 //! a malformed request stores nothing; a well-formed one stores its valid samples and names the first fault.
+pub(crate) mod compression;
 mod content;
 pub mod decode;
 mod exemplar;
@@ -38,6 +41,7 @@ mod lists;
 mod metadata;
 mod records;
 pub mod request;
+pub(crate) mod rows;
 pub mod snappy;
 mod symbols;
 pub mod wire;

@@ -44,8 +44,37 @@ pub struct DecodedRequest {
     pub(crate) gathered: Vec<u8>,
     /// The decompressed body; longer than `decoded_bytes` when an earlier one was.
     pub(crate) body: Vec<u8>,
+    /// Which point of its sender's each series is of; nothing for remote write.
+    pub(crate) origins: Origins,
     /// Whether labels are references (2.0).
     pub(crate) by_reference: bool,
+}
+
+/// Where the series of a request come from, for senders whose points are not series.
+#[derive(Debug, Default)]
+pub(crate) struct Origins {
+    /// What such a point is called.
+    pub(crate) word: &'static str,
+    /// Number of the point of each series; never falls.
+    pub(crate) of: Vec<u32>,
+    /// Points of which something was dropped.
+    pub(crate) dropped: u64,
+}
+
+impl Origins {
+    /// "line 7, " for the point of series `i`.
+    pub(crate) fn place(&self, i: usize) -> String {
+        self.of.get(i).map(|number| format!("{} {number}, ", self.word)).unwrap_or_default()
+    }
+
+    /// Counts the points of the series `refused`, in order.
+    pub(crate) fn refuse(&mut self, refused: &[usize]) {
+        let mut last = None;
+        for number in refused.iter().filter_map(|&i| self.of.get(i)) {
+            self.dropped += u64::from(last != Some(number));
+            last = Some(number);
+        }
+    }
 }
 
 impl DecodedRequest {
@@ -80,6 +109,8 @@ impl DecodedRequest {
         self.gathered.clear();
         self.histograms.truncate(0);
         self.exemplars.truncate(0);
+        self.origins.of.clear();
+        self.origins.dropped = 0;
         self.decoded_bytes = 0;
         self.faults = Faults::default();
     }
@@ -97,6 +128,7 @@ impl DecodedRequest {
             self.keys = Vec::new();
             self.runs = Vec::new();
             self.sections = Vec::new();
+            self.origins.of = Vec::new();
         }
         self.gathered = Vec::new();
         if self.histograms.weight() > RETAINED_BYTES_MAX / size_of::<u64>() {

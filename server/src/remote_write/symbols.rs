@@ -9,6 +9,8 @@ use super::wire::{Cursor, Malformed};
 
 /// What is wrong with a reference to no symbol.
 pub(crate) const BEYOND: &str = "reference beyond the end of the symbols";
+/// Sets the seed of series keys apart from that of symbols and of 1.0's keys.
+pub(crate) const SERIES_DOMAIN: u64 = 0x5f32_5f73_6569_7265;
 /// Symbol hashes that are hashed at once; longer label sets are folded, so that nothing grows with them.
 const FOLD: usize = 64;
 /// Bytes of a hash.

@@ -71,9 +71,9 @@ fn what_cannot_be_is_refused_with_advice() {
     for (args, env, expected) in [
         (&["--print-config"][..], &[("FORETELL_LISTEN_HTPP", "x")][..], "did you mean FORETELL_LISTEN_HTTP?"),
         (&["--data-dir", "/tmp/x", "--listen-http", "0.0.0.0:8484"], &[], "authentication is not built yet"),
-        (&["--data-dir", "/tmp/x", "--listen-grpc", "127.0.0.1:4317"], &[], "not built yet"),
+        (&["--data-dir", "/tmp/x", "--listen-grpc", "0.0.0.0:4317"], &[], "authentication is not built yet"),
         (&["--data-dir", "/tmp/x", "--listen-pg", "127.0.0.1:5434"], &[], "not built yet"),
-        (&["--data-dir", "/tmp/x", "--listen-otlp-http", "127.0.0.1:4318"], &[], "not built yet"),
+        (&["--data-dir", "/tmp/x", "--listen-otlp-http", "here"], &[], "127.0.0.1:4318"),
         (&["--listen-http", "127.0.0.1:0"], &[], "--data-dir"),
         (&["--config", "/does/not/exist.toml"], &[], "/does/not/exist.toml"),
         (&["--data-dir", "/tmp/x"], &[("FORETELL_QUERY_TIMEOUT", "later")], "30s"),
@@ -94,7 +94,19 @@ fn what_cannot_be_is_refused_with_advice() {
 fn a_data_directory_belongs_to_one_process() {
     let server = crate::support::Server::start();
     let dir = server.dir.path().join("data");
-    let (code, _, err) = serve(&["--listen-http", "127.0.0.1:0", "--data-dir", dir.to_str().unwrap()], &[]);
+    let (code, _, err) = serve(
+        &[
+            "--listen-http",
+            "none",
+            "--listen-otlp-http",
+            "none",
+            "--listen-grpc",
+            "none",
+            "--data-dir",
+            dir.to_str().unwrap(),
+        ],
+        &[],
+    );
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("cannot open the store"), "{err}");
 }

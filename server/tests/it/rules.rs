@@ -272,7 +272,8 @@ groups:
 fn a_broken_file_keeps_the_server_from_starting_and_says_where() {
     let (dir, path) = directory("", "groups:\n- name: g\n  rules:\n  - {record: a, expr: 'sum('}\n");
     let output = binary()
-        .args(["serve", "--listen-http", "127.0.0.1:0", "--config", path.to_str().unwrap(), "--data-dir"])
+        .args(["serve", "--listen-http", "127.0.0.1:0", "--listen-otlp-http", "none", "--listen-grpc", "none"])
+        .args(["--config", path.to_str().unwrap(), "--data-dir"])
         .arg(dir.path().join("data"))
         .output()
         .unwrap();

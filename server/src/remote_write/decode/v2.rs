@@ -10,7 +10,7 @@ use foretell_engine::types::METRIC_NAME;
 
 use super::super::labels::{WireLabels, render};
 use super::super::metadata::Text;
-use super::super::symbols::BEYOND;
+use super::super::symbols::{BEYOND, SERIES_DOMAIN};
 use super::{Cursor, FIXED64, LENGTH_DELIMITED, LabelSection, Malformed, Protocol, Stop, VARINT, Walk, sample};
 
 pub(super) fn walk(walk: &mut Walk<'_>) -> Result<(), Stop> {
@@ -119,8 +119,11 @@ fn series(walk: &mut Walk<'_>, series: &[u8], base: usize) -> Result<(), Stop> {
     let (start, end) = labels.unwrap_or_default();
     let refs = if scattered { gathered.as_slice() } else { &series[start..end] };
     // Also of a series without samples: a request that refers to what is not there is broken as a whole.
-    let key =
-        walk.request.symbols.key(refs, walk.seed ^ KEY_DOMAIN).map_err(|malformed| malformed.inside(base + start))?;
+    let key = walk
+        .request
+        .symbols
+        .key(refs, walk.seed ^ SERIES_DOMAIN)
+        .map_err(|malformed| malformed.inside(base + start))?;
     if let Some((kind, help, unit)) = description
         && (kind != 0 || help.span.0 < help.span.1 || unit.span.0 < unit.span.1)
     {
@@ -176,9 +179,6 @@ fn describe(walk: &mut Walk<'_>, refs: &[u8], kind: u64, help: Text, unit: Text)
         }
     }
 }
-
-/// Sets the seed of series keys apart from that of symbols and of 1.0's keys.
-const KEY_DOMAIN: u64 = 0x5f32_5f73_6569_7265;
 
 /// (timestamp in ms, value) of an encoded `Exemplar`; its labels are references like those of a series.
 fn exemplar(message: &[u8]) -> Result<(i64, f64), Malformed> {

@@ -14,7 +14,9 @@ use super::write_request::{Series, body};
 
 /// Longest that anything may take on a slow, shared machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-const LISTENING: &str = "foretell: http listening on ";
+/// What the server says of its ports, in this order.
+const LISTENING: [&str; 3] =
+    ["foretell: http listening on ", "foretell: otlp/http listening on ", "foretell: grpc listening on "];
 
 /// The binary, without the configuration of whoever runs the tests.
 pub fn binary() -> Command {
@@ -72,6 +74,10 @@ pub struct BytesAnswer {
 pub struct Server {
     child: Child,
     pub url: String,
+    /// Of the port for OTLP over HTTP.
+    pub otlp_url: String,
+    /// Of the port for gRPC.
+    pub grpc_url: String,
     pub dir: Arc<TempDir>,
     agent: ureq::Agent,
 }
@@ -102,7 +108,8 @@ impl Server {
     pub fn spawn(dir: Arc<TempDir>, args: &[&str]) -> Self {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.path().join("stderr.log")).unwrap();
         let mut child = binary()
-            .args(["serve", "--listen-http", "127.0.0.1:0", "--data-dir"])
+            .args(["serve", "--listen-http", "127.0.0.1:0", "--listen-otlp-http", "127.0.0.1:0"])
+            .args(["--listen-grpc", "127.0.0.1:0", "--data-dir"])
             .arg(dir.path().join("data"))
             .args(args)
             .stdin(Stdio::null())
@@ -115,15 +122,17 @@ impl Server {
         std::thread::Builder::new()
             .spawn(move || {
                 for line in stdout.lines().map_while(Result::ok) {
-                    if let Some(url) = line.strip_prefix(LISTENING) {
+                    if let Some(url) = LISTENING.iter().find_map(|said| line.strip_prefix(said)) {
                         let _ = sender.send(url.to_owned());
                     }
                 }
             })
             .unwrap();
-        let url = receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-            let _ = child.kill();
-            panic!("no listener; log:\n{}", read_log(dir.path()))
+        let [url, otlp_url, grpc_url] = LISTENING.map(|_| {
+            receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+                let _ = child.kill();
+                panic!("no listener; log:\n{}", read_log(dir.path()))
+            })
         });
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -131,7 +140,7 @@ impl Server {
             // A fresh connection each time: a stop closes idle ones, which is not what these tests are about.
             .max_idle_connections(0)
             .build();
-        Self { child, url, dir, agent: config.new_agent() }
+        Self { child, url, otlp_url, grpc_url, dir, agent: config.new_agent() }
     }
 
     pub fn wait_ready(&self) {
@@ -263,10 +272,19 @@ impl Server {
     }
 
     pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
+        connect_to(&self.url)
     }
+
+    /// To the port for gRPC.
+    pub fn connect_grpc(&self) -> TcpStream {
+        connect_to(&self.grpc_url)
+    }
+}
+
+fn connect_to(url: &str) -> TcpStream {
+    let stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
 }
 
 /// Whether an error is what a client sees of a server that has answered and closed before it had read everything: its system
