@@ -63,6 +63,11 @@ impl ApiError {
         self
     }
 
+    /// After how many seconds a retry helps.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u32> {
+        self.retry_after_s
+    }
+
     /// An engine error on the write path. Whatever may pass is 429 or 503, never 500: the sender must keep its data.
     pub(crate) fn from_write(error: &EngineError) -> Self {
         let message = error.to_string();

@@ -91,15 +91,21 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
     let app = App::new(config, key_seed(), wal_bytes);
 
     let ending = http::listener::Stop::default();
-    let mut accepting = Vec::new();
-    for (name, address, router) in [
-        ("http", listen, http::router as fn(Arc<App>) -> Router),
-        ("otlp/http", listen_otlp, otlp::http_router),
-        ("grpc", listen_grpc, otlp::grpc_router),
+    // All ports before anything is opened or said: a server without one of them would only seem to run.
+    let mut bound = Vec::new();
+    for (name, option, address, router) in [
+        ("http", "--listen-http", listen, http::router as fn(Arc<App>) -> Router),
+        ("otlp/http", "--listen-otlp-http", listen_otlp, otlp::http_router),
+        ("grpc", "--listen-grpc", listen_grpc, otlp::grpc_router),
     ] {
         let Some(address) = address else { continue };
-        let bound = TcpListener::bind(address).await;
-        let listener = bound.with_context(|| format!("cannot listen on {address} for {name}; give another address"))?;
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address} for {name}; give {option} another address, port 0 for a free one, or none")
+        })?;
+        bound.push((name, listener, router));
+    }
+    let mut accepting = Vec::new();
+    for (name, listener, router) in bound {
         say(&format!("foretell: {name} listening on http://{}", listener.local_addr()?));
         let (router, app) = (router(Arc::clone(&app)), Arc::clone(&app));
         let ending = ending.of_one_listener();

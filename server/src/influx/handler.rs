@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{Request, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use foretell_engine::clock::{Clock as _, SystemClock};
@@ -40,9 +41,28 @@ pub(crate) async fn write(State(app): State<Arc<App>>, request: Request<Body>) -
     let started = Instant::now();
     let response = match take(&app, request).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => error.into_response(),
+        Err(error) => failure(error),
     };
     app.metrics.push_request("influx", "http", response.status().as_str(), started.elapsed());
+    response
+}
+
+/// The answer that all routes here give, with the two fields that clients of InfluxDB 2 look for. Those of 1 look for `error`.
+fn failure(error: ApiError) -> Response {
+    let code = match error.status {
+        StatusCode::BAD_REQUEST => "invalid",
+        StatusCode::PAYLOAD_TOO_LARGE => "request too large",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported media type",
+        StatusCode::TOO_MANY_REQUESTS => "too many requests",
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT => "unavailable",
+        _ => "internal error",
+    };
+    let body = serde_json::json!({
+        "status": "error", "errorType": error.kind, "error": error.message, "code": code, "message": error.message,
+    });
+    let mut response = error.into_response();
+    response.headers_mut().remove(CONTENT_LENGTH);
+    *response.body_mut() = Body::from(body.to_string());
     response
 }
 

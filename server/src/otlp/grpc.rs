@@ -1,71 +1,116 @@
-//! Unary calls of gRPC: one frame in, one frame and two trailers out.
+//! The service of metrics over gRPC, served by tonic.
 //!
 //! ```text
 //!  POST /package.Service/Method   content-type: application/grpc   grpc-encoding: gzip
-//!  frame: 1 byte compressed?, 4 bytes length (big endian), message
-//!  answer: 200, frame, trailers { grpc-status: 0 }      error: 200, no body, grpc-status and grpc-message in the head
+//!    -> [`unpack`]: size, patience, gzip and zstd, each byte of memory reserved first
+//!    -> tonic: the message of the call, as bytes ([`Raw`]) -> [`Export`] -> tonic: answer and trailers, or a status
 //! ```
-//! The frames are read from the same bodies, through the same listener, limits and reservations as every other request. That is
-//! why no gRPC library stands here: it would have read the message before any limit in flight is asked.
+//! Bodies are read and decompressed in front of tonic, as those of every other protocol: tonic would hold a message before any
+//! limit in flight is asked, would wait for a slow sender for ever, and lets zstd have a window of 128 MiB.
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, Request, Response as HttpResponse, StatusCode};
-use axum::response::Response;
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use axum::http::{HeaderValue, Request};
+use axum::response::{IntoResponse as _, Response};
+use bytes::{Buf as _, BufMut as _, Bytes};
+use futures::future::BoxFuture;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::server::{Grpc, UnaryService};
+use tonic::{Code, Status};
 
 use super::http::{Format, grpc_code, malformed, response_message, store};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::remote_write::compression::{Compression, decompress};
-use crate::remote_write::fault::Report;
+use crate::remote_write::compression::{Compression, Plain, decompress};
 use crate::remote_write::handler::receive;
+use crate::sender::encode::{put_bytes, put_varint};
 
-const STATUS: &str = "grpc-status";
-const MESSAGE: &str = "grpc-message";
 const ENCODING: &str = "grpc-encoding";
 const ACCEPTED: &str = "grpc-accept-encoding";
-/// Compressed?, length.
+/// Of a message: compressed?, length.
 const HEAD_BYTES: usize = 5;
-/// Bytes of a message in a header; the rest is cut off.
+/// Bytes of a status's message, which is sent as a header; the rest is cut off.
 const MESSAGE_BYTES_MAX: usize = 2 << 10;
 
 pub(super) async fn metrics(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let started = Instant::now();
-    let (response, code) = match take(&app, request).await {
-        Ok(report) => (success(&response_message(&report)), 0),
-        Err(error) => {
-            let code = grpc_code(error.status);
-            (failure(code, &error.message), code)
+    let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    if !content_type.starts_with(b"application/grpc") || content_type.starts_with(b"application/grpc-web") {
+        let what = "this Content-Type is not supported; accepted: application/grpc";
+        return ApiError::unsupported_media(what).into_response();
+    }
+    let response = match unpack(&app, request).await {
+        Ok(Call { request, message_bytes, export, reserved: _reserved }) => {
+            let mut grpc = Grpc::new(Raw).max_decoding_message_size(message_bytes);
+            grpc.unary(export, request).await.map(Body::new)
         }
+        Err(error) => status(&error).into_http(),
     };
-    app.metrics.push_request("otlp", "grpc", &code.to_string(), started.elapsed());
-    response
+    let code = response.extensions().get::<Status>().map_or(Code::Ok, Status::code);
+    app.metrics.push_request("otlp", "grpc", &(code as i32).to_string(), started.elapsed());
+    accepting(response)
 }
 
 /// The answer to a call of something that is not here.
 pub(super) fn unimplemented() -> Response {
-    failure(12, "no such method; this port takes opentelemetry.proto.collector.metrics.v1.MetricsService/Export")
+    let what = "no such method; this port takes opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+    accepting(Status::unimplemented(what).into_http())
 }
 
-async fn take(app: &Arc<App>, request: Request<Body>) -> Result<Report, ApiError> {
-    let (parts, body) = request.into_parts();
+fn accepting(mut response: Response) -> Response {
+    response.headers_mut().insert(ACCEPTED, HeaderValue::from_static("identity,gzip,zstd"));
+    response
+}
+
+/// A call as tonic gets it.
+struct Call {
+    request: Request<StreamBody<Message>>,
+    message_bytes: usize,
+    export: Export,
+    /// Memory of the body, and of tonic's copy of the message.
+    reserved: [OwnedSemaphorePermit; 2],
+}
+
+/// Head and content of a message.
+type Message = futures::stream::Iter<std::array::IntoIter<Result<Frame<Bytes>, Infallible>, 2>>;
+
+/// Reads the body of a call and decompresses the message in it.
+async fn unpack(app: &Arc<App>, request: Request<Body>) -> Result<Call, ApiError> {
+    let (mut parts, body) = request.into_parts();
     app.store()?;
-    let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    if !content_type.starts_with(b"application/grpc") || content_type.starts_with(b"application/grpc-web") {
-        return Err(ApiError::unsupported_media("this Content-Type is not supported; accepted: application/grpc"));
-    }
-    let encoding = parts.headers.get(ENCODING).map_or(&b""[..], |value| value.as_bytes());
-    let compression = Compression::named(encoding)?;
-    let (body, _wire) = receive(app, &parts.headers, body).await?;
+    let encoding = parts.headers.remove(ENCODING);
+    let compression = Compression::named(encoding.as_ref().map_or(&b""[..], |value| value.as_bytes()))?;
+    let (body, wire) = receive(app, &parts.headers, body).await?;
     let wire_bytes = body.len();
-    let (is_compressed, message) = frame(&body)?;
-    let plain = decompress(app, if is_compressed { compression } else { Compression::Identity }, message).await?;
-    store(app, Format::Protobuf, wire_bytes, plain).await
+    let (mut is_compressed, message) = frame(&body)?;
+    let mut plain = Plain::of(message);
+    // What is compressed and does not say how is tonic's to refuse.
+    if is_compressed && compression != Compression::Identity {
+        plain = decompress(app, compression, plain.bytes).await?;
+        is_compressed = false;
+    }
+    let message_bytes = plain.bytes.len();
+    let message_bytes_max = app.workers.limits().decoded_bytes_max / 2;
+    if message_bytes > message_bytes_max {
+        return Err(ApiError::too_large(format!(
+            "message of {message_bytes} bytes; over gRPC it may have {message_bytes_max}, half of \
+             limits.decoded_bytes_max; send smaller requests"
+        )));
+    }
+    let copy = app.reserve(message_bytes)?;
+    let [a, b, c, d] = u32::try_from(message_bytes).unwrap_or(u32::MAX).to_be_bytes();
+    let head = Bytes::copy_from_slice(&[u8::from(is_compressed), a, b, c, d]);
+    let frames = [head, plain.bytes.clone()].map(|bytes| Ok(Frame::data(bytes)));
+    let request = Request::from_parts(parts, StreamBody::new(futures::stream::iter(frames)));
+    let export = Export { app: Arc::clone(app), wire_bytes, unpacked: Some(plain) };
+    Ok(Call { request, message_bytes, export, reserved: [wire, copy] })
 }
 
 /// Whether the one message of a call is compressed, and its bytes.
@@ -79,45 +124,85 @@ fn frame(body: &Bytes) -> Result<(bool, Bytes), ApiError> {
     Ok((flag == 1, body.slice(HEAD_BYTES..)))
 }
 
-fn success(message: &[u8]) -> Response {
-    let mut framed = Vec::with_capacity(HEAD_BYTES + message.len());
-    framed.push(0);
-    framed.extend_from_slice(&(message.len() as u32).to_be_bytes());
-    framed.extend_from_slice(message);
-    let trailers = HeaderMap::from_iter([(axum::http::HeaderName::from_static(STATUS), HeaderValue::from_static("0"))]);
-    let body = Full::new(Bytes::from(framed)).with_trailers(async move { Some(Ok(trailers)) });
-    head(Body::new(body))
+/// `MetricsService/Export`.
+struct Export {
+    app: Arc<App>,
+    wire_bytes: usize,
+    /// What the message is a copy of, until the call.
+    unpacked: Option<Plain>,
 }
 
-fn failure(code: u8, message: &str) -> Response {
-    let mut response = head(Body::empty());
-    let headers = response.headers_mut();
-    headers.insert(STATUS, HeaderValue::from(u16::from(code)));
-    if let Ok(message) = HeaderValue::from_str(&escaped(message)) {
-        headers.insert(MESSAGE, message);
+impl UnaryService<Bytes> for Export {
+    type Response = Bytes;
+    type Future = BoxFuture<'static, Result<tonic::Response<Bytes>, Status>>;
+
+    fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
+        drop(self.unpacked.take());
+        let (app, wire_bytes) = (Arc::clone(&self.app), self.wire_bytes);
+        Box::pin(async move {
+            let message = Plain::of(request.into_inner());
+            match store(&app, Format::Protobuf, wire_bytes, message).await {
+                Ok(report) => Ok(tonic::Response::new(response_message(&report).into())),
+                Err(error) => Err(status(&error)),
+            }
+        })
     }
-    response
 }
 
-fn head(body: Body) -> Response {
-    let mut response = HttpResponse::new(body);
-    *response.status_mut() = StatusCode::OK;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    response.headers_mut().insert(ACCEPTED, HeaderValue::from_static("identity,gzip,zstd"));
-    response
+/// Messages as the bytes they are: they are read straight from these.
+#[derive(Clone, Copy, Debug)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+    fn encoder(&mut self) -> Self {
+        *self
+    }
+    fn decoder(&mut self) -> Self {
+        *self
+    }
 }
 
-/// `message` with percent signs before the hexadecimal of what a header cannot have.
-fn escaped(message: &str) -> String {
-    use std::fmt::Write as _;
-    message.bytes().take(MESSAGE_BYTES_MAX).fold(String::new(), |mut text, byte| {
-        if (0x20..=0x7e).contains(&byte) && byte != b'%' {
-            text.push(char::from(byte));
-        } else {
-            let _ = write!(text, "%{byte:02X}");
-        }
-        text
-    })
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+    fn encode(&mut self, message: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put(message);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}
+
+/// An error as a status; with the time after which a retry helps, if one does.
+fn status(error: &ApiError) -> Status {
+    let message = &error.message[..error.message.floor_char_boundary(MESSAGE_BYTES_MAX)];
+    let code = grpc_code(error.status);
+    let details = error.retry_after_seconds().map(|seconds| retry_info(code, message, seconds));
+    Status::with_details(Code::from_i32(i32::from(code)), message, details.unwrap_or_default())
+}
+
+/// `google.rpc.Status` with a `google.rpc.RetryInfo` as its only detail.
+fn retry_info(code: u8, message: &str, seconds: u32) -> Bytes {
+    const TEXT: u8 = 2;
+    let (mut delay, mut info, mut any, mut whole) = (vec![1 << 3], Vec::new(), Vec::new(), vec![1 << 3]);
+    put_varint(&mut delay, u64::from(seconds));
+    put_bytes(&mut info, 1 << 3 | TEXT, &delay);
+    put_bytes(&mut any, 1 << 3 | TEXT, b"type.googleapis.com/google.rpc.RetryInfo");
+    put_bytes(&mut any, 2 << 3 | TEXT, &info);
+    put_varint(&mut whole, u64::from(code));
+    put_bytes(&mut whole, 2 << 3 | TEXT, message.as_bytes());
+    put_bytes(&mut whole, 3 << 3 | TEXT, &any);
+    whole.into()
 }
 
 #[cfg(test)]
@@ -132,6 +217,20 @@ mod tests {
         for bad in [&b""[..], b"\0\0\0\0", b"\0\0\0\0\x02a", b"\0\0\0\0\0\0\0\0\0\0", b"\x02\0\0\0\0"] {
             assert!(frame(&Bytes::copy_from_slice(bad)).is_err(), "{bad:?}");
         }
-        assert_eq!(escaped("50 % ü\n"), "50 %25 %C3%BC%0A");
+    }
+
+    #[test]
+    fn a_status_is_cut_between_characters_and_says_when_to_come_back() {
+        let long = status(&ApiError::bad_data("ü".repeat(5_000) + "x"));
+        assert_eq!((long.code(), long.message().len()), (Code::InvalidArgument, MESSAGE_BYTES_MAX));
+        assert!(long.details().is_empty(), "no retry helps");
+        let odd = status(&ApiError::bad_data("x".to_owned() + &"ü".repeat(5_000)));
+        assert_eq!(odd.message().len(), MESSAGE_BYTES_MAX - 1);
+        let busy = status(&ApiError::too_many("busy").retry_after(60));
+        assert_eq!(busy.code(), Code::Unavailable);
+        let name = b"type.googleapis.com/google.rpc.RetryInfo";
+        assert!(busy.details().windows(name.len()).any(|window| window == name));
+        // RetryInfo { retry_delay: Duration { seconds: 60 } }
+        assert!(busy.details().ends_with(&[0x12, 4, 0x0a, 2, 0x08, 60]), "{:?}", busy.details());
     }
 }

@@ -85,7 +85,7 @@ pub(super) async fn store(app: &Arc<App>, format: Format, wire_bytes: usize, pla
     app.metrics.push_bytes("otlp", wire_bytes, plain.bytes.len());
     let bytes_max = match format {
         Format::Protobuf => 0,
-        Format::Json => app.workers.limits().decoded_bytes_max.min(plain.bytes.len().saturating_mul(MESSAGE_PER_JSON)),
+        Format::Json => message_bytes_max(plain.bytes.len(), app.workers.limits().decoded_bytes_max),
     };
     let _message = app.reserve(bytes_max)?;
     let mapping = Mapping::new(&app.config.otlp, app.config.limits.labels_max);
@@ -107,6 +107,12 @@ pub(super) async fn store(app: &Arc<App>, format: Format, wire_bytes: usize, pla
         verdict(&report)?;
     }
     Ok(report)
+}
+
+/// Bytes that the message of a JSON body may have: both together stay within the limit of one decompressed body, so that the
+/// largest request fits into the memory for requests in flight.
+fn message_bytes_max(json_bytes: usize, decoded_bytes_max: usize) -> usize {
+    json_bytes.saturating_mul(MESSAGE_PER_JSON).min(decoded_bytes_max.saturating_sub(json_bytes))
 }
 
 /// `ExportMetricsServiceResponse`: empty, or with a `partial_success`.

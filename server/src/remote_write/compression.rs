@@ -66,13 +66,20 @@ pub(crate) struct Plain {
     _reserved: Option<OwnedSemaphorePermit>,
 }
 
+impl Plain {
+    /// Bytes whose memory is reserved elsewhere.
+    pub(crate) fn of(bytes: Bytes) -> Self {
+        Self { bytes, _reserved: None }
+    }
+}
+
 /// Decompresses `body` within the limits of write requests.
 ///
 /// # Errors
 /// 400 for what is not so compressed, 413 above a limit, 429 when there is no memory for it now.
 pub(crate) async fn decompress(app: &Arc<App>, compression: Compression, body: Bytes) -> Result<Plain, ApiError> {
     if compression == Compression::Identity {
-        return Ok(Plain { bytes: body, _reserved: None });
+        return Ok(Plain::of(body));
     }
     if body.len() <= INLINE_BYTES_MAX {
         return inflate(app, compression, &body);
