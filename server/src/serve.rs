@@ -100,7 +100,9 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
     ] {
         let Some(address) = address else { continue };
         let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("cannot listen on {address} for {name}; give {option} another address, port 0 for a free one, or none")
+            format!(
+                "cannot listen on {address} for {name}; give {option} another address, port 0 for a free one, or none"
+            )
         })?;
         bound.push((name, listener, router));
     }
