@@ -110,3 +110,21 @@ fn a_data_directory_belongs_to_one_process() {
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("cannot open the store"), "{err}");
 }
+
+#[test]
+fn a_port_that_is_taken_ends_the_start_and_is_named_with_its_option() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let dir = tempfile::TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    for option in ["--listen-http", "--listen-otlp-http", "--listen-grpc"] {
+        let mut args = vec!["--data-dir", data.to_str().unwrap()];
+        for other in ["--listen-http", "--listen-otlp-http", "--listen-grpc"] {
+            args.extend([other, if other == option { address.as_str() } else { "127.0.0.1:0" }]);
+        }
+        let (code, out, err) = serve(&args, &[]);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "nothing is said to listen: {err}");
+        assert!(err.contains(&address) && err.contains(&format!("give {option} another address")), "{err}");
+        assert!(!data.exists(), "nothing is opened");
+    }
+}

@@ -1,7 +1,7 @@
 //! InfluxDB line protocol against the real binary.
 use std::io::Write as _;
 
-use crate::support::{Server, now_ms};
+use crate::support::{Server, now_ms, run_example};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -121,4 +121,29 @@ fn what_was_acknowledged_is_there_after_a_kill() {
     let dir = server.kill();
     let server = Server::start_in(dir, &[]);
     assert_eq!(server.count("acked_v"), 20);
+}
+
+#[test]
+fn clients_of_either_version_find_the_message_and_a_full_index_asks_for_a_retry() {
+    let server = Server::start_with_file("[limits]\nactive_series_max = 1\n");
+    assert_eq!(server.post("/api/v2/write?org=o&bucket=b", &[], b"known v=1 1\n").status, 204);
+    let answer = server.post("/api/v2/write", &[], b"known v=2 2\nfresh v=1 1\n");
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (429, Some("too many requests")), "{}", answer.text);
+    assert_eq!(answer.header("retry-after"), "60");
+    assert_eq!(server.count("known_v"), 2, "known series go on");
+    let answer = server.post("/api/v2/write", &[("Authorization", "Token any")], b"no line\n");
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (400, Some("invalid")), "{}", answer.text);
+    assert_eq!(answer.json()["message"], answer.error());
+    assert_eq!(answer.header("content-type"), "application/json");
+    let answer = server.post("/write", &[], &vec![b'\n'; 9 << 20]);
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (413, Some("request too large")), "{}", answer.text);
+    assert_eq!(server.get("/write").status, 405);
+}
+
+#[test]
+fn the_example_of_the_documentation_runs() {
+    let server = Server::start();
+    let said = run_example(&server, "influx.md");
+    assert!(said.contains("2023-11-14") && said.contains("web-1") && said.contains("0.42"), "{said}");
+    assert_eq!(server.rows("SELECT value FROM metrics.\"cpu_cores\"")[0][0], 8.0);
 }

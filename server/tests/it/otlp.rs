@@ -15,12 +15,11 @@ use foretell_proto::opentelemetry::metrics::v1::{
 use prost::Message as _;
 use serde_json::json;
 
-use crate::support::http2::{END_HEADERS, END_STREAM, HEADERS, SETTINGS, frame, hello, read_frame};
-use crate::support::{Answer, Server, api, now_ms};
+use crate::support::grpc::{call, framed};
+use crate::support::{Answer, Server, api, now_ms, run_example};
 
 const PROTOBUF: (&str, &str) = ("Content-Type", "application/x-protobuf");
 const JSON: (&str, &str) = ("Content-Type", "application/json");
-const DATA: u8 = 0;
 const TS: u64 = 1_700_000_000_000_000_000;
 
 fn text(value: &str) -> Option<AnyValue> {
@@ -190,6 +189,8 @@ fn json_is_answered_in_json_and_ids_are_hexadecimal() {
     let good = body.to_string().replace("\"aggregationTemporality\":1", "\"aggregationTemporality\":2");
     let answer = server.post("/v1/metrics", &[JSON], good.as_bytes());
     assert_eq!((answer.status, answer.text.as_str()), (200, "{}"));
+    let answer = server.post("/v1/metrics", &[JSON, ("Content-Encoding", "gzip")], &gzip(good.as_bytes()));
+    assert_eq!((answer.status, answer.text.as_str()), (200, "{}"));
     let answer = server.post("/v1/metrics", &[JSON], b"{\"resourceMetrics\": 7}");
     assert_eq!((answer.status, answer.json()["code"].as_u64()), (400, Some(3)), "{}", answer.text);
     let deep = format!("{{\"x\":{}", "[".repeat(200_000));
@@ -256,10 +257,7 @@ fn what_is_no_request_is_refused_with_the_right_status() {
     assert_eq!(server.post("/v1/metrics", &[PROTOBUF, ("Content-Encoding", "br")], &good).status, 415);
     assert_eq!(server.get("/v1/metrics").status, 405);
     assert_eq!(server.post("/v1/metrics", &[PROTOBUF], &vec![0; 20 << 20]).status, 413);
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(&good).unwrap();
-    let zipped = encoder.finish().unwrap();
-    assert_eq!(server.post("/v1/metrics", &[PROTOBUF, ("Content-Encoding", "gzip")], &zipped).status, 200);
+    assert_eq!(server.post("/v1/metrics", &[PROTOBUF, ("Content-Encoding", "gzip")], &gzip(&good)).status, 200);
     let zipped = zstd::encode_all(&good[..], 3).unwrap();
     assert_eq!(server.post("/v1/metrics", &[PROTOBUF, ("Content-Encoding", "zstd")], &zipped).status, 200);
     assert_eq!(server.rows("SELECT count(*) FROM samples")[0][0], 1);
@@ -282,68 +280,112 @@ fn what_is_no_request_is_refused_with_the_right_status() {
     assert!(server.is_alive());
 }
 
-/// Calls `path`, which is short, with a framed message; the frames of the answer, and the flags of the last.
-fn call(server: &Server, path: &str, framed: &[u8]) -> (Vec<(u8, Vec<u8>)>, u8) {
-    // :method POST, :scheme http, :path, :authority, content-type: literals that are not remembered.
-    let mut block = vec![0x83, 0x86, 0x04, path.len() as u8];
-    block.extend_from_slice(path.as_bytes());
-    block.extend_from_slice(&[0x01, 1, b'x', 0x0f, 0x10, 16]);
-    block.extend_from_slice(b"application/grpc");
-    let mut stream = server.connect_grpc();
-    let sent = [
-        hello(),
-        frame(SETTINGS, 1, 0, &[]),
-        frame(HEADERS, END_HEADERS, 1, &block),
-        frame(DATA, END_STREAM, 1, framed),
-    ];
-    stream.write_all(&sent.concat()).unwrap();
-    let mut frames = Vec::new();
-    loop {
-        // The flags lie in the head of a frame, which the reader keeps for itself: the stream ends with a frame of headers.
-        let (kind, of, payload) = read_frame(&mut stream).unwrap();
-        if of != 1 || !matches!(kind, DATA | HEADERS) {
-            continue;
-        }
-        frames.push((kind, payload));
-        let kinds: Vec<u8> = frames.iter().map(|frame| frame.0).collect();
-        if kinds == [HEADERS, DATA, HEADERS] {
-            return (frames, 0);
-        }
-        if kinds == [HEADERS] {
-            // An error has nothing else; a success goes on.
-            stream.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
-            match read_frame(&mut stream) {
-                Ok((kind, 1, payload)) if kind == DATA => frames.push((kind, payload)),
-                _ => return (frames, END_STREAM),
-            }
-        }
-    }
+const EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 #[test]
-fn a_call_over_grpc_is_stored_and_its_errors_have_codes() {
+fn a_call_over_grpc_is_durable_when_it_is_answered_compressed_or_not() {
     let server = Server::start();
-    let path = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
-    let message = request(&[], vec![gauge("g", vec![number(4.0, &[])])]).encode_to_vec();
-    let framed = [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
-    let (frames, _) = call(&server, path, &framed);
-    assert_eq!(frames.len(), 3, "head, message, trailers");
-    assert_eq!(frames[1].1, [0; 5], "an empty response");
-    assert_eq!(server.rows("SELECT value FROM metrics.\"g\"")[0][0], 4.0);
-    let code = |code: u8| {
-        let name = format!("foretell_ingest_requests_total{{protocol=\"otlp\",transport=\"grpc\",status=\"{code}\"}}");
-        server.metric(&name)
+    let message = |i: u64| {
+        let mut point = number(i as f64, &[]);
+        point.time_unix_nano = TS + i;
+        request(&[("service.name", "s")], vec![gauge("g", vec![point])]).encode_to_vec()
     };
-    assert_eq!(code(0), 1.0);
-    let (frames, _) = call(&server, path, &framed[..framed.len() - 1]);
-    assert_eq!((frames.len(), code(3)), (1, 1.0), "a frame that is cut off");
+    let called = call(&server, EXPORT, &[], &framed(false, &message(1)));
+    assert_eq!(called.answer(), b"", "an empty response");
+    assert_eq!(called.head["content-type"], "application/grpc");
+    assert_eq!(called.head["grpc-accept-encoding"], "identity,gzip,zstd");
+    let called = call(&server, EXPORT, &[("grpc-encoding", "gzip")], &framed(true, &gzip(&message(2))));
+    assert_eq!(called.answer(), b"");
+    let zipped = zstd::encode_all(&message(3)[..], 3).unwrap();
+    assert_eq!(call(&server, EXPORT, &[("grpc-encoding", "zstd")], &framed(true, &zipped)).answer(), b"");
+    let called = call(&server, EXPORT, &[("grpc-encoding", "gzip")], &framed(false, &message(4)));
+    assert_eq!(called.answer(), b"", "an encoding is announced, and this message has none");
+    assert_eq!(call(&server, EXPORT, &[], &framed(false, b"")).answer(), b"", "a request without anything");
+    assert_eq!(server.metric(&requests(0)), 5.0);
+
     let delta = request(&[], vec![gauge("g", vec![number(5.0, &[])]), sum("d", "", 1, vec![number(1.0, &[])])]);
-    let message = delta.encode_to_vec();
-    let (frames, _) = call(&server, path, &[&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat());
-    let partial = ExportMetricsServiceResponse::decode(&frames[1].1[5..]).unwrap().partial_success.unwrap();
-    assert_eq!(partial.rejected_data_points, 1);
-    let (frames, _) = call(&server, "/foo.Bar/Baz", &framed);
-    assert_eq!(frames.len(), 1);
+    let called = call(&server, EXPORT, &[], &framed(false, &delta.encode_to_vec()));
+    let partial = ExportMetricsServiceResponse::decode(called.answer()).unwrap().partial_success.unwrap();
+    assert!(partial.rejected_data_points == 1 && partial.error_message.contains("delta"), "{partial:?}");
+
+    let server = Server::start_in(server.kill(), &[]);
+    let rows = server.rows("SELECT value FROM metrics.\"g\" WHERE job = 's' ORDER BY ts");
+    assert_eq!(rows, [[1.0], [2.0], [3.0], [4.0]].map(|row| row.map(serde_json::Value::from)));
+}
+
+/// The counter of calls that ended with `code`.
+fn requests(code: u8) -> String {
+    format!("foretell_ingest_requests_total{{protocol=\"otlp\",transport=\"grpc\",status=\"{code}\"}}")
+}
+
+#[test]
+fn a_call_that_is_refused_has_the_code_that_keeps_senders_from_useless_retries() {
+    let mut server = Server::start();
+    let good = request(&[], vec![gauge("g", vec![number(4.0, &[])])]).encode_to_vec();
+    let before = server.metric("process_resident_memory_bytes");
+    let bombs = [gzip(&vec![0; 256 << 20]), zstd::encode_all(&vec![0; 256 << 20][..], 3).unwrap()];
+    let noise: Vec<u8> = (0..9u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let cut = &framed(false, &good)[..good.len()];
+    let twice = [framed(false, &good), framed(false, &good)].concat();
+    let delta = request(&[], vec![sum("d", "", 1, vec![number(1.0, &[])])]).encode_to_vec();
+    let none: &[(&str, &str)] = &[];
+    for (headers, body, code, why) in [
+        (none, cut, 3, "the length that its frame says"),
+        (none, &twice, 3, "one message"),
+        (none, b"", 3, "without a message"),
+        (none, &framed(false, b"no protobuf"), 3, "cannot decode"),
+        (none, &framed(false, &delta), 3, "delta"),
+        (none, &framed(true, &good), 13, "no grpc-encoding"),
+        (&[("grpc-encoding", "gzip")], &framed(true, &good), 3, "cannot decompress"),
+        (&[("grpc-encoding", "snappy")], &framed(true, &good), 12, "gzip, zstd"),
+        (&[("grpc-encoding", "gzip")], &framed(true, &bombs[0]), 8, "limits.decoded_bytes_max"),
+        (&[("grpc-encoding", "zstd")], &framed(true, &bombs[1]), 8, "limits.decoded_bytes_max"),
+        (none, &framed(false, &noise), 8, "exceeds the limit"),
+    ] {
+        let counted = server.metric(&requests(code));
+        let called = call(&server, EXPORT, headers, body);
+        assert_eq!((called.status, called.code()), (200, code), "{why}: {called:?}");
+        assert!(called.message().contains(why), "{why}: {called:?}");
+        assert_eq!(called.details(), "", "no retry helps: {why}");
+        assert_eq!(server.metric(&requests(code)), counted + 1.0);
+    }
+    assert_eq!(call(&server, "/foo.Bar/Baz", &[], &framed(false, &good)).code(), 12);
+    let called = call(&server, EXPORT, &[("content-type", "application/json")], b"{}");
+    assert_eq!(called.status, 415, "{called:?}");
+    assert_eq!(server.rows("SELECT count(*) FROM samples")[0][0], 0, "nothing is stored of what was refused");
+    let after = server.metric("process_resident_memory_bytes");
+    assert!(after - before < 150e6, "resident memory grew from {before} to {after}");
+    assert!(server.is_alive());
+}
+
+#[test]
+fn at_the_limit_of_active_series_a_retry_is_asked_for_and_known_series_go_on() {
+    let server = Server::start_with_file("[limits]\nactive_series_max = 1\n");
+    let known = || gauge("known", vec![number(1.0, &[])]);
+    let fresh = || request(&[], vec![gauge("fresh", vec![number(1.0, &[])])]);
+    send_all(&server, &request(&[], vec![known()]));
+    let answer = send(&server, &fresh());
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.header("retry-after"), "60");
+    let called = call(&server, EXPORT, &[], &framed(false, &fresh().encode_to_vec()));
+    assert_eq!(called.code(), 14, "{called:?}");
+    assert!(!called.details().is_empty(), "a RetryInfo: {called:?}");
+    let (rejected, message) = partial(&server, &request(&[], vec![known(), gauge("new", vec![number(1.0, &[])])]));
+    assert_eq!(rejected, 1, "{message}");
+    assert_eq!(server.count("known"), 1);
+}
+
+#[test]
+fn the_example_of_the_documentation_runs() {
+    let server = Server::start();
+    let said = run_example(&server, "otlp.md");
+    assert!(said.contains("2023-11-14") && said.contains("shop") && said.contains('5'), "{said}");
 }
 
 #[test]

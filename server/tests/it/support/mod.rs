@@ -1,9 +1,12 @@
 //! A server under test, and an encoder of write requests.
 pub mod api;
+mod example;
+pub mod grpc;
 pub mod http2;
 mod server;
 mod write_request;
 
+pub use example::run_example;
 pub use server::{Answer, BytesAnswer, Server, binary, is_hang_up, read_to_close, wait_until};
 pub use write_request::{Series, body, compress, encode};
 

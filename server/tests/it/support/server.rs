@@ -274,11 +274,6 @@ impl Server {
     pub fn connect(&self) -> TcpStream {
         connect_to(&self.url)
     }
-
-    /// To the port for gRPC.
-    pub fn connect_grpc(&self) -> TcpStream {
-        connect_to(&self.grpc_url)
-    }
 }
 
 fn connect_to(url: &str) -> TcpStream {
