@@ -13,7 +13,6 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::CONTENT_LENGTH;
 use axum::http::{Request, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use foretell_engine::clock::{Clock as _, SystemClock};
@@ -61,7 +60,6 @@ fn failure(error: ApiError) -> Response {
         "status": "error", "errorType": error.kind, "error": error.message, "code": code, "message": error.message,
     });
     let mut response = error.into_response();
-    response.headers_mut().remove(CONTENT_LENGTH);
     *response.body_mut() = Body::from(body.to_string());
     response
 }
