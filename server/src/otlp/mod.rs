@@ -7,7 +7,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`http`] | routes over HTTP, what both transports do, the answers |
-//! | `grpc` | unary calls: frames, trailers, codes |
+//! | `grpc` | the service over gRPC, by tonic |
 //! | `json` | JSON to the protobuf that it stands for, by tables |
 //! | `schema` | those tables |
 //! | `wire` | fields of a message, attribute values as text |
