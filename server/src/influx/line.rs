@@ -8,6 +8,9 @@
 //! Nothing is copied: parts are slices with their escapes, which [`unescape`] takes out.
 use std::borrow::Cow;
 
+/// Fields of a line.
+const FIELDS_MAX: usize = 16 << 10;
+
 /// What a field has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value {
@@ -104,6 +107,9 @@ impl<'a> Lines<'a> {
                 return Err("a field without a value");
             }
             let value = self.value()?;
+            if line.fields.len() >= FIELDS_MAX {
+                return Err("more than 16384 fields; write several lines");
+            }
             line.fields.push((key, value));
             if !self.take(b',') {
                 break;

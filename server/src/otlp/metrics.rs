@@ -19,6 +19,8 @@ use crate::sender::encode_labels;
 
 /// Attributes of a resource that are looked at.
 const RESOURCE_ATTRIBUTES_MAX: usize = 1024;
+/// Attributes, exemplars and quantiles of a point that are looked at, each.
+const PARTS_MAX: usize = 1024;
 /// Borders of a classic histogram.
 const BORDERS_MAX: usize = 16 << 10;
 /// Bit of a point's flags: there is no value, the series has ended.
@@ -141,6 +143,9 @@ struct Point<'a> {
     time: u64,
     flags: u64,
     exemplars: Vec<&'a [u8]>,
+    /// Whether it has more than are looked at.
+    more_attributes: bool,
+    exemplars_dropped: u64,
 }
 
 impl<'a> Point<'a> {
@@ -149,7 +154,21 @@ impl<'a> Point<'a> {
     }
 
     fn attribute(&mut self, field: Field<'a>) -> Result<(), Malformed> {
-        self.attributes.push(key_value(field.bytes()?)?);
+        let attribute = key_value(field.bytes()?)?;
+        self.more_attributes |= self.attributes.len() >= PARTS_MAX;
+        if !self.more_attributes {
+            self.attributes.push(attribute);
+        }
+        Ok(())
+    }
+
+    fn exemplar(&mut self, field: Field<'a>) -> Result<(), Malformed> {
+        let exemplar = field.bytes()?;
+        if self.exemplars.len() < PARTS_MAX {
+            self.exemplars.push(exemplar);
+        } else {
+            self.exemplars_dropped += 1;
+        }
         Ok(())
     }
 }
@@ -353,10 +372,11 @@ impl Walk<'_, '_> {
         if let Err(fault) = self.rows.check_ts(ts) {
             return Ok(Err(fault));
         }
-        if point.attributes.len() > self.mapping.labels_max {
-            let max = self.mapping.labels_max;
+        let max = self.mapping.labels_max.min(PARTS_MAX);
+        if point.more_attributes || point.attributes.len() > max {
             return Ok(Err(Fault::Point(format!("more than {max} attributes (limits.labels_max)"))));
         }
+        self.rows.drop_exemplars(point.exemplars_dropped);
         point.attributes.sort_by_key(|attribute| attribute.0);
         let mut labels = std::mem::take(&mut self.scratch.labels);
         labels.clear();
@@ -390,7 +410,7 @@ impl Walk<'_, '_> {
             match number {
                 3 => point.time = field.fixed64()?,
                 4 => value = Some(field.double()?),
-                5 => point.exemplars.push(field.bytes()?),
+                5 => point.exemplar(field)?,
                 6 => value = Some(field.fixed64()? as i64 as f64),
                 7 => point.attribute(field)?,
                 8 => point.flags = field.varint()?,
@@ -433,7 +453,7 @@ impl Walk<'_, '_> {
                 5 => sum = Some(field.double()?),
                 6 => fixed64s(field, |count| counts.push(count))?,
                 7 => fixed64s(field, |border| borders.push(f64::from_bits(border)))?,
-                8 => point.exemplars.push(field.bytes()?),
+                8 => point.exemplar(field)?,
                 9 => point.attribute(field)?,
                 10 => point.flags = field.varint()?,
                 _ => {}
@@ -515,7 +535,7 @@ impl Walk<'_, '_> {
                 8 => read_buckets(field.bytes()?, &mut scratch.positive)?,
                 9 => read_buckets(field.bytes()?, &mut scratch.negative)?,
                 10 => point.flags = field.varint()?,
-                11 => point.exemplars.push(field.bytes()?),
+                11 => point.exemplar(field)?,
                 14 => head.zero_threshold = field.double()?,
                 _ => {}
             }
@@ -554,7 +574,7 @@ impl Walk<'_, '_> {
 
     fn summary(&mut self, message: &[u8], metric: Metric<'_>, resource: &Resource) -> Result<Result<i64, Fault>, Stop> {
         let mut point = Point::default();
-        let (mut count, mut sum, mut quantiles) = (0u64, 0f64, Vec::new());
+        let (mut count, mut sum, mut quantiles, mut many) = (0u64, 0f64, Vec::new(), false);
         fields(message, |number, field| {
             match number {
                 3 => point.time = field.fixed64()?,
@@ -570,7 +590,10 @@ impl Walk<'_, '_> {
                         }
                         Ok::<_, Malformed>(())
                     })?;
-                    quantiles.push(quantile);
+                    many |= quantiles.len() >= PARTS_MAX;
+                    if !many {
+                        quantiles.push(quantile);
+                    }
                 }
                 7 => point.attribute(field)?,
                 8 => point.flags = field.varint()?,
@@ -582,6 +605,9 @@ impl Walk<'_, '_> {
             Ok(ts) => ts,
             fault => return Ok(fault),
         };
+        if many {
+            return Ok(Err(Fault::Point(format!("a summary of more than {PARTS_MAX} quantiles"))));
+        }
         let value = |value: f64| if point.no_value() { STALE } else { value };
         self.sample(format!("{}_sum", metric.name).as_bytes(), None, ts, value(sum))?;
         self.sample(format!("{}_count", metric.name).as_bytes(), None, ts, value(count as f64))?;
@@ -598,7 +624,7 @@ impl Walk<'_, '_> {
         let (time, value) = exemplar_head(message)?;
         let ts = i64::try_from(time).ok().filter(|ts| self.rows.check_ts(*ts).is_ok());
         let Some(ts) = ts else {
-            self.rows.drop_exemplar();
+            self.rows.drop_exemplars(1);
             return Ok(());
         };
         let mut labels: Vec<(String, String)> = Vec::new();

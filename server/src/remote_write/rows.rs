@@ -179,9 +179,9 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// Notes that an exemplar cannot be kept.
-    pub(crate) fn drop_exemplar(&mut self) {
-        self.request.faults.exemplars_dropped += 1;
+    /// Notes that exemplars cannot be kept.
+    pub(crate) fn drop_exemplars(&mut self, count: u64) {
+        self.request.faults.exemplars_dropped += count;
     }
 
     /// Notes that a point cannot be kept; `samples` is how many it had, as far as that is known.

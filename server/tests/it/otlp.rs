@@ -271,7 +271,16 @@ fn what_is_no_request_is_refused_with_the_right_status() {
     let mut nested = number(1.0, &[]);
     nested.attributes = vec![KeyValue { key: "deep".to_owned(), value: Some(deep) }];
     let nested = request(&[], vec![gauge("n", vec![nested])]).encode_to_vec();
+    // Two bytes each on the wire.
+    let mut flood = number(1.0, &[]);
+    flood.attributes = vec![KeyValue::default(); 3 << 20];
+    let mut sampled = number(1.0, &[]);
+    sampled.exemplars = vec![Exemplar::default(); 3 << 20];
+    let sampled = request(&[], vec![gauge("m", vec![sampled])]).encode_to_vec();
+    let flood = request(&[], vec![gauge("f", vec![flood])]).encode_to_vec();
     for _ in 0..5 {
+        assert_eq!(server.post("/v1/metrics", &[PROTOBUF], &flood).status, 400);
+        assert_eq!(server.post("/v1/metrics", &[PROTOBUF], &sampled).status, 200);
         assert_eq!(server.post("/v1/metrics", &[PROTOBUF, ("Content-Encoding", "zstd")], &bomb).status, 413);
         assert_eq!(server.post("/v1/metrics", &[PROTOBUF], &nested).status, 400);
     }
