@@ -48,6 +48,8 @@ enum Task {
     Score(run::score::Options),
     /// Bytes of a stored sample, by what they are for
     Size(run::size::Options),
+    /// Templates of labelled logs: accuracy, and lines a second
+    Templates(run::templates::Options),
     /// continuous, decode, ingest, scan, score and size with their defaults
     All,
     /// A real Prometheus writes to foretell; both are compared sample by sample
@@ -97,6 +99,7 @@ fn try_main() -> Result<()> {
         Task::Abuse(options) => run::abuse::run(&options, &binaries, results),
         Task::Score(options) => run::score::run(&options, results),
         Task::Size(options) => run::size::run(&options, results),
+        Task::Templates(options) => run::templates::run(&options, results),
         Task::All => {
             let defaults = |name: &str| Cli::parse_from(["bench", name]).command;
             for name in ["decode", "score", "size", "scan", "continuous", "ingest"] {

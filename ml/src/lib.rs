@@ -9,6 +9,8 @@ pub mod forecast;
 mod grid;
 pub mod season;
 mod spectrum;
+mod state;
+pub mod template;
 pub mod twin;
 
 pub use error::{Error, Result};

@@ -19,6 +19,7 @@ use crate::limits::QueryLimits;
 use crate::rule;
 use crate::table::{self, SysTables};
 use crate::udf;
+use crate::udf::log_template::{TemplateList, Templates};
 
 /// Makes sessions. One per [`crate::Database`].
 #[derive(Debug)]
@@ -53,6 +54,7 @@ impl Sessions {
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true);
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+        let templates = Arc::new(Templates::default());
         let mut planners = udf::expr_planners();
         planners.extend(SessionStateDefaults::default_expr_planners());
         let base = SessionStateBuilder::new()
@@ -63,7 +65,7 @@ impl Sessions {
             .with_expr_planners(planners)
             .with_scalar_functions(
                 udf::bounded::all(SessionStateDefaults::default_scalar_functions())
-                    .chain(udf::scalar_functions())
+                    .chain(udf::scalar_functions(&templates))
                     .collect(),
             )
             .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
@@ -78,7 +80,9 @@ impl Sessions {
             )
             .with_table_function_list(SessionStateDefaults::default_table_functions())
             .build();
-        Ok(Self { base, sys: Arc::new(SysTables::default()) })
+        let sys = Arc::new(SysTables::default());
+        sys.register("log_templates", Arc::new(TemplateList(templates)));
+        Ok(Self { base, sys })
     }
 
     /// Memory of what is made for one statement.

@@ -10,6 +10,7 @@ pub mod rollup;
 pub mod scan;
 pub mod score;
 pub mod size;
+pub mod templates;
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -13,9 +13,9 @@ use super::gain::gain;
 use super::mad::Mad;
 use super::outlook::Judgement;
 use super::start::{Start, is_reset};
-use super::state::{Put, Reader, malformed};
 use super::tracker::Tracker;
 use crate::Result;
+use crate::state::{Put, Reader, malformed};
 
 const CANDIDATES: usize = 4;
 /// Least weight of a value in the running errors.

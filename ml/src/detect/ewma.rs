@@ -5,9 +5,9 @@
 //! boundary the clip opens by doubling: a new level is learnt within some twenty values. Boundary from [`Tail`].
 use super::gain::gain;
 use super::outlook::{Judgement, Outlook};
-use super::state::{Put, Reader};
 use super::tail::Tail;
 use crate::Result;
+use crate::state::{Put, Reader};
 
 /// Values before the first score.
 const WARM_UP: u16 = 10;

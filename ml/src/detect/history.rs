@@ -1,8 +1,8 @@
 //! The whole past of a series at a resolution that halves whenever its 512 bins are full: what a season is looked for
 //! in.
-use super::state::{Put, Reader, malformed};
 use crate::Result;
 use crate::season::{self, Season};
+use crate::state::{Put, Reader, malformed};
 
 const BINS: usize = 512;
 /// Searches happen when this many bins are used, and when all are.

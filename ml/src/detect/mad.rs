@@ -6,10 +6,10 @@
 //! its place, then their mean; only a wholly constant window has no spread.
 use super::gain::gain;
 use super::outlook::{Judgement, Outlook};
-use super::state::{Put, Reader};
 use super::tail::Tail;
 use super::window::Window;
 use crate::Result;
+use crate::state::{Put, Reader};
 
 /// Values before the first score.
 const WARM_UP: usize = 10;

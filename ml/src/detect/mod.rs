@@ -22,7 +22,6 @@ mod mad;
 mod outlook;
 mod seasonal;
 mod start;
-mod state;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -30,12 +29,12 @@ mod tracker;
 mod window;
 
 use crate::error::{Error, Result};
+use crate::state::{Put, Reader, malformed};
 use auto::Auto;
 use ewma::Ewma;
 use mad::Mad;
 use outlook::Judgement;
 use start::Start;
-use state::{Put, Reader, malformed};
 use tracker::Tracker;
 
 /// What a detector says of one point.

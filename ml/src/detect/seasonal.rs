@@ -7,9 +7,9 @@
 use super::ewma::clip;
 use super::gain::gain;
 use super::outlook::{Judgement, Outlook};
-use super::state::{Put, Reader, malformed};
 use super::tail::Tail;
 use crate::Result;
+use crate::state::{Put, Reader, malformed};
 
 const BUCKETS_MAX: i64 = 288;
 /// Visits to a bucket before it scores.

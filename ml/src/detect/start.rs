@@ -1,6 +1,6 @@
 //! The first rows of a series, kept until they say what kind of series it is.
-use super::state::{Put, Reader, malformed};
 use crate::Result;
+use crate::state::{Put, Reader, malformed};
 
 /// Rows kept.
 pub(super) const ROWS: usize = 12;

@@ -7,8 +7,8 @@
 //! beyond the boundary teaches no more than a value a little beyond it, and a run of them teaches seldom: an incident
 //! does not move the boundary out of its own way, a fat-tailed series moves it within some tens of points.
 use super::gain::gain;
-use super::state::{Put, Reader};
 use crate::Result;
+use crate::state::{Put, Reader};
 
 /// Chance of a false alarm per point that the boundary stands for.
 pub(super) const P_BOUNDARY: f64 = 1e-4;

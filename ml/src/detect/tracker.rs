@@ -2,8 +2,8 @@
 use super::history::{Added, History};
 use super::outlook::Judgement;
 use super::seasonal::Seasonal;
-use super::state::{Put, Reader, malformed};
 use crate::Result;
+use crate::state::{Put, Reader, malformed};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Tracker {

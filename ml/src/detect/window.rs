@@ -1,6 +1,6 @@
 //! The last values of a series in ascending order, and where each of them stands.
-use super::state::{Put, Reader, malformed};
 use crate::Result;
+use crate::state::{Put, Reader, malformed};
 
 /// Values kept: with their ranks and the tail this stays below 512 bytes a series.
 pub(super) const CAPACITY: usize = 48;

@@ -7,6 +7,7 @@
 //! | [`correlate`] | `correlate(a, b, max_lag ORDER BY ts)` |
 //! | [`change_points`] | `change_points(ts, value)` |
 //! | [`time_bucket`] | `time_bucket(width, ts)` |
+//! | [`log_template`] | `log_template(body)`, `log_template_id(body)` |
 //! | [`bounded`] | DataFusion's functions whose result may be far larger than their arguments |
 //! | [`named`] | `name => value` arguments, checked against the known names |
 //! | [`hooks`] | what is rewritten while an expression is planned: hidden time arguments, `first`, `last` |
@@ -29,6 +30,7 @@ pub(crate) mod constant;
 pub(crate) mod correlate;
 pub(crate) mod forecast;
 pub(crate) mod hooks;
+pub(crate) mod log_template;
 pub(crate) mod named;
 pub(crate) mod time_bucket;
 
@@ -37,9 +39,10 @@ pub(crate) fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
     vec![Arc::new(hooks::Hooks)]
 }
 
-/// Row by row.
-pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    vec![Arc::new(ScalarUDF::from(time_bucket::TimeBucket::default()))]
+/// Row by row; `templates` is what those of logs learn.
+pub(crate) fn scalar_functions(templates: &Arc<log_template::Templates>) -> Vec<Arc<ScalarUDF>> {
+    let [text, id] = log_template::LogTemplate::both(templates).map(|f| Arc::new(ScalarUDF::from(f)));
+    vec![Arc::new(ScalarUDF::from(time_bucket::TimeBucket::default())), text, id]
 }
 
 /// Many rows to one.

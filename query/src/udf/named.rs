@@ -27,7 +27,7 @@ pub(crate) struct Call {
 }
 
 /// Every function with optional or named parameters.
-pub(crate) const CALLS: [Call; 6] = [
+pub(crate) const CALLS: [Call; 8] = [
     Call {
         name: "anomaly_score",
         parameters: &["value", "method", "season"],
@@ -69,6 +69,14 @@ pub(crate) const CALLS: [Call; 6] = [
         required: 2,
         window: false,
         example: "time_bucket('5m', ts)",
+    },
+    Call { name: "log_template", parameters: &["body"], required: 1, window: false, example: "log_template(body)" },
+    Call {
+        name: "log_template_id",
+        parameters: &["body"],
+        required: 1,
+        window: false,
+        example: "log_template_id(body)",
     },
 ];
 

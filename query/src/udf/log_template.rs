@@ -1,0 +1,156 @@
+//! `log_template(body)` and `log_template_id(body)`: the template of a line of a log, and its id.
+//!
+//! What is a value in a line is told by its looks where possible, and else by what other lines had there. So a database keeps
+//! one miner ([`Templates`]), which learns from every line that the functions see: first the whole batch of rows, then the
+//! answers. Ids come from the line alone; a text, once more lines were seen, may have `<*>` where it had a word. Therefore
+//! the functions are stable and not immutable, and continuous queries, which must be able to repeat their rows, refuse them.
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder};
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::error::Result;
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use foretell_engine::Snapshot;
+use foretell_ml::template::{Miner, MinerOptions, TemplateId};
+use parking_lot::Mutex;
+
+use crate::error::Error;
+use crate::table::sys::{self, SysTable};
+
+/// Templates of a database; see docs/limits.md.
+const OPTIONS: MinerOptions = MinerOptions { clusters_max: 16_384, bytes_max: 8 << 20 };
+
+/// What a database knows of the templates of its logs.
+#[derive(Debug)]
+pub(crate) struct Templates(Mutex<Miner>);
+
+impl Default for Templates {
+    fn default() -> Self {
+        Self(Mutex::new(Miner::new(OPTIONS)))
+    }
+}
+
+impl Templates {
+    /// Learns all lines, then answers each.
+    fn answer(&self, lines: &StringArray, what: Answer) -> ArrayRef {
+        let mut miner = self.0.lock();
+        let ids: Vec<Option<TemplateId>> = lines.iter().map(|line| line.map(|line| miner.learn(line))).collect();
+        let mut texts: HashMap<TemplateId, String> = HashMap::new();
+        let mut answers = StringBuilder::with_capacity(lines.len(), lines.len() * 16);
+        for (line, id) in lines.iter().zip(ids) {
+            let (Some(line), Some(id)) = (line, id) else {
+                answers.append_null();
+                continue;
+            };
+            match what {
+                Answer::Id => answers.append_value(miner.resolve(id).to_string()),
+                Answer::Text => {
+                    // A line that there was no room to learn from has its own text.
+                    let text =
+                        texts.entry(id).or_insert_with(|| miner.text(id).unwrap_or_else(|| miner.template(line).1));
+                    answers.append_value(text);
+                }
+            }
+        }
+        Arc::new(answers.finish())
+    }
+}
+
+/// `sys.log_templates`.
+#[derive(Debug)]
+pub(crate) struct TemplateList(pub(crate) Arc<Templates>);
+
+impl SysTable for TemplateList {
+    fn rows(&self, _snapshot: &Snapshot) -> Result<RecordBatch> {
+        let templates = self.0.0.lock().templates();
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("id", Arc::new(StringArray::from_iter_values(templates.iter().map(|t| t.id.to_string())))),
+            ("template", Arc::new(StringArray::from_iter_values(templates.iter().map(|t| &t.text)))),
+        ];
+        sys::batch(columns)
+    }
+}
+
+/// Which of the two functions it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Answer {
+    Text,
+    Id,
+}
+
+/// The functions.
+#[derive(Debug)]
+pub(crate) struct LogTemplate {
+    what: Answer,
+    signature: Signature,
+    templates: Arc<Templates>,
+}
+
+impl LogTemplate {
+    /// Both, over one state.
+    pub(crate) fn both(templates: &Arc<Templates>) -> [Self; 2] {
+        [Answer::Text, Answer::Id].map(|what| Self {
+            what,
+            signature: Signature::user_defined(Volatility::Stable),
+            templates: Arc::clone(templates),
+        })
+    }
+}
+
+impl PartialEq for LogTemplate {
+    fn eq(&self, other: &Self) -> bool {
+        self.what == other.what && Arc::ptr_eq(&self.templates, &other.templates)
+    }
+}
+
+impl Eq for LogTemplate {}
+
+impl Hash for LogTemplate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.what.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for LogTemplate {
+    fn name(&self) -> &str {
+        match self.what {
+            Answer::Text => "log_template",
+            Answer::Id => "log_template_id",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let is_text = |kind: &DataType| {
+            matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null)
+        };
+        match types {
+            [DataType::Dictionary(_, kind)] if is_text(kind) => Ok(vec![DataType::Utf8]),
+            [kind] if is_text(kind) => Ok(vec![DataType::Utf8]),
+            _ => Err(Error::invalid(format!("{0} takes a text: write {0}(body)", self.name())).into()),
+        }
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match args.args.as_slice() {
+            [ColumnarValue::Array(lines)] => {
+                Ok(ColumnarValue::Array(self.templates.answer(lines.as_string::<i32>(), self.what)))
+            }
+            [ColumnarValue::Scalar(ScalarValue::Utf8(line))] => {
+                let answer = self.templates.answer(&StringArray::from(vec![line.as_deref()]), self.what);
+                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&answer, 0)?))
+            }
+            _ => Err(Error::internal(format!("{} of something that is no text", self.name())).into()),
+        }
+    }
+}
