@@ -34,6 +34,7 @@ use crate::session::Sessions;
 use crate::table::promql::{PROMQL, PromqlFunction};
 use crate::table::sys::SysTable;
 use crate::table::{METRICS, PUBLIC, SAMPLES, SYS, qualified};
+use crate::udf::log_template::TemplateStats;
 
 /// How long [`Database::close`] waits for cancelled queries to end.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
@@ -117,6 +118,11 @@ impl Database {
     /// Bytes that running queries have reserved of [`QueryLimits::memory_bytes_max`].
     pub fn memory_used_bytes(&self) -> usize {
         self.sessions.memory_used_bytes()
+    }
+
+    /// What `log_template` knows, as of now.
+    pub fn log_templates(&self) -> TemplateStats {
+        self.sessions.templates().stats()
     }
 
     /// Admits, plans and starts one statement. Objects (`CREATE CONTINUOUS QUERY`, `SHOW`, `DROP`) answer with a small table,

@@ -51,3 +51,4 @@ pub use database::{Database, PromAnswer, QueryInfo, QueryRequest, QueryResponse}
 pub use error::{Error, ErrorKind, Result};
 pub use limits::QueryLimits;
 pub use metadata::{MetricMetadata, MetricType};
+pub use udf::log_template::TemplateStats;

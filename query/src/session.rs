@@ -26,6 +26,7 @@ use crate::udf::log_template::{TemplateList, Templates};
 pub(crate) struct Sessions {
     base: SessionState,
     sys: Arc<SysTables>,
+    templates: Arc<Templates>,
 }
 
 impl Sessions {
@@ -81,8 +82,8 @@ impl Sessions {
             .with_table_function_list(SessionStateDefaults::default_table_functions())
             .build();
         let sys = Arc::new(SysTables::default());
-        sys.register("log_templates", Arc::new(TemplateList(templates)));
-        Ok(Self { base, sys })
+        sys.register("log_templates", Arc::new(TemplateList(Arc::clone(&templates))));
+        Ok(Self { base, sys, templates })
     }
 
     /// Memory of what is made for one statement.
@@ -113,6 +114,11 @@ impl Sessions {
     /// The tables of schema `sys`, to add more.
     pub(crate) fn sys(&self) -> &Arc<SysTables> {
         &self.sys
+    }
+
+    /// What `log_template` knows.
+    pub(crate) fn templates(&self) -> &Templates {
+        &self.templates
     }
 
     /// Names of every function, for completion.

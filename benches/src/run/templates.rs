@@ -6,7 +6,11 @@
 //! of one labelled template; **PA**, parsing accuracy, the share of lines whose template is the labelled one to the
 //! character. Systems are averaged with equal weight. With `--out` the answers are written as files of the same names, which
 //! other scorers read.
-use std::collections::HashMap;
+//!
+//! With `--statements` also logs whose lines name the statement that wrote them ([`statements`]): GA only.
+mod statements;
+
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -29,6 +33,9 @@ pub struct Options {
     /// Folder for the answers, one file for each labelled one
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// Folder with lines that name their statements (CSV with PodName and Log), which give groups without labels
+    #[arg(long)]
+    pub statements: Option<PathBuf>,
     /// Seconds of CPU time for the speed
     #[arg(long, default_value_t = 3.0)]
     pub seconds: f64,
@@ -67,6 +74,18 @@ pub fn run(options: &Options, results: &Path) -> Result<()> {
     }
     report.figure("ga", ga_sum / logs.len() as f64, "mean of the systems");
     report.figure("pa", pa_sum / logs.len() as f64, "mean of the systems");
+    if let Some(dir) = &options.statements {
+        let log = statements::read(dir)?;
+        let answers = answers(&log);
+        if let Some(out) = &options.out {
+            write(out, &log, &answers)?;
+        }
+        let groups = |of: &[String]| of.iter().collect::<HashSet<_>>().len() as f64;
+        report.figure("statements_ga", grouping(&log.truth, &answers), "share of lines grouped as by their statements");
+        report.figure("statements_lines", log.lines.len() as f64, "lines of them");
+        report.figure("statements_groups", groups(&log.truth), "statements that can be told apart");
+        report.figure("statements_templates", groups(&answers), "templates found");
+    }
     speed(&logs, Duration::from_secs_f64(options.seconds), &mut report)?;
     report.finish(results)?;
     Ok(())

@@ -138,6 +138,12 @@ impl Miner {
         }
     }
 
+    /// The text of a line's template as far as is known, without learning from it.
+    pub fn show(&mut self, line: &str) -> String {
+        let id = self.find(line);
+        self.text(id).unwrap_or_else(|| String::from_utf8_lossy(&self.line.text).into_owned())
+    }
+
     /// Every template, the most frequent first, then by id.
     pub fn templates(&self) -> Vec<Template> {
         let mut counts = vec![0u64; self.clusters.len()];

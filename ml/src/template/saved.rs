@@ -41,11 +41,12 @@ impl Miner {
         out
     }
 
-    /// The miner that [`Miner::save`] has written.
+    /// The miner that [`Miner::save`] has written, which may keep at most what `limits` allow.
     ///
     /// # Errors
-    /// `Invalid` when the bytes are malformed or of another version: templates are then learnt anew, with the same ids.
-    pub fn load(bytes: &[u8]) -> Result<Self> {
+    /// `Invalid` when the bytes are malformed, of another version, or of a miner with higher limits: templates are then
+    /// learnt anew, with the same ids.
+    pub fn load(bytes: &[u8], limits: MinerOptions) -> Result<Self> {
         let mut bytes = Reader::new(bytes);
         let version = bytes.u8()?;
         if version != VERSION {
@@ -54,6 +55,12 @@ impl Miner {
             )));
         }
         let options = MinerOptions { clusters_max: bytes.u32()? as usize, bytes_max: bytes.u64()? as usize };
+        if options.clusters_max > limits.clusters_max || options.bytes_max > limits.bytes_max {
+            return Err(Error::Invalid(format!(
+                "saved templates may grow to {} skeletons and {} bytes, the limits here are {} and {}: learn them anew",
+                options.clusters_max, options.bytes_max, limits.clusters_max, limits.bytes_max
+            )));
+        }
         let (mut miner, refused, clusters) = (Self::new(options), bytes.u64()?, bytes.u32()?);
         let (mut text, mut tokens) = (Vec::new(), Vec::new());
         for _ in 0..clusters {

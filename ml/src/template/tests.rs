@@ -20,6 +20,10 @@ fn learnt(lines: &[impl AsRef<str>]) -> Miner {
     miner
 }
 
+fn load(bytes: &[u8]) -> crate::Result<Miner> {
+    Miner::load(bytes, MinerOptions::default())
+}
+
 /// What each line's template is after everything was learnt.
 fn answers(miner: &mut Miner, lines: &[String]) -> Vec<(TemplateId, Option<String>)> {
     lines
@@ -177,19 +181,43 @@ fn long_lines_end_in_a_value() {
 fn malformed_states_are_refused() {
     let whole = learnt(&["a 1 b", "c 2 d"]).save();
     for end in 0..whole.len() {
-        assert!(Miner::load(&whole[..end]).is_err(), "{end}");
+        assert!(load(&whole[..end]).is_err(), "{end}");
     }
     for at in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0xff;
         // What it makes of them does not matter, only that it ends and stays inside its limits.
-        if let Ok(miner) = Miner::load(&bytes) {
+        if let Ok(miner) = load(&bytes) {
             assert!(miner.bytes() <= miner.save().len() * 64, "{at}");
         }
     }
     let mut other = whole;
     other[0] = 9;
-    assert!(Miner::load(&other).is_err_and(|e| e.to_string().contains("version 9, this build reads 1")));
+    assert!(load(&other).is_err_and(|e| e.to_string().contains("version 9, this build reads 1")));
+}
+
+#[test]
+fn states_of_higher_limits_are_refused() {
+    let options = MinerOptions { clusters_max: 10, bytes_max: 10_000 };
+    let mut miner = Miner::new(options);
+    miner.learn("a 1 b");
+    let saved = miner.save();
+    assert!(Miner::load(&saved, options).is_ok_and(|miner| miner.save() == saved));
+    for limits in [MinerOptions { clusters_max: 9, ..options }, MinerOptions { bytes_max: 9_999, ..options }] {
+        assert!(Miner::load(&saved, limits).is_err_and(|e| e.to_string().contains("the limits here are")));
+    }
+}
+
+#[test]
+fn a_text_is_shown_without_learning_it() {
+    let mut miner = learnt(&["open tty1 now"]);
+    let before = miner.save();
+    assert_eq!(miner.show("open tty2 now"), "open tty1 now");
+    assert_eq!(miner.show("close tty2 now"), "close tty2 now");
+    assert_eq!(miner.save(), before);
+    let mut full = Miner::new(MinerOptions { clusters_max: 0, ..MinerOptions::default() });
+    assert_eq!((full.show("open tty1 at 5"), full.show("open tty2 at 6")), ("open tty1 at <*>".into(), "open tty2 at <*>".into()));
+    assert_eq!(full.refused(), 0);
 }
 
 /// Lines as services write them: a few statements, of which one has words for values, with numbers and names.
@@ -249,7 +277,7 @@ proptest! {
         let whole = learnt(&lines);
         let (left, right) = lines.split_at(at.min(lines.len()));
         let saved = learnt(left).save();
-        let mut miner = Miner::load(&saved).unwrap();
+        let mut miner = load(&saved).unwrap();
         prop_assert_eq!(miner.save(), saved);
         for line in right {
             miner.learn(line);

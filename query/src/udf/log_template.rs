@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, StringBuilder};
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
@@ -33,12 +33,28 @@ impl Default for Templates {
     }
 }
 
+/// How much a database knows of the templates of its logs, see docs/log-templates.md.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TemplateStats {
+    /// Templates and their forms that are kept.
+    pub kept: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Lines, since the start, that there was no room to learn from.
+    pub refused: u64,
+}
+
 impl Templates {
+    pub(crate) fn stats(&self) -> TemplateStats {
+        let miner = self.0.lock();
+        TemplateStats { kept: miner.clusters() as u64, bytes: miner.bytes() as u64, refused: miner.refused() }
+    }
+
     /// Learns all lines, then answers each.
     fn answer(&self, lines: &StringArray, what: Answer) -> ArrayRef {
         let mut miner = self.0.lock();
         let ids: Vec<Option<TemplateId>> = lines.iter().map(|line| line.map(|line| miner.learn(line))).collect();
-        let mut texts: HashMap<TemplateId, String> = HashMap::new();
+        let mut texts: HashMap<TemplateId, Option<String>> = HashMap::new();
         let mut answers = StringBuilder::with_capacity(lines.len(), lines.len() * 16);
         for (line, id) in lines.iter().zip(ids) {
             let (Some(line), Some(id)) = (line, id) else {
@@ -47,12 +63,11 @@ impl Templates {
             };
             match what {
                 Answer::Id => answers.append_value(miner.resolve(id).to_string()),
-                Answer::Text => {
-                    // A line that there was no room to learn from has its own text.
-                    let text =
-                        texts.entry(id).or_insert_with(|| miner.text(id).unwrap_or_else(|| miner.template(line).1));
-                    answers.append_value(text);
-                }
+                Answer::Text => match texts.entry(id).or_insert_with(|| miner.text(id)) {
+                    Some(text) => answers.append_value(text),
+                    // There was no room to learn from it: it has its own text.
+                    None => answers.append_value(miner.show(line)),
+                },
             }
         }
         Arc::new(answers.finish())
@@ -69,6 +84,7 @@ impl SysTable for TemplateList {
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("id", Arc::new(StringArray::from_iter_values(templates.iter().map(|t| t.id.to_string())))),
             ("template", Arc::new(StringArray::from_iter_values(templates.iter().map(|t| &t.text)))),
+            ("lines", Arc::new(Int64Array::from_iter_values(templates.iter().map(|t| t.count as i64)))),
         ];
         sys::batch(columns)
     }

@@ -323,6 +323,10 @@ fn other_shapes_are_refused_with_the_reason_and_the_two_shapes() {
             "now() gives another answer at another time",
         ),
         (
+            "SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM m WHERE log_template(host) = 'a' GROUP BY 1".into(),
+            "log_template() gives another answer at another time",
+        ),
+        (
             "SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM m WHERE value > (SELECT 1) GROUP BY 1".into(),
             "subqueries are not supported",
         ),

@@ -1,17 +1,24 @@
-//! Every ```sql block of docs/sql.md is executed.
+//! Every ```sql block of docs/sql.md and docs/log-templates.md is executed.
 use std::path::PathBuf;
 
 use crate::store::Store;
 
+fn page(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn statements(block: &str) -> impl Iterator<Item = &str> {
+    block.split(";\n").map(str::trim).filter(|s| !s.is_empty())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_example_of_the_sql_reference_runs() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/sql.md");
-    let text = String::from_utf8(std::fs::read_to_string(path).unwrap().into_bytes()).unwrap();
+    let text = page("sql.md");
     let store = Store::prepared();
     let mut examples = 0;
     for block in text.split("```sql\n").skip(1) {
-        let sql = block.split("```").next().unwrap();
-        for statement in sql.split(";\n").map(str::trim).filter(|s| !s.is_empty()) {
+        for statement in statements(block.split("```").next().unwrap()) {
             if let Err(error) = store.rows(statement).await {
                 panic!("{statement}\n{error}");
             }
@@ -19,4 +26,26 @@ async fn every_example_of_the_sql_reference_runs() {
         }
     }
     assert!(examples > 20, "{examples}");
+}
+
+/// The block after each example is its answer: a line of names, then a line for each row, two blanks or more between cells.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_example_about_log_templates_answers_as_shown() {
+    let text = page("log-templates.md");
+    let mut examples = 0;
+    for block in text.split("```sql\n").skip(1) {
+        let (sql, after) = block.split_once("```\n").unwrap();
+        let answer = after.strip_prefix("```text\n").expect(sql).split("```").next().unwrap();
+        let cells = |line: &str| line.split("  ").map(str::trim).filter(|c| !c.is_empty()).map(str::to_owned).collect();
+        let expected: Vec<Vec<String>> = answer.lines().skip(1).map(cells).collect();
+        // Each in a store that has seen nothing.
+        let store = Store::prepared();
+        let mut rows = Vec::new();
+        for statement in statements(sql) {
+            rows = store.rows(statement).await.unwrap_or_else(|error| panic!("{statement}\n{error}"));
+        }
+        assert_eq!(rows, expected, "{sql}");
+        examples += 1;
+    }
+    assert!(examples >= 4, "{examples}");
 }

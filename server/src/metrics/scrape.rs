@@ -4,7 +4,7 @@ use std::sync::Arc;
 use arrow::array::{Array as _, AsArray as _};
 use arrow::datatypes::Int64Type;
 use foretell_engine::{EngineStats, MemoryShare};
-use foretell_query::{Database, QueryRequest};
+use foretell_query::{Database, QueryRequest, TemplateStats};
 use futures::StreamExt as _;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
@@ -20,6 +20,8 @@ pub(super) struct Reading {
     pub(super) engine: Option<EngineStats>,
     /// Commits that each continuous query has not worked through yet.
     pub(super) lags: Vec<(String, i64)>,
+    /// What `log_template` knows.
+    pub(super) templates: TemplateStats,
     pub(super) in_flight_bytes: usize,
     /// The memory budget, and the shares it is divided into.
     pub(super) memory_bytes: u64,
@@ -35,6 +37,8 @@ impl Reading {
         let mut gauge = |name: &str, help: &str, value: u64| ours.register(name, help, ConstGauge::new(value as i64));
         gauge("ready", "1 when writes and queries are taken", u64::from(self.engine.is_some()));
         gauge("remote_write_in_flight_bytes", "Bytes of write requests being worked on", self.in_flight_bytes as u64);
+        gauge("log_templates", "Templates and their forms that log_template knows", self.templates.kept);
+        gauge("log_template_bytes", "Memory that they take", self.templates.bytes);
         if let Some(engine) = &self.engine {
             gauge("engine_lsn", "Newest durable and visible commit", engine.lsn.0);
             gauge("engine_wal_bytes", "Bytes of write-ahead log on disk", engine.wal_bytes);
@@ -78,6 +82,7 @@ impl Reading {
             );
         }
         let mut counter = |name: &str, help: &str, value: u64| ours.register(name, help, ConstCounter::new(value));
+        counter("log_template_lines_refused", "Lines without room to learn from", self.templates.refused);
         if let Some(engine) = &self.engine {
             counter("engine_samples_written", "Samples committed", engine.samples_written);
             counter("engine_records_written", "Records committed", engine.records_written);

@@ -8,6 +8,7 @@ fn metrics_follow_what_happens() {
     assert_eq!(server.write_bytes(b"broken").status, 400);
     assert_eq!(server.sql("SELECT 1").status, 200);
     assert_eq!(server.sql("SELEC 1").status, 400);
+    assert_eq!(server.sql("SELECT log_template('took 5 ms')").status, 200);
     let answer = server.get("/metrics");
     assert_eq!(answer.status, 200);
     assert!(answer.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
@@ -17,17 +18,20 @@ fn metrics_follow_what_happens() {
         "foretell_remote_write_samples_total 1",
         "foretell_remote_write_requests_total{protocol=\"1.0\",status=\"400\"} 2",
         "foretell_remote_write_samples_dropped_total{reason=\"timestamp_out_of_range\"} 1",
-        "foretell_queries_total{outcome=\"ok\"} 1",
+        "foretell_queries_total{outcome=\"ok\"} 2",
         "foretell_queries_total{outcome=\"bad_data\"} 1",
         "foretell_engine_samples_written_total 1",
         "foretell_engine_active_series 1",
         "foretell_ready 1",
+        "foretell_log_templates 1",
+        "foretell_log_template_lines_refused_total 0",
         "foretell_http_requests_total{route=\"/api/v1/sql\",method=\"POST\",status=\"200\"} 1",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }
     assert!(text.contains("foretell_remote_write_decode_errors_total{cause="), "{text}");
     assert!(server.metric("foretell_engine_wal_syncs_total") >= 1.0);
+    assert!(server.metric("foretell_log_template_bytes") > 0.0);
     assert!(server.metric("process_resident_memory_bytes") > 1e6);
     assert!(server.metric("process_open_fds") > 3.0);
     assert!(server.metric("foretell_query_duration_seconds_count") >= 2.0);
