@@ -216,7 +216,10 @@ fn a_text_is_shown_without_learning_it() {
     assert_eq!(miner.show("close tty2 now"), "close tty2 now");
     assert_eq!(miner.save(), before);
     let mut full = Miner::new(MinerOptions { clusters_max: 0, ..MinerOptions::default() });
-    assert_eq!((full.show("open tty1 at 5"), full.show("open tty2 at 6")), ("open tty1 at <*>".into(), "open tty2 at <*>".into()));
+    assert_eq!(
+        (full.show("open tty1 at 5"), full.show("open tty2 at 6")),
+        ("open tty1 at <*>".into(), "open tty2 at <*>".into())
+    );
     assert_eq!(full.refused(), 0);
 }
 
