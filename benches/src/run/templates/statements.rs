@@ -23,8 +23,8 @@ use super::{Log, SUFFIX, rows};
 pub(super) fn read(dir: &Path) -> Result<Log> {
     let mut files: Vec<PathBuf> = fs::read_dir(dir)
         .with_context(|| dir.display().to_string())?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<_>>()?;
+        .map(|entry| -> Result<PathBuf> { Ok(entry?.path()) })
+        .collect::<Result<Vec<_>>>()?;
     files.retain(|path| path.extension().is_some_and(|end| end == "csv"));
     files.sort();
     let mut log = Log { name: format!("statements{SUFFIX}"), ids: Vec::new(), lines: Vec::new(), truth: Vec::new() };
@@ -75,7 +75,7 @@ fn without_values(message: &str) -> String {
     let mut out = String::with_capacity(message.len());
     let mut rest = message;
     while !rest.is_empty() {
-        let length = rest.find(|c| !in_word(c)).unwrap_or(rest.len());
+        let length = rest.find(|c: char| !in_word(c)).unwrap_or(rest.len());
         let (word, after) = rest.split_at(length);
         out.push_str(if word.contains(|c: char| c.is_ascii_digit()) { "#" } else { word });
         let marks = after.find(in_word).unwrap_or(after.len());
