@@ -23,7 +23,7 @@ FUZZ ?= 60
 WAL_MIB ?= 1024
 QUESTIONS ?= 10000
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short promql-diff promql-diff-short rules-diff bench-promql crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short promql-diff promql-diff-short rules-diff bench-promql bench-ml crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -110,6 +110,9 @@ abuse-short:
 
 bench: build ## every benchmark; figures go to benches/results/
 	$(BIN)/bench all
+
+bench-ml: build ## forecasts and change points on public data, through SQL (DATA=folder of data sets, SCORE=folder of scorers)
+	$(BIN)/bench accuracy --data $(DATA) --score $(SCORE) $(if $(PYTHON),--python $(PYTHON))
 
 churn: build ## a day in which a tenth of the series is replaced every ten minutes: memory and index stay bounded
 	$(BIN)/bench churn

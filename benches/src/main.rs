@@ -44,6 +44,8 @@ enum Task {
     Scan(run::scan::Options),
     /// A server with little memory, offered too many series and too heavy queries
     Abuse(run::abuse::Options),
+    /// Forecasts and change points of a real server, scored on public data sets; needs --data and --score
+    Accuracy(run::accuracy::Options),
     /// Nanoseconds for each point of an anomaly detector
     Score(run::score::Options),
     /// Bytes of a stored sample, by what they are for
@@ -95,6 +97,7 @@ fn try_main() -> Result<()> {
         Task::Rollup(options) => run::rollup::run(&options, results),
         Task::Scan(options) => run::scan::run(&options, results),
         Task::Abuse(options) => run::abuse::run(&options, &binaries, results),
+        Task::Accuracy(options) => run::accuracy::run(&options, &binaries, results),
         Task::Score(options) => run::score::run(&options, results),
         Task::Size(options) => run::size::run(&options, results),
         Task::All => {

@@ -1,5 +1,6 @@
 //! The benchmarks. Each takes its parameters, prints a table and writes one JSON file.
 pub mod abuse;
+pub mod accuracy;
 pub mod churn;
 pub mod continuous;
 pub mod decode;

@@ -4,8 +4,10 @@ use super::seasons::Seasons;
 
 /// Origins tried.
 const ORIGINS_MAX: usize = 8;
-/// A combination must be this much worse before a single model is preferred.
-const COMBINATION_PREFERRED: f64 = 1.02;
+/// How fast the weight of a model falls with its error.
+const WEIGHT_POWER: i32 = 4;
+/// Errors below this, of values scaled to 1, are rounding.
+const LOSS_MIN: f64 = 1e-12;
 /// Fewest values a model is fitted to.
 const PAST_MIN: usize = 3;
 
@@ -49,35 +51,24 @@ impl Backtest {
         Self { models, errors }
     }
 
-    /// The best model or the best equal-weight combination of the two or three best, with its errors
-    /// `[origin][step]`.
-    pub(super) fn choose(&self) -> Option<(Vec<Model>, Vec<Vec<f64>>)> {
-        let mut ranked: Vec<usize> = (0..self.models.len()).collect();
-        let losses: Vec<f64> = self.errors.iter().map(|errors| loss(errors)).collect();
-        ranked.sort_by(|&a, &b| losses[a].total_cmp(&losses[b]).then(a.cmp(&b)));
-        let mut best: Option<(f64, Vec<Model>, Vec<Vec<f64>>)> = None;
-        for count in 1..=ranked.len().min(3) {
-            let errors = self.combined(&ranked[..count]);
-            let loss = loss(&errors);
-            if best.as_ref().is_none_or(|b| loss < COMBINATION_PREFERRED * b.0) {
-                best = Some((loss, ranked[..count].iter().map(|&i| self.models[i]).collect(), errors));
+    /// Every model that could, with its weight, and the errors `[origin][step]` of the weighted mean. A weight falls
+    /// with the fourth power of the model's mean absolute error; the weights sum to 1.
+    pub(super) fn combine(&self) -> Option<Combination> {
+        let weights: Vec<f64> =
+            self.errors.iter().map(|errors| loss(errors).max(LOSS_MIN).powi(-WEIGHT_POWER)).collect();
+        let all: f64 = weights.iter().sum();
+        let mut mean: Vec<Vec<f64>> = self.errors.first()?.iter().map(|row| vec![0.0; row.len()]).collect();
+        for (errors, weight) in self.errors.iter().zip(&weights) {
+            for (row, other) in mean.iter_mut().zip(errors) {
+                row.iter_mut().zip(other).for_each(|(sum, e)| *sum += e * weight / all);
             }
         }
-        best.map(|(_, models, errors)| (models, errors))
-    }
-
-    fn combined(&self, members: &[usize]) -> Vec<Vec<f64>> {
-        let mut sum = self.errors[members[0]].clone();
-        for &member in &members[1..] {
-            for (row, other) in sum.iter_mut().zip(&self.errors[member]) {
-                row.iter_mut().zip(other).for_each(|(a, b)| *a += b);
-            }
-        }
-        let share = 1.0 / members.len() as f64;
-        sum.iter_mut().flatten().for_each(|v| *v *= share);
-        sum
+        Some((self.models.iter().copied().zip(weights.iter().map(|w| w / all)).collect(), mean))
     }
 }
+
+/// Models with their weights, and the errors `[origin][step]` of their weighted mean.
+pub(super) type Combination = (Vec<(Model, f64)>, Vec<Vec<f64>>);
 
 /// Mean absolute error.
 fn loss(errors: &[Vec<f64>]) -> f64 {

@@ -2,24 +2,28 @@
 //!
 //! ```text
 //! rows -> regular grid (median step, gaps interpolated) -> seasons
-//!      -> rolling-origin back-test of every model -> best model or equal-weight combination
+//!      -> rolling-origin back-test of every model -> mean of all, weighted by back-test
 //!      -> forecast, clamped to an envelope of the past -> interval from the back-test's own errors
 //! ```
 //!
 //! | method | what it is |
 //! |---|---|
-//! | `auto` | the best of the others, or the mean of the best two or three, on the series' own past |
+//! | `auto` | the mean of the others, weighted by how well they did on the series' own past |
 //! | `naive` | the last value |
 //! | `seasonal_naive` | the value one season ago |
 //! | `drift` | the last value plus the mean step |
 //! | `theta` | exponential smoothing with half of the trend, seasons taken out by MSTL |
 //! | `ets` | exponential smoothing chosen by AICc, seasons taken out by MSTL |
 //! | `regression` | least squares on a line and harmonics of the seasons |
+//! | `ridge` | ridge regression on the series as a matrix with one row a season |
+//! | `autoregression` | ridge regression on the last steps and those of one season ago |
 //!
 //! Never panics and never diverges: a model that fails is replaced by `seasonal_naive`, then `naive`.
 mod backtest;
+mod exhaustion;
 mod interval;
 mod models;
+mod ridge;
 mod seasons;
 #[cfg(test)]
 mod tests;
@@ -27,6 +31,7 @@ mod tests;
 use crate::error::{Error, Result};
 use crate::grid::Grid;
 use backtest::Backtest;
+pub use exhaustion::{Exhaustion, time_to_exhaustion};
 use models::{Model, Past, bounds};
 use seasons::Seasons;
 
@@ -99,7 +104,7 @@ pub fn forecast(
     let steps = plan.steps(grid.step)?;
     let season = options.season_ns.map(|ns| (ns as f64 / grid.step as f64).round() as usize);
     let last = grid.start.saturating_add(grid.step.saturating_mul(grid.values.len() as i64 - 1));
-    let next = plan.run(&grid.values, season, steps);
+    let next = plan.run(&grid.values, season, grid.step, steps);
     let point = |(i, [value, lo, hi]): (usize, [f64; 3])| ForecastPoint {
         ts: last.saturating_add(grid.step.saturating_mul(i as i64 + 1)),
         value,
@@ -174,7 +179,7 @@ impl Plan {
     }
 
     /// `[value, lo, hi]` at each step after the last of `values`.
-    fn run(&self, values: &[f64], season: Option<usize>, steps: usize) -> Vec<[f64; 3]> {
+    fn run(&self, values: &[f64], season: Option<usize>, step_ns: i64, steps: usize) -> Vec<[f64; 3]> {
         let (low, high) = bounds(values);
         let last = values[values.len() - 1];
         if low == high {
@@ -182,7 +187,7 @@ impl Plan {
         }
         let unit = low.abs().max(high.abs());
         let scaled: Vec<f64> = values.iter().map(|v| v / unit).collect();
-        let seasons = Seasons::find(&scaled, season);
+        let seasons = Seasons::find(&scaled, season, step_ns);
         let candidates: Vec<Model> = match self.model {
             Some(model) => vec![model],
             None => Model::ALL
@@ -192,20 +197,23 @@ impl Plan {
         };
         let tried = steps.min(BACKTEST_STEPS_MAX);
         let mut test = Backtest::run(&scaled, &seasons, &candidates, tried);
-        if test.choose().is_none() {
+        if test.combine().is_none() {
             // the method asked for cannot: the fallbacks always can
             test = Backtest::run(&scaled, &seasons, &[Model::SeasonalNaive, Model::Naive], tried);
         }
-        let (models, errors) = test.choose().unwrap_or_else(|| (vec![Model::Naive], Vec::new()));
+        let (models, errors) = test.combine().unwrap_or_else(|| (vec![(Model::Naive, 1.0)], Vec::new()));
         let past = Past::new(&scaled, &seasons);
-        let predictions: Vec<Vec<f64>> = models.iter().filter_map(|model| model.predict(&past, steps)).collect();
-        let predictions =
-            if predictions.is_empty() { vec![vec![scaled[scaled.len() - 1]; steps]] } else { predictions };
+        let mut predictions: Vec<(Vec<f64>, f64)> =
+            models.iter().filter_map(|&(model, weight)| Some((model.predict(&past, steps)?, weight))).collect();
+        if predictions.is_empty() {
+            predictions.push((vec![scaled[scaled.len() - 1]; steps], 1.0));
+        }
+        let weights: f64 = predictions.iter().map(|p| p.1).sum();
         let envelope = Envelope::new(&scaled, steps);
         let widths = interval::half_widths(&errors, self.level, steps);
         (0..steps)
             .map(|i| {
-                let mean = predictions.iter().map(|p| p[i]).sum::<f64>() / predictions.len() as f64;
+                let mean = predictions.iter().map(|p| envelope.clamp(p.0[i]) * p.1).sum::<f64>() / weights;
                 let value = envelope.clamp(mean);
                 let finite = |v: f64| (v * unit).clamp(-f64::MAX, f64::MAX);
                 [finite(value), finite(value - widths[i]), finite(value + widths[i])]

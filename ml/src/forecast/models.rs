@@ -1,6 +1,7 @@
 //! The forecasters: each takes regular values and gives the next `horizon` ones, or nothing when it cannot.
 //!
 //! Values are finite and scaled into [-1, 1] by the caller. No model is trusted: the caller checks what comes out.
+use super::ridge;
 use super::seasons::{Adjusted, Seasons};
 use augurs::ets::AutoETS;
 use augurs::{Fit, Predict};
@@ -26,11 +27,23 @@ pub(super) enum Model {
     Ets,
     /// Least squares on a line and harmonics of the seasons, errors of the first order carried on.
     Regression,
+    /// Ridge regression on the series as a matrix with one row a season.
+    Ridge,
+    /// Ridge regression on the last steps and those of one season ago.
+    Autoregression,
 }
 
 impl Model {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Naive, Self::SeasonalNaive, Self::Drift, Self::Theta, Self::Ets, Self::Regression];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Naive,
+        Self::SeasonalNaive,
+        Self::Drift,
+        Self::Theta,
+        Self::Ets,
+        Self::Regression,
+        Self::Ridge,
+        Self::Autoregression,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -40,6 +53,8 @@ impl Model {
             Self::Theta => "theta",
             Self::Ets => "ets",
             Self::Regression => "regression",
+            Self::Ridge => "ridge",
+            Self::Autoregression => "autoregression",
         }
     }
 
@@ -53,6 +68,8 @@ impl Model {
             Self::Theta => past.adjusted.reseason(theta(&past.adjusted.values, horizon)?),
             Self::Ets => past.adjusted.reseason(ets(&past.adjusted.values, horizon)?),
             Self::Regression => regression(values, past.seasons, horizon)?,
+            Self::Ridge => ridge::shaped(values, past.seasons, horizon)?,
+            Self::Autoregression => ridge::lagged(values, past.seasons, horizon)?,
         };
         next.iter().all(|v| v.is_finite()).then_some(next)
     }

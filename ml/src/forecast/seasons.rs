@@ -2,6 +2,15 @@
 use crate::season;
 use augurs::mstl::stlrs;
 
+const DAY_NS: i64 = 86_400_000_000_000;
+/// Lengths that people live by: a day, a week, a year.
+const CALENDAR_NS: [i64; 3] = [DAY_NS, 7 * DAY_NS, 365 * DAY_NS + DAY_NS / 4];
+/// Longest season of the calendar that is tried, in steps.
+const CALENDAR_MAX: usize = 1_000;
+/// Share of the rest's variance that such a season must predict out of sample. Less than is asked of a length that
+/// was picked from many.
+const CALENDAR_STRENGTH_MIN: f64 = 0.1;
+
 /// Season lengths in steps, ascending, at most two.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Seasons {
@@ -9,19 +18,22 @@ pub(super) struct Seasons {
 }
 
 impl Seasons {
-    /// The given season and a longer one if the data show it, or what the data show.
-    pub(super) fn find(values: &[f64], given: Option<usize>) -> Self {
+    /// The given season and another if the data show it, or what the data show. The second is one of the calendar's if
+    /// it predicts anything, otherwise the strongest.
+    pub(super) fn find(values: &[f64], given: Option<usize>, step_ns: i64) -> Self {
         let n = values.len();
         let whole = |found: Option<(f64, f64)>| found.map(|(period, _)| period.round() as usize).filter(|&p| p >= 2);
         let first = match given {
             Some(period) => Some(period).filter(|&p| p >= 2 && 2 * p <= n),
-            None => whole(season::strongest(values)),
+            None => whole(season::strongest(values)).or_else(|| calendar(values, step_ns, &[])),
         };
         let Some(first) = first else { return Self::default() };
         let mut periods = vec![first];
-        if let Some(second) =
-            whole(season::strongest(&without_pattern(values, first))).filter(|&p| p != first && 3 * p <= n)
-        {
+        let rest = without_pattern(values, first);
+        let strongest = || whole(season::strongest(&rest)).filter(|&p| p != first && 3 * p <= n);
+        // nothing is left of the days once the weeks that they make up are taken out
+        let part = calendar(values, step_ns, &periods).filter(|&p| p < first && first % p == 0);
+        if let Some(second) = part.or_else(|| calendar(&rest, step_ns, &periods)).or_else(strongest) {
             periods.push(second);
         }
         periods.sort_unstable();
@@ -38,6 +50,18 @@ impl Seasons {
     pub(super) fn longest_in(&self, n: usize) -> usize {
         self.within(n).last().copied().unwrap_or(1)
     }
+}
+
+/// The season of the calendar, none of `known`, that predicts most of the values out of sample.
+fn calendar(values: &[f64], step_ns: i64, known: &[usize]) -> Option<usize> {
+    CALENDAR_NS
+        .into_iter()
+        .map(|length| (length as f64 / step_ns.max(1) as f64).round() as usize)
+        .filter(|p| (2..=CALENDAR_MAX).contains(p) && 3 * p <= values.len() && !known.contains(p))
+        .filter_map(|p| Some((p, season::strength_of(values, p)?)))
+        .filter(|&(_, strength)| strength >= CALENDAR_STRENGTH_MIN)
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .map(|(p, _)| p)
 }
 
 /// Values minus the mean of their place in the season.

@@ -23,7 +23,8 @@ fn with(method: &str) -> ForecastOptions {
     ForecastOptions { method: Some(method.into()), ..Default::default() }
 }
 
-const METHODS: [&str; 7] = ["auto", "naive", "seasonal_naive", "drift", "theta", "ets", "regression"];
+const METHODS: [&str; 9] =
+    ["auto", "naive", "seasonal_naive", "drift", "theta", "ets", "regression", "ridge", "autoregression"];
 
 #[test]
 fn unknown_methods_list_the_known_ones() {
@@ -130,6 +131,22 @@ fn intervals_of_95_percent_cover_95_percent_and_wider_levels_are_wider() {
     }
     let coverage = inside as f64 / all as f64;
     assert!((0.93..0.99).contains(&coverage), "{coverage}");
+}
+
+#[test]
+fn a_week_inside_days_is_found_and_carried_on() {
+    // four weeks and a day: too few for a week to be picked from all lengths, enough for one of the calendar
+    let truth = |i: usize| {
+        let weekend = if (i / 24) % 7 >= 5 { 0.4 } else { 1.0 };
+        weekend * (10.0 + 5.0 * (i as f64 * TAU / 24.0).sin())
+    };
+    let n = 29 * 24;
+    let values: Vec<f64> = noise(11, n).iter().enumerate().map(|(i, e)| truth(i) + 0.2 * e).collect();
+    for method in ["ridge", "autoregression", "ets", "auto"] {
+        let points = ahead(&values, 7 * 24, &with(method));
+        let error = points.iter().enumerate().map(|(i, p)| (p.value - truth(n + i)).abs()).sum::<f64>() / (7.0 * 24.0);
+        assert!(error < 1.0, "{method}: {error}");
+    }
 }
 
 #[test]

@@ -103,6 +103,15 @@ pub(crate) fn strongest(values: &[f64]) -> Option<(f64, f64)> {
     found.into_iter().min_by(|a, b| a.0.total_cmp(&b.0))
 }
 
+/// How much of the movement a season of `period` cells explains out of sample; `None` when it was not seen three
+/// times or there is no spread.
+pub(crate) fn strength_of(values: &[f64], period: usize) -> Option<f64> {
+    if period < 2 || CYCLES_MIN * period > values.len() {
+        return None;
+    }
+    Some(strength(&about_level(&detrended(values)?, period), period, period as f64))
+}
+
 /// Values minus their straight line, scaled to unit variance; `None` when there are too few or they have no spread.
 fn detrended(values: &[f64]) -> Option<Vec<f64>> {
     let n = values.len();

@@ -10,6 +10,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Expr, Signature, Volatility};
+use datafusion::physical_expr::PhysicalExpr;
 use foretell_ml::forecast::{ForecastOptions, Horizon, forecast};
 
 use super::anomaly::time_type;
@@ -41,45 +42,89 @@ fn fields(zone: Option<Arc<str>>) -> Fields {
     .into()
 }
 
-/// Horizon and options from the constants after the value.
-fn options(constants: &[Option<ScalarValue>]) -> Result<(Horizon, ForecastOptions)> {
+/// What may follow the columns, in this order.
+const PARAMETERS: [&str; 4] = ["horizon", "method", "level", "season"];
+
+/// Horizon and options of `function` from its constants `horizon, method, level, season`.
+pub(super) fn options(function: &str, constants: &[Option<ScalarValue>]) -> Result<(Horizon, ForecastOptions)> {
     let given = |i: usize| constants.get(i).and_then(Option::as_ref);
     let horizon = match given(0) {
         Some(ScalarValue::Int64(Some(steps))) => Horizon::Steps(
-            usize::try_from(*steps).map_err(|_| Error::invalid("forecast: argument 'horizon' must be positive"))?,
+            usize::try_from(*steps)
+                .map_err(|_| Error::invalid(format!("{function}: argument 'horizon' must be positive")))?,
         ),
-        Some(value) => match constant::nanos(value, NAME, "horizon")? {
+        Some(value) => match constant::nanos(value, function, "horizon")? {
             Some(nanos) => Horizon::Nanos(nanos),
             None => {
-                return Err(Error::invalid(
-                    "forecast: argument 'horizon' must be a number of steps or a length of time such as '6h'",
-                )
+                return Err(Error::invalid(format!(
+                    "{function}: argument 'horizon' must be a number of steps or a length of time such as '6h'"
+                ))
                 .into());
             }
         },
         None => Horizon::Steps(1),
     };
-    let method = given(1).map(|v| constant::text(v, NAME, "method")).transpose()?.flatten();
-    let level = given(2).map(|v| constant::number(v, NAME, "level")).transpose()?.flatten();
-    let season_ns = given(3).map(|v| constant::nanos(v, NAME, "season")).transpose()?.flatten();
+    let method = given(1).map(|v| constant::text(v, function, "method")).transpose()?.flatten();
+    let level = given(2).map(|v| constant::number(v, function, "level")).transpose()?.flatten();
+    let season_ns = given(3).map(|v| constant::nanos(v, function, "season")).transpose()?.flatten();
     Ok((horizon, ForecastOptions { method, level, season_ns }))
 }
 
-/// Says at planning time what is wrong with constant arguments.
-pub(crate) fn check(args: &[Expr]) -> Result<()> {
-    let constants: Vec<Option<ScalarValue>> = (2..6)
+/// The constants of [`options`] among the logical arguments from the `from`th on.
+pub(super) fn literals(args: &[Expr], from: usize) -> Vec<Option<ScalarValue>> {
+    (from..from + PARAMETERS.len())
         .map(|i| {
             let value = constant::literal(args.get(i))?;
             let integer = value.data_type().is_integer().then(|| value.cast_to(&DataType::Int64).ok()).flatten();
             Some(integer.unwrap_or_else(|| value.clone()))
         })
-        .collect();
-    let (horizon, options) = options(&constants)?;
+        .collect()
+}
+
+/// ... and among the physical ones.
+pub(super) fn constants(
+    function: &str,
+    args: &[Arc<dyn PhysicalExpr>],
+    from: usize,
+) -> Result<Vec<Option<ScalarValue>>> {
+    args.iter().skip(from).zip(PARAMETERS).map(|(e, p)| constant::value(e, function, p).map(Some)).collect()
+}
+
+/// The types that those constants are cast to.
+pub(super) fn coerce(
+    function: &str,
+    [horizon, method, level, season]: [&DataType; PARAMETERS.len()],
+) -> Result<[DataType; PARAMETERS.len()]> {
+    let bad = |parameter: &str, what: &str| -> Result<[DataType; PARAMETERS.len()]> {
+        Err(Error::invalid(format!("{function}: argument '{parameter}' must be {what}")).into())
+    };
+    let horizon = match horizon {
+        kind if kind.is_integer() => DataType::Int64,
+        DataType::Null => return bad("horizon", "a number of steps or a length of time such as '6h'"),
+        kind if constant::is_duration_type(kind) => kind.clone(),
+        _ => return bad("horizon", "a number of steps or a length of time such as '6h'"),
+    };
+    if !matches!(method, DataType::Null | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
+        return bad("method", "text, such as method => 'auto'");
+    }
+    if !level.is_numeric() && *level != DataType::Null {
+        return bad("level", "a number between 0 and 1, such as level => 0.95");
+    }
+    if !constant::is_duration_type(season) {
+        return bad("season", "a length of time, such as season => '1d'");
+    }
+    let season = if *season == DataType::Null { DataType::Utf8 } else { season.clone() };
+    Ok([horizon, DataType::Utf8, DataType::Float64, season])
+}
+
+/// Says at planning time what is wrong with constant arguments.
+pub(crate) fn check(args: &[Expr]) -> Result<()> {
+    let (horizon, options) = options(NAME, &literals(args, 2))?;
     // Nothing can be forecast from nothing, but options are checked first.
     forecast(&[], &[], horizon, &options).map(drop).map_err(external)
 }
 
-fn external(error: foretell_ml::Error) -> DataFusionError {
+pub(super) fn external(error: foretell_ml::Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
@@ -99,29 +144,12 @@ impl AggregateUDFImpl for Forecast {
             )
             .into());
         };
-        let bad = |parameter: &str, what: &str| -> Result<Vec<DataType>> {
-            Err(Error::invalid(format!("forecast: argument '{parameter}' must be {what}")).into())
-        };
         if !value.is_numeric() && *value != DataType::Null {
-            return bad("value", "a number");
+            return Err(Error::invalid("forecast: argument 'value' must be a number").into());
         }
-        let horizon = match horizon {
-            kind if kind.is_integer() => DataType::Int64,
-            DataType::Null => return bad("horizon", "a number of steps or a length of time such as '6h'"),
-            kind if constant::is_duration_type(kind) => kind.clone(),
-            _ => return bad("horizon", "a number of steps or a length of time such as '6h'"),
-        };
-        if !matches!(method, DataType::Null | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
-            return bad("method", "text, such as method => 'auto'");
-        }
-        if !level.is_numeric() && *level != DataType::Null {
-            return bad("level", "a number between 0 and 1, such as level => 0.95");
-        }
-        if !constant::is_duration_type(season) {
-            return bad("season", "a length of time, such as season => '1d'");
-        }
-        let season = if *season == DataType::Null { DataType::Utf8 } else { season.clone() };
-        Ok(vec![time_type(NAME, ts)?, DataType::Float64, horizon, DataType::Utf8, DataType::Float64, season])
+        let mut types = vec![time_type(NAME, ts)?, DataType::Float64];
+        types.extend(coerce(NAME, [horizon, method, level, season])?);
+        Ok(types)
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
@@ -133,15 +161,7 @@ impl AggregateUDFImpl for Forecast {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        const PARAMETERS: [&str; 4] = ["horizon", "method", "level", "season"];
-        let constants = args
-            .exprs
-            .iter()
-            .skip(2)
-            .zip(PARAMETERS)
-            .map(|(e, p)| constant::value(e, NAME, p).map(Some))
-            .collect::<Result<Vec<_>>>()?;
-        let (horizon, options) = options(&constants)?;
+        let (horizon, options) = options(NAME, &constants(NAME, args.exprs, 2)?)?;
         let zone = match args.expr_fields.first().map(|f| f.data_type()) {
             Some(DataType::Timestamp(_, zone)) => zone.clone(),
             _ => None,

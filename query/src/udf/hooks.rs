@@ -9,7 +9,7 @@ use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregate
 use datafusion::logical_expr::{Expr, SortExpr, WindowFunctionDefinition};
 
 use super::named::{Call, call};
-use super::{anomaly, correlate, forecast};
+use super::{anomaly, correlate, exhaustion, forecast};
 use crate::error::Error;
 
 /// The one planner hook.
@@ -58,6 +58,12 @@ impl ExprPlanner for Hooks {
             "forecast" => {
                 forecast::check(&raw.args)?;
                 if let Some(call) = call("forecast") {
+                    complete(call, &mut raw.args);
+                }
+            }
+            "time_to_exhaustion" => {
+                exhaustion::check(&raw.args)?;
+                if let Some(call) = call("time_to_exhaustion") {
                     complete(call, &mut raw.args);
                 }
             }

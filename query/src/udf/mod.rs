@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`anomaly`] | `anomaly_score(…) OVER`, `anomaly(…) OVER` |
 //! | [`forecast`] | `forecast(ts, value, horizon, …)` |
+//! | [`exhaustion`] | `time_to_exhaustion(ts, value, capacity, horizon, …)` |
 //! | [`correlate`] | `correlate(a, b, max_lag ORDER BY ts)` |
 //! | [`change_points`] | `change_points(ts, value)` |
 //! | [`time_bucket`] | `time_bucket(width, ts)` |
@@ -27,6 +28,7 @@ pub(crate) mod change_points;
 pub(crate) mod collect;
 pub(crate) mod constant;
 pub(crate) mod correlate;
+pub(crate) mod exhaustion;
 pub(crate) mod forecast;
 pub(crate) mod hooks;
 pub(crate) mod named;
@@ -47,6 +49,7 @@ pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     let aliased = |f: Arc<AggregateUDF>, name: &'static str| Arc::new(f.as_ref().clone().with_aliases([name]));
     vec![
         Arc::new(AggregateUDF::from(forecast::Forecast::default())),
+        Arc::new(AggregateUDF::from(exhaustion::TimeToExhaustion::default())),
         Arc::new(AggregateUDF::from(correlate::Correlate::default())),
         Arc::new(AggregateUDF::from(change_points::ChangePoints::default())),
         aliased(approx_percentile_cont_udaf(), "approx_percentile"),

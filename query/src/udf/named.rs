@@ -27,7 +27,7 @@ pub(crate) struct Call {
 }
 
 /// Every function with optional or named parameters.
-pub(crate) const CALLS: [Call; 6] = [
+pub(crate) const CALLS: [Call; 7] = [
     Call {
         name: "anomaly_score",
         parameters: &["value", "method", "season"],
@@ -48,6 +48,13 @@ pub(crate) const CALLS: [Call; 6] = [
         required: 3,
         window: false,
         example: "forecast(ts, value, '6h', level => 0.95)",
+    },
+    Call {
+        name: "time_to_exhaustion",
+        parameters: &["ts", "value", "capacity", "horizon", "method", "level", "season"],
+        required: 4,
+        window: false,
+        example: "time_to_exhaustion(ts, value, 100, '30d', level => 0.95)",
     },
     Call {
         name: "correlate",

@@ -67,7 +67,12 @@ async fn aggregates_are_the_same_for_any_number_of_partitions() {
         let samples: Vec<(i64, f64)> = (0..200).map(|i| (START + i * MINUTE, ((i * 37) % 11) as f64)).collect();
         write(&store.engine, &[("__name__", "m"), ("host", &host.to_string())], &samples);
     }
-    for call in ["forecast(ts, value, 3)", "change_points(ts, value)", "correlate(value, value + 1, 5 ORDER BY ts)"] {
+    for call in [
+        "forecast(ts, value, 3)",
+        "time_to_exhaustion(ts, value, 10, 3)",
+        "change_points(ts, value)",
+        "correlate(value, value + 1, 5 ORDER BY ts)",
+    ] {
         let all = store.cell(&format!("SELECT {call} FROM m")).await;
         let one = store.cell(&format!("SELECT {call} FROM m WHERE host = '3'")).await;
         assert_eq!(all, one, "{call}");
@@ -76,4 +81,23 @@ async fn aggregates_are_the_same_for_any_number_of_partitions() {
             assert_eq!(per_host.len(), 1, "{call}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rising_series_reaches_its_capacity() {
+    let store = Store::empty(QueryLimits::default());
+    let samples: Vec<(i64, f64)> = (0..100).map(|i| (START + i * MINUTE, i as f64)).collect();
+    write(&store.engine, &[("__name__", "disk")], &samples);
+    let sql = |arguments: &str| {
+        format!(
+            "SELECT x['ts'], x['earliest'], x['latest'] FROM (SELECT time_to_exhaustion(ts, value, {arguments}) AS x FROM disk)"
+        )
+    };
+    let expected = store.rows("SELECT max(ts) + INTERVAL '11 minutes' FROM disk").await.unwrap();
+    let found = store.rows(&sql("110, '30m', method => 'drift'")).await.unwrap();
+    assert_eq!(found[0][0], expected[0][0], "{found:?}");
+    let error = store.rows(&sql("110, '30m', method => 'crystal'")).await.unwrap_err();
+    assert!(error.to_string().contains("seasonal_naive"), "{error}");
+    let error = store.rows(&sql("NULL, '30m'")).await.unwrap_err();
+    assert!(error.to_string().contains("'capacity' must be a number"), "{error}");
 }
