@@ -13,7 +13,8 @@
 //! | joins and set operations | [`RELATIONS_MAX`] | each is a level of the plan |
 //! | uses of `WITH` names, expanded | [`CTE_USES_MAX`] | each use copies the plan: a chain of doublings is exponential |
 //!
-//! It never plans and never looks at names other than those of `WITH`.
+//! Relations given as text (`forecast('SELECT …', …)`) are tokens like the others by then. It never plans and never looks at names
+//! other than those of `WITH` and of the functions that take relations.
 use std::collections::HashMap;
 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
@@ -22,6 +23,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::error::{Error, Result};
 use crate::limits::QueryLimits;
+use crate::udf::relation;
 
 #[cfg(test)]
 mod tests;
@@ -62,6 +64,7 @@ pub(crate) fn admit(sql: &str, limits: &QueryLimits) -> Result<Admitted> {
     if tokens.is_empty() {
         return Err(Error::invalid("the statement is empty: write one SQL statement"));
     }
+    let tokens = relation::expand(tokens)?;
     let mut walk = Walk::new(limits);
     for (at, token) in tokens.iter().enumerate() {
         walk.token(&tokens, at, &token.token)?;

@@ -5,7 +5,7 @@ use super::seasons::Seasons;
 /// Origins tried.
 const ORIGINS_MAX: usize = 8;
 /// How fast the weight of a model falls with its error.
-const WEIGHT_POWER: i32 = 4;
+const WEIGHT_POWER: i32 = 6;
 /// Errors below this, of values scaled to 1, are rounding.
 const LOSS_MIN: f64 = 1e-12;
 /// Fewest values a model is fitted to.
@@ -52,7 +52,7 @@ impl Backtest {
     }
 
     /// Every model that could, with its weight, and the errors `[origin][step]` of the weighted mean. A weight falls
-    /// with the fourth power of the model's mean absolute error; the weights sum to 1.
+    /// with the sixth power of the model's mean absolute error; the weights sum to 1.
     pub(super) fn combine(&self) -> Option<Combination> {
         let weights: Vec<f64> =
             self.errors.iter().map(|errors| loss(errors).max(LOSS_MIN).powi(-WEIGHT_POWER)).collect();

@@ -13,8 +13,11 @@ pub struct Exhaustion {
     pub latest: Option<i64>,
 }
 
-/// When a series (as for [`forecast`]) first reaches `capacity`, from below if its last value is below, from above if
-/// it is above; at once if it is there. `Ok(None)` with fewer points than any method needs.
+/// What rounding may take away from a forecast, as a share of the capacity.
+const ROUNDING: f64 = 1e-12;
+
+/// When a series (as for [`forecast`]) first reaches `capacity`, from the side that its first value stands on: when it
+/// stands there or beyond already, that is the last row. `Ok(None)` with fewer points than any method needs.
 ///
 /// # Errors
 /// As [`forecast`], and for a capacity that is not finite.
@@ -29,14 +32,15 @@ pub fn time_to_exhaustion(
         return Err(Error::Invalid(format!("a capacity of {capacity} is never reached, give a number")));
     }
     let Some(points) = forecast(ts, values, horizon, options)? else { return Ok(None) };
-    let Some((&now, &last)) = ts.iter().zip(values).rfind(|row| row.1.is_finite()) else { return Ok(None) };
-    if last == capacity {
+    let mut rows = ts.iter().zip(values).filter(|row| row.1.is_finite());
+    let (Some((_, &first)), Some((&now, &last))) = (rows.next(), rows.next_back()) else { return Ok(None) };
+    let rising = first < capacity || (first == capacity && last < capacity);
+    let rounding = ROUNDING * capacity.abs();
+    let reached = |value: f64| if rising { value >= capacity - rounding } else { value <= capacity + rounding };
+    if reached(last) {
         return Ok(Some(Exhaustion { ts: Some(now), earliest: Some(now), latest: Some(now) }));
     }
-    let rising = last < capacity;
-    let first = |end: fn(&ForecastPoint) -> f64| {
-        points.iter().find(|&p| if rising { end(p) >= capacity } else { end(p) <= capacity }).map(|p| p.ts)
-    };
+    let first = |end: fn(&ForecastPoint) -> f64| points.iter().find(|&p| reached(end(p))).map(|p| p.ts);
     let (lo, hi) = (first(|p| p.lo), first(|p| p.hi));
     let (earliest, latest) = if rising { (hi, lo) } else { (lo, hi) };
     Ok(Some(Exhaustion { ts: first(|p| p.value), earliest, latest }))
@@ -74,6 +78,31 @@ mod tests {
         let here = Some(49 * HOUR);
         assert_eq!(of(&up, 49.0, 10), Some(Exhaustion { ts: here, earliest: here, latest: here }));
         assert_eq!(of(&up[..2], 60.0, 10), None);
+    }
+
+    #[test]
+    fn what_is_beyond_the_capacity_has_reached_it() {
+        let up: Vec<f64> = (0..50).map(f64::from).collect();
+        let here = Some(49 * HOUR);
+        assert_eq!(of(&up, 30.0, 10), Some(Exhaustion { ts: here, earliest: here, latest: here }));
+        let down: Vec<f64> = up.iter().map(|v| -v).collect();
+        assert_eq!(of(&down, -30.0, 10), Some(Exhaustion { ts: here, earliest: here, latest: here }));
+    }
+
+    #[test]
+    fn a_constant_reaches_nothing_but_itself() {
+        let here = Some(39 * HOUR);
+        assert_eq!(of(&[4.0; 40], 5.0, 10), Some(Exhaustion { ts: None, earliest: None, latest: None }));
+        assert_eq!(of(&[4.0; 40], 4.0, 10), Some(Exhaustion { ts: here, earliest: here, latest: here }));
+    }
+
+    #[test]
+    fn a_line_reaches_its_end_to_the_step() {
+        let up: Vec<f64> = (0..100).map(f64::from).collect();
+        for steps in 1..40 {
+            let found = of(&up, f64::from(99 + steps), 40).unwrap();
+            assert_eq!(found.ts, Some((99 + i64::from(steps)) * HOUR), "{steps}");
+        }
     }
 
     #[test]

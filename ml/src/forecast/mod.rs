@@ -17,6 +17,7 @@
 //! | `regression` | least squares on a line and harmonics of the seasons |
 //! | `ridge` | ridge regression on the series as a matrix with one row a season |
 //! | `autoregression` | ridge regression on the last steps and those of one season ago |
+//! | `log_autoregression` | the same on logarithms of positive values, with more lags |
 //!
 //! Never panics and never diverges: a model that fails is replaced by `seasonal_naive`, then `naive`.
 mod backtest;

@@ -31,10 +31,12 @@ pub(super) enum Model {
     Ridge,
     /// Ridge regression on the last steps and those of one season ago.
     Autoregression,
+    /// The same on logarithms of positive values.
+    LogAutoregression,
 }
 
 impl Model {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Naive,
         Self::SeasonalNaive,
         Self::Drift,
@@ -43,6 +45,7 @@ impl Model {
         Self::Regression,
         Self::Ridge,
         Self::Autoregression,
+        Self::LogAutoregression,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -55,6 +58,7 @@ impl Model {
             Self::Regression => "regression",
             Self::Ridge => "ridge",
             Self::Autoregression => "autoregression",
+            Self::LogAutoregression => "log_autoregression",
         }
     }
 
@@ -70,6 +74,7 @@ impl Model {
             Self::Regression => regression(values, past.seasons, horizon)?,
             Self::Ridge => ridge::shaped(values, past.seasons, horizon)?,
             Self::Autoregression => ridge::lagged(values, past.seasons, horizon)?,
+            Self::LogAutoregression => ridge::lagged_log(values, past.seasons, horizon)?,
         };
         next.iter().all(|v| v.is_finite()).then_some(next)
     }

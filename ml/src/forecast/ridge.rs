@@ -1,4 +1,4 @@
-//! Ridge regression: the solver, and the two forecasters that use it.
+//! Ridge regression: the solver, and the three forecasters that use it.
 //!
 //! - [`shaped`]: the series as a matrix with one row a season, aligned to its end. Each cell is predicted from the
 //!   cells above it, from the means of the rows above and from how far the last value is off what was usual there,
@@ -6,9 +6,11 @@
 //!   predicted at once and errors do not feed themselves step by step.
 //! - [`lagged`]: the next step from the steps before it and from those around one season ago, all measured from the
 //!   last value; step after step.
+//! - [`lagged_log`]: the same on logarithms, from more lags: what grows or swings by a share of its level.
 //!
 //! The penalty is chosen by generalised cross-validation (Golub, Heath and Wahba 1979). All is done on sums of
 //! products, so the cost is rows times columns squared, and the memory columns squared.
+use super::models::bounds;
 use super::seasons::Seasons;
 
 /// Newest values that are learnt from.
@@ -21,8 +23,11 @@ const ROWS_PER_COLUMN_MIN: usize = 3;
 const USUAL_MAX: usize = 4;
 /// How fast the surprise of the last value is forgotten, a step.
 const FORGETTING: [f64; 2] = [0.8, 0.97];
-/// Lags that are always looked at.
+/// Lags that are always looked at, and by [`lagged_log`].
 const LAGS: usize = 6;
+const LAGS_MORE: usize = 24;
+/// How far [`lagged_log`] may leave the range of the past, as a share of it: errors of a logarithm explode.
+const ROOM: f64 = 0.5;
 
 /// Sums of products of columns and of the value that they explain.
 struct Sums {
@@ -215,10 +220,13 @@ pub(super) fn shaped(values: &[f64], seasons: &Seasons, horizon: usize) -> Optio
 }
 
 /// Lags that explain the next step, ascending; the first is 1.
-fn lags(seasons: &Seasons, n: usize) -> Vec<usize> {
-    let mut lags: Vec<usize> = (1..=LAGS).collect();
+fn lags(seasons: &Seasons, n: usize, more: bool) -> Vec<usize> {
+    let mut lags: Vec<usize> = (1..=if more { LAGS_MORE } else { LAGS }).collect();
     for &period in seasons.within(n) {
         lags.extend([period - 1, period, period + 1, 2 * period]);
+        if more {
+            lags.extend([period - 2, period + 2, 2 * period - 1, 2 * period + 1, 3 * period]);
+        }
     }
     lags.retain(|&lag| lag >= 1 && 2 * lag <= n);
     lags.sort_unstable();
@@ -229,8 +237,25 @@ fn lags(seasons: &Seasons, n: usize) -> Vec<usize> {
 /// The next step from those before it; `None` with too few values.
 pub(super) fn lagged(values: &[f64], seasons: &Seasons, horizon: usize) -> Option<Vec<f64>> {
     let recent = &values[values.len().saturating_sub(VALUES_MAX)..];
+    continued(recent, &lags(seasons, recent.len(), false), horizon)
+}
+
+/// The same on logarithms; `None` unless all values are positive.
+pub(super) fn lagged_log(values: &[f64], seasons: &Seasons, horizon: usize) -> Option<Vec<f64>> {
+    let (low, high) = bounds(values);
+    if low <= 0.0 {
+        return None;
+    }
+    let recent = &values[values.len().saturating_sub(VALUES_MAX)..];
+    let logs: Vec<f64> = recent.iter().map(|v| v.ln()).collect();
+    let next = continued(&logs, &lags(seasons, logs.len(), true), horizon)?;
+    let room = ROOM * (high - low);
+    Some(next.into_iter().map(|v| v.exp().clamp(low - room, high + room)).collect())
+}
+
+/// Values carried on step by step from the given lags.
+fn continued(recent: &[f64], lags: &[usize], horizon: usize) -> Option<Vec<f64>> {
     let n = recent.len();
-    let lags = lags(seasons, n);
     let longest = *lags.last()?;
     let features = |past: &[f64], row: &mut Vec<f64>| -> f64 {
         let base = past[past.len() - 1];
@@ -283,15 +308,28 @@ mod tests {
     }
 
     #[test]
-    fn a_season_without_noise_is_continued_by_both() {
+    fn a_season_without_noise_is_continued_by_all() {
         let truth = |i: usize| [3.0, 1.0, 4.0, 1.5, 9.0, 2.0, 6.0][i % 7];
         let values: Vec<f64> = (0..140).map(truth).collect();
         let seasons = Seasons::find(&values, Some(7), 1);
-        for next in [shaped(&values, &seasons, 20).unwrap(), lagged(&values, &seasons, 20).unwrap()] {
+        for next in [shaped, lagged, lagged_log].map(|model| model(&values, &seasons, 20).unwrap()) {
             for (i, v) in next.iter().enumerate() {
                 assert!((v - truth(140 + i)).abs() < 0.1, "{i}: {v} {}", truth(140 + i));
             }
         }
+    }
+
+    #[test]
+    fn growth_by_a_share_is_continued_on_logarithms_of_positive_values() {
+        let values: Vec<f64> = (0..120).map(|i| 1.02f64.powi(i)).collect();
+        let next = lagged_log(&values, &Seasons::default(), 5).unwrap();
+        for (i, v) in next.iter().enumerate() {
+            let truth = 1.02f64.powi(120 + i as i32);
+            assert!((v / truth - 1.0).abs() < 0.01, "{i}: {v} {truth}");
+        }
+        let mut with_zero = values;
+        with_zero[60] = 0.0;
+        assert_eq!(lagged_log(&with_zero, &Seasons::default(), 5), None);
     }
 
     #[test]

@@ -23,8 +23,18 @@ fn with(method: &str) -> ForecastOptions {
     ForecastOptions { method: Some(method.into()), ..Default::default() }
 }
 
-const METHODS: [&str; 9] =
-    ["auto", "naive", "seasonal_naive", "drift", "theta", "ets", "regression", "ridge", "autoregression"];
+const METHODS: [&str; 10] = [
+    "auto",
+    "naive",
+    "seasonal_naive",
+    "drift",
+    "theta",
+    "ets",
+    "regression",
+    "ridge",
+    "autoregression",
+    "log_autoregression",
+];
 
 #[test]
 fn unknown_methods_list_the_known_ones() {
@@ -131,6 +141,35 @@ fn intervals_of_95_percent_cover_95_percent_and_wider_levels_are_wider() {
     }
     let coverage = inside as f64 / all as f64;
     assert!((0.93..0.99).contains(&coverage), "{coverage}");
+}
+
+#[test]
+fn intervals_keep_their_level_on_wandering_and_growing_series() {
+    let walk = |seed: u64| -> Vec<f64> {
+        let step = |x: &mut f64, e: f64| {
+            *x += e;
+            Some(*x)
+        };
+        noise(seed, 420).into_iter().scan(100.0, step).collect()
+    };
+    let growth = |seed: u64| -> Vec<f64> {
+        let level = |i: usize| 50.0 * (i as f64 / 300.0).exp() * (1.0 + 0.3 * (i as f64 * TAU / 24.0).sin());
+        noise(seed, 420).iter().enumerate().map(|(i, e)| level(i) * (1.0 + 0.05 * e)).collect()
+    };
+    let kinds: [(&str, &dyn Fn(u64) -> Vec<f64>); 2] = [("walk", &walk), ("growth", &growth)];
+    for (kind, series) in kinds {
+        for level in [0.5, 0.8, 0.95] {
+            let (mut inside, mut all) = (0, 0);
+            for seed in 0..30 {
+                let values = series(seed);
+                let points = ahead(&values[..400], 20, &ForecastOptions { level: Some(level), ..Default::default() });
+                inside += points.iter().zip(&values[400..]).filter(|(p, v)| (p.lo..=p.hi).contains(v)).count();
+                all += points.len();
+            }
+            let coverage = inside as f64 / all as f64;
+            assert!((coverage - level).abs() < 0.12, "{kind} {level}: {coverage}");
+        }
+    }
 }
 
 #[test]

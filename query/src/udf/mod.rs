@@ -7,6 +7,7 @@
 //! | [`exhaustion`] | `time_to_exhaustion(ts, value, capacity, horizon, …)` |
 //! | [`correlate`] | `correlate(a, b, max_lag ORDER BY ts)` |
 //! | [`change_points`] | `change_points(ts, value)` |
+//! | [`table_form`] | the aggregates as tables: `forecast(TABLE t, …)`, `time_to_exhaustion(TABLE t, …)` |
 //! | [`time_bucket`] | `time_bucket(width, ts)` |
 //! | [`bounded`] | DataFusion's functions whose result may be far larger than their arguments |
 //! | [`named`] | `name => value` arguments, checked against the known names |
@@ -32,6 +33,8 @@ pub(crate) mod exhaustion;
 pub(crate) mod forecast;
 pub(crate) mod hooks;
 pub(crate) mod named;
+pub(crate) mod relation;
+pub(crate) mod table_form;
 pub(crate) mod time_bucket;
 
 /// To be asked before DataFusion's own planners.

@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectNamePart, Value, visit_expressions_mut,
 };
 
+use super::table_form;
 use crate::error::{Error, Result};
 
 /// How a function of ours is called.
@@ -94,6 +95,7 @@ pub(crate) fn resolve(statement: &mut Statement) -> Result<()> {
         Statement::Statement(statement) => statement,
         _ => return Ok(()),
     };
+    table_form::resolve(statement)?;
     let flow = visit_expressions_mut(statement.as_mut(), |expr| match expr {
         Expr::Function(function) => match resolve_call(function) {
             Ok(()) => ControlFlow::Continue(()),

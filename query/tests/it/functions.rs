@@ -83,21 +83,77 @@ async fn aggregates_are_the_same_for_any_number_of_partitions() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rising_series_reaches_its_capacity() {
+/// Two disks, one filling and one as full as ever, and a third with two rows only.
+fn disks() -> Store {
     let store = Store::empty(QueryLimits::default());
-    let samples: Vec<(i64, f64)> = (0..100).map(|i| (START + i * MINUTE, i as f64)).collect();
-    write(&store.engine, &[("__name__", "disk")], &samples);
-    let sql = |arguments: &str| {
-        format!(
-            "SELECT x['ts'], x['earliest'], x['latest'] FROM (SELECT time_to_exhaustion(ts, value, {arguments}) AS x FROM disk)"
-        )
-    };
-    let expected = store.rows("SELECT max(ts) + INTERVAL '11 minutes' FROM disk").await.unwrap();
-    let found = store.rows(&sql("110, '30m', method => 'drift'")).await.unwrap();
-    assert_eq!(found[0][0], expected[0][0], "{found:?}");
-    let error = store.rows(&sql("110, '30m', method => 'crystal'")).await.unwrap_err();
-    assert!(error.to_string().contains("seasonal_naive"), "{error}");
-    let error = store.rows(&sql("NULL, '30m'")).await.unwrap_err();
-    assert!(error.to_string().contains("'capacity' must be a number"), "{error}");
+    for (host, rows, slope) in [("a", 100, 1.0), ("b", 100, 0.0), ("c", 2, 1.0)] {
+        let samples: Vec<(i64, f64)> = (0..rows).map(|i| (START + i * MINUTE, slope * i as f64)).collect();
+        write(&store.engine, &[("__name__", "disk"), ("host", host)], &samples);
+    }
+    store
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rising_series_reaches_its_capacity_and_a_constant_or_short_one_never() {
+    let store = disks();
+    let sql = "SELECT * FROM time_to_exhaustion(TABLE disk, id => [host], capacity => 110, horizon => '30m', method => 'drift') ORDER BY host";
+    let table = store.rows(sql).await.unwrap();
+    let full_at = store.rows("SELECT max(ts) + INTERVAL '11 minutes' FROM disk").await.unwrap()[0][0].clone();
+    let hosts: Vec<&str> = table.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!((hosts, table[0][1].as_str()), (vec!["a", "b", "c"], full_at.as_str()), "{table:?}");
+    // one series that ends at full_at is a series that never does
+    assert_eq!((&table[1][1..], &table[2][1..]), (&table[2][1..], &table[1][1..]), "{table:?}");
+    assert!(table[1][1..].iter().all(|cell| *cell != full_at), "{table:?}");
+    let aggregate = "SELECT host, x['ts'], x['earliest'], x['latest'] \
+                     FROM (SELECT host, time_to_exhaustion(ts, value, 110, '30m', method => 'drift') AS x FROM disk GROUP BY host) ORDER BY host";
+    assert_eq!(store.rows(aggregate).await.unwrap(), table);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forecast_is_the_same_as_a_table_however_the_relation_is_spelled() {
+    let store = disks();
+    let aggregate = "SELECT host, f['ts'], f['value'], f['lo'], f['hi'] \
+                     FROM (SELECT host, unnest(forecast(ts, value, 5)) AS f FROM disk GROUP BY host) ORDER BY 1, 2";
+    let expected = store.rows(aggregate).await.unwrap();
+    assert_eq!(expected.len(), 10, "hosts a and b");
+    for relation in [
+        "TABLE disk",
+        "TABLE metrics.disk",
+        "'disk'",
+        "'metrics.\"disk\"'",
+        "disk",
+        "'SELECT * FROM disk'",
+        "(SELECT ts, value, host FROM disk)",
+        "'WITH d AS (SELECT * FROM disk) SELECT * FROM d;'",
+    ] {
+        for id in ["[host]", "host", "'host'", "['host']"] {
+            let sql = format!("SELECT * FROM forecast({relation}, ts => ts, value => value, id => {id}, horizon => '5m') ORDER BY 1, 2");
+            assert_eq!(store.rows(&sql).await.unwrap(), expected, "{sql}");
+        }
+    }
+    let joined = "SELECT count(*) FROM forecast(TABLE disk, id => host, horizon => 5) f JOIN time_to_exhaustion(disk, id => host, capacity => 110, horizon => 5) t ON f.host = t.host";
+    assert_eq!(store.cell(joined).await, "10");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_table_forms_are_told_and_what_is_text_is_bounded_like_the_rest() {
+    let store = disks();
+    for (from, expect) in [
+        ("time_to_exhaustion(TABLE disk, capacity => 110, horizon => '30m', method => 'crystal')", "seasonal_naive"),
+        ("time_to_exhaustion(TABLE disk, capacity => NULL, horizon => '30m')", "'capacity' must be a number"),
+        ("time_to_exhaustion(TABLE disk, horizon => '30m')", "argument 'capacity' is missing"),
+        ("forecast(TABLE disk, horizon => 0)", "horizon"),
+        ("forecast(TABLE disk, horizon => 11001)", "11000"),
+        ("forecast(TABLE nowhere, horizon => 5)", "nowhere"),
+        ("forecast('DROP TABLE disk', horizon => 5)", "must be the name of a table or a SELECT"),
+        ("forecast('SELECT 1; SELECT 2', horizon => 5)", "must be the name of a table or a SELECT"),
+        ("forecast(TABLE disk, id => [nothing], horizon => 5)", "nothing"),
+        ("forecast(TABLE disk, hosts => [host], horizon => 5)", "unknown argument 'hosts'"),
+    ] {
+        let error = store.rows(&format!("SELECT * FROM {from}")).await.unwrap_err();
+        assert!(error.to_string().contains(expect), "{from}: {error}");
+    }
+    let deep = format!("SELECT * FROM forecast('SELECT {}1{}', horizon => 5)", "(".repeat(200), ")".repeat(200));
+    let error = store.rows(&deep).await.unwrap_err();
+    assert!(error.to_string().contains("levels of nesting"), "{error}");
 }

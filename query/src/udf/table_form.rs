@@ -1,0 +1,332 @@
+//! Aggregates of ours as tables: `SELECT * FROM forecast(TABLE t, id => [host], horizon => '6h')`.
+//!
+//! Such a call is short for a subquery that groups the rows of `t` by the columns of `id`, and it becomes that subquery
+//! before the statement is planned: what bounds a query bounds it, too.
+//! ```text
+//! SELECT host, a['ts'] AS ts, … FROM (SELECT host, unnest(forecast(ts, value, '6h', …)) AS a FROM t GROUP BY host)
+//! ```
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart, Query, Statement, TableFactor, Value, VisitMut,
+    VisitorMut, visit_expressions_mut,
+};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+
+use super::named::{Call, call};
+use crate::error::{Error, Result};
+
+/// How an aggregate is called as a table.
+#[derive(Debug)]
+pub(crate) struct TableForm {
+    /// Name, that of the aggregate.
+    pub(crate) name: &'static str,
+    /// Whether the aggregate is a list with a row for each element, not one row.
+    list: bool,
+    /// Columns after those of `id`.
+    columns: &'static [&'static str],
+    /// An example for error messages.
+    pub(crate) example: &'static str,
+}
+
+/// Every aggregate with such a form.
+const FORMS: [TableForm; 2] = [
+    TableForm {
+        name: "forecast",
+        list: true,
+        columns: &["ts", "value", "lo", "hi"],
+        example: "SELECT * FROM forecast(TABLE t, ts => ts, value => value, id => [host], horizon => '6h', level => 0.95)",
+    },
+    TableForm {
+        name: "time_to_exhaustion",
+        list: false,
+        columns: &["ts", "earliest", "latest"],
+        example: "SELECT * FROM time_to_exhaustion(TABLE t, ts => ts, value => value, id => [host], capacity => 100, horizon => '30d')",
+    },
+];
+
+/// The parameter of the columns that rows are grouped by.
+const ID: &str = "id";
+/// Names that stand for the relation and for the aggregate while the subquery is made.
+const ROWS: &str = "$rows";
+const ANSWER: &str = "$answer";
+
+/// The form of this name.
+pub(crate) fn table_form(name: &str) -> Option<&'static TableForm> {
+    FORMS.iter().find(|form| form.name.eq_ignore_ascii_case(name))
+}
+
+/// Makes a subquery of every such call.
+///
+/// # Errors
+/// `Invalid` for unknown, repeated or missing arguments; lists what is known.
+pub(crate) fn resolve(statement: &mut Statement) -> Result<()> {
+    match statement.visit(&mut Calls) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+struct Calls;
+
+impl VisitorMut for Calls {
+    type Break = Error;
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        let TableFactor::Table { name, alias, args: Some(args), .. } = factor else {
+            return ControlFlow::Continue(());
+        };
+        let [ObjectNamePart::Identifier(name)] = name.0.as_slice() else { return ControlFlow::Continue(()) };
+        let forms = table_form(&name.value).and_then(|form| Some((form, call(form.name)?)));
+        let Some((form, call)) = forms else { return ControlFlow::Continue(()) };
+        match form.subquery(call, std::mem::take(&mut args.args)) {
+            Ok(subquery) => {
+                *factor = TableFactor::Derived { lateral: false, subquery, alias: alias.take(), sample: None };
+                ControlFlow::Continue(())
+            }
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+}
+
+impl TableForm {
+    fn subquery(&self, call: &Call, args: Vec<FunctionArg>) -> Result<Box<Query>> {
+        let mut args = args.into_iter();
+        let rows = match args.next() {
+            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(relation))) => self.relation(relation)?,
+            _ => return Err(self.fault("the first argument is a relation")),
+        };
+        let Arguments { ids, values } = self.arguments(call, args)?;
+        let ids: String = ids.iter().map(|id| format!("{id}, ")).collect();
+        let group = match ids.strip_suffix(", ") {
+            Some(ids) => format!(" GROUP BY {ids}"),
+            None => String::new(),
+        };
+        let columns: Vec<String> =
+            self.columns.iter().map(|column| format!("\"{ANSWER}\"['{column}'] AS {column}")).collect();
+        let parameters: Vec<String> = call.parameters.iter().map(|parameter| format!("\"${parameter}\"")).collect();
+        let aggregate = format!("{}({})", self.name, parameters.join(", "));
+        let aggregate = if self.list { format!("unnest({aggregate})") } else { aggregate };
+        let mut query = parse(&format!(
+            "SELECT {ids}{} FROM (SELECT {ids}{aggregate} AS \"{ANSWER}\" FROM \"{ROWS}\" AS \"{ROWS}\"{group})",
+            columns.join(", ")
+        ))?;
+        // What the caller wrote is put in as it was parsed, never as text.
+        let _ = visit_expressions_mut(&mut query, |expr| {
+            let parameter = match expr {
+                Expr::Identifier(name) if name.quote_style.is_some() => name.value.strip_prefix('$'),
+                _ => None,
+            };
+            let place = parameter.and_then(|name| call.parameters.iter().position(|p| *p == name));
+            if let Some(value) = place.and_then(|place| values.get(place)) {
+                *expr = value.clone();
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        let _ = query.visit(&mut Rows(Some(rows)));
+        Ok(query)
+    }
+
+    /// The relation as a query: what a subquery holds, or all of a table.
+    fn relation(&self, relation: Expr) -> Result<Box<Query>> {
+        match relation {
+            Expr::Subquery(query) => Ok(query),
+            name @ (Expr::Identifier(_) | Expr::CompoundIdentifier(_)) => parse(&format!("SELECT * FROM {name}")),
+            _ => Err(self.fault("the first argument is a relation")),
+        }
+    }
+
+    fn arguments(&self, call: &Call, args: impl Iterator<Item = FunctionArg>) -> Result<Arguments> {
+        let mut ids: Option<Vec<Ident>> = None;
+        let mut values: Vec<Option<Expr>> = vec![None; call.parameters.len()];
+        for argument in args {
+            let (name, value) = match argument {
+                FunctionArg::Named { name, arg, .. } => (name.value, arg),
+                FunctionArg::ExprNamed { name, arg, .. } => (name.to_string(), arg),
+                FunctionArg::Unnamed(_) => return Err(self.fault("arguments after the relation are named")),
+            };
+            let FunctionArgExpr::Expr(value) = value else {
+                return Err(self.fault(&format!("argument '{name}' must be a column or a constant")));
+            };
+            let again = if name.eq_ignore_ascii_case(ID) {
+                ids.replace(self.ids(value)?).is_some()
+            } else {
+                let place = call.parameters.iter().position(|p| p.eq_ignore_ascii_case(&name)).ok_or_else(|| {
+                    Error::invalid(format!(
+                        "unknown argument '{name}' of {}: known are {}, {ID}",
+                        self.name,
+                        call.parameters.join(", ")
+                    ))
+                })?;
+                // a column may be given as text, too
+                let column = matches!(call.parameters[place], "ts" | "value");
+                let value = if column { text(&value).map_or(value, quoted) } else { value };
+                values[place].replace(value).is_some()
+            };
+            if again {
+                return Err(self.fault(&format!("argument '{name}' is given twice")));
+            }
+        }
+        let mut complete = Vec::with_capacity(values.len());
+        for (place, value) in values.into_iter().enumerate() {
+            let parameter = call.parameters[place];
+            complete.push(match value {
+                Some(value) => value,
+                None if matches!(parameter, "ts" | "value") => Expr::Identifier(Ident::new(parameter)),
+                None if place < call.required => {
+                    return Err(self.fault(&format!("argument '{parameter}' is missing")));
+                }
+                None => Expr::Value(Value::Null.with_empty_span()),
+            });
+        }
+        Ok(Arguments { ids: ids.unwrap_or_default(), values: complete })
+    }
+
+    /// Columns in brackets, or one.
+    fn ids(&self, value: Expr) -> Result<Vec<Ident>> {
+        let list = match value {
+            Expr::Array(array) => array.elem,
+            Expr::Tuple(list) => list,
+            Expr::Nested(one) => vec![*one],
+            one => vec![one],
+        };
+        let mut ids: Vec<Ident> = Vec::with_capacity(list.len());
+        for column in list {
+            let id = match &column {
+                Expr::Identifier(name) => name.clone(),
+                other => match text(other) {
+                    Some(name) => Ident::with_quote('"', name),
+                    None => return Err(self.fault("argument 'id' must be names of columns, such as id => [host]")),
+                },
+            };
+            let name = |id: &Ident| match id.quote_style {
+                Some(_) => id.value.clone(),
+                None => id.value.to_lowercase(),
+            };
+            let here = name(&id);
+            if self.columns.contains(&here.as_str()) || here.starts_with('$') {
+                return Err(self.fault(&format!("a column '{here}' of the answer stands beside those of 'id'")));
+            }
+            if ids.iter().any(|other| name(other) == here) {
+                return Err(self.fault(&format!("column '{here}' is twice in 'id'")));
+            }
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
+    fn fault(&self, what: &str) -> Error {
+        Error::invalid(format!("{}: {what}: write {}", self.name, self.example))
+    }
+}
+
+/// Checked arguments of a call.
+struct Arguments {
+    ids: Vec<Ident>,
+    /// One for each parameter of the aggregate.
+    values: Vec<Expr>,
+}
+
+/// The value of a text.
+fn text(value: &Expr) -> Option<String> {
+    match value {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => Some(text.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn quoted(name: String) -> Expr {
+    Expr::Identifier(Ident::with_quote('"', name))
+}
+
+fn parse(sql: &str) -> Result<Box<Query>> {
+    Parser::new(&GenericDialect {})
+        .try_with_sql(sql)
+        .and_then(|mut parser| parser.parse_query())
+        .map_err(|error| Error::internal(format!("the table form of a function cannot be read: {error}")))
+}
+
+/// Puts the relation in its place.
+struct Rows(Option<Box<Query>>);
+
+impl VisitorMut for Rows {
+    type Break = ();
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, alias, args: None, .. } = factor
+            && matches!(name.0.as_slice(), [ObjectNamePart::Identifier(name)] if name.value == ROWS)
+            && let Some(subquery) = self.0.take()
+        {
+            *factor = TableFactor::Derived { lateral: false, subquery, alias: alias.take(), sample: None };
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn check(from: &str, expect: &str) {
+        let sql = format!("SELECT * FROM {from}");
+        let mut statement = Parser::parse_sql(&GenericDialect {}, &sql).unwrap().remove(0);
+        let got = match resolve(&mut statement) {
+            Ok(()) => statement.to_string(),
+            Err(error) => error.message,
+        };
+        assert!(got.contains(expect), "{got}");
+    }
+
+    #[test]
+    fn a_call_becomes_a_grouped_subquery() {
+        check(
+            "forecast((SELECT * FROM t), id => [host, 'A.b'], horizon => $1, level => 0.9) AS f",
+            "FROM (SELECT host, \"A.b\", \"$answer\"['ts'] AS ts, \"$answer\"['value'] AS value, \"$answer\"['lo'] AS lo, \
+             \"$answer\"['hi'] AS hi FROM (SELECT host, \"A.b\", unnest(forecast(ts, value, $1, NULL, 0.9, NULL)) AS \"$answer\" \
+             FROM (SELECT * FROM t) AS \"$rows\" GROUP BY host, \"A.b\")) AS f",
+        );
+        check(
+            "Time_To_Exhaustion(metrics.disk, ts => t, value => v / 2, capacity => 90, horizon => '2h')",
+            "FROM (SELECT \"$answer\"['ts'] AS ts, \"$answer\"['earliest'] AS earliest, \"$answer\"['latest'] AS latest \
+             FROM (SELECT time_to_exhaustion(t, v / 2, 90, '2h', NULL, NULL, NULL) AS \"$answer\" \
+             FROM (SELECT * FROM metrics.disk) AS \"$rows\"))",
+        );
+    }
+
+    #[test]
+    fn calls_inside_one_another_are_all_resolved() {
+        check(
+            "forecast((SELECT * FROM forecast(t, horizon => 3)), horizon => 4) JOIN u ON true",
+            "unnest(forecast(ts, value, 4, NULL, NULL, NULL)) AS \"$answer\" FROM (SELECT * FROM (SELECT",
+        );
+    }
+
+    #[test]
+    fn other_tables_stay_as_they_are() {
+        check("t, promql('up', 1, 2, 3) AS p", "SELECT * FROM t, promql('up', 1, 2, 3) AS p");
+    }
+
+    #[test]
+    fn faults_are_told_with_what_is_known() {
+        check(
+            "forecast(t, horizn => 3)",
+            "unknown argument 'horizn' of forecast: known are ts, value, horizon, method, level, season, id",
+        );
+        check("forecast(t)", "argument 'horizon' is missing: write SELECT * FROM forecast(TABLE");
+        check("time_to_exhaustion(t, horizon => 3)", "argument 'capacity' is missing");
+        check("forecast()", "the first argument is a relation");
+        check("forecast(1 + 1, horizon => 3)", "the first argument is a relation");
+        check("forecast(horizon => 3)", "the first argument is a relation");
+        check("forecast(t, 3)", "arguments after the relation are named");
+        check("forecast(t, horizon => 3, horizon => 4)", "'horizon' is given twice");
+        check("forecast(t, id => a, id => b, horizon => 3)", "'id' is given twice");
+        check("forecast(t, id => [a, A], horizon => 3)", "column 'a' is twice in 'id'");
+        check("forecast(t, id => [lo], horizon => 3)", "a column 'lo' of the answer");
+        check("forecast(t, id => [a + 1], horizon => 3)", "must be names of columns");
+    }
+}
