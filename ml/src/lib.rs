@@ -3,6 +3,7 @@
 //! Architecture invariants: no I/O, no clocks, no Arrow; same data, seed and version give the same bits.
 pub mod change;
 pub mod correlate;
+pub mod decompose;
 pub mod detect;
 pub mod error;
 pub mod forecast;

@@ -25,7 +25,7 @@ mod exhaustion;
 mod interval;
 mod models;
 mod ridge;
-mod seasons;
+pub(crate) mod seasons;
 #[cfg(test)]
 mod tests;
 

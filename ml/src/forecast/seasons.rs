@@ -13,14 +13,14 @@ const CALENDAR_STRENGTH_MIN: f64 = 0.1;
 
 /// Season lengths in steps, ascending, at most two.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Seasons {
+pub(crate) struct Seasons {
     periods: Vec<usize>,
 }
 
 impl Seasons {
     /// The given season and another if the data show it, or what the data show. The second is one of the calendar's if
     /// it predicts anything, otherwise the strongest.
-    pub(super) fn find(values: &[f64], given: Option<usize>, step_ns: i64) -> Self {
+    pub(crate) fn find(values: &[f64], given: Option<usize>, step_ns: i64) -> Self {
         let n = values.len();
         let whole = |found: Option<(f64, f64)>| found.map(|(period, _)| period.round() as usize).filter(|&p| p >= 2);
         let first = match given {
@@ -41,7 +41,7 @@ impl Seasons {
     }
 
     /// Those that have been seen twice in `n` values.
-    pub(super) fn within(&self, n: usize) -> &[usize] {
+    pub(crate) fn within(&self, n: usize) -> &[usize] {
         let count = self.periods.iter().take_while(|&&p| 2 * p <= n).count();
         &self.periods[..count]
     }

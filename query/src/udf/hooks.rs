@@ -67,6 +67,11 @@ impl ExprPlanner for Hooks {
                     complete(call, &mut raw.args);
                 }
             }
+            "decompose" => {
+                if let Some(call) = call("decompose") {
+                    complete(call, &mut raw.args);
+                }
+            }
             "correlate" => {
                 correlate::check(&raw.args)?;
                 if let Some(call) = call("correlate") {

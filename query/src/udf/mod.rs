@@ -7,6 +7,7 @@
 //! | [`exhaustion`] | `time_to_exhaustion(ts, value, capacity, horizon, …)` |
 //! | [`correlate`] | `correlate(a, b, max_lag ORDER BY ts)` |
 //! | [`change_points`] | `change_points(ts, value)` |
+//! | [`season`] | `seasonality(ts, value)`, `decompose(ts, value, season)` |
 //! | [`table_form`] | the aggregates as tables: `forecast(TABLE t, …)`, `time_to_exhaustion(TABLE t, …)` |
 //! | [`time_bucket`] | `time_bucket(width, ts)` |
 //! | [`bounded`] | DataFusion's functions whose result may be far larger than their arguments |
@@ -34,6 +35,7 @@ pub(crate) mod forecast;
 pub(crate) mod hooks;
 pub(crate) mod named;
 pub(crate) mod relation;
+pub(crate) mod season;
 pub(crate) mod table_form;
 pub(crate) mod time_bucket;
 
@@ -55,6 +57,8 @@ pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
         Arc::new(AggregateUDF::from(exhaustion::TimeToExhaustion::default())),
         Arc::new(AggregateUDF::from(correlate::Correlate::default())),
         Arc::new(AggregateUDF::from(change_points::ChangePoints::default())),
+        Arc::new(AggregateUDF::from(season::Seasonality::default())),
+        Arc::new(AggregateUDF::from(season::Decompose::default())),
         aliased(approx_percentile_cont_udaf(), "approx_percentile"),
         aliased(first_value_udaf(), "first"),
         aliased(last_value_udaf(), "last"),

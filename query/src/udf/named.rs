@@ -28,7 +28,7 @@ pub(crate) struct Call {
 }
 
 /// Every function with optional or named parameters.
-pub(crate) const CALLS: [Call; 7] = [
+pub(crate) const CALLS: [Call; 9] = [
     Call {
         name: "anomaly_score",
         parameters: &["value", "method", "season"],
@@ -70,6 +70,20 @@ pub(crate) const CALLS: [Call; 7] = [
         required: 2,
         window: false,
         example: "change_points(ts, value)",
+    },
+    Call {
+        name: "seasonality",
+        parameters: &["ts", "value"],
+        required: 2,
+        window: false,
+        example: "seasonality(ts, value)",
+    },
+    Call {
+        name: "decompose",
+        parameters: &["ts", "value", "season"],
+        required: 2,
+        window: false,
+        example: "decompose(ts, value, season => '1d')",
     },
     Call {
         name: "time_bucket",

@@ -71,6 +71,8 @@ async fn aggregates_are_the_same_for_any_number_of_partitions() {
         "forecast(ts, value, 3)",
         "time_to_exhaustion(ts, value, 10, 3)",
         "change_points(ts, value)",
+        "seasonality(ts, value)",
+        "decompose(ts, value)",
         "correlate(value, value + 1, 5 ORDER BY ts)",
     ] {
         let all = store.cell(&format!("SELECT {call} FROM m")).await;
@@ -81,6 +83,30 @@ async fn aggregates_are_the_same_for_any_number_of_partitions() {
             assert_eq!(per_host.len(), 1, "{call}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_season_is_found_and_taken_out() {
+    let store = Store::empty(QueryLimits::default());
+    let value = |i: i64| 100.0 + i as f64 + [0.0, 8.0, 3.0, -2.0, -9.0][(i % 5) as usize];
+    let samples: Vec<(i64, f64)> = (0..200).map(|i| (START + i * MINUTE, value(i))).collect();
+    write(&store.engine, &[("__name__", "m"), ("host", "a")], &samples);
+    write(&store.engine, &[("__name__", "m"), ("host", "b")], &samples[..2]);
+    let found = "SELECT host, seasonality(ts, value)['period'] FROM m GROUP BY host ORDER BY host";
+    let rows = store.rows(found).await.unwrap();
+    assert_eq!(rows[0][1], (5 * MINUTE).to_string());
+    let parts = |argument: &str| {
+        format!(
+            "SELECT max(abs(s)) > 7, max(abs(r)) < 1, count(*) FROM (SELECT unnest(d['seasonal']) AS s, unnest(d['residual']) AS r \
+             FROM (SELECT decompose(ts, value{argument}) AS d FROM m WHERE host = 'a'))"
+        )
+    };
+    for argument in ["", ", '5m'", ", season => INTERVAL '5 minutes'"] {
+        assert_eq!(store.rows(&parts(argument)).await.unwrap(), [["true", "true", "200"]], "{argument}");
+    }
+    assert_eq!(store.cell("SELECT decompose(ts, value) IS NULL FROM m WHERE host = 'b'").await, "true");
+    let error = store.rows("SELECT decompose(ts, value, 5) FROM m").await.unwrap_err();
+    assert!(error.to_string().contains("'season' must be a length of time"), "{error}");
 }
 
 /// Two disks, one filling and one as full as ever, and a third with two rows only.
