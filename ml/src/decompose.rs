@@ -121,9 +121,9 @@ mod tests {
         let values: Vec<f64> = (0..480).map(|i| 100.0 + 0.1 * i as f64 + day(i)).collect();
         for season in [None, Some(24 * HOUR)] {
             let parts = decompose(&times(480), &values, season).unwrap().unwrap();
-            for i in 0..480 {
+            for (i, value) in values.iter().enumerate() {
                 let sum = parts.trend[i] + parts.seasonal[i] + parts.residual[i];
-                assert!((sum - values[i]).abs() < 1e-9, "{i}");
+                assert!((sum - value).abs() < 1e-9, "{i}");
                 assert!((parts.seasonal[i] - day(i)).abs() < 0.5, "{i}: {}", parts.seasonal[i]);
                 assert!((parts.trend[i] - 100.0 - 0.1 * i as f64).abs() < 0.5, "{i}: {}", parts.trend[i]);
             }

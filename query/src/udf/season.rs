@@ -48,9 +48,7 @@ fn row_types(function: &str, types: &[DataType]) -> Result<Vec<DataType>> {
         [ts, value, ..] if value.is_numeric() || *value == DataType::Null => {
             Ok(vec![time_type(function, ts)?, DataType::Float64])
         }
-        _ => {
-            Err(Error::invalid(format!("{function} takes a time and a number: write {function}(ts, value)")).into())
-        }
+        _ => Err(Error::invalid(format!("{function} takes a time and a number: write {function}(ts, value)")).into()),
     }
 }
 
@@ -154,9 +152,8 @@ impl AggregateUDFImpl for Decompose {
             let found =
                 decompose(ts, &columns[0], season).map_err(|error| DataFusionError::External(Box::new(error)))?;
             let Some(parts) = found else { return Ok(null.clone()) };
-            let list = |array: ArrayRef| -> ArrayRef {
-                Arc::new(SingleRowListArrayBuilder::new(array).build_list_array())
-            };
+            let list =
+                |array: ArrayRef| -> ArrayRef { Arc::new(SingleRowListArrayBuilder::new(array).build_list_array()) };
             let columns: Vec<ArrayRef> = vec![
                 list(Arc::new(TimestampNanosecondArray::from(parts.ts).with_timezone_opt(zone.clone()))),
                 list(Arc::new(Float64Array::from(parts.trend))),

@@ -193,25 +193,21 @@ impl TableForm {
         };
         let mut ids: Vec<Ident> = Vec::with_capacity(list.len());
         for column in list {
-            let id = match &column {
-                Expr::Identifier(name) => name.clone(),
+            let name = match &column {
+                Expr::Identifier(name) if name.quote_style.is_some() => name.value.clone(),
+                Expr::Identifier(name) => name.value.to_lowercase(),
                 other => match text(other) {
-                    Some(name) => Ident::with_quote('"', name),
+                    Some(name) => name,
                     None => return Err(self.fault("argument 'id' must be names of columns, such as id => [host]")),
                 },
             };
-            let name = |id: &Ident| match id.quote_style {
-                Some(_) => id.value.clone(),
-                None => id.value.to_lowercase(),
-            };
-            let here = name(&id);
-            if self.columns.contains(&here.as_str()) || here.starts_with('$') {
-                return Err(self.fault(&format!("a column '{here}' of the answer stands beside those of 'id'")));
+            if self.columns.contains(&name.as_str()) || name.starts_with('$') {
+                return Err(self.fault(&format!("a column '{name}' of the answer stands beside those of 'id'")));
             }
-            if ids.iter().any(|other| name(other) == here) {
-                return Err(self.fault(&format!("column '{here}' is twice in 'id'")));
+            if ids.iter().any(|other| other.value == name) {
+                return Err(self.fault(&format!("column '{name}' is twice in 'id'")));
             }
-            ids.push(id);
+            ids.push(Ident::with_quote('"', name));
         }
         Ok(ids)
     }
@@ -244,10 +240,9 @@ fn quoted(name: String) -> Expr {
 }
 
 fn parse(sql: &str) -> Result<Box<Query>> {
-    Parser::new(&GenericDialect {})
-        .try_with_sql(sql)
-        .and_then(|mut parser| parser.parse_query())
-        .map_err(|error| Error::internal(format!("the table form of a function cannot be read: {error}")))
+    Parser::new(&GenericDialect {}).try_with_sql(sql).and_then(|mut parser| parser.parse_query()).map_err(|error| {
+        Error::invalid(format!("the relation or the columns of a table function cannot be read: {error}"))
+    })
 }
 
 /// Puts the relation in its place.
@@ -286,9 +281,9 @@ mod tests {
     fn a_call_becomes_a_grouped_subquery() {
         check(
             "forecast((SELECT * FROM t), id => [host, 'A.b'], horizon => $1, level => 0.9) AS f",
-            "FROM (SELECT host, \"A.b\", \"$answer\"['ts'] AS ts, \"$answer\"['value'] AS value, \"$answer\"['lo'] AS lo, \
-             \"$answer\"['hi'] AS hi FROM (SELECT host, \"A.b\", unnest(forecast(ts, value, $1, NULL, 0.9, NULL)) AS \"$answer\" \
-             FROM (SELECT * FROM t) AS \"$rows\" GROUP BY host, \"A.b\")) AS f",
+            "FROM (SELECT \"host\", \"A.b\", \"$answer\"['ts'] AS ts, \"$answer\"['value'] AS value, \"$answer\"['lo'] AS lo, \
+             \"$answer\"['hi'] AS hi FROM (SELECT \"host\", \"A.b\", unnest(forecast(ts, value, $1, NULL, 0.9, NULL)) AS \"$answer\" \
+             FROM (SELECT * FROM t) AS \"$rows\" GROUP BY \"host\", \"A.b\")) AS f",
         );
         check(
             "Time_To_Exhaustion(metrics.disk, ts => t, value => v / 2, capacity => 90, horizon => '2h')",

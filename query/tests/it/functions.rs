@@ -152,7 +152,9 @@ async fn a_forecast_is_the_same_as_a_table_however_the_relation_is_spelled() {
         "'WITH d AS (SELECT * FROM disk) SELECT * FROM d;'",
     ] {
         for id in ["[host]", "host", "'host'", "['host']"] {
-            let sql = format!("SELECT * FROM forecast({relation}, ts => ts, value => value, id => {id}, horizon => '5m') ORDER BY 1, 2");
+            let sql = format!(
+                "SELECT * FROM forecast({relation}, ts => ts, value => value, id => {id}, horizon => '5m') ORDER BY 1, 2"
+            );
             assert_eq!(store.rows(&sql).await.unwrap(), expected, "{sql}");
         }
     }
