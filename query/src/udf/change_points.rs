@@ -11,7 +11,7 @@ use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatil
 use foretell_ml::change::{ChangeKind, ChangePoint, change_points};
 
 use super::anomaly::time_type;
-use super::collect::{Collect, list_of_structs, state_fields, struct_list};
+use super::collect::{Collect, list_of_structs, state_fields, struct_list, zone};
 use crate::error::Error;
 
 const NAME: &str = "change_points";
@@ -37,13 +37,6 @@ fn fields(zone: Option<Arc<str>>) -> Fields {
         Field::new("after", DataType::Float64, true),
     ]
     .into()
-}
-
-fn zone(kind: Option<&DataType>) -> Option<Arc<str>> {
-    match kind {
-        Some(DataType::Timestamp(_, zone)) => zone.clone(),
-        _ => None,
-    }
 }
 
 fn kind_name(kind: ChangeKind) -> &'static str {

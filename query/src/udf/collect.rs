@@ -124,6 +124,14 @@ fn list(array: ArrayRef) -> ScalarValue {
     SingleRowListArrayBuilder::new(array).build_list_scalar()
 }
 
+/// The time zone of a type of time.
+pub(crate) fn zone(kind: Option<&DataType>) -> Option<Arc<str>> {
+    match kind {
+        Some(DataType::Timestamp(_, zone)) => zone.clone(),
+        _ => None,
+    }
+}
+
 /// `LIST<STRUCT(fields)>`
 pub(crate) fn list_of_structs(fields: arrow::datatypes::Fields) -> DataType {
     DataType::List(Arc::new(Field::new_list_field(DataType::Struct(fields), true)))

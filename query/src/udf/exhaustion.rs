@@ -14,7 +14,7 @@ use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Expr, Signature, V
 use foretell_ml::forecast::time_to_exhaustion;
 
 use super::anomaly::time_type;
-use super::collect::{Collect, state_fields};
+use super::collect::{Collect, state_fields, zone};
 use super::constant;
 use super::forecast::{coerce, constants, external, literals, options};
 use crate::error::Error;
@@ -30,13 +30,6 @@ pub(crate) struct TimeToExhaustion {
 impl Default for TimeToExhaustion {
     fn default() -> Self {
         Self { signature: Signature::user_defined(Volatility::Immutable) }
-    }
-}
-
-fn zone(kind: Option<&DataType>) -> Option<Arc<str>> {
-    match kind {
-        Some(DataType::Timestamp(_, zone)) => zone.clone(),
-        _ => None,
     }
 }
 

@@ -14,7 +14,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use foretell_ml::forecast::{ForecastOptions, Horizon, forecast};
 
 use super::anomaly::time_type;
-use super::collect::{Collect, list_of_structs, state_fields, struct_list};
+use super::collect::{Collect, list_of_structs, state_fields, struct_list, zone};
 use super::constant;
 use crate::error::Error;
 
@@ -153,19 +153,12 @@ impl AggregateUDFImpl for Forecast {
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        let zone = match types.first() {
-            Some(DataType::Timestamp(_, zone)) => zone.clone(),
-            _ => None,
-        };
-        Ok(list_of_structs(fields(zone)))
+        Ok(list_of_structs(fields(zone(types.first()))))
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let (horizon, options) = options(NAME, &constants(NAME, args.exprs, 2)?)?;
-        let zone = match args.expr_fields.first().map(|f| f.data_type()) {
-            Some(DataType::Timestamp(_, zone)) => zone.clone(),
-            _ => None,
-        };
+        let zone = zone(args.expr_fields.first().map(|f| f.data_type()));
         let null = ScalarValue::try_from(args.return_type())?;
         let finish = move |ts: &[i64], columns: &[Vec<f64>]| {
             let Some(points) = forecast(ts, &columns[0], horizon, &options).map_err(external)? else {

@@ -14,7 +14,7 @@ use foretell_ml::decompose::decompose;
 use foretell_ml::season;
 
 use super::anomaly::time_type;
-use super::collect::{Collect, state_fields};
+use super::collect::{Collect, state_fields, zone};
 use super::constant;
 use crate::error::Error;
 
@@ -92,13 +92,6 @@ impl AggregateUDFImpl for Seasonality {
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
         AggregateOrderSensitivity::Insensitive
-    }
-}
-
-fn zone(kind: Option<&DataType>) -> Option<Arc<str>> {
-    match kind {
-        Some(DataType::Timestamp(_, zone)) => zone.clone(),
-        _ => None,
     }
 }
 
