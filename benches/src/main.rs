@@ -34,6 +34,8 @@ enum Task {
     Continuous(run::continuous::Options),
     /// Remote write bodies to columns, samples a second on one core
     Decode(run::decode::Options),
+    /// How well the anomaly detectors detect, and how often they cry wolf; needs Python with numpy
+    Detect(run::detect::Options),
     /// A real server under load over HTTP, durable; with --peer also beside real peers
     Ingest(run::ingest::Options),
     /// A killed server with a log of a given size: time to ready, memory, first query
@@ -90,6 +92,7 @@ fn try_main() -> Result<()> {
         Task::Churn(options) => run::churn::run(&options, results),
         Task::Continuous(options) => run::continuous::run(&options, results),
         Task::Decode(options) => run::decode::run(&options, results),
+        Task::Detect(options) => run::detect::run(&options, results),
         Task::Ingest(options) => run::ingest::run(&options, &binaries, results),
         Task::Recovery(options) => run::recovery::run(&options, &binaries, results),
         Task::Rollup(options) => run::rollup::run(&options, results),

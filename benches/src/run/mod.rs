@@ -3,6 +3,7 @@ pub mod abuse;
 pub mod churn;
 pub mod continuous;
 pub mod decode;
+pub mod detect;
 pub mod ingest;
 pub mod promql;
 pub mod recovery;
