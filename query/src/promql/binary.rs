@@ -3,12 +3,12 @@ use std::sync::Arc;
 
 use super::annotation::{Note, Notes};
 use super::expr::{Binary, BinaryOp};
-use super::histogram::Histogram;
+use super::histogram::{Histogram, Kept};
 use super::labels::without_name;
 use super::value::{ABSENT, Column, Columns, Sample, Value, is_absent};
 use super::vector_match;
 use super::window::Found;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// `lhs op rhs` at each step. `count` is told of values that are made beside the operands.
 ///
@@ -23,6 +23,10 @@ pub(crate) fn evaluate(
 ) -> Result<Value> {
     let op = binary.op;
     match (lhs, rhs) {
+        (Value::Scalar(_), Value::Scalar(_)) if op.is_trim() => Err(Error::new(
+            ErrorKind::Execution,
+            format!("operator {:?} not allowed for Scalar operations: it trims native histograms", op.symbol()),
+        )),
         (Value::Scalar(lhs), Value::Scalar(rhs)) => {
             let both = lhs.into_iter().zip(rhs);
             Ok(Value::Scalar(both.map(|(a, b)| arithmetic(op, a, b)).collect()))
@@ -47,7 +51,7 @@ pub(crate) fn evaluate(
 
 /// Whether the result no longer measures what its name says.
 pub(crate) fn drops_name(binary: &Binary) -> bool {
-    !binary.op.is_comparison() || binary.returns_bool
+    !(binary.op.is_comparison() || binary.op.is_trim()) || binary.returns_bool
 }
 
 /// The value of `a op b`, for comparisons 1 or 0.
@@ -77,9 +81,11 @@ pub(crate) fn holds(op: BinaryOp, a: f64, b: f64) -> bool {
     }
 }
 
-/// What a step of the result holds: the value, or nothing where a filter does not hold.
+/// What a step of the result holds: the value, or nothing where a filter does not hold. Of a number there is nothing to trim.
 pub(crate) fn result(binary: &Binary, a: f64, b: f64, kept: f64) -> f64 {
-    if binary.op.is_comparison() && !binary.returns_bool {
+    if binary.op.is_trim() {
+        ABSENT
+    } else if binary.op.is_comparison() && !binary.returns_bool {
         if holds(binary.op, a, b) { kept } else { ABSENT }
     } else {
         arithmetic(binary.op, a, b)
@@ -87,7 +93,7 @@ pub(crate) fn result(binary: &Binary, a: f64, b: f64, kept: f64) -> f64 {
 }
 
 /// As [`result`], where at least one side is a histogram: two can be added, subtracted and tested for equality, one can be
-/// scaled.
+/// scaled and trimmed.
 ///
 /// # Errors
 /// What else is to be told instead of a result.
@@ -97,7 +103,7 @@ pub(crate) fn result_of_samples(
     b: Sample<'_>,
     kept: Sample<'_>,
 ) -> Result<Option<Found>, Note> {
-    use BinaryOp::{Add, Div, Equal, Mul, NotEqual, Sub};
+    use BinaryOp::{Add, Div, Equal, Mul, NotEqual, Sub, TrimLower, TrimUpper};
     let op = binary.op;
     let made = |mut histogram: Histogram| {
         histogram.compact();
@@ -131,8 +137,18 @@ pub(crate) fn result_of_samples(
             scaled.divide(by);
             made(scaled)
         }
+        (Sample::Histogram(histogram), Sample::Value(threshold)) if matches!(op, TrimUpper | TrimLower) => {
+            let mut trimmed = Histogram::clone(histogram);
+            trimmed.trim(threshold, if op == TrimUpper { Kept::Below } else { Kept::Above });
+            made(trimmed)
+        }
         _ => Err(Note::IncompatibleTypes(kind(a), op.symbol(), kind(b))),
     }
+}
+
+/// What is told of two numbers instead of a result.
+pub(crate) fn note_of_numbers(op: BinaryOp) -> Option<Note> {
+    op.is_trim().then(|| Note::IncompatibleTypes("float", op.symbol(), "float"))
 }
 
 fn kind(sample: Sample<'_>) -> &'static str {
@@ -154,6 +170,10 @@ fn with_scalar(
     for mut column in columns {
         if drops_name(binary) {
             column.labels = without_name(&column.labels);
+        }
+        let has_numbers = column.values.iter().any(|&value| !is_absent(value));
+        if let Some(note) = note_of_numbers(binary.op).filter(|_| has_numbers) {
+            notes.add(&note);
         }
         for (value, &scalar) in column.values.iter_mut().zip(scalar).filter(|(value, _)| !is_absent(**value)) {
             let (a, b) = if swapped { (scalar, *value) } else { (*value, scalar) };

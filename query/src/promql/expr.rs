@@ -182,6 +182,10 @@ pub(crate) enum BinaryOp {
     And,
     Or,
     Unless,
+    /// `</`: a native histogram without what is above a threshold.
+    TrimUpper,
+    /// `>/`: without what is below.
+    TrimLower,
 }
 
 impl BinaryOp {
@@ -209,7 +213,13 @@ impl BinaryOp {
             Self::And => "and",
             Self::Or => "or",
             Self::Unless => "unless",
+            Self::TrimUpper => "</",
+            Self::TrimLower => ">/",
         }
+    }
+
+    pub(crate) fn is_trim(self) -> bool {
+        matches!(self, Self::TrimUpper | Self::TrimLower)
     }
 
     pub(crate) fn is_set(self) -> bool {

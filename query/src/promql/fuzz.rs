@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::{Features, Limits, parse};
+use super::{Features, Limits, layout, parse};
 use crate::planner::with_large_stack;
 
 /// Inputs of a short run.
@@ -46,7 +46,7 @@ const PIECES: &[&str] = &[
     "\n",
     "\u{0}",
     "é",
-    "\u{1}edges",
+    "\u{1}",
     "5m",
     "1e999",
     "9999999999999999999",
@@ -116,7 +116,7 @@ fn run(text: &str) {
         let _ = parse::parse(text, &limits);
         let _ = parse::parse_selector(text, &limits);
     }
-    let _ = parse::format(text, &Limits::default());
+    let _ = layout::format(text, &Limits::default());
 }
 
 #[test]
@@ -161,10 +161,10 @@ fn chains_and_nesting_at_the_limits_fit_the_stack() {
             format!("{}a{}", "abs(".repeat(limits.depth_max), ")".repeat(limits.depth_max)),
         ] {
             let _ = parse::parse(&text, &limits);
-            let laid_out = parse::format(&text, &limits).map_or(0, |text| text.len());
+            let laid_out = layout::format(&text, &limits).map_or(0, |text| text.len());
             assert!(laid_out < 4 << 20, "{laid_out} bytes");
         }
-        let laid_out = parse::format(&vec!["1"; 1024].join("+"), &limits)?;
+        let laid_out = layout::format(&vec!["1"; 1024].join("+"), &limits)?;
         assert!((1024..4 << 20).contains(&laid_out.len()), "{}", laid_out.len());
         Ok(())
     });

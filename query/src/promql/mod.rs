@@ -32,7 +32,7 @@
 //! | [`lookup`] | names, values and series from the index |
 //! | [`exemplars`] | exemplars of selected series |
 //! | [`raw`] | rows of selected series, for those who evaluate elsewhere |
-//! | [`tree`] | an expression as it is written |
+//! | [`tree`], [`layout`] | an expression as it is written; in the usual layout |
 //!
 //! Times are milliseconds, as in Prometheus, whose answers these are: `query/tests/it/promql.rs` holds cases, and
 //! `bench promql-diff` compares with the real one.
@@ -56,6 +56,7 @@ mod function;
 mod grid;
 mod histogram;
 mod labels;
+mod layout;
 mod lookup;
 mod number;
 mod parallel;
@@ -83,8 +84,8 @@ pub use exemplars::{Exemplar, ExemplarQuery, SeriesExemplars};
 pub use feature::Features;
 pub use filter::LabelFilter;
 pub use histogram::{Bucket, Histogram, ResetHint};
+pub(crate) use layout::format;
 pub use lookup::{Found, Lookup, What};
-pub(crate) use parse::format;
 pub use raw::{RawQuery, RawReader, RawSelection, RawSeries};
 pub use source::{Admit, Matchers, SampleSource, SeriesSamples, at_most};
 pub use tree::{Tree, TreeFunction, TreeMatcher, TreeMatching, TreeSelector, TreeWhen, tree};
@@ -219,5 +220,5 @@ pub fn check(text: &str, limits: &Limits) -> Result<()> {
 /// # Errors
 /// `Invalid` for a bad expression.
 pub fn one_line(text: &str, limits: &Limits) -> Result<String> {
-    planner::with_large_stack(|| parse::one_line(text, limits))
+    planner::with_large_stack(|| layout::one_line(text, limits))
 }

@@ -16,7 +16,7 @@ use super::expr::{
 use super::extended;
 use super::fault::locate;
 use super::function::Function;
-use super::rewrite::{EDGES, rewrite};
+use super::rewrite::{EDGES, Rewritten, WORDS, rewrite};
 use super::source::Matchers;
 use super::token::{Kind, Token, tokens};
 use crate::error::{Error, Result};
@@ -48,38 +48,6 @@ pub(crate) fn parse_selector(text: &str, limits: &Limits) -> Result<Matchers> {
     }
 }
 
-/// Terms of an expression that is laid out: each operator of a chain is indented more than the one before, so that the layout
-/// grows with the square of their number.
-const LAID_OUT_TERMS_MAX: usize = 1024;
-
-/// `text` in the usual layout.
-///
-/// # Errors
-/// `Invalid` for what is not PromQL, has too many terms, and for what would be lost on the way.
-pub(crate) fn format(text: &str, limits: &Limits) -> Result<String> {
-    let limits = &Limits { terms_max: limits.terms_max.min(LAID_OUT_TERMS_MAX), ..limits.clone() };
-    let (expr, _) = read_checked(text, limits, Instants::default())?;
-    let other_instants = Instants { start_ms: 1, end_ms: 3, step_ms: 1 };
-    let is_of_query = expr != read(text, limits, other_instants)?;
-    let laid_out = catch_unwind(AssertUnwindSafe(|| expr.prettify()))
-        .map_err(|_| Error::invalid("the expression cannot be laid out"))?;
-    if is_of_query || laid_out.contains(EDGES) {
-        return Err(Error::invalid(
-            "expressions with step(), range(), start() and end() as numbers, anchored or smoothed cannot be laid out yet",
-        ));
-    }
-    Ok(laid_out)
-}
-
-/// `text` in the usual layout on one line; as it is written, if that would be lost on the way.
-///
-/// # Errors
-/// `Invalid` for what is not PromQL.
-pub(crate) fn one_line(text: &str, limits: &Limits) -> Result<String> {
-    let line = read_checked(text, limits, Instants::default())?.0.to_string();
-    Ok(if line.contains(EDGES) { text.split_whitespace().collect::<Vec<_>>().join(" ") } else { line })
-}
-
 /// What the parser makes of `text`, and the expression that this is.
 ///
 /// # Errors
@@ -91,16 +59,68 @@ pub(crate) fn read_checked(text: &str, limits: &Limits, instants: Instants) -> R
     Ok((read, expr))
 }
 
-/// What the parser makes of `text`, whose newer syntax is rewritten. It has been seen to panic.
+/// What the parser makes of `text`, whose newer syntax is rewritten.
 ///
 /// # Errors
 /// As [`parse`].
 fn read(text: &str, limits: &Limits, instants: Instants) -> Result<parsed::Expr> {
+    let (mut expr, trims) = read_rewritten(text, limits, instants)?;
+    if !trims.is_empty() {
+        mark(&mut expr, &trims, &mut 0);
+    }
+    Ok(expr)
+}
+
+/// What the parser makes of `text` rewritten, and [`Rewritten::trims`]. The parser has been seen to panic.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn read_rewritten(text: &str, limits: &Limits, instants: Instants) -> Result<(parsed::Expr, Vec<usize>)> {
     let tokens = admit(text, limits)?;
-    let rewritten = rewrite(text, &tokens, limits, instants)?;
-    catch_unwind(AssertUnwindSafe(|| parsed::parse(&rewritten)))
+    let Rewritten { text: rewritten, trims } = rewrite(text, &tokens, limits, instants)?;
+    let expr = catch_unwind(AssertUnwindSafe(|| parsed::parse(&rewritten)))
         .unwrap_or_else(|_| Err("the expression cannot be parsed".into()))
-        .map_err(|message| locate(text, &tokens, &message))
+        .map_err(|message| locate(text, &tokens, &message))?;
+    Ok((expr, trims))
+}
+
+/// Operators of ours in the parser's trees.
+pub(crate) const TRIM_UPPER: parsed_token::TokenId = parsed_token::TokenId::MAX - 1;
+pub(crate) const TRIM_LOWER: parsed_token::TokenId = parsed_token::TokenId::MAX;
+
+/// Makes trims of those of the operators `<` and `>` that are some; `seen` counts these operators in the order of the text.
+fn mark(expr: &mut parsed::Expr, trims: &[usize], seen: &mut usize) {
+    match expr {
+        parsed::Expr::Paren(paren) => mark(&mut paren.expr, trims, seen),
+        parsed::Expr::Unary(unary) => mark(&mut unary.expr, trims, seen),
+        parsed::Expr::Subquery(subquery) => mark(&mut subquery.expr, trims, seen),
+        parsed::Expr::Call(call) => call.args.args.iter_mut().for_each(|arg| mark(arg, trims, seen)),
+        parsed::Expr::Aggregate(aggregate) => {
+            aggregate.param.iter_mut().for_each(|param| mark(param, trims, seen));
+            mark(&mut aggregate.expr, trims, seen);
+        }
+        parsed::Expr::Binary(binary) => {
+            mark(&mut binary.lhs, trims, seen);
+            let trim = match binary.op.id() {
+                parsed_token::T_LSS => Some(TRIM_UPPER),
+                parsed_token::T_GTR => Some(TRIM_LOWER),
+                _ => None,
+            };
+            if let Some(trim) = trim {
+                if trims.binary_search(seen).is_ok() {
+                    binary.op = parsed_token::TokenType::new(trim);
+                    binary.modifier.iter_mut().for_each(|modifier| modifier.return_bool = false);
+                }
+                *seen += 1;
+            }
+            mark(&mut binary.rhs, trims, seen);
+        }
+        parsed::Expr::NumberLiteral(_)
+        | parsed::Expr::StringLiteral(_)
+        | parsed::Expr::VectorSelector(_)
+        | parsed::Expr::MatrixSelector(_)
+        | parsed::Expr::Extension(_) => {}
+    }
 }
 
 /// The tokens of `text`, once its length, nesting and number of terms are known to be in bounds.
@@ -216,6 +236,8 @@ fn binary(binary: &parsed::BinaryExpr) -> Result<Expr> {
         parsed_token::T_LAND => Op::And,
         parsed_token::T_LOR => Op::Or,
         parsed_token::T_LUNLESS => Op::Unless,
+        TRIM_UPPER => Op::TrimUpper,
+        TRIM_LOWER => Op::TrimLower,
         _ => return Err(Error::invalid(format!("operator {} is not supported by this version", binary.op))),
     };
     let mut matching = Matching::default();
@@ -267,12 +289,13 @@ fn selector(selector: &parsed::VectorSelector) -> Result<Selector> {
         alternatives.iter().map(|matchers| all(&mut matchers.iter())).collect()
     };
     let mut when = when(selector.offset.as_ref(), selector.at.as_ref())?;
-    when.edges = match edges.first().map(|matcher| matcher.value.as_str()) {
-        None => Edges::Exact,
-        Some("anchored") => Edges::Anchored,
-        Some(_) => Edges::Smoothed,
-    };
+    when.edges = edges.first().map_or(Edges::Exact, |matcher| self::edges(matcher));
     Ok(Selector { matchers: Matchers(matchers), when })
+}
+
+/// What a matcher on [`EDGES`] stands for.
+pub(super) fn edges(matcher: &parsed_label::Matcher) -> Edges {
+    if matcher.value == WORDS[0].1 { Edges::Anchored } else { Edges::Smoothed }
 }
 
 /// `anchored` and `smoothed` ranges mean something to some functions only.
@@ -366,17 +389,6 @@ mod tests {
         assert!(error("sum(up))").contains("1:8: parse error: unexpected \")\""));
         assert!(error("1 + nope(up)").contains("1:5: parse error: unknown function"), "{}", error("1 + nope(up)"));
         assert!(error("a + on(b) fill(1) c").contains("switched off"));
-    }
-
-    #[test]
-    fn what_a_layout_would_lose_is_not_laid_out() {
-        let limits = Limits { features: super::super::Features::all(), ..Limits::default() };
-        assert_eq!(format("sum  by(job)(up @ start() offset 5m)", &limits).unwrap(), {
-            "sum by (job) (up @ start() offset 5m)"
-        });
-        for lost in ["step() + 1", "end()", "rate(a[5m] anchored)", "a smoothed"] {
-            assert!(format(lost, &limits).unwrap_err().message.contains("cannot be laid out yet"), "{lost}");
-        }
     }
 
     #[test]

@@ -5,10 +5,11 @@
 //! | `[5m * 2]`, `offset (1h + step())` | their values, which are constants of the query |
 //! | `step()`, `range()`, `start()`, `end()` as numbers | the number of seconds |
 //! | `anchored`, `smoothed` behind a selector | a matcher on [`EDGES`], a label that no series has |
+//! | `</`, `>/` | `< bool`, `> bool`, of which [`Rewritten::trims`] tells them apart |
 //! | `1_000` | `1000` |
 //! | `` `\d+` `` | the same string in double quotes |
 //!
-//! What is switched off, or unknown here too (`</`, `>/`), is refused by name.
+//! What is switched off is refused by name.
 use std::borrow::Cow;
 
 use super::Limits;
@@ -20,13 +21,23 @@ use super::token::{Kind, Token};
 use crate::error::Error;
 
 /// The label whose matcher says how a selector treats the borders of its range.
-pub(crate) const EDGES: &str = "\u{1}edges";
+pub(crate) const EDGES: &str = "\u{1}";
+/// Values of [`EDGES`]: a matcher is as long as the word that it stands for, so that lines break where they should.
+pub(crate) const WORDS: [(&str, &str); 2] = [("anchored", "a"), ("smoothed", "s")];
 
 /// Words before a list of labels.
 const LISTS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 /// Words after which an operand follows.
 const BEFORE_OPERANDS: [&str; 11] =
     ["and", "or", "unless", "atan2", "bool", "by", "without", "on", "ignoring", "group_left", "group_right"];
+
+/// A text for the parser.
+#[derive(Debug)]
+pub(crate) struct Rewritten<'a> {
+    pub(crate) text: Cow<'a, str>,
+    /// Which of the `<` and `>` in the text, in its order, trim histograms; ascending.
+    pub(crate) trims: Vec<usize>,
+}
 
 /// `text`, whose tokens are `tokens`, for the parser.
 ///
@@ -37,7 +48,7 @@ pub(crate) fn rewrite<'a>(
     tokens: &[Token<'a>],
     limits: &Limits,
     instants: Instants,
-) -> Result<Cow<'a, str>, Error> {
+) -> Result<Rewritten<'a>, Error> {
     let mut rewriter = Rewriter {
         text,
         tokens,
@@ -48,6 +59,8 @@ pub(crate) fn rewrite<'a>(
         modifiers_at: 0,
         list_end: 0,
         regex_cost: 0,
+        angles: 0,
+        trims: Vec::new(),
     };
     let mut at = 0;
     while at < tokens.len() {
@@ -56,7 +69,7 @@ pub(crate) fn rewrite<'a>(
             Stop::SwitchedOff(at, error) => Fault::new(at, error.message).error(text),
         })?;
     }
-    Ok(rewriter.edited())
+    Ok(Rewritten { text: edited(text, rewriter.edits), trims: rewriter.trims })
 }
 
 /// Why a text is refused.
@@ -72,11 +85,30 @@ impl From<Fault> for Stop {
     }
 }
 
-/// Bytes of the text that something else takes the place of.
-struct Edit {
-    from: usize,
-    to: usize,
-    text: String,
+/// Bytes of a text that something else takes the place of.
+pub(crate) struct Edit {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) text: String,
+}
+
+/// `text` with all of `edits`; one that overlaps with another before it is left out.
+pub(crate) fn edited(text: &str, mut edits: Vec<Edit>) -> Cow<'_, str> {
+    if edits.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    edits.sort_by_key(|edit| edit.from);
+    let (mut out, mut copied) = (String::with_capacity(text.len() + 64), 0);
+    for edit in &edits {
+        if edit.from < copied {
+            continue;
+        }
+        out.push_str(&text[copied..edit.from]);
+        out.push_str(&edit.text);
+        copied = edit.to;
+    }
+    out.push_str(&text[copied..]);
+    Cow::Owned(out)
 }
 
 /// Where the last selector takes one more matcher, and what stands around it there.
@@ -100,9 +132,12 @@ struct Rewriter<'a, 't> {
     /// The token after the last list of labels.
     list_end: usize,
     regex_cost: u64,
+    /// `<` and `>` so far.
+    angles: usize,
+    trims: Vec<usize>,
 }
 
-impl<'a> Rewriter<'a, '_> {
+impl Rewriter<'_, '_> {
     /// Works on the token `at` and those that belong to it; the one after them.
     fn token(&mut self, at: usize) -> Result<usize, Stop> {
         let token = self.tokens[at];
@@ -113,17 +148,8 @@ impl<'a> Rewriter<'a, '_> {
             Kind::Symbol if token.is("{") => return self.braces(at),
             Kind::Symbol if token.is("[") => return self.brackets(at),
             Kind::Symbol if token.is("@") => return Ok(self.instant(at)),
-            Kind::Symbol if token.is("</") || token.is(">/") => {
-                return Err(Fault::new(
-                    token.at,
-                    format!(
-                        "operator {:?}, which trims native histograms, is not supported by this version: \
-                         histogram_fraction() of classic buckets is",
-                        token.text
-                    ),
-                )
-                .into());
-            }
+            Kind::Symbol if token.is("<") || token.is(">") => self.angles += 1,
+            Kind::Symbol if token.is("</") || token.is(">/") => self.trim(at)?,
             _ => {}
         }
         Ok(at + 1)
@@ -286,7 +312,8 @@ impl<'a> Rewriter<'a, '_> {
         if place.is_taken {
             return Err(Fault::new(token.at, "a selector is either anchored or smoothed, once").into());
         }
-        let matcher = format!("{}\"{EDGES}\"=\"{}\"{}", place.before, token.text.to_ascii_lowercase(), place.after);
+        let value = WORDS.iter().find(|(word, _)| token.is_name(&[*word])).map_or("", |(_, value)| *value);
+        let matcher = format!("{}\"{EDGES}\"=\"{value}\"{}", place.before, place.after);
         self.replace(place.at, place.at, matcher);
         self.replace(token.at, token.end(), String::new());
         self.selector = Some(Place { is_taken: true, ..place });
@@ -299,6 +326,18 @@ impl<'a> Rewriter<'a, '_> {
             self.modifiers_at = end;
         }
         end
+    }
+
+    /// `</` or `>/`.
+    fn trim(&mut self, at: usize) -> Result<(), Stop> {
+        let token = self.tokens[at];
+        if let Some(next) = self.tokens.get(at + 1).filter(|next| next.is_name(&["bool"])) {
+            return Err(Fault::new(next.at, "bool modifier can only be used on comparison operators").into());
+        }
+        self.trims.push(self.angles);
+        self.angles += 1;
+        self.replace(token.at, token.end(), format!("{} bool ", &token.text[..1]));
+        Ok(())
     }
 
     fn number(&mut self, token: Token<'_>) {
@@ -324,21 +363,6 @@ impl<'a> Rewriter<'a, '_> {
         }
         Ok(())
     }
-
-    fn edited(mut self) -> Cow<'a, str> {
-        if self.edits.is_empty() {
-            return Cow::Borrowed(self.text);
-        }
-        self.edits.sort_by_key(|edit| edit.from);
-        let (mut out, mut copied) = (String::with_capacity(self.text.len() + 64), 0);
-        for edit in &self.edits {
-            out.push_str(&self.text[copied..edit.from]);
-            out.push_str(&edit.text);
-            copied = edit.to;
-        }
-        out.push_str(&self.text[copied..]);
-        Cow::Owned(out)
-    }
 }
 
 #[cfg(test)]
@@ -351,7 +375,9 @@ mod tests {
         let tokens: Vec<Token<'_>> = tokens(text).collect();
         let limits = Limits { features, ..Limits::default() };
         let instants = Instants { start_ms: -500, end_ms: 3_600_000, step_ms: 15_000 };
-        rewrite(text, &tokens, &limits, instants).map(Cow::into_owned).map_err(|error| error.message)
+        rewrite(text, &tokens, &limits, instants)
+            .map(|rewritten| rewritten.text.into_owned())
+            .map_err(|error| error.message)
     }
 
     #[test]
@@ -365,14 +391,24 @@ mod tests {
             ("foo[1h:]", "foo[3600s:]"),
             ("a + step() * start()", "a + (15) * (-0.5)"),
             ("foo @ start() offset 5m", "foo @ start() offset 300s"),
-            ("rate(foo[5m] anchored)", "rate(foo{\"\u{1}edges\"=\"anchored\"}[300s] )"),
-            ("foo{a=\"b\",} offset 1m SMOOTHED", "foo{a=\"b\",\"\u{1}edges\"=\"smoothed\"} offset 60s "),
-            ("{a=\"b\"} @ 1_0 smoothed offset 1m", "{a=\"b\",\"\u{1}edges\"=\"smoothed\"} @ 10  offset 60s"),
+            ("rate(foo[5m] anchored)", "rate(foo{\"\u{1}\"=\"a\"}[300s] )"),
+            ("foo{a=\"b\",} offset 1m SMOOTHED", "foo{a=\"b\",\"\u{1}\"=\"s\"} offset 60s "),
+            ("{a=\"b\"} @ 1_0 smoothed offset 1m", "{a=\"b\",\"\u{1}\"=\"s\"} @ 10  offset 60s"),
+            ("h</2 + on(a)g", "h< bool 2 + on(a)g"),
+            ("h >/ on (a) group_left g", "h > bool  on (a) group_left g"),
             ("1_000 + a_1", "1000 + a_1"),
             ("a{b=~`\\d+\"`}", "a{b=~\"\\\\d+\\\"\"}"),
         ] {
             assert_eq!(rewritten(text, Features::all()).as_deref(), Ok(expect), "{text}");
         }
+    }
+
+    #[test]
+    fn trims_are_told_from_comparisons_by_their_place() {
+        let text = "(a < 1) </ 2 >= 3 > topk(1, b >/ 4)";
+        let tokens: Vec<Token<'_>> = tokens(text).collect();
+        let rewritten = rewrite(text, &tokens, &Limits::default(), Instants::default()).map_err(|error| error.message);
+        assert_eq!(rewritten.map(|rewritten| rewritten.trims), Ok(vec![1, 3]));
     }
 
     #[test]
@@ -396,7 +432,6 @@ mod tests {
             ("foo[5m*2]", "1:5: parse error: arithmetic in durations is switched off: add \"promql-duration-expr\""),
             ("a + fill(0) b", "1:5: parse error: the modifier \"fill\" is switched off"),
             ("rate(a[5m] smoothed)", "1:12: parse error: the modifier \"smoothed\" is switched off"),
-            ("a </ 5", "1:3: parse error: operator \"</\""),
         ] {
             let error = rewritten(text, Features::default()).err().unwrap_or_default();
             assert!(error.contains(expect), "{text}: {error}");
@@ -415,6 +450,7 @@ mod tests {
             "sum(foo) anchored",
             "sum(foo)[5m:1m] smoothed",
             "foo[5m] anchored smoothed",
+            "h </ bool 5",
             "foo[5m/0]",
             "{a=~\"(.{1000}){1000}\"}",
         ] {

@@ -5,8 +5,9 @@ use promql_parser::parser::{self as parsed, VectorMatchCardinality};
 
 use super::Limits;
 use super::duration_expr::Instants;
-use super::expr::At;
-use super::parse::{matcher, milliseconds, read_checked, when};
+use super::expr::{At, BinaryOp, Edges};
+use super::parse::{TRIM_LOWER, TRIM_UPPER, edges, matcher, milliseconds, read_checked, when};
+use super::rewrite::EDGES;
 use super::value::format;
 use crate::error::{Error, Result};
 use crate::planner;
@@ -107,6 +108,8 @@ pub struct TreeSelector {
     pub range_ms: Option<i64>,
     /// When.
     pub when: TreeWhen,
+    /// `anchored` or `smoothed`.
+    pub edges: Option<&'static str>,
 }
 
 /// A condition on a label.
@@ -238,7 +241,11 @@ fn convert(expr: &parsed::Expr) -> Result<Tree> {
             }
         }
         parsed::Expr::Binary(binary) => Tree::Binary {
-            op: binary.op.to_string(),
+            op: match binary.op.id() {
+                TRIM_UPPER => BinaryOp::TrimUpper.symbol().to_owned(),
+                TRIM_LOWER => BinaryOp::TrimLower.symbol().to_owned(),
+                _ => binary.op.to_string(),
+            },
             lhs: boxed(&binary.lhs)?,
             rhs: boxed(&binary.rhs)?,
             matching: matching(binary),
@@ -274,18 +281,21 @@ fn selector(selector: &parsed::VectorSelector, range_ms: Option<i64>) -> Result<
     let named =
         selector.name.as_ref().map(|name| TreeMatcher { name: METRIC_NAME.to_owned(), op: "=", value: name.clone() });
     let all = |matchers: &[promql_parser::label::Matcher]| -> Vec<TreeMatcher> {
-        matchers.iter().map(|one| TreeMatcher::of(matcher(one))).chain(named.clone()).collect()
+        let own = matchers.iter().filter(|one| one.name != EDGES);
+        own.map(|one| TreeMatcher::of(matcher(one))).chain(named.clone()).collect()
     };
     let alternatives = if selector.matchers.or_matchers.is_empty() {
         vec![all(&selector.matchers.matchers)]
     } else {
         selector.matchers.or_matchers.iter().map(|matchers| all(matchers)).collect()
     };
+    let edges = selector.matchers.matchers.iter().find(|one| one.name == EDGES).map(edges);
     Ok(TreeSelector {
         name: selector.name.clone().unwrap_or_default(),
         alternatives,
         range_ms,
         when: moment(selector.offset.as_ref(), selector.at.as_ref())?,
+        edges: edges.map(Edges::word),
     })
 }
 
@@ -325,5 +335,16 @@ mod tests {
         assert_eq!(tree("1e-7", &Limits::default()).unwrap(), Tree::Number("0.0000001".to_owned()));
         assert_eq!(tree("-1_000", &Limits::default()).unwrap(), Tree::Number("-1000".to_owned()));
         assert!(tree("sum(", &Limits::default()).is_err());
+    }
+
+    #[test]
+    fn newer_syntax_is_part_of_the_tree() {
+        let limits = Limits { features: super::super::Features::all(), ..Limits::default() };
+        let parsed = tree("rate(foo{a=\"b\"}[5m] anchored) </ 2", &limits).unwrap();
+        let Tree::Binary { op, lhs, returns_bool, .. } = parsed else { panic!("{parsed:?}") };
+        assert_eq!((op.as_str(), returns_bool), ("</", false));
+        let Tree::Call { args, .. } = *lhs else { panic!("{lhs:?}") };
+        let [Tree::Selector(selector)] = args.as_slice() else { panic!("{args:?}") };
+        assert_eq!((selector.edges, selector.alternatives[0].len()), (Some("anchored"), 2));
     }
 }

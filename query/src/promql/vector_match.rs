@@ -5,7 +5,7 @@ use foretell_engine::LabelSet;
 use hashbrown::HashMap;
 
 use super::annotation::{Note, Notes};
-use super::binary::{drops_name, result, result_of_samples};
+use super::binary::{drops_name, note_of_numbers, result, result_of_samples};
 use super::expr::{Binary, BinaryOp, Cardinality, Matching};
 use super::labels::{contains, signature, with, without_name};
 use super::value::{ABSENT, Column, Columns, Sample, is_absent};
@@ -210,12 +210,16 @@ impl Results<'_> {
 fn operate(binary: &Binary, (lhs, rhs): (&Column, &Column), told: &mut BTreeMap<usize, Note>) -> Column {
     let pair = |(&a, &b): (&f64, &f64)| if is_absent(a) || is_absent(b) { ABSENT } else { result(binary, a, b, a) };
     let mut found = Column::floats(LabelSet::default(), lhs.values.iter().zip(&rhs.values).map(pair).collect());
-    if lhs.histograms.is_none() && rhs.histograms.is_none() {
+    let of_numbers = note_of_numbers(binary.op);
+    if lhs.histograms.is_none() && rhs.histograms.is_none() && of_numbers.is_none() {
         return found;
     }
     for step in 0..found.values.len() {
         let (Some(a), Some(b)) = (lhs.sample(step), rhs.sample(step)) else { continue };
         if let (Sample::Value(_), Sample::Value(_)) = (a, b) {
+            if let Some(note) = &of_numbers {
+                told.insert(step, note.clone());
+            }
             continue;
         }
         match result_of_samples(binary, a, b, a) {

@@ -28,6 +28,8 @@ pub(crate) struct Defaults {
     pub(crate) query_offset_ns: i64,
     pub(crate) groups_max: usize,
     pub(crate) rules_max: usize,
+    /// The features of PromQL that are switched on.
+    pub(crate) features: promql::Features,
 }
 
 /// A group of rules, evaluated together in order.
@@ -242,6 +244,7 @@ fn group(path: &str, yaml: GroupYaml, place: &str, defaults: &Defaults, faults: 
     });
     let common = yaml.labels.unwrap_or_default();
     check_names(&common, "label", place, faults);
+    let limits = promql::Limits { features: defaults.features, ..promql::Limits::default() };
     let mut rules = Vec::new();
     for (i, yaml) in yaml.rules.unwrap_or_default().into_iter().enumerate() {
         let name = yaml.alert.as_deref().or(yaml.record.as_deref()).unwrap_or_default();
@@ -249,7 +252,7 @@ fn group(path: &str, yaml: GroupYaml, place: &str, defaults: &Defaults, faults: 
             "" => format!("{place}, rule {}", i + 1),
             name => format!("{place}, rule {}, {name:?}", i + 1),
         };
-        rules.extend(rule(yaml, &common, &place, faults).map(Arc::new));
+        rules.extend(rule(yaml, &common, &place, &limits, faults).map(Arc::new));
     }
     let interval_ns = if interval_ns == 0 { defaults.interval_ns } else { interval_ns };
     let name = yaml.name.unwrap_or_default();
@@ -257,7 +260,13 @@ fn group(path: &str, yaml: GroupYaml, place: &str, defaults: &Defaults, faults: 
     (faults.len() == before).then_some(spec)
 }
 
-fn rule(yaml: RuleYaml, common: &Pairs, place: &str, faults: &mut Vec<String>) -> Option<RuleSpec> {
+fn rule(
+    yaml: RuleYaml,
+    common: &Pairs,
+    place: &str,
+    limits: &promql::Limits,
+    faults: &mut Vec<String>,
+) -> Option<RuleSpec> {
     let before = faults.len();
     let set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     match (set(&yaml.record), set(&yaml.alert)) {
@@ -276,7 +285,7 @@ fn rule(yaml: RuleYaml, common: &Pairs, place: &str, faults: &mut Vec<String>) -
             faults.push(format!("{place}: field 'expr' must be set in rule: write the PromQL expression"));
             String::new()
         }
-        Some(text) => promql::one_line(text, &promql::Limits::default()).unwrap_or_else(|error| {
+        Some(text) => promql::one_line(text, limits).unwrap_or_else(|error| {
             let message = error.message.replacen("invalid parameter \"query\": ", "", 1);
             faults.push(format!("{place}: could not parse expression: {message}"));
             String::new()
@@ -361,11 +370,26 @@ fn check_names(pairs: &Pairs, what: &str, place: &str, faults: &mut Vec<String>)
 mod tests {
     use super::*;
 
-    const DEFAULTS: Defaults =
-        Defaults { interval_ns: 60_000_000_000, query_offset_ns: 0, groups_max: 100, rules_max: 100 };
+    fn defaults() -> Defaults {
+        Defaults {
+            interval_ns: 60_000_000_000,
+            query_offset_ns: 0,
+            groups_max: 100,
+            rules_max: 100,
+            features: promql::Features::default(),
+        }
+    }
 
     fn faults(text: &str) -> String {
-        parse("r.yml", text, &DEFAULTS).unwrap_err().to_string()
+        parse("r.yml", text, &defaults()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_expression_may_use_the_features_that_are_on() {
+        let text = "groups: [{name: a, rules: [{record: r, expr: 'increase(c[5m] anchored) </  end()'}]}]";
+        assert!(faults(text).contains("is switched off"), "{}", faults(text));
+        let groups = parse("r.yml", text, &Defaults { features: promql::Features::all(), ..defaults() }).unwrap();
+        assert_eq!(groups[0].rules[0].expr, "increase(c[5m] anchored) </ end()");
     }
 
     #[test]
@@ -401,7 +425,7 @@ groups:
     expr: "vector(1)"
     labels: *l
 "#;
-        let groups = parse("r.yml", text, &DEFAULTS).unwrap();
+        let groups = parse("r.yml", text, &defaults()).unwrap();
         let [node, defaults] = groups.as_slice() else { panic!("{groups:?}") };
         assert_eq!((node.interval_ns, node.query_offset_ns, node.limit), (30_000_000_000, 60_000_000_000, 10));
         assert_eq!(node.rules[0].expr, "sum by (job) (up)");
@@ -423,7 +447,7 @@ groups:
     #[test]
     fn a_file_without_groups_has_no_rules() {
         for text in ["", "\n", "# nothing\n", "groups:\n", "groups: []\n", "{}\n"] {
-            assert!(parse("r.yml", text, &DEFAULTS).unwrap().is_empty(), "{text:?}");
+            assert!(parse("r.yml", text, &defaults()).unwrap().is_empty(), "{text:?}");
         }
     }
 
@@ -469,6 +493,6 @@ groups:
             let aliases = vec![format!("*a{}", i - 1); 9].join(", ");
             text.push_str(&format!("a{i}: &a{i} [{aliases}]\n"));
         }
-        assert!(parse("r.yml", &text, &DEFAULTS).is_err());
+        assert!(parse("r.yml", &text, &defaults()).is_err());
     }
 }

@@ -75,6 +75,8 @@ impl Settings {
                 query_offset_ns: ns(rules.query_offset.0),
                 groups_max: rules.groups_max,
                 rules_max: rules.rules_max,
+                // Validated before.
+                features: config.promql_features().unwrap_or_default(),
             },
             series_max: rules.series_max,
             alerts_max: rules.alerts_max,

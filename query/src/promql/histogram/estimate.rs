@@ -78,7 +78,7 @@ impl Histogram {
     }
 
     /// A zero bucket beside buckets of one sign only is taken to hold that sign only.
-    fn halve_zero(&self, bucket: &mut Bucket) {
+    pub(super) fn halve_zero(&self, bucket: &mut Bucket) {
         match (self.negative.is_empty(), self.positive.is_empty()) {
             (true, false) => bucket.lower = 0.0,
             (false, true) => bucket.upper = 0.0,
@@ -164,7 +164,7 @@ impl Histogram {
 }
 
 /// How many observations of the bucket are below `border`, which is inside of it.
-fn share_below(bucket: &Bucket, border: f64, is_linear: bool) -> f64 {
+pub(super) fn share_below(bucket: &Bucket, border: f64, is_linear: bool) -> f64 {
     let Bucket { lower, upper, count, .. } = *bucket;
     if is_linear {
         return count * (border - lower) / (upper - lower);

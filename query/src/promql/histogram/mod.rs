@@ -9,6 +9,7 @@
 //! | [`reset`] | whether a counter started again |
 //! | [`estimate`] | quantiles, fractions, variance |
 //! | [`text`] | a histogram as a label value |
+//! | [`trim`] | without what is above or below a threshold |
 //! | [`read`] | from records of the engine |
 //!
 //! Invariants: indexes of a side increase; the width of the zero bucket is a number, not negative; a histogram with custom
@@ -18,6 +19,7 @@ mod estimate;
 mod read;
 mod reset;
 mod text;
+mod trim;
 
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ use crate::native::{CUSTOM_SCHEMA, exponential_border};
 pub(crate) use arithmetic::Incompatible;
 pub(crate) use estimate::NanObservations;
 pub(crate) use read::read;
+pub(crate) use trim::Kept;
 
 /// What is known of a counter's restart before a sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

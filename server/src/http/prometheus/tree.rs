@@ -1,17 +1,23 @@
 //! `GET|POST /api/v1/parse_query`: an expression as a tree, in the shape that Prometheus gives it.
+use std::sync::Arc;
+
+use axum::extract::State;
 use axum::response::Response;
 use foretell_query::promql::{self, Tree, TreeSelector, TreeWhen};
 use serde_json::{Value, json};
 
 use super::params::Params;
 use super::status::success;
+use crate::app::App;
 use crate::error::ApiError;
 
 /// Most terms of an expression: a tree is as deep as a chain of operators is long.
 const TERMS_MAX: usize = 1024;
 
-pub(in super::super) async fn parse_query(params: Params) -> Result<Response, ApiError> {
-    let limits = promql::Limits { terms_max: TERMS_MAX, ..promql::Limits::default() };
+pub(in super::super) async fn parse_query(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
+    // Validated before.
+    let features = app.config.promql_features().unwrap_or_default();
+    let limits = promql::Limits { terms_max: TERMS_MAX, features, ..promql::Limits::default() };
     let tree = promql::tree(params.one("query").unwrap_or_default(), &limits)?;
     Ok(success(&encode(&tree)))
 }
@@ -77,6 +83,9 @@ fn encode_selector(selector: &TreeSelector) -> Value {
     if let Some(range_ms) = selector.range_ms {
         value["type"] = json!("matrixSelector");
         value["range"] = json!(range_ms);
+    }
+    if let Some(word) = selector.edges {
+        value[word] = json!(true);
     }
     with_when(value, &selector.when)
 }
