@@ -60,7 +60,7 @@ fn term(postings: &impl Postings, matcher: &CompiledMatcher) -> Result<Term> {
     let label = &matcher.name;
     // The series whose label is there and accepted, before negation.
     let found = match matcher.test() {
-        Test::All | Test::NotEmpty => postings.present(label)?,
+        Test::Prefix { prefix, .. } if prefix.is_empty() => postings.present(label)?,
         Test::Values(values) => {
             let mut union = Bitmap::new();
             for value in values.iter().filter(|value| !value.is_empty()) {

@@ -41,10 +41,6 @@ pub(crate) struct CompiledMatcher {
 /// What a value is compared with.
 #[derive(Clone, Debug)]
 pub(crate) enum Test {
-    /// Anything, "" as well.
-    All,
-    /// Anything but "".
-    NotEmpty,
     /// Sorted, unique.
     Values(Vec<String>),
     /// Anything longer than the prefix by so many bytes at least, 0 or 1.
@@ -57,8 +53,6 @@ impl Test {
     /// Whether `value` passes, negation aside.
     pub(crate) fn accepts(&self, value: &str) -> bool {
         match self {
-            Self::All => true,
-            Self::NotEmpty => !value.is_empty(),
             Self::Values(values) => values.binary_search_by(|v| v.as_str().cmp(value)).is_ok(),
             Self::Prefix { prefix, more } => value.starts_with(prefix) && value.len() >= prefix.len() + more,
             Self::Regex { regex, .. } => regex.is_match(value),
@@ -74,11 +68,6 @@ impl Test {
     /// An expression anchored at both ends whose `.` matches a line feed, as in Prometheus. Most are seen through without
     /// the automaton, which takes longer to build than a small query to answer.
     fn regex(pattern: &str) -> std::result::Result<Self, regex::Error> {
-        match pattern {
-            ".*" => return Ok(Self::All),
-            ".+" => return Ok(Self::NotEmpty),
-            _ => {}
-        }
         for (end, more) in [(".*", 0), (".+", 1)] {
             if let Some(prefix) = pattern.strip_suffix(end)
                 && !prefix.chars().any(regex_syntax::is_meta_character)
@@ -86,14 +75,11 @@ impl Test {
                 return Ok(Self::Prefix { prefix: prefix.to_owned(), more });
             }
         }
-        let literals = literals(pattern);
-        if let Some((values, _)) = &literals
-            && !values.is_empty()
-        {
-            return Ok(Self::values(values.clone()));
+        let (values, prefix) = literals(pattern).unwrap_or_default();
+        if !values.is_empty() {
+            return Ok(Self::values(values));
         }
-        let regex = Regex::new(&format!("^(?s:{pattern})$"))?;
-        Ok(Self::Regex { regex, prefix: literals.map_or_else(String::new, |pair| pair.1) })
+        Ok(Self::Regex { regex: Regex::new(&format!("^(?s:{pattern})$"))?, prefix })
     }
 }
 
@@ -214,7 +200,6 @@ mod tests {
                 Test::Prefix { prefix, .. } | Test::Regex { prefix, .. } => {
                     assert_eq!(Some(&*prefix), begins, "{pattern}")
                 }
-                other => panic!("{pattern}: {other:?}"),
             }
         }
     }
