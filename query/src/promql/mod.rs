@@ -23,7 +23,7 @@
 //! | [`shared`] | what several selectors read, read once |
 //! | [`account`] | samples and memory that an evaluation holds |
 //! | [`parallel`] | dividing work among the cores |
-//! | [`window`], [`extended`] | samples of a series within the range before each step; `anchored` and `smoothed` ranges |
+//! | [`window`], [`ranges`], [`extended`] | samples of a series within the range before each step; all series with such windows; `anchored` and `smoothed` ranges |
 //! | [`aggregate`], [`binary`], [`vector_match`] | operators |
 //! | [`function`] | functions, one file a family |
 //! | [`number`] | compensated sums, quantiles, regression |
@@ -60,6 +60,7 @@ mod lookup;
 mod number;
 mod parallel;
 mod parse;
+mod ranges;
 mod raw;
 mod regex_cost;
 mod rewrite;
