@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foretell_engine::backup::{Begun, restore_with};
+use foretell_engine::clock::Clock as _;
 use foretell_engine::fs::{FaultFs, Fs};
 use foretell_engine::repair::{Options, repair_with};
 use foretell_engine::verify::{Progress, verify_with};
@@ -26,6 +27,7 @@ fn rolled() -> Store {
     let mut store = Store::new();
     store.config.partition_width = Duration::from_nanos(DAY as u64);
     store.config.rollup_widths = vec![Duration::from_nanos(HOUR as u64), Duration::from_nanos((5 * MINUTE) as u64)];
+    store.clock.advance(1001 * DAY);
     store
 }
 
@@ -198,7 +200,6 @@ fn aggregates_over_rollups_are_those_of_the_rows_of_a_scan() {
         store.config.partition_width = Duration::from_nanos(([3, 24, 100][rng.random_range(0..3)] * HOUR) as u64);
         let width = [MINUTE, 15 * MINUTE, HOUR][rng.random_range(0..3)];
         store.config.rollup_widths = [width, HOUR].map(|width| Duration::from_nanos(width as u64)).to_vec();
-        store.clock.advance(1001 * DAY);
         let mut engine = store.open();
         let mut ids: Vec<SeriesId> = (0..7).map(|n| series(&engine, n)).collect();
         ids.sort_unstable();
@@ -244,7 +245,6 @@ fn aggregates_over_rollups_are_those_of_the_rows_of_a_scan() {
 fn long_series_over_many_blocks_and_chunks_are_answered_with_rows_where_they_must_be() {
     let mut store = rolled();
     store.config.partition_width = Duration::from_nanos((10 * DAY) as u64);
-    store.clock.advance(100 * DAY);
     let engine = store.open();
     let ids: Vec<SeriesId> = [3, 6, 9].map(|n| series(&engine, n)).to_vec();
     // Two blocks for each series, cut in the middle of a bucket, and one that shares a block with its neighbours.
@@ -402,7 +402,7 @@ fn damage_that_only_a_backup_has_found_is_mended() {
 
 #[test]
 fn segments_that_were_there_before_rollups_were_asked_for_get_them_and_other_metrics_do_not() {
-    let mut store = Store::new();
+    let mut store = Store { config: Store::new().config, ..rolled() };
     store.config.partition_width = Duration::from_nanos(DAY as u64);
     let (engine, id) = one_day(&store, |i| (i % 100) as f64);
     assert!(rollups(&store.fs).is_empty());
@@ -423,7 +423,7 @@ fn segments_that_were_there_before_rollups_were_asked_for_get_them_and_other_met
 #[test]
 fn a_row_of_a_far_future_does_not_make_the_partition_old_that_still_grows() {
     let store = rolled();
-    store.clock.advance(5 * DAY + HOUR);
+    store.clock.advance(5 * DAY + HOUR - store.clock.now_ns());
     let engine = store.open();
     let id = series(&engine, 3);
     write(&engine, &[(id, 4 * DAY, 1.0), (id, 5 * DAY, 1.0), (id, 4000 * DAY, 1.0)]);
@@ -443,7 +443,7 @@ fn a_row_of_a_far_future_does_not_make_the_partition_old_that_still_grows() {
 
 #[test]
 fn the_retention_does_not_wait_until_all_rollups_are_made() {
-    let mut store = Store::new();
+    let mut store = Store { config: Store::new().config, ..rolled() };
     store.config.partition_width = Duration::from_nanos(DAY as u64);
     let (engine, _) = one_day(&store, |i| (i % 100) as f64);
     let bytes: u64 = engine.snapshot().segments().iter().map(|info| info.bytes).sum();
