@@ -8,6 +8,8 @@ FLAGS := --release --locked --workspace
 BIN = $(or $(CARGO_TARGET_DIR),target)/release
 # the real peers (Prometheus, node_exporter, …) are unpacked here once
 PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/peers
+# and real clients in Python here
+CLIENTS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/clients
 FOR ?= 120s
 # what `make abuse` offers
 SERIES ?= 2000000
@@ -16,6 +18,7 @@ DEMO ?= --for 60s
 
 # how much of each harness: kills, seeds, flips, seconds a decoder, MiB of log, questions; and where to start
 EXPRESSIONS ?= 6000
+EVENTS ?= 20000
 RULES_FOR ?= 60
 KILLS ?= 1000
 SEED ?= 1
@@ -25,7 +28,7 @@ FUZZ ?= 60
 WAL_MIB ?= 1024
 QUESTIONS ?= 10000
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short promql-diff promql-diff-short rules-diff bench-promql bench-ml crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short clients clients-short promql-diff promql-diff-short rules-diff bench-promql bench-ml crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -39,7 +42,7 @@ build: setup ## build the foretell binary
 demo: build ## a simulated shop with a fault, sent to a real server; prints the SQL that finds it
 	$(BIN)/foretell demo $(DEMO)
 
-test: setup check unit crash-short e2e-prometheus-short promql-diff-short ## all that CI runs
+test: setup check unit crash-short e2e-prometheus-short clients-short promql-diff-short ## all that CI runs
 
 check: setup fmt lint ## formatting and lints
 
@@ -60,6 +63,14 @@ e2e-prometheus: build ## real Prometheus and node_exporter against foretell, wit
 
 e2e-prometheus-short:
 	@$(MAKE) --no-print-directory e2e-prometheus FOR=40s
+
+clients: build ## OpenTelemetry's SDK and clients of Loki and InfluxDB send, the server is killed, all is read back (EVENTS=20000)
+	.ci/setup clients
+	benches/clients/venv.sh $(CLIENTS)
+	PYTHONDONTWRITEBYTECODE=1 $(CLIENTS)/bin/python benches/clients/run.py --server $(BIN)/foretell --events $(EVENTS)
+
+clients-short:
+	@$(MAKE) --no-print-directory clients EVENTS=200
 
 promql-diff: build ## the same expressions to a real Prometheus and to foretell (EXPRESSIONS=6000 SEED=1)
 	benches/peers.sh $(PEERS) prometheus
