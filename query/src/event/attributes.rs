@@ -79,6 +79,17 @@ impl Kind {
         matches!(self, Self::Text | Self::Json)
     }
 
+    /// As SQL names it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Integer => "integer",
+            Self::Double => "double",
+            Self::Boolean => "boolean",
+            Self::Json => "json",
+        }
+    }
+
     /// Name of the column of `key`.
     pub(crate) fn column(self, key: &str) -> String {
         format!("{PREFIX}{}/{key}", self.letter())
@@ -87,8 +98,14 @@ impl Kind {
 
 /// The key that the column `name` is of, if it is one of attributes.
 pub(crate) fn key_of(name: &str) -> Option<&str> {
+    column_of(name).map(|(_, key)| key)
+}
+
+/// The same with the type.
+fn column_of(name: &str) -> Option<(Kind, &str)> {
     let (letter, key) = name.strip_prefix(PREFIX)?.split_once('/')?;
-    Kind::ALL.iter().any(|kind| letter.chars().eq([kind.letter()])).then_some(key)
+    let kind = Kind::ALL.into_iter().find(|kind| letter.chars().eq([kind.letter()]))?;
+    Some((kind, key))
 }
 
 impl Value<'_> {
@@ -386,6 +403,42 @@ pub(crate) fn maps(batch: &RecordBatch, wanted: Option<&HashSet<String>>) -> Res
     Ok(builder.finish())
 }
 
+/// The types of the attributes of each row of a scanned batch as a map with keys in order.
+pub(crate) fn type_maps(batch: &RecordBatch) -> Result<MapArray> {
+    let mut own: BTreeMap<&str, Vec<(Kind, &ArrayRef)>> = BTreeMap::new();
+    let mut rest = None;
+    for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+        match column_of(field.name()) {
+            Some((kind, key)) => own.entry(key).or_default().push((kind, array)),
+            None if field.name() == REST => rest = array.as_map_opt(),
+            None => {}
+        }
+    }
+    let mut builder = map_builder();
+    let mut pairs: BTreeMap<&str, &'static str> = BTreeMap::new();
+    for row in 0..batch.num_rows() {
+        pairs.clear();
+        if let Some(map) = rest.filter(|map| map.is_valid(row)) {
+            let (from, to) = (map.value_offsets()[row] as usize, map.value_offsets()[row + 1] as usize);
+            let (keys, values) = (map.keys().as_string::<i32>(), map.values().as_string::<i32>());
+            for at in from..to {
+                let kind = Kind::ALL.into_iter().find(|kind| values.value(at).starts_with(kind.letter()));
+                pairs.extend(kind.map(|kind| (keys.value(at), kind.name())));
+            }
+        }
+        for (&key, columns) in &own {
+            let column = columns.iter().find(|(_, array)| array.is_valid(row));
+            pairs.extend(column.map(|(kind, _)| (key, kind.name())));
+        }
+        for (key, name) in &pairs {
+            builder.keys().append_value(key);
+            builder.values().append_value(name);
+        }
+        builder.append(true).map_err(|error| Error::internal(error.to_string()))?;
+    }
+    Ok(builder.finish())
+}
+
 /// Attributes of something inside of a row, as one entry of `builder`.
 pub(crate) fn put_map<'a>(
     builder: &mut MapBuilder<StringBuilder, StringBuilder>,
@@ -417,7 +470,10 @@ mod tests {
 
     fn shown(batch: &RecordBatch, wanted: Option<&[&str]>) -> Vec<Vec<(String, String)>> {
         let wanted: Option<HashSet<String>> = wanted.map(|keys| keys.iter().map(|&key| key.to_owned()).collect());
-        let maps = maps(batch, wanted.as_ref()).unwrap();
+        pairs(&maps(batch, wanted.as_ref()).unwrap())
+    }
+
+    fn pairs(maps: &MapArray) -> Vec<Vec<(String, String)>> {
         let row = |row: usize| {
             let entries = maps.value(row);
             let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
@@ -446,6 +502,9 @@ mod tests {
         assert_eq!(shown(&batch, None), [first, vec![], last]);
         assert_eq!(shown(&batch, Some(&["ok"])), [vec![pair("ok", "true")], vec![], vec![]]);
         assert_eq!(stored_columns(&schema, Some(&HashSet::from(["ok".to_owned()]))), ["attr/b/ok"]);
+        let first = vec![pair("http.status", "integer"), pair("ok", "boolean")];
+        let last = vec![pair("a", "double"), pair("http.status", "text"), pair("l", "json")];
+        assert_eq!(pairs(&type_maps(&batch).unwrap()), [first, vec![], last]);
     }
 
     #[test]
@@ -481,5 +540,7 @@ mod tests {
         let rows = shown(&batch, None);
         assert_eq!(rows[5], [pair("common", "5"), pair("rare", "2.5"), pair("rarer", "x")]);
         assert_eq!(rows[6], [pair("common", "6")]);
+        let types = pairs(&type_maps(&batch).unwrap());
+        assert_eq!(types[5], [pair("common", "integer"), pair("rare", "double"), pair("rarer", "text")]);
     }
 }

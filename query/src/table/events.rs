@@ -31,7 +31,7 @@ use super::metric::{describe, opening_bytes, reserve, select, split};
 use super::pushdown::{Conditions, Shape, convert};
 use super::scan_exec::{Reader, ScanExec, Source, external};
 use super::{label_type, timestamp_type};
-use crate::event::attributes::{self, maps, stored_columns};
+use crate::event::attributes::{self, maps, stored_columns, type_maps};
 use crate::event::{SERVICE_LABEL, Signal, hex, log, span};
 
 /// One of the tables.
@@ -56,6 +56,7 @@ enum Shown {
     /// Bytes as hexadecimal digits.
     Id(&'static str),
     Attributes,
+    AttributeTypes,
 }
 
 impl fmt::Debug for EventsTable {
@@ -82,6 +83,7 @@ fn columns(signal: Signal) -> Vec<(Field, Shown)> {
             "attributes",
             "resource",
             "scope",
+            "attribute_types",
         ],
         Signal::Spans => &[
             "ts",
@@ -98,6 +100,7 @@ fn columns(signal: Signal) -> Vec<(Field, Shown)> {
             "resource",
             "events",
             "links",
+            "attribute_types",
         ],
     };
     let column = |&name: &&str| match name {
@@ -105,6 +108,7 @@ fn columns(signal: Signal) -> Vec<(Field, Shown)> {
         "service" => (Field::new(name, label_type(), true), Shown::Fixed(Column::Label(SERVICE_LABEL.to_owned()))),
         "resource" => (Field::new(name, map_type(), false), Shown::Fixed(Column::Resource)),
         "attributes" => (Field::new(name, map_type(), false), Shown::Attributes),
+        "attribute_types" => (Field::new(name, map_type(), false), Shown::AttributeTypes),
         name => match types.iter().find(|known| known.0 == name) {
             Some((name, DataType::FixedSizeBinary(_))) => (Field::new(*name, DataType::Utf8, true), Shown::Id(name)),
             Some((name, kind)) => (Field::new(*name, kind.clone(), true), Shown::Stored(name)),
@@ -280,8 +284,12 @@ impl EventSource {
                     }
                 }
                 Shown::Attributes => needed.extend(stored_columns(&self.stored, self.keys.as_deref())),
+                Shown::AttributeTypes => needed.extend(stored_columns(&self.stored, None)),
             }
         }
+        // Values and types are in the same columns.
+        needed.sort_unstable();
+        needed.dedup();
         needed
     }
 }
@@ -382,6 +390,7 @@ impl EventReader {
                     None => null(),
                 }),
                 Shown::Attributes => arrays.push(Arc::new(maps(batch, self.keys.as_deref())?)),
+                Shown::AttributeTypes => arrays.push(Arc::new(type_maps(batch)?)),
             }
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));

@@ -85,11 +85,16 @@ async fn a_line_comes_back_with_all_it_has() {
             "{cached: true, http.status: 200, ratio: 15, user: user-30}",
             "{host: a, zone: shop}",
             "NULL",
+            "{cached: boolean, http.status: integer, ratio: double, user: text}",
         ]]
     );
     let columns = "SELECT attributes['http.status'], attributes['none'], attributes, body FROM logs WHERE ts = ";
     let rows = store.rows(&format!("{columns}'2026-01-01T00:00:33Z'")).await.unwrap();
     assert_eq!(rows[0][..2], ["none", "NULL"]);
+    let types =
+        "SELECT attributes['user'], attribute_types['user'], attribute_types['http.status'] FROM logs WHERE ts = ";
+    let rows = store.rows(&format!("{types}'2026-01-01T00:00:33Z'")).await.unwrap();
+    assert_eq!(rows[0], ["user-33", "text", "text"]);
     let rare = "SELECT attributes['rare.key'], service FROM logs WHERE attributes['rare.key'] IS NOT NULL ORDER BY ts";
     let rows = store.rows(rare).await.unwrap();
     assert_eq!(rows.len(), 9);
