@@ -111,7 +111,7 @@ def compare(checks, server, sent):
         )
         for row in found:
             types = row.pop("attribute_types")
-            row["attributes"] = {name: [types.get(name), value] for name, value in row["attributes"].items()}
+            row["attributes"] = {name: [types.get(name, "text"), value] for name, value in row["attributes"].items()}
         checks.compare(f"{app}: lines", rows, found)
         checks.compare(f"{app}: lines as Loki shows them", shown, query(server, app, shown))
 

@@ -27,6 +27,12 @@ def of(attributes, key):
     return next((text(pair.value) for pair in attributes if pair.key == key), None)
 
 
+def of_scope(scope):
+    """What the attributes of a row tell of its scope; the name of a line's has a column."""
+    told = {"otel.scope.version": ["text", scope.version]} if scope.version else {}
+    return {**told, **{f"otel.scope.{key}": value for key, value in sent_attributes(scope.attributes).items()}}
+
+
 def compare_logs(checks, server, sent):
     """Lines."""
     rows = []
@@ -42,7 +48,7 @@ def compare_logs(checks, server, sent):
                 "body": log.body.string_value if is_text else json.dumps(nested(log.body), sort_keys=True),
                 "trace_id": log.trace_id.hex() or None,
                 "span_id": log.span_id.hex() or None,
-                "attributes": sent_attributes(log.attributes),
+                "attributes": {**of_scope(scope), **sent_attributes(log.attributes)},
                 "resource": texts(resource),
                 "scope": scope.name,
             }
@@ -63,7 +69,7 @@ def compare_logs(checks, server, sent):
 def compare_spans(checks, server, sent):
     """Spans, their events and links; and one trace as Jaeger shows it."""
     rows, traces = [], {}
-    for resource, _, span in flushed(sent.spans, "resource_spans", "scope_spans", "spans"):
+    for resource, scope, span in flushed(sent.spans, "resource_spans", "scope_spans", "spans"):
         events = [
             {"ts": instant(event.time_unix_nano), "name": event.name, "attributes": texts(event.attributes)}
             for event in span.events
@@ -90,7 +96,11 @@ def compare_spans(checks, server, sent):
                 "kind": KINDS[span.kind],
                 "status": STATUSES[span.status.code],
                 "status_message": span.status.message or None,
-                "attributes": sent_attributes(span.attributes),
+                "attributes": {
+                    "otel.scope.name": ["text", scope.name],
+                    **of_scope(scope),
+                    **sent_attributes(span.attributes),
+                },
                 "resource": texts(resource),
                 "events": events or None,
                 "links": links or None,

@@ -59,7 +59,9 @@ def sent_attributes(attributes):
 
 def read_attributes(values, types):
     """The same from the columns `attributes` and `attribute_types`."""
-    return {key: [types.get(key), content(types.get(key), value)] for key, value in values.items()}
+    # what is a text needs no type
+    kinds = {key: types.get(key, "text") for key in values}
+    return {key: [kinds[key], content(kinds[key], value)] for key, value in values.items()}
 
 
 def content(kind, value):
