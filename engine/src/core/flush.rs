@@ -2,15 +2,15 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use hashbrown::HashSet;
 
 use crate::catalog::{PartitionIndex, write_series_file};
 use crate::error::{Error, Result};
 use crate::manifest::{Change, SeriesFile};
-use crate::memtable::{Memtable, SeriesRows, SortedRun, merge_rows};
+use crate::memtable::{Held, Memtable, SeriesRows, SortedRun, merge_rows};
 use crate::records::LiveRecords;
 use crate::segment::SegmentWriter;
 use crate::tombstone::{Tombstone, Tombstones};
@@ -32,6 +32,22 @@ pub(crate) struct Members {
     /// Series files that the catalogue could not take, by manifest edit. Their series are all active, so that selecting
     /// finds them without it; no other flush or drop happens, and no series is forgotten, before it has taken them.
     pub(super) unindexed: Vec<(u64, Vec<NewSeries>)>,
+    /// The series of flushed memtables that a snapshot has kept. It finds them through the head index alone, so none of
+    /// them is forgotten as long as it lives.
+    pub(super) kept: Vec<(Weak<Held>, SeriesSet)>,
+}
+
+impl Members {
+    /// Before `sealed`, whose rows are in segments now, goes: notes the series of what snapshots keep of it.
+    fn keep(&mut self, sealed: &[Arc<Sealed>]) {
+        self.kept.retain(|(held, _)| held.strong_count() > 0);
+        for sealed in sealed {
+            let held = &sealed.memtable.held;
+            if Arc::strong_count(sealed) > 1 || Arc::strong_count(held) > 1 {
+                self.kept.push((Arc::downgrade(held), sealed.memtable.series()));
+            }
+        }
+    }
 }
 
 /// What a flush has written and not yet told the manifest.
@@ -117,8 +133,9 @@ impl Core {
                 return Err(error);
             }
             self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+            members.keep(&sealed);
             if members.unindexed.is_empty() {
-                self.forget_idle_series();
+                self.forget_idle_series(&members.kept);
             }
         }
         self.truncate_wal()

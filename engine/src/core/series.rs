@@ -1,7 +1,10 @@
 //! Finding and creating series.
+use std::sync::Weak;
+
 use crate::catalog::Head;
 use crate::error::{Error, Result};
-use crate::types::{LabelSet, SeriesId};
+use crate::memtable::Held;
+use crate::types::{LabelSet, SeriesId, SeriesSet};
 
 use super::Core;
 
@@ -9,6 +12,8 @@ use super::Core;
 const IDLE_NS: i64 = 3_600_000_000_000;
 /// ... or for this long, when the index has little memory left.
 const IDLE_UNDER_PRESSURE_NS: i64 = 600_000_000_000;
+/// Series of a kept memtable that are marked under one lock.
+const SERIES_AT_ONCE: usize = 4096;
 
 impl Core {
     /// See [`crate::Engine::resolve_keyed`].
@@ -129,7 +134,8 @@ impl Core {
     /// three quarters of the index' memory are used.
     ///
     /// Each series in a memtable was touched after the previous call: everything written before that has been flushed.
-    pub(super) fn forget_idle_series(&self) {
+    /// Those of flushed memtables that a snapshot has `kept` stay in use.
+    pub(super) fn forget_idle_series(&self, kept: &[(Weak<Held>, SeriesSet)]) {
         use std::sync::atomic::Ordering::Relaxed;
         let now = self.clock.now_ns();
         let crowded = self.head.read().bytes() >= self.config.index_bytes_max / 4 * 3;
@@ -138,6 +144,13 @@ impl Core {
             return;
         }
         self.evicted_ns.store(now, Relaxed);
+        for (_, series) in kept {
+            let series: Vec<SeriesId> = series.iter().collect();
+            if let Err(error) = series.chunks(SERIES_AT_ONCE).try_for_each(|ids| self.touch(ids)) {
+                tracing::warn!(%error, "idle series stay in memory until the next time");
+                return;
+            }
+        }
         let evicted = Head::evict_idle(&self.head);
         if !evicted.is_empty() {
             self.keys.evict(&evicted);

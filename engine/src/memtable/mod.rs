@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::types::Lsn;
+use crate::types::{Lsn, SeriesSet};
 
 mod merge;
 mod order;
@@ -149,6 +149,14 @@ impl Memtable {
         }
         self.tail.push(commit);
         bytes
+    }
+
+    /// The series of its rows.
+    pub(crate) fn series(&self) -> SeriesSet {
+        let runs = self.runs.iter().flat_map(|run| &run.series);
+        let tail = self.tail.iter().flat_map(|commit| &commit.batch.series);
+        let records = self.records.iter().flat_map(|records| &records.series);
+        runs.chain(tail).chain(records).copied().collect()
     }
 
     /// A scan goes through the tail.

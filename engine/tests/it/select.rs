@@ -1,10 +1,11 @@
 //! Selection against brute force over label sets.
 use std::collections::BTreeSet;
 
+use foretell_engine::clock::Clock as _;
 use foretell_engine::{LabelSet, MatchOp, Matcher, Selector, TimeRange};
 use proptest::prelude::*;
 
-use crate::support::{HOUR, Store, forget_idle, write};
+use crate::support::{HOUR, Store, all, forget_idle, scan, write};
 
 fn label_set() -> impl Strategy<Value = LabelSet> {
     let value = || prop::sample::select(vec!["", "", "a", "b", "ab", "c1", "A", "äb", "dd"]);
@@ -131,6 +132,32 @@ fn names_and_values_are_those_of_the_partitions_in_range() {
     assert_eq!(snapshot.label_names(&select(0, 2)).unwrap(), ["__name__", "early", "pod"]);
     assert_eq!(snapshot.label_names(&select(5, 20)).unwrap(), ["__name__", "late", "pod"]);
     assert!(snapshot.label_names(&select(5, 6)).unwrap().is_empty());
+}
+
+#[test]
+fn a_held_snapshot_finds_the_series_of_its_memtables_however_long_they_are_idle() {
+    let store = Store::new();
+    let engine = store.open();
+    let set = |pod: &str| LabelSet::from_pairs([("__name__", "up"), ("pod", pod)]).unwrap();
+    let (early, late) = (engine.resolve(&set("early")).unwrap(), engine.resolve(&set("late")).unwrap());
+    write(&engine, &[(early, 5, 1.0)]);
+    let snapshot = engine.snapshot();
+    // What it sees is gone for all others, so that the flush does not write it.
+    let matchers = vec![Matcher { name: "pod".into(), op: MatchOp::Equal, value: "early".into() }];
+    engine.delete(&Selector { metric: None, matchers, range: TimeRange::ALL }).unwrap();
+    for _ in 0..4 {
+        store.clock.advance(2 * HOUR);
+        write(&engine, &[(late, store.clock.now_ns(), 1.0)]);
+        engine.flush().unwrap();
+        let found = snapshot.select(&all()).unwrap();
+        assert!(found.iter().any(|series| series.id == early), "of {found:?}");
+        assert_eq!(snapshot.label_values("pod", &all(), 1).unwrap(), ["early"]);
+        assert!(snapshot.cardinality().unwrap().labels.iter().any(|label| &*label.label == "pod" && label.values == 2));
+    }
+    assert_eq!(scan(&snapshot, &[early], TimeRange::ALL).unwrap().len(), 1);
+    // Then nothing keeps it in memory.
+    drop(snapshot);
+    forget_idle(&store, &engine);
 }
 
 #[test]
