@@ -6,6 +6,7 @@
 //! ```
 mod prometheus;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +19,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use foretell_engine::{Cardinality, DeleteSummary, Engine, ErrorKind as EngineErrorKind, Selector, Snapshot};
 use futures::{FutureExt, stream};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 
 use crate::admit::{Admitted, admit};
@@ -233,11 +234,24 @@ impl Database {
         T: Send + 'static,
         F: FnOnce(Held) -> Result<T> + Send + 'static,
     {
+        let held = self.enter(text, deadline).await?;
+        Self::aside(held, deadline, work).await
+    }
+
+    /// Waits for a place and lists the query.
+    async fn enter(&self, text: &str, deadline: Instant) -> Result<Held> {
         let place = self.gate.enter(deadline).await?;
-        let listed = self.running.begin(text)?;
-        let cancel = listed.query.cancel.clone();
+        Ok(Held { listed: self.running.begin(text)?, memory: self.sessions.memory(), _place: place })
+    }
+
+    /// Does the `work` of a query that has a place, see [`Database::placed`].
+    async fn aside<T, F>(held: Held, deadline: Instant, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Held) -> Result<T> + Send + 'static,
+    {
+        let cancel = held.listed.query.cancel.clone();
         let cancel_on_drop = cancel.clone().drop_guard();
-        let held = Held { listed, memory: self.sessions.memory(), _place: place };
         let done = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(execute::cancelled()),
@@ -263,15 +277,43 @@ impl Database {
     /// # Errors
     /// As [`Database::promql`].
     pub async fn promql_annotated(&self, query: PromQuery, timeout: Option<Duration>) -> Result<PromAnswer> {
-        let limits = self.limits.promql();
-        let (text, running) = (query.text.clone(), Arc::clone(&self.running));
+        let (limits, deadline) = (self.limits.promql(), self.deadline(timeout));
+        let held = self.enter(&query.text, deadline).await?;
         let memory = self.sessions.reservation("a PromQL query");
-        self.on_snapshot(&text, timeout, move |snapshot, cancelled| {
+        if let Some((answer, annotations)) = self.promql_here(&query, &limits, deadline, &held, &memory)? {
+            return Ok(PromAnswer { answer, annotations, memory });
+        }
+        let (engine, running) = (self.engine.clone(), Arc::clone(&self.running));
+        Self::aside(held, deadline, move |held| {
             let reserve = |bytes| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, &running));
-            let (answer, annotations) = promql::evaluate_annotated(&query, snapshot, &limits, cancelled, &reserve)?;
+            let cancelled = || held.listed.query.cancel.is_cancelled();
+            let (answer, annotations) =
+                promql::evaluate_annotated(&query, &engine.snapshot(), &limits, &cancelled, &reserve)?;
             Ok(PromAnswer { answer, annotations, memory })
         })
         .await
+    }
+
+    /// Evaluates a small query on this thread; `None` if it is not one, or may not keep the thread.
+    fn promql_here(
+        &self,
+        query: &PromQuery,
+        limits: &promql::Limits,
+        deadline: Instant,
+        held: &Held,
+        memory: &MemoryReservation,
+    ) -> Result<Option<(promql::Answer, promql::Annotations)>> {
+        if Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
+            return Ok(None);
+        }
+        let Some(expr) = promql::small::plain(query, limits) else { return Ok(None) };
+        let evaluate = || {
+            let cancelled = || held.listed.query.cancel.is_cancelled() || Instant::now() >= deadline;
+            let reserve = |bytes| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, &self.running));
+            promql::small::evaluate(&expr, query, &self.engine.snapshot(), limits, &cancelled, &reserve)
+        };
+        let evaluated = catch_unwind(AssertUnwindSafe(|| tokio::task::block_in_place(evaluate)));
+        evaluated.map_err(|panic| planner::panicked(&*panic))
     }
 
     /// Asks the index about series, as [`promql::Lookup`] says. Dropping the future cancels it.

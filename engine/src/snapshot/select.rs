@@ -53,23 +53,41 @@ impl Snapshot {
         self.labels(self.select_ids(selector)?)
     }
 
+    /// As [`Snapshot::select`], if there are few: `None`, found out without a look at them, when some index has more than
+    /// `series_max` that match.
+    ///
+    /// # Errors
+    /// As [`Snapshot::select`].
+    pub fn select_few(&self, selector: &Selector, series_max: u64) -> Result<Option<Vec<Series>>> {
+        self.few_ids(selector, series_max)?.map(|ids| self.labels(ids)).transpose()
+    }
+
     /// Ids of matching series, increasing.
     pub(crate) fn select_ids(&self, selector: &Selector) -> Result<Vec<SeriesId>> {
+        Ok(self.few_ids(selector, u64::MAX)?.unwrap_or_default())
+    }
+
+    /// See [`Snapshot::select_few`].
+    fn few_ids(&self, selector: &Selector, series_max: u64) -> Result<Option<Vec<SeriesId>>> {
         let matchers = selector.compile()?;
         if selector.range.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         }
-        let mut ids = HeadPostings::ask(&self.0.head, |head| {
+        let of_head = HeadPostings::ask(&self.0.head, |head| {
             let slots = evaluate(head, &matchers)?.map_or_else(|| head.all(), Ok)?;
-            Ok(head.ids(&slots))
+            Ok((slots.cardinality() <= series_max).then(|| head.ids(&slots)))
         })?;
+        let Some(mut ids) = of_head else { return Ok(None) };
         for postings in self.indexes(selector.range) {
             let ordinals = evaluate(&postings, &matchers)?.map_or_else(|| postings.all(), Ok)?;
+            if ordinals.cardinality() > series_max {
+                return Ok(None);
+            }
             ids.extend(postings.ids(&ordinals)?);
         }
         ids.sort_unstable();
         ids.dedup();
-        Ok(ids)
+        Ok(Some(ids))
     }
 
     /// The names of the labels that matching series have, sorted, `__name__` among them. No label set is looked at.

@@ -25,6 +25,13 @@ struct Bounds {
     features: Features,
 }
 
+impl Bounds {
+    fn of(limits: &Limits) -> Self {
+        let Limits { text_bytes_max, terms_max, depth_max, features, .. } = *limits;
+        Self { text_bytes_max, terms_max, depth_max, features }
+    }
+}
+
 #[derive(Default)]
 struct Kept {
     expressions: HashMap<Box<str>, (Bounds, Arc<Expr>)>,
@@ -42,12 +49,9 @@ pub(crate) fn parsed(text: &str, limits: &Limits, instants: Instants) -> Result<
     if text.len() > TEXT_BYTES_MAX || limits.features.has(Feature::DurationExpressions) {
         return parse::parse_for(text, limits, instants).map(Arc::new);
     }
-    let Limits { text_bytes_max, terms_max, depth_max, features, .. } = *limits;
-    let bounds = Bounds { text_bytes_max, terms_max, depth_max, features };
-    if let Some((of, expr)) = KEPT.lock().expressions.get(text)
-        && *of == bounds
-    {
-        return Ok(Arc::clone(expr));
+    let bounds = Bounds::of(limits);
+    if let Some(expr) = known(text, bounds) {
+        return Ok(expr);
     }
     let expr = Arc::new(parse::parse_for(text, limits, instants)?);
     let mut kept = KEPT.lock();
@@ -58,6 +62,17 @@ pub(crate) fn parsed(text: &str, limits: &Limits, instants: Instants) -> Result<
         kept.bytes += text.len();
     }
     Ok(expr)
+}
+
+/// The expression of `text`, if it was parsed lately; then it does not depend on the instants.
+pub(super) fn kept(text: &str, limits: &Limits) -> Option<Arc<Expr>> {
+    known(text, Bounds::of(limits))
+}
+
+fn known(text: &str, bounds: Bounds) -> Option<Arc<Expr>> {
+    let kept = KEPT.lock();
+    let (of, expr) = kept.expressions.get(text)?;
+    (*of == bounds).then(|| Arc::clone(expr))
 }
 
 #[cfg(test)]

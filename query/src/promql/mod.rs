@@ -21,6 +21,7 @@
 //! | [`source`] | where samples come from |
 //! | [`eval`] | walking the expression |
 //! | [`shared`] | what several selectors read, read once |
+//! | [`small`] | small queries, answered where they are asked |
 //! | [`account`] | samples and memory that an evaluation holds |
 //! | [`parallel`] | dividing work among the cores |
 //! | [`window`], [`ranges`], [`extended`] | samples of a series within the range before each step; all series with such windows; `anchored` and `smoothed` ranges |
@@ -67,6 +68,7 @@ mod raw;
 mod regex_cost;
 mod rewrite;
 mod shared;
+pub(crate) mod small;
 mod source;
 mod token;
 mod tree;
