@@ -283,6 +283,7 @@ impl Database {
         if let Some((answer, annotations)) = self.promql_here(&query, &limits, deadline, &held, &memory)? {
             return Ok(PromAnswer { answer, annotations, memory });
         }
+        memory.free();
         let (engine, running) = (self.engine.clone(), Arc::clone(&self.running));
         Self::aside(held, deadline, move |held| {
             let reserve = |bytes| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, &running));
@@ -307,8 +308,9 @@ impl Database {
             return Ok(None);
         }
         let Some(expr) = promql::small::plain(query, limits) else { return Ok(None) };
+        let give_up = deadline.min(Instant::now() + promql::small::TIME_MAX);
         let evaluate = || {
-            let cancelled = || held.listed.query.cancel.is_cancelled() || Instant::now() >= deadline;
+            let cancelled = || held.listed.query.cancel.is_cancelled() || Instant::now() >= give_up;
             let reserve = |bytes| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, &self.running));
             promql::small::evaluate(&expr, query, &self.engine.snapshot(), limits, &cancelled, &reserve)
         };

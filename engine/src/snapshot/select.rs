@@ -53,8 +53,8 @@ impl Snapshot {
         self.labels(self.select_ids(selector)?)
     }
 
-    /// As [`Snapshot::select`], if there are few: `None`, found out without a look at them, when some index has more than
-    /// `series_max` that match.
+    /// As [`Snapshot::select`], if no more than `series_max` match; otherwise `None`, found out without a look at their labels,
+    /// and at once when some index has more.
     ///
     /// # Errors
     /// As [`Snapshot::select`].
@@ -87,7 +87,7 @@ impl Snapshot {
         }
         ids.sort_unstable();
         ids.dedup();
-        Ok(Some(ids))
+        Ok((ids.len() as u64 <= series_max).then_some(ids))
     }
 
     /// The names of the labels that matching series have, sorted, `__name__` among them. No label set is looked at.

@@ -54,9 +54,11 @@ pub(crate) fn parsed(text: &str, limits: &Limits, instants: Instants) -> Result<
         return Ok(expr);
     }
     let expr = Arc::new(parse::parse_for(text, limits, instants)?);
+    // Dropped after the lock, which threads that serve requests wait for: trees take long to drop.
+    let mut forgotten = Kept::default();
     let mut kept = KEPT.lock();
     if kept.bytes.saturating_add(text.len()) > BYTES_MAX {
-        *kept = Kept::default();
+        std::mem::swap(&mut *kept, &mut forgotten);
     }
     if kept.expressions.insert(text.into(), (bounds, Arc::clone(&expr))).is_none() {
         kept.bytes += text.len();

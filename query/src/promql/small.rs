@@ -1,9 +1,11 @@
 //! Small queries: those that take less time than handing them to another thread and back.
 //!
 //! Whether one is small shows in part only when it is answered: the text says that there are few terms, no pattern and no
-//! subquery, the index that selectors find few series, and the account that there are few samples. As soon as one of them
-//! says otherwise the evaluation is given up, and the query goes the usual way.
+//! subquery, the index that selectors find few series, the account that there are few samples, and the clock the rest: blocks
+//! that are not in memory, samples that are in many windows. As soon as one of them says otherwise the evaluation is given up,
+//! and the query goes the usual way.
 use std::sync::Arc;
+use std::time::Duration;
 
 use foretell_engine::{MatchOp, Snapshot};
 
@@ -22,18 +24,22 @@ const SERIES_MAX: u64 = 16;
 /// Most samples held at once, and steps.
 const SAMPLES_MAX: usize = 16 << 10;
 const STEPS_MAX: i64 = 1000;
+/// Longest time; a small one takes well below a millisecond.
+pub(crate) const TIME_MAX: Duration = Duration::from_millis(10);
 
 /// The expression of `query`, if it was asked lately and may be small.
 pub(crate) fn plain(query: &PromQuery, limits: &Limits) -> Option<Arc<Expr>> {
+    lately::kept(&query.text, limits).filter(|expr| may_be_small(expr, query))
+}
+
+/// Whether there are few steps, and few terms, all of them plain.
+fn may_be_small(expr: &Expr, query: &PromQuery) -> bool {
     let steps = query.step_ms.map_or(1, |step| query.end_ms.saturating_sub(query.start_ms) / step.max(1));
-    if steps > STEPS_MAX {
-        return None;
-    }
-    lately::kept(&query.text, limits).filter(|expr| is_plain(expr, &mut { TERMS_MAX }))
+    steps <= STEPS_MAX && is_plain(expr, &mut { TERMS_MAX })
 }
 
 /// Evaluates `expr`, which [`plain`] has found for `query`, if it is small; `None` otherwise, and whenever there is an error.
-/// Needs no large stack. Well below a millisecond when the data is in memory.
+/// Needs no large stack. `cancelled` is to end it after [`TIME_MAX`].
 pub(crate) fn evaluate(
     expr: &Expr,
     query: &PromQuery,
@@ -47,7 +53,7 @@ pub(crate) fn evaluate(
     Evaluator::new(query, &source, &limits, cancelled, reserve).ok()?.run(expr).ok()
 }
 
-/// Whether an expression has no more than `terms` terms, which it takes off, and none that may take long on few samples.
+/// Whether an expression has no more than `terms` terms, which it takes off, and no pattern or subquery among them.
 fn is_plain(expr: &Expr, terms: &mut usize) -> bool {
     if *terms == 0 {
         return false;
@@ -71,4 +77,78 @@ fn is_plain(expr: &Expr, terms: &mut usize) -> bool {
 fn is_exact(selector: &Selector) -> bool {
     let mut matchers = selector.matchers.0.iter().flatten();
     matchers.all(|matcher| matches!(matcher.op, MatchOp::Equal | MatchOp::NotEqual))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use foretell_engine::{Engine, EngineConfig, LabelSet, WriteBatch};
+
+    use super::super::{evaluate_annotated, parse};
+    use super::*;
+
+    /// Twenty series of `m`, a sample each minute of an hour.
+    fn write(engine: &Engine) {
+        for n in 0..20 {
+            let labels = LabelSet::from_pairs([("__name__", "m"), ("n", &n.to_string())]).unwrap();
+            let series = engine.resolve(&labels).unwrap();
+            let mut batch = WriteBatch::default();
+            (0..60).for_each(|i| batch.push(series, i * 60_000_000_000, (i * n) as f64));
+            engine.write(batch).unwrap().wait().unwrap();
+        }
+    }
+
+    fn query(text: &str, minutes: i64, step_ms: Option<i64>) -> PromQuery {
+        PromQuery { text: text.into(), start_ms: 600_000, end_ms: minutes * 60_000, step_ms, lookback_ms: 300_000 }
+    }
+
+    #[test]
+    fn what_is_small_is_answered_as_on_the_usual_way_and_nothing_else_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = EngineConfig::new(directory.path());
+        config.background = false;
+        let engine = Engine::open(config).unwrap();
+        write(&engine);
+        let limits = Limits::default();
+        let parsed = |query: &PromQuery| parse::parse(&query.text, &limits).unwrap();
+        let small = |query: &PromQuery| {
+            let expr = parsed(query);
+            let here = || evaluate(&expr, query, &engine.snapshot(), &limits, &|| false, &|_| Ok(()));
+            may_be_small(&expr, query).then(here).flatten()
+        };
+        let (range, instant) = (Some(60_000), None);
+        let ask =
+            |query: &PromQuery| evaluate_annotated(query, &engine.snapshot(), &limits, &|| false, &|_| Ok(())).unwrap();
+        for (text, step_ms) in [
+            ("m{n=\"3\"}", instant),
+            ("m{n=\"3\"} + on () (m{n=\"4\"} * 2) > bool 1", range),
+            ("sum by (n) (rate(m{n=\"5\"}[5m])) or -m{n!=\"6\",n=\"7\"}", range),
+            ("1 + 1", instant),
+            ("m{n=\"none\"}", range),
+        ] {
+            let query = query(text, 50, step_ms);
+            assert_eq!(format!("{:?}", small(&query).unwrap()), format!("{:?}", ask(&query)), "{text}");
+        }
+        for (text, step_ms, why) in [
+            ("m", instant, "twenty series"),
+            ("m{n=~\"3|4\"}", instant, "a pattern"),
+            ("label_replace(m{n=\"3\"}, \"a\", \"$1\", \"n\", \"(.*)\")", instant, "a text may be a pattern"),
+            ("max_over_time(m{n=\"3\"}[5m:1m])", instant, "a subquery"),
+            ("m{n=\"3\"} + on (n) m", range, "twenty series"),
+            ("m{n=\"3\"} + 1 + 2 + 3 + 4 + 5 + 6 + 7 + 8 + 9", range, "many terms"),
+            ("m{n=\"3\"}", Some(1_000), "many steps"),
+        ] {
+            assert!(small(&query(text, 50, step_ms)).is_none(), "{text}: {why}");
+        }
+        let query = query("m{n=\"3\"} * m{n=\"8\"}", 50, range);
+        let cancelled = evaluate(&parsed(&query), &query, &engine.snapshot(), &limits, &|| true, &|_| Ok(()));
+        assert!(cancelled.is_none());
+        assert!(plain(&query, &limits).is_none(), "nobody has asked it yet");
+        // Other tests share what is kept, and may have it forgotten at any time.
+        let is_kept = |_| {
+            ask(&query);
+            plain(&query, &limits).is_some()
+        };
+        assert!((0..100).any(is_kept));
+    }
 }

@@ -173,6 +173,9 @@ fn select(
         series.sort_unstable_by_key(|series| series.id);
         series.dedup_by_key(|series| series.id);
     }
+    if series.len() as u64 > series_max {
+        return Err(too_many_samples());
+    }
     let each = usize::try_from(through_ms.saturating_sub(after_ms) / SAMPLE_EVERY_MS).unwrap_or(0);
     let work = series.len().saturating_mul(each.saturating_add(SERIES_SAMPLES));
     let chunk = series.len().div_ceil(parallel::parts(series.len(), work)).max(1);
