@@ -1,7 +1,10 @@
-//! What the Prometheus HTTP API asks besides queries: raw rows, exemplars, metadata, deletes by selector.
+//! What the Prometheus HTTP API asks besides queries: raw rows, exemplars, metadata, deletes by selector. How queries are run.
+use std::time::Duration;
+
 use foretell_engine::{METRIC_NAME, MatchOp, Matcher};
 use foretell_query::promql::{Answer, ExemplarQuery, PromQuery, RawQuery};
 use foretell_query::{ErrorKind, QueryLimits};
+use tokio::runtime::Builder;
 
 use crate::store::{MINUTE, START, Store, write};
 
@@ -206,4 +209,37 @@ async fn an_answer_holds_its_memory_until_it_is_dropped() {
     assert!(store.database.memory_used_bytes() > 0, "it is still to be written out");
     drop(answered);
     assert_eq!(store.database.memory_used_bytes(), 0);
+}
+
+/// What a small query answers within `timeout`.
+async fn small(store: &Store, timeout: Option<Duration>) -> Result<String, ErrorKind> {
+    let query = PromQuery {
+        text: "sum by (host) (rate(cpu_usage{host=\"a\"}[5m])) * 2".to_owned(),
+        start_ms: START_MS,
+        end_ms: START_MS + 30 * MINUTE_MS,
+        step_ms: Some(MINUTE_MS),
+        lookback_ms: 5 * MINUTE_MS,
+    };
+    let answered = store.database.promql_annotated(query, timeout).await.map_err(|error| error.kind)?;
+    Ok(format!("{:?} {:?}", answered.answer, answered.annotations))
+}
+
+/// Asked again it is answered where it is asked, if the runtime can do without the thread.
+async fn ask_again() {
+    let store = Store::prepared();
+    let first = small(&store, None).await;
+    assert!(first.as_ref().is_ok_and(|answer| answer.contains("Point")), "{first:?}");
+    assert_eq!(small(&store, None).await, first);
+    assert_eq!(small(&store, Some(Duration::ZERO)).await, Err(ErrorKind::Timeout));
+    assert!(store.database.queries().is_empty());
+    assert_eq!(store.database.memory_used_bytes(), 0);
+}
+
+#[test]
+fn a_small_query_asked_again_has_the_same_answer_on_every_runtime() {
+    for mut builder in [Builder::new_multi_thread(), Builder::new_current_thread()] {
+        let runtime = builder.enable_all().build().unwrap();
+        runtime.block_on(ask_again());
+        runtime.block_on(runtime.spawn(ask_again())).unwrap();
+    }
 }
