@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  query:  admit -> gate (places, queue) -> plan on a large stack over one snapshot -> execute on the queries' threads
+//!  PromQL: gate -> small (`promql::small`): on the thread that asks; others: on a large stack
 //!  delete: admit -> gate                 -> plan                                     -> the engine commits it
 //! ```
 mod prometheus;
@@ -280,7 +281,7 @@ impl Database {
         let (limits, deadline) = (self.limits.promql(), self.deadline(timeout));
         let held = self.enter(&query.text, deadline).await?;
         let memory = self.sessions.reservation("a PromQL query");
-        if let Some((answer, annotations)) = self.promql_here(&query, &limits, deadline, &held, &memory)? {
+        if let Some((answer, annotations)) = self.promql_here(&query, &limits, deadline, &held, &memory) {
             return Ok(PromAnswer { answer, annotations, memory });
         }
         memory.free();
@@ -295,7 +296,7 @@ impl Database {
         .await
     }
 
-    /// Evaluates a small query on this thread; `None` if it is not one, or may not keep the thread.
+    /// Evaluates a small query on this thread; `None` if it is not one, or may not keep the thread, and after any error.
     fn promql_here(
         &self,
         query: &PromQuery,
@@ -303,19 +304,19 @@ impl Database {
         deadline: Instant,
         held: &Held,
         memory: &MemoryReservation,
-    ) -> Result<Option<(promql::Answer, promql::Annotations)>> {
+    ) -> Option<(promql::Answer, promql::Annotations)> {
         if Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
-            return Ok(None);
+            return None;
         }
-        let Some(expr) = promql::small::plain(query, limits) else { return Ok(None) };
+        let expr = promql::small::plain(query, limits)?;
         let give_up = deadline.min(Instant::now() + promql::small::TIME_MAX);
         let evaluate = || {
             let cancelled = || held.listed.query.cancel.is_cancelled() || Instant::now() >= give_up;
             let reserve = |bytes| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, &self.running));
             promql::small::evaluate(&expr, query, &self.engine.snapshot(), limits, &cancelled, &reserve)
         };
-        let evaluated = catch_unwind(AssertUnwindSafe(|| tokio::task::block_in_place(evaluate)));
-        evaluated.map_err(|panic| planner::panicked(&*panic))
+        // What panics here, in a task that may not block, say, goes the usual way.
+        catch_unwind(AssertUnwindSafe(|| tokio::task::block_in_place(evaluate))).ok().flatten()
     }
 
     /// Asks the index about series, as [`promql::Lookup`] says. Dropping the future cancels it.

@@ -21,8 +21,9 @@ use crate::error::Result;
 const TERMS_MAX: usize = 16;
 /// Most series of a selector.
 const SERIES_MAX: u64 = 16;
-/// Most samples held at once, and steps.
+/// Most samples held at once.
 const SAMPLES_MAX: usize = 16 << 10;
+/// Most steps.
 const STEPS_MAX: i64 = 1000;
 /// Longest time; a small one takes well below a millisecond.
 pub(crate) const TIME_MAX: Duration = Duration::from_millis(10);
@@ -49,7 +50,7 @@ pub(crate) fn evaluate(
     reserve: &(dyn Fn(usize) -> Result<()> + Sync),
 ) -> Option<(Answer, Annotations)> {
     let limits = Limits { samples_max: limits.samples_max.min(SAMPLES_MAX), ..limits.clone() };
-    let source = FewSeries { snapshot, series_max: SERIES_MAX };
+    let source = FewSeries { snapshot, series_max: SERIES_MAX, samples_max: SAMPLES_MAX };
     Evaluator::new(query, &source, &limits, cancelled, reserve).ok()?.run(expr).ok()
 }
 

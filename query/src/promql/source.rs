@@ -126,15 +126,39 @@ impl SampleSource for Snapshot {
         through_ms: i64,
         admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>> {
-        select(self, matchers, (after_ms, through_ms), u64::MAX, admit)
+        let range = nanoseconds(after_ms, through_ms);
+        let mut series = Vec::new();
+        for all in &matchers.0 {
+            let selector = Selector { metric: None, matchers: all.clone(), range };
+            series.extend(self.select(&selector).map_err(|error| Error::from_engine(&error))?);
+        }
+        // One set of conditions answers in order already.
+        if matchers.0.len() > 1 {
+            series.sort_unstable_by_key(|series| series.id);
+            series.dedup_by_key(|series| series.id);
+        }
+        let each = samples_each(after_ms, through_ms);
+        let work = series.len().saturating_mul(each.saturating_add(SERIES_SAMPLES));
+        let chunk = series.len().div_ceil(parallel::parts(series.len(), work)).max(1);
+        let chunks = series.chunks(chunk).collect();
+        let mut found = Vec::with_capacity(series.len());
+        for part in parallel::each(chunks, |series: &[Series]| read(self, series, range, admit))? {
+            found.extend(part?);
+        }
+        // Each part is in order: a stable sort finds that and merges.
+        found.sort_by(|a, b| a.labels.compare(&b.labels));
+        Ok(found)
     }
 }
 
-/// A snapshot as long as selectors find few series in it: then the error is [`too_many_samples`].
+/// A snapshot as long as selectors find few series and samples in it: otherwise the error is [`too_many_samples`], and comes
+/// before much is read.
 pub(super) struct FewSeries<'a> {
     pub(super) snapshot: &'a Snapshot,
     /// Of each selector.
     pub(super) series_max: u64,
+    /// Of each selector, about.
+    pub(super) samples_max: usize,
 }
 
 impl SampleSource for FewSeries<'_> {
@@ -145,48 +169,32 @@ impl SampleSource for FewSeries<'_> {
         through_ms: i64,
         admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>> {
-        select(self.snapshot, matchers, (after_ms, through_ms), self.series_max, admit)
+        let each = samples_each(after_ms, through_ms);
+        let [matchers] = matchers.0.as_slice() else { return Err(too_many_samples()) };
+        if each > self.samples_max {
+            return Err(too_many_samples());
+        }
+        let selector = Selector { metric: None, matchers: matchers.clone(), range: nanoseconds(after_ms, through_ms) };
+        let found = self.snapshot.select_few(&selector, self.series_max);
+        let series = found.map_err(|error| Error::from_engine(&error))?.ok_or_else(too_many_samples)?;
+        if series.len().saturating_mul(each) > self.samples_max {
+            return Err(too_many_samples());
+        }
+        read(self.snapshot, &series, selector.range, admit)
     }
 }
 
-/// See [`SampleSource::select`] and [`FewSeries`].
-fn select(
-    snapshot: &Snapshot,
-    matchers: &Matchers,
-    (after_ms, through_ms): (i64, i64),
-    series_max: u64,
-    admit: &Admit<'_>,
-) -> Result<Vec<SeriesSamples>> {
-    // `(after, through]` in milliseconds of samples whose nanoseconds are cut off.
-    let range = TimeRange {
+/// `(after, through]` in milliseconds of samples whose nanoseconds are cut off.
+fn nanoseconds(after_ms: i64, through_ms: i64) -> TimeRange {
+    TimeRange {
         start: after_ms.saturating_add(1).saturating_mul(NS_PER_MS),
         end: through_ms.saturating_mul(NS_PER_MS).saturating_add(NS_PER_MS - 1),
-    };
-    let mut series = Vec::new();
-    for all in &matchers.0 {
-        let selector = Selector { metric: None, matchers: all.clone(), range };
-        let found = snapshot.select_few(&selector, series_max).map_err(|error| Error::from_engine(&error))?;
-        series.extend(found.ok_or_else(too_many_samples)?);
     }
-    // One set of conditions answers in order already.
-    if matchers.0.len() > 1 {
-        series.sort_unstable_by_key(|series| series.id);
-        series.dedup_by_key(|series| series.id);
-    }
-    if series.len() as u64 > series_max {
-        return Err(too_many_samples());
-    }
-    let each = usize::try_from(through_ms.saturating_sub(after_ms) / SAMPLE_EVERY_MS).unwrap_or(0);
-    let work = series.len().saturating_mul(each.saturating_add(SERIES_SAMPLES));
-    let chunk = series.len().div_ceil(parallel::parts(series.len(), work)).max(1);
-    let chunks = series.chunks(chunk).collect();
-    let mut found = Vec::with_capacity(series.len());
-    for part in parallel::each(chunks, |series: &[Series]| read(snapshot, series, range, admit))? {
-        found.extend(part?);
-    }
-    // Each part is in order: a stable sort finds that and merges.
-    found.sort_by(|a, b| a.labels.compare(&b.labels));
-    Ok(found)
+}
+
+/// How many samples a series is expected to have.
+fn samples_each(after_ms: i64, through_ms: i64) -> usize {
+    usize::try_from(through_ms.saturating_sub(after_ms) / SAMPLE_EVERY_MS).unwrap_or(0)
 }
 
 /// The samples of some series (sorted by id), in the order of their labels.
