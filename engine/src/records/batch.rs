@@ -88,17 +88,18 @@ pub(crate) fn decode_records(decoder: &mut ColumnDecoder, input: &mut Reader<'_>
     let (mut fields, mut columns) = (Vec::with_capacity(count), Vec::with_capacity(count));
     let mut bytes = 0;
     for _ in 0..count {
-        // Twice, because a mask may be counted that was not there before.
-        if bytes > 2 * BATCH_BYTES_MAX {
-            return Err(at.corrupt(format!("at most {BATCH_BYTES_MAX} bytes of columns"), bytes.to_string()));
-        }
         let name = input.string()?.to_owned();
         let data_type = take_type(input)?;
         let mut pieces = Vec::new();
         for from in (0..rows).step_by(ROWS_MAX) {
-            pieces.push(decoder.decode(input, &data_type, (rows - from).min(ROWS_MAX))?);
+            let piece = decoder.decode(input, &data_type, (rows - from).min(ROWS_MAX))?;
+            bytes += bytes_of(&*piece);
+            // Twice, because a mask may be counted that was not there before.
+            if bytes > 2 * BATCH_BYTES_MAX {
+                return Err(at.corrupt(format!("at most {BATCH_BYTES_MAX} bytes of columns"), bytes.to_string()));
+            }
+            pieces.push(piece);
         }
-        bytes += pieces.iter().map(|piece| bytes_of(piece)).sum::<usize>();
         columns.push(match pieces.len() {
             0 => arrow::array::new_empty_array(&data_type),
             1 => pieces.remove(0),

@@ -32,6 +32,8 @@ use crate::codec::{Effort, Packer, ROWS_MAX, Unpacker, ValuesDecoder, ValuesEnco
 use crate::error::{Error, Result};
 use crate::format::{Reader, put_varint};
 
+use super::BATCH_BYTES_MAX;
+
 const ALL_PRESENT: u8 = 0;
 const SOME_PRESENT: u8 = 1;
 const EACH: u8 = 0;
@@ -39,9 +41,10 @@ const DICTIONARY: u8 = 1;
 
 /// Fewer values are not worth looking for equal ones.
 const DICTIONARY_ROWS_MIN: usize = 8;
-/// Bytes that one array of strings may have, and items that one of lists may: more are neither written nor believed.
-const BYTES_MAX: u64 = 1 << 30;
-const ITEMS_MAX: u64 = 1 << 27;
+/// Bytes that one array of strings may have, and items that one of lists may: more are neither written nor believed. A whole
+/// batch has half as many bytes.
+const BYTES_MAX: u64 = 2 * BATCH_BYTES_MAX as u64;
+const ITEMS_MAX: u64 = BYTES_MAX / 8;
 
 /// Contexts and buffers for writing arrays.
 pub(crate) struct ColumnEncoder {

@@ -164,3 +164,17 @@ fn the_size_of_a_row_counts_only_its_own_items() {
     }
     assert_eq!(rows.column(1).as_primitive::<Int64Type>().value(11), 1000);
 }
+
+#[test]
+fn few_bytes_that_claim_to_be_more_than_two_batches_are_not_believed() {
+    let decode = |length: u64| {
+        // All rows present, each text for itself, all lengths equal, all bytes equal.
+        let mut bytes = vec![0, 0, 0];
+        crate::format::put_varint(&mut bytes, length);
+        bytes.extend([0, b'x']);
+        ColumnDecoder::default().decode(&mut Reader::new(&bytes, Path::new("x"), 0), &DataType::Utf8, 1)
+    };
+    assert_eq!(decode(1 << 20).unwrap().as_string::<i32>().value(0).len(), 1 << 20);
+    assert!(decode(2 * BATCH_BYTES_MAX as u64).is_ok());
+    assert!(decode(2 * BATCH_BYTES_MAX as u64 + 1).is_err());
+}
