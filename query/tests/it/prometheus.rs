@@ -230,7 +230,9 @@ async fn ask_again() {
     let first = small(&store, None).await;
     assert!(first.as_ref().is_ok_and(|answer| answer.contains("Point")), "{first:?}");
     assert_eq!(small(&store, None).await, first);
-    assert_eq!(small(&store, Some(Duration::ZERO)).await, Err(ErrorKind::Timeout));
+    // A clock that ticks in milliseconds may let the usual way end first.
+    let late = small(&store, Some(Duration::ZERO)).await;
+    assert!(late == first || late == Err(ErrorKind::Timeout), "{late:?}");
     // Nobody waits for the last one any more, but it may still be there for a moment.
     for _ in 0..500 {
         if store.database.queries().is_empty() {
