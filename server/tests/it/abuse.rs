@@ -31,6 +31,11 @@ fn is_otlp(path: &str) -> bool {
     matches!(path, "/v1/metrics" | "/v1/logs" | "/v1/traces")
 }
 
+/// Those of InfluxDB's protocol take gzip.
+fn is_influx(path: &str) -> bool {
+    matches!(path, "/write" | "/api/v2/write")
+}
+
 /// The status of the first answer in `text`.
 fn status(text: &str) -> u16 {
     text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no answer: {text:?}"))
@@ -85,7 +90,8 @@ fn no_route_takes_rubbish_or_fails_over_it() {
             assert!(answer.error().len() < 2_000, "{path}: {what}: {}", answer.text);
         }
         let gzip = server.post(path, &[("Content-Encoding", "gzip")], &GZIP);
-        assert!(gzip.status == 415 || unread(path, gzip.status), "{path}: {}", gzip.text);
+        let has_no_line = is_influx(path) && gzip.status == 400;
+        assert!(gzip.status == 415 || has_no_line || unread(path, gzip.status), "{path}: {}", gzip.text);
     }
     assert!(server.is_alive());
     assert_eq!(server.metric("foretell_remote_write_in_flight_bytes"), 0.0, "nothing stays reserved");
