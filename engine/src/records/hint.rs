@@ -28,7 +28,10 @@ impl WordFilter {
             return Err(Error::Invalid(format!("column {name} is {other}: words can be looked for in texts only")));
         }
         let (has, nulls) = self.words.rows(column.as_string()).into_parts();
-        Ok(nulls.map_or(has.clone(), |nulls| &has & nulls.inner()))
+        Ok(match nulls {
+            Some(nulls) => &has & nulls.inner(),
+            None => has,
+        })
     }
 }
 

@@ -25,6 +25,7 @@ mod last_values;
 mod memory;
 mod model;
 mod record_files;
+mod record_filters;
 mod records;
 mod repair;
 mod replay;

@@ -12,15 +12,12 @@ use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, RecordBatch, 
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::filter::FilterExec;
-use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use foretell_engine::text::Words;
 use foretell_engine::types::METRIC_NAME;
 use foretell_engine::{Hint, RecordScan, ScanBatch, Series, SeriesId, Snapshot, WordFilter};
@@ -30,6 +27,7 @@ use super::columns::{BatchMaker, Column, map_type};
 use super::hints::{hint_of, words_of};
 use super::histogram::stored;
 use super::metric::{describe, opening_bytes, reserve, select, split};
+use super::plan::filtered;
 use super::pushdown::{Conditions, Shape, convert};
 use super::scan_exec::{Reader, ScanExec, Source, external};
 use super::{label_type, timestamp_type};
@@ -240,14 +238,8 @@ impl TableProvider for EventsTable {
         let Some(rest) = conjunction(rest) else {
             return Ok(Arc::new(ScanExec::new(self.source(session, conditions, wanted, projection)?, limit)));
         };
-        let scan = Arc::new(ScanExec::new(self.source(session, conditions, wanted, &all)?, None));
-        let predicate = session.create_physical_expr(rest, &DFSchema::try_from(Arc::clone(&self.schema))?)?;
-        let filtered = Arc::new(FilterExec::try_new(predicate, scan)?);
-        let columns = projection.iter().map(|&i| {
-            let name = self.schema.field(i).name();
-            ProjectionExpr { expr: Arc::new(PhysicalColumn::new(name, i)), alias: name.clone() }
-        });
-        Ok(Arc::new(ProjectionExec::try_new(columns, filtered)?))
+        let scan = ScanExec::new(self.source(session, conditions, wanted, &all)?, None);
+        filtered(session, scan, rest, &self.schema, projection)
     }
 }
 

@@ -80,13 +80,24 @@ impl<T: Rows> TableProvider for Table<T> {
             let source = self.0.source(session, conditions, Arc::new(schema.project(projection)?), projection)?;
             return Ok(Arc::new(ScanExec::new(source, limit)));
         };
-        let scan = Arc::new(ScanExec::new(self.0.source(session, conditions, Arc::clone(schema), &all)?, None));
-        let predicate = session.create_physical_expr(rest, &DFSchema::try_from(Arc::clone(schema))?)?;
-        let filtered = Arc::new(FilterExec::try_new(predicate, scan)?);
-        let columns = projection.iter().map(|&i| {
-            let name = schema.field(i).name();
-            ProjectionExpr { expr: Arc::new(Column::new(name, i)), alias: name.clone() }
-        });
-        Ok(Arc::new(ProjectionExec::try_new(columns, filtered)?))
+        let scan = ScanExec::new(self.0.source(session, conditions, Arc::clone(schema), &all)?, None);
+        filtered(session, scan, rest, schema, projection)
     }
+}
+
+/// The columns `projection` of the rows of `scan`, which has all of `schema`, that satisfy `rest`.
+pub(super) fn filtered(
+    session: &dyn Session,
+    scan: ScanExec,
+    rest: Expr,
+    schema: &SchemaRef,
+    projection: &[usize],
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let predicate = session.create_physical_expr(rest, &DFSchema::try_from(Arc::clone(schema))?)?;
+    let filtered = Arc::new(FilterExec::try_new(predicate, Arc::new(scan))?);
+    let columns = projection.iter().map(|&i| {
+        let name = schema.field(i).name();
+        ProjectionExpr { expr: Arc::new(Column::new(name, i)), alias: name.clone() }
+    });
+    Ok(Arc::new(ProjectionExec::try_new(columns, filtered)?))
 }

@@ -6,8 +6,12 @@
 //!                                                           10 exponential histogram 11 summary }* }* }*
 //! ```
 //! A message is walked once for what concerns all its parts, wherever that stands, and once for the parts.
-use super::exponential::{self, Buckets};
-use super::wire::{DEPTH_MAX, Field, NoText, fields, fixed64s, key_value, refusal, value_text};
+mod distribution;
+
+use foretell_query::event::hex;
+
+use super::exponential::Buckets;
+use super::wire::{DEPTH_MAX, Field, NoText, fields, key_value, refusal, value_text};
 use crate::config::Otlp;
 use crate::naming::{Kind, Translation};
 use crate::remote_write::DecodeError;
@@ -21,8 +25,6 @@ use crate::sender::encode_labels;
 const RESOURCE_ATTRIBUTES_MAX: usize = 1024;
 /// Attributes, exemplars and quantiles of a point that are looked at, each.
 const PARTS_MAX: usize = 1024;
-/// Borders of a classic histogram.
-const BORDERS_MAX: usize = 16 << 10;
 /// Bit of a point's flags: there is no value, the series has ended.
 const NO_VALUE: u64 = 1;
 const CUMULATIVE: u64 = 2;
@@ -461,193 +463,6 @@ impl Walk<'_, '_> {
         Ok(Ok(ts))
     }
 
-    fn histogram(
-        &mut self,
-        message: &[u8],
-        metric: Metric<'_>,
-        resource: &Resource,
-    ) -> Result<Result<i64, Fault>, Stop> {
-        let mut point = Point::default();
-        let (mut count, mut sum) = (0u64, None);
-        let (mut counts, mut borders) =
-            (std::mem::take(&mut self.scratch.counts), std::mem::take(&mut self.scratch.borders));
-        counts.clear();
-        borders.clear();
-        fields(message, |number, field| {
-            match number {
-                3 => point.time = field.fixed64()?,
-                4 => count = field.fixed64()?,
-                5 => sum = Some(field.double()?),
-                6 => fixed64s(field, |count| counts.push(count))?,
-                7 => fixed64s(field, |border| borders.push(f64::from_bits(border)))?,
-                8 => point.exemplar(field)?,
-                9 => point.attribute(field)?,
-                10 => point.flags = field.varint()?,
-                _ => {}
-            }
-            Ok::<_, Malformed>(())
-        })?;
-        let begun = self.begin(&mut point, metric, resource)?;
-        let added = match begun.and_then(|ts| check_borders(&counts, &borders).map(|()| ts)) {
-            Ok(ts) => {
-                // The last bucket has this border whether it is said or not.
-                borders.pop_if(|border| *border == f64::INFINITY);
-                let value = |value: f64| if point.no_value() { STALE } else { value };
-                let name = format!("{}_sum", metric.name);
-                if let Some(sum) = sum {
-                    self.sample(name.as_bytes(), None, ts, value(sum))?;
-                }
-                let name = format!("{}_count", metric.name);
-                self.sample(name.as_bytes(), None, ts, value(count as f64))?;
-                self.buckets(&point, metric, (&counts, &borders), ts, count)?;
-                Ok(ts)
-            }
-            Err(fault) => Err(fault),
-        };
-        (self.scratch.counts, self.scratch.borders) = (counts, borders);
-        Ok(added)
-    }
-
-    /// The cumulative buckets of a histogram, each with the exemplars that fell into it.
-    fn buckets(
-        &mut self,
-        point: &Point<'_>,
-        metric: Metric<'_>,
-        (counts, borders): (&[u64], &[f64]),
-        ts: i64,
-        count: u64,
-    ) -> Result<(), Stop> {
-        let name = format!("{}_bucket", metric.name);
-        let le = self.rows.symbol(b"le")?;
-        let mut exemplars = Vec::with_capacity(point.exemplars.len());
-        for message in &point.exemplars {
-            let value = exemplar_head(message)?.1;
-            exemplars.push((borders.partition_point(|border| *border < value), *message));
-        }
-        exemplars.sort_by_key(|exemplar| exemplar.0);
-        let mut exemplars = exemplars.into_iter().peekable();
-        let mut cumulative = 0u64;
-        for i in 0..=borders.len() {
-            let text = borders.get(i).map_or_else(|| "+Inf".to_owned(), |border| number_text(*border));
-            cumulative = cumulative.saturating_add(counts.get(i).copied().unwrap_or_default());
-            // The last bucket is the count, whatever the others say.
-            let value = if i == borders.len() { count } else { cumulative };
-            let label = (le, self.rows.symbol(text.as_bytes())?);
-            self.sample(name.as_bytes(), Some(label), ts, if point.no_value() { STALE } else { value as f64 })?;
-            while let Some((_, message)) = exemplars.next_if(|exemplar| exemplar.0 == i) {
-                self.exemplar(message)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn exponential(
-        &mut self,
-        message: &[u8],
-        metric: Metric<'_>,
-        resource: &Resource,
-    ) -> Result<Result<i64, Fault>, Stop> {
-        let mut point = Point::default();
-        let mut head = exponential::Head::default();
-        let scratch = &mut self.scratch;
-        scratch.negative.clear();
-        scratch.positive.clear();
-        fields(message, |number, field| {
-            match number {
-                1 => point.attribute(field)?,
-                2 => point.start = field.fixed64()?,
-                3 => point.time = field.fixed64()?,
-                4 => head.count = field.fixed64()?,
-                5 => head.sum = field.double()?,
-                6 => head.scale = zigzag(field.varint()?),
-                7 => head.zero_count = field.fixed64()?,
-                8 => read_buckets(field.bytes()?, &mut scratch.positive)?,
-                9 => read_buckets(field.bytes()?, &mut scratch.negative)?,
-                10 => point.flags = field.varint()?,
-                11 => point.exemplar(field)?,
-                14 => head.zero_threshold = field.double()?,
-                _ => {}
-            }
-            Ok::<_, Malformed>(())
-        })?;
-        let ts = match self.begin(&mut point, metric, resource)? {
-            Ok(ts) => ts,
-            fault => return Ok(fault),
-        };
-        head.ts_ms = ts.div_euclid(1_000_000);
-        head.start_ms = i64::try_from(point.start).unwrap_or_default() / 1_000_000;
-        if point.no_value() {
-            head = exponential::Head { sum: STALE, ts_ms: head.ts_ms, ..exponential::Head::default() };
-            self.scratch.negative.clear();
-            self.scratch.positive.clear();
-        }
-        let mut native = std::mem::take(&mut self.scratch.bytes);
-        let encoded = exponential::encode(&head, &self.scratch.negative, &self.scratch.positive, &mut native);
-        let added = match encoded {
-            Err(why) => Err(Fault::Histogram(why)),
-            Ok(()) => {
-                let name = (self.rows.symbol(b"__name__")?, self.rows.symbol(metric.name.as_bytes())?);
-                let scratch = &mut self.scratch;
-                encode_refs(&mut scratch.refs, &scratch.labels, None, name);
-                self.rows.histogram(&scratch.refs, ts, &native, self.points)?
-            }
-        };
-        self.scratch.bytes = native;
-        if added.is_ok() {
-            for exemplar in &point.exemplars {
-                self.exemplar(exemplar)?;
-            }
-        }
-        Ok(added.map(|()| ts))
-    }
-
-    fn summary(&mut self, message: &[u8], metric: Metric<'_>, resource: &Resource) -> Result<Result<i64, Fault>, Stop> {
-        let mut point = Point::default();
-        let (mut count, mut sum, mut quantiles, mut many) = (0u64, 0f64, Vec::new(), false);
-        fields(message, |number, field| {
-            match number {
-                3 => point.time = field.fixed64()?,
-                4 => count = field.fixed64()?,
-                5 => sum = field.double()?,
-                6 => {
-                    let mut quantile = (0f64, 0f64);
-                    fields(field.bytes()?, |number, field| {
-                        match number {
-                            1 => quantile.0 = field.double()?,
-                            2 => quantile.1 = field.double()?,
-                            _ => {}
-                        }
-                        Ok::<_, Malformed>(())
-                    })?;
-                    many |= quantiles.len() >= PARTS_MAX;
-                    if !many {
-                        quantiles.push(quantile);
-                    }
-                }
-                7 => point.attribute(field)?,
-                8 => point.flags = field.varint()?,
-                _ => {}
-            }
-            Ok::<_, Malformed>(())
-        })?;
-        let ts = match self.begin(&mut point, metric, resource)? {
-            Ok(ts) => ts,
-            fault => return Ok(fault),
-        };
-        if many {
-            return Ok(Err(Fault::Point(format!("a summary of more than {PARTS_MAX} quantiles"))));
-        }
-        let value = |value: f64| if point.no_value() { STALE } else { value };
-        self.sample(format!("{}_sum", metric.name).as_bytes(), None, ts, value(sum))?;
-        self.sample(format!("{}_count", metric.name).as_bytes(), None, ts, value(count as f64))?;
-        let name = self.rows.symbol(b"quantile")?;
-        for (quantile, at) in quantiles {
-            let label = (name, self.rows.symbol(number_text(quantile).as_bytes())?);
-            self.sample(metric.name.as_bytes(), Some(label), ts, value(at))?;
-        }
-        Ok(Ok(ts))
-    }
-
     /// Adds an exemplar to the series that was added last, or counts it as dropped.
     fn exemplar(&mut self, message: &[u8]) -> Result<(), Stop> {
         let (time, value) = exemplar_head(message)?;
@@ -659,8 +474,8 @@ impl Walk<'_, '_> {
         let mut labels: Vec<(String, String)> = Vec::new();
         let read = fields(message, |number, field| {
             match number {
-                4 => labels.push(("span_id".to_owned(), hex(field.bytes()?))),
-                5 => labels.push(("trace_id".to_owned(), hex(field.bytes()?))),
+                4 => labels.push(("span_id".to_owned(), digits(field.bytes()?))),
+                5 => labels.push(("trace_id".to_owned(), digits(field.bytes()?))),
                 // More than any exemplar may have are refused below.
                 7 if labels.len() < 64 => {
                     let (key, value) = key_value(field.bytes()?)?;
@@ -707,32 +522,6 @@ fn fault(name: &[u8], unit: &[u8], kind: u32, temporality: u64) -> Option<Fault>
     Some(Fault::Point(why.to_owned()))
 }
 
-fn check_borders(counts: &[u64], borders: &[f64]) -> Result<(), Fault> {
-    let why = if borders.len() > BORDERS_MAX {
-        "a histogram of more than 16384 borders"
-    } else if !(counts.len() == borders.len() + 1 || counts.is_empty() && borders.is_empty()) {
-        "a histogram whose bucket counts are not one more than its borders"
-    } else if borders.iter().any(|border| border.is_nan()) {
-        "a histogram with a border that is not a number"
-    } else if !borders.is_sorted_by(|a, b| a < b) {
-        "a histogram whose borders do not grow"
-    } else {
-        return Ok(());
-    };
-    Err(Fault::Point(why.to_owned()))
-}
-
-fn read_buckets(message: &[u8], buckets: &mut Buckets) -> Result<(), Malformed> {
-    fields(message, |number, field| match number {
-        1 => {
-            buckets.offset = zigzag(field.varint()?);
-            Ok(())
-        }
-        2 => buckets.read(field),
-        _ => Ok(()),
-    })
-}
-
 /// Time and value of an exemplar.
 fn exemplar_head(message: &[u8]) -> Result<(u64, f64), Malformed> {
     let (mut time, mut value) = (0, 0f64);
@@ -766,28 +555,9 @@ fn put(labels: &mut Labels, (name, value): (u32, u32)) {
     }
 }
 
-/// A border or quantile as Prometheus writes it: no exponent.
-fn number_text(number: f64) -> String {
-    if number == f64::INFINITY {
-        "+Inf".to_owned()
-    } else if number == f64::NEG_INFINITY {
-        "-Inf".to_owned()
-    } else {
-        number.to_string()
-    }
-}
-
-fn zigzag(raw: u64) -> i32 {
-    ((raw >> 1) as i64 ^ -((raw & 1) as i64)) as i32
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    // An id has 8 or 16 bytes; what is longer is none.
-    bytes.iter().take(32).fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// Digits of an id, which has 8 or 16 bytes; what is longer is none.
+fn digits(id: &[u8]) -> String {
+    hex(&id[..id.len().min(32)])
 }
 
 fn shown(name: &[u8]) -> String {

@@ -1,6 +1,5 @@
 //! `foretell export` and `foretell import` on the real binary; Arrow and Parquet answers.
 use std::io::Write as _;
-use std::path::Path;
 use std::process::{Output, Stdio};
 
 use arrow::array::AsArray as _;
@@ -10,7 +9,7 @@ use arrow::util::display::array_value_to_string;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tempfile::TempDir;
 
-use crate::support::{Series, Server, binary};
+use crate::support::{Series, Server, binary, example, run_script};
 
 /// Metric and labels, time in ns, bits of the value.
 type Row = (String, i64, u64);
@@ -78,7 +77,7 @@ fn filled() -> Server {
     server
 }
 
-fn run(args: &[&str], stdin: &[u8]) -> Output {
+pub(crate) fn run(args: &[&str], stdin: &[u8]) -> Output {
     let mut child =
         binary().args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // A command that gives up early does not read to the end.
@@ -331,16 +330,8 @@ fn a_busy_server_is_waited_for() {
 fn the_example_of_the_documentation_runs() {
     let server = Server::start();
     assert_eq!(server.write(&[Series::of("up", "node-1").sample(1_785_000_000_000, 1.0)]).status, 204);
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/import-export.md")).unwrap();
-    let script = page.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
     let dir = TempDir::new().unwrap();
-    let programs = Path::new(env!("CARGO_BIN_EXE_foretell")).parent().unwrap().display();
-    let mut shell = std::process::Command::new("sh");
-    shell.args(["-e", "-c", script]).current_dir(dir.path()).env("FORETELL_URL", &server.url);
-    shell.env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()));
-    let output = shell.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let said = String::from_utf8(output.stdout).unwrap();
+    let said = run_script(&server, &example("import-export.md", 1), dir.path());
     assert!(said.ends_with("ts,room,value\n2026-01-31T12:00:00.000000000Z,kitchen,21.5\n"), "{said}");
     let text = std::fs::read_to_string(dir.path().join("node.csv")).unwrap();
     assert!(text.contains("node-1"), "{text}");

@@ -1,20 +1,13 @@
 //! `foretell import --into logs|spans` and the export of both, on the real binary.
-use std::io::Write as _;
-use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{Server, binary};
+use crate::support::{Server, example, run_script};
 
 fn run(server: &Server, args: &[&str], stdin: &str) -> Output {
-    let mut command = binary();
-    command.args(args).env("FORETELL_URL", &server.url);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // A command that gives up early does not read to the end.
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    child.wait_with_output().unwrap()
+    crate::transfer::run(&[args, &["--url", &server.url]].concat(), stdin.as_bytes())
 }
 
 fn ok(server: &Server, args: &[&str], stdin: &str) -> String {
@@ -200,15 +193,8 @@ fn faults_are_named_with_their_place_and_what_came_before_is_there() {
 #[test]
 fn the_examples_of_the_documentation_run() {
     let server = Server::start();
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/import-export.md")).unwrap();
-    let script = page.split("```sh\n").nth(2).unwrap().split("```").next().unwrap();
     let dir = TempDir::new().unwrap();
-    let programs = Path::new(env!("CARGO_BIN_EXE_foretell")).parent().unwrap().display();
-    let mut shell = std::process::Command::new("sh");
-    shell.args(["-e", "-c", script]).current_dir(dir.path()).env("FORETELL_URL", &server.url);
-    shell.env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()));
-    let output = shell.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    run_script(&server, &example("import-export.md", 2), dir.path());
     assert_eq!((count(&server, "logs"), count(&server, "spans")), (2, 1));
     assert_eq!(std::fs::read_to_string(dir.path().join("logs.ndjson")).unwrap().lines().count(), 2);
 }

@@ -6,7 +6,7 @@ pub mod http2;
 mod server;
 mod write_request;
 
-pub use example::{run_example, run_example_of};
+pub use example::{example, run_example, run_example_of, run_script};
 pub use server::{Answer, BytesAnswer, Server, binary, is_hang_up, read_to_close, wait_until};
 pub use write_request::{Series, body, compress, encode};
 
