@@ -2,6 +2,7 @@
 use std::sync::Arc;
 
 use super::annotation::{Note, Notes};
+use super::arctangent::atan2;
 use super::expr::{Binary, BinaryOp};
 use super::histogram::{Histogram, Kept};
 use super::labels::without_name;
@@ -63,7 +64,7 @@ pub(crate) fn arithmetic(op: BinaryOp, a: f64, b: f64) -> f64 {
         BinaryOp::Div => a / b,
         BinaryOp::Mod => a % b,
         BinaryOp::Pow => a.powf(b),
-        BinaryOp::Atan2 => a.atan2(b),
+        BinaryOp::Atan2 => atan2(a, b),
         _ => f64::from(u8::from(holds(op, a, b))),
     }
 }

@@ -27,7 +27,7 @@
 //! | [`window`], [`ranges`], [`extended`] | samples of a series within the range before each step; all series with such windows; `anchored` and `smoothed` ranges |
 //! | [`aggregate`], [`binary`], [`vector_match`] | operators |
 //! | [`function`] | functions, one file a family |
-//! | [`number`] | compensated sums, quantiles, regression |
+//! | [`number`], [`arctangent`] | compensated sums, quantiles, regression; angles |
 //! | [`labels`] | label sets of results |
 //! | [`filter`] | selectors as tests of label sets |
 //! | [`lookup`] | names, values and series from the index |
@@ -44,6 +44,7 @@
 mod account;
 mod aggregate;
 mod annotation;
+mod arctangent;
 mod binary;
 mod duration_expr;
 mod eval;

@@ -14,6 +14,7 @@ mod trend;
 use foretell_engine::LabelSet;
 
 use super::annotation::Note;
+use super::arctangent::atan;
 use super::eval::{Evaluator, Pick};
 use super::expr::{Expr, Type};
 use super::grid::Grid;
@@ -80,7 +81,7 @@ const FUNCTIONS: &[(&str, Kind)] = &[
     ("acosh", Kind::Map(f64::acosh)),
     ("asin", Kind::Map(f64::asin)),
     ("asinh", Kind::Map(f64::asinh)),
-    ("atan", Kind::Map(f64::atan)),
+    ("atan", Kind::Map(atan)),
     ("atanh", Kind::Map(f64::atanh)),
     ("avg_over_time", Kind::Window(over_time::avg, Native::Average)),
     ("ceil", Kind::Map(f64::ceil)),
