@@ -105,7 +105,7 @@ pub use engine::{
     Commit, CommitHandle, CompactionSummary, DeleteSummary, Engine, EngineStats, MemoryShare, ReplayProgress,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use records::{ENTRIES, ENTRY_PREFIX, Hint, RecordScan, RecordTable, RecordTableInfo, Records, Unique, WordFilter};
+pub use records::{ENTRIES, ENTRY_PREFIX, Hint, RecordScan, RecordTable, RecordTableInfo, Records, RowFilter, Unique};
 pub use rollup::Sketch;
 pub use snapshot::{
     Aggregate, AggregateBatch, Aggregation, Cardinality, LabelCardinality, MetricInfo, PartitionInfo, Scan, ScanBatch,

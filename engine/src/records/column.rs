@@ -6,6 +6,7 @@
 //!          | integer, time       a sequence of i64 (UInt64 by its bits; Float32 by its bits)
 //!          | Float64             values, 8,192 at a time
 //!          | Utf8, Binary        0 numbers{lengths} bytes     1 varint(entries) numbers{lengths} bytes numbers{which}
+//!                                2 split, see [`super::skeleton`]
 //!          | FixedSizeBinary     bytes
 //!          | List, Map           numbers{lengths} array{items}
 //!          | Struct              array{rows} of each field
@@ -32,12 +33,13 @@ use crate::codec::{Effort, Packer, ROWS_MAX, Unpacker, ValuesDecoder, ValuesEnco
 use crate::error::{Error, Result};
 use crate::format::{Reader, put_varint};
 
-use super::BATCH_BYTES_MAX;
+use super::{BATCH_BYTES_MAX, skeleton};
 
 const ALL_PRESENT: u8 = 0;
 const SOME_PRESENT: u8 = 1;
 const EACH: u8 = 0;
 const DICTIONARY: u8 = 1;
+const SPLIT: u8 = 2;
 
 /// Fewer values are not worth looking for equal ones.
 const DICTIONARY_ROWS_MIN: usize = 8;
@@ -188,7 +190,12 @@ impl ColumnEncoder {
         let (offsets, data) = (array.value_offsets(), array.value_data());
         bounded((offsets[offsets.len() - 1] - offsets[0]) as u64, BYTES_MAX, "bytes")?;
         let values = offsets.windows(2).map(|pair| &data[pair[0] as usize..pair[1] as usize]);
-        let Some((entries, which)) = dictionary(values) else {
+        let Some((entries, which)) = dictionary(values.clone()) else {
+            if let Some(split) = skeleton::split(values) {
+                out.push(SPLIT);
+                split.encode(&mut self.packer, out);
+                return Ok(());
+            }
             out.push(EACH);
             self.lengths(array.offsets().lengths(), out);
             self.packer.pack_bytes(&data[offsets[0] as usize..offsets[offsets.len() - 1] as usize], out);
@@ -421,7 +428,13 @@ impl ColumnDecoder {
                 }
                 OffsetBuffer::new(ScalarBuffer::from(offsets))
             }
-            tag => return Err(at.corrupt("a string tag of 0 or 1", tag.to_string())),
+            SPLIT => {
+                let mut offsets = Vec::with_capacity(rows + 1);
+                offsets.push(0);
+                skeleton::decode(input, rows, BYTES_MAX, &mut self.unpacker, &mut data, &mut offsets)?;
+                OffsetBuffer::new(ScalarBuffer::from(offsets))
+            }
+            tag => return Err(at.corrupt("a string tag of 0 to 2", tag.to_string())),
         };
         let array = GenericByteArray::<T>::try_new(offsets, Buffer::from(data), None);
         Ok(Arc::new(array.map_err(|e| at.corrupt(format!("{rows} values of {}", T::DATA_TYPE), e.to_string()))?))

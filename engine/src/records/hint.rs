@@ -1,33 +1,57 @@
-//! What a reader wants rows for, as far as it lets whole groups of a file be passed over, and which words rows must have.
+//! What a reader wants rows for, as far as it lets whole groups of a file be passed over, and what rows must have.
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::DataType;
 
 use crate::error::{Error, Result};
 use crate::text::Words;
 
-/// A condition that a scan applies exactly: that the text in a column has all of some words. A NULL has none.
+/// A condition that a scan applies exactly. NULL satisfies none.
 #[derive(Clone, Debug)]
-pub struct WordFilter {
-    /// Name of the column, which holds texts.
-    pub column: String,
-    /// The words.
-    pub words: Arc<Words>,
+pub enum RowFilter {
+    /// A text has all of some words.
+    Words {
+        /// Name of the column, which holds texts.
+        column: String,
+        /// The words.
+        words: Arc<Words>,
+    },
+    /// A fixed binary has exactly these bytes.
+    Value {
+        /// Name of the column.
+        column: String,
+        /// All of it.
+        value: Vec<u8>,
+    },
 }
 
-impl WordFilter {
+impl RowFilter {
+    /// Name of its column.
+    pub(crate) fn column(&self) -> &str {
+        match self {
+            Self::Words { column, .. } | Self::Value { column, .. } => column,
+        }
+    }
+
     /// The rows of its column that satisfy it.
     ///
     /// # Errors
-    /// `Invalid` when these are no texts.
+    /// `Invalid` for a column of another type.
     pub(crate) fn rows(&self, column: &ArrayRef) -> Result<BooleanBuffer> {
-        if *column.data_type() != DataType::Utf8 {
-            let (name, other) = (&self.column, column.data_type());
-            return Err(Error::Invalid(format!("column {name} is {other}: words can be looked for in texts only")));
-        }
-        let (has, nulls) = self.words.rows(column.as_string()).into_parts();
+        let (has, nulls) = match (self, column.data_type()) {
+            (Self::Words { words, .. }, DataType::Utf8) => words.rows(column.as_string()).into_parts(),
+            (Self::Value { value, .. }, DataType::FixedSizeBinary(_)) => {
+                let ids = column.as_fixed_size_binary();
+                let has = BooleanBuffer::collect_bool(ids.len(), |row| ids.value(row) == value.as_slice());
+                (has, ids.nulls().cloned())
+            }
+            (_, other) => {
+                let name = self.column();
+                return Err(Error::Invalid(format!("column {name} is {other}: it has no such values to look for")));
+            }
+        };
         Ok(match nulls {
             Some(nulls) => &has & nulls.inner(),
             None => has,

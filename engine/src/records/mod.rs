@@ -24,6 +24,7 @@
 //! | [`merge`] | sources into sorted batches without deleted rows and duplicates |
 //! | [`execute`] | a merge into a new file |
 //! | [`scan`] | what a snapshot answers |
+//! | [`skeleton`] | texts as what is printed again and again, and the numbers in between |
 //! | [`row`], [`size`] | whether two rows are equal; how large rows are |
 //!
 //! Invariants: sources are ordered by age, like those of samples; a source has no duplicates of its own; what a column
@@ -50,6 +51,7 @@ mod row;
 mod scan;
 mod segment;
 mod size;
+mod skeleton;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -58,7 +60,7 @@ use batch::unexpected;
 pub(crate) use batch::{decode_records, encode_records, put_table, take_table};
 pub(crate) use column::{ColumnDecoder, ColumnEncoder};
 pub(crate) use execute::{Merged, Output, execute};
-pub use hint::{Hint, WordFilter};
+pub use hint::{Hint, RowFilter};
 pub(crate) use live::LiveRecords;
 pub(crate) use merge::Merge;
 pub(crate) use page::{Filter, Memory, Recent, Source};

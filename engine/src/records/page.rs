@@ -16,7 +16,7 @@ use crate::types::{SeriesId, TimeRange};
 
 use super::row::hash_row;
 use super::size::bytes_of;
-use super::{ColumnDecoder, GroupZone, Hint, LiveRecords, Records, Unique, WordFilter};
+use super::{ColumnDecoder, GroupZone, Hint, LiveRecords, Records, RowFilter, Unique};
 
 /// Which rows are wanted.
 #[derive(Clone, Debug)]
@@ -28,10 +28,10 @@ pub(crate) struct Filter {
     /// an instant wins, passing it over would show an older one.
     pub(crate) hints: Vec<Hint>,
     /// All hold for each row that comes.
-    pub(crate) words: Vec<WordFilter>,
+    pub(crate) exact: Vec<RowFilter>,
 }
 
-/// Which rows of a group or batch satisfy the conditions on words.
+/// Which rows of a group or batch satisfy the exact conditions.
 enum Chosen {
     All,
     Some(BooleanBuffer),
@@ -58,7 +58,7 @@ impl Chosen {
 
 impl Filter {
     /// Every row.
-    pub(crate) const ALL: Self = Self { series: None, range: TimeRange::ALL, hints: Vec::new(), words: Vec::new() };
+    pub(crate) const ALL: Self = Self { series: None, range: TimeRange::ALL, hints: Vec::new(), exact: Vec::new() };
 
     /// Whether a row of a group can be wanted.
     fn may_want(&self, zone: &GroupZone) -> bool {
@@ -69,18 +69,18 @@ impl Filter {
             })
     }
 
-    /// The rows of `records` that have the words.
+    /// The rows of `records` that satisfy the exact conditions.
     fn chosen_of(&self, records: &Records) -> Result<Chosen> {
-        self.words.iter().try_fold(Chosen::All, |chosen, condition| {
-            let column = records.columns.column_by_name(&condition.column);
+        self.exact.iter().try_fold(Chosen::All, |chosen, condition| {
+            let column = records.columns.column_by_name(condition.column());
             Ok(chosen.and(column.map(|column| condition.rows(column)).transpose()?))
         })
     }
 
-    /// The rows of a group that have the words.
+    /// The rows of a group that satisfy the exact conditions.
     fn chosen_in(&self, live: &LiveRecords, group: usize, decoder: &mut ColumnDecoder) -> Result<Chosen> {
         let mut chosen = Chosen::All;
-        for condition in &self.words {
+        for condition in &self.exact {
             chosen = chosen.and(live.segment.rows_with(group, condition, decoder)?);
             if matches!(chosen, Chosen::None) {
                 break;

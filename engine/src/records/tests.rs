@@ -170,11 +170,17 @@ fn events_come_back_and_a_flip_of_any_byte_is_noticed_before_a_filter_hides_a_ro
         assert!(asked(hint).unwrap(), "{hint:?}");
     }
     let rows_with = |words: &str| {
-        let condition = WordFilter { column: "body".into(), words: Arc::new(Words::of(words)) };
+        let condition = RowFilter::Words { column: "body".into(), words: Arc::new(Words::of(words)) };
         let segment = RecordSegment::open(&fs, Path::new(PATH), &meta)?;
         let rows = segment.rows_with(0, &condition, &mut ColumnDecoder::default())?;
         Ok::<_, Error>(rows.map_or(0, |rows| rows.count_set_bits()))
     };
+    for (id, count) in [(7u8, 1), (8, 1), (9, 0), (200, 0)] {
+        let condition = RowFilter::Value { column: "id".into(), value: vec![id; 16] };
+        let segment = RecordSegment::open(&fs, Path::new(PATH), &meta).unwrap();
+        let rows = segment.rows_with(0, &condition, &mut ColumnDecoder::default()).unwrap();
+        assert_eq!(rows.map_or(0, |rows| rows.count_set_bits()), count, "{id}");
+    }
     let counts = [("took GET", 120), ("7ms took", 13), ("7MS item7", 1), ("item7 8ms", 0), ("nowhere", 0)];
     for (words, count) in counts {
         assert_eq!(rows_with(words).unwrap(), count, "{words}");

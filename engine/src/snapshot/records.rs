@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::Snapshot;
 use crate::error::{Error, Result};
-use crate::records::{Filter, Hint, Memory, Merge, Recent, RecordScan, RecordTableInfo, Source, Unique, WordFilter};
+use crate::records::{Filter, Hint, Memory, Merge, Recent, RecordScan, RecordTableInfo, RowFilter, Source, Unique};
 use crate::types::{SeriesId, TimeRange};
 
 /// Rows of a batch.
@@ -36,12 +36,12 @@ impl Snapshot {
         self.scan_records_for(table, series, range, columns, &[], &[])
     }
 
-    /// As [`Snapshot::scan_records`], of rows that satisfy all of `words` and no others, for a reader that needs only those
+    /// As [`Snapshot::scan_records`], of rows that satisfy all of `exact` and no others, for a reader that needs only those
     /// of which all `hints` are true: rows of which they are not may be left out or come.
     ///
     /// # Errors
     /// As there, and `Invalid` for conditions on a table where the newest row of an instant wins, as leaving it out would show an
-    /// older one, or for words in a column without texts.
+    /// older one, or for conditions on a column of another type.
     pub fn scan_records_for(
         &self,
         table: &str,
@@ -49,7 +49,7 @@ impl Snapshot {
         range: TimeRange,
         columns: Option<&[&str]>,
         hints: &[Hint],
-        words: &[WordFilter],
+        exact: &[RowFilter],
     ) -> Result<RecordScan> {
         if !series.is_sorted_by(|a, b| a < b) {
             return Err(Error::Invalid("series of a scan must be sorted and unique".into()));
@@ -58,12 +58,12 @@ impl Snapshot {
         let known = pinned.tables.get(table);
         let known = known.ok_or_else(|| Error::Invalid(format!("there is no table of records called {table:?}")))?;
         let wanted = known.columns_called(columns)?;
-        if !(hints.is_empty() && words.is_empty()) && known.table.unique() != Unique::WholeRow {
+        if !(hints.is_empty() && exact.is_empty()) && known.table.unique() != Unique::WholeRow {
             return Err(Error::Invalid(format!(
                 "table {table} keeps the newest row of an instant: scan it without conditions on rows"
             )));
         }
-        let filter = Filter { series: Some(series.to_vec()), range, hints: hints.to_vec(), words: words.to_vec() };
+        let filter = Filter { series: Some(series.to_vec()), range, hints: hints.to_vec(), exact: exact.to_vec() };
         let mut sources = Vec::new();
         if !range.is_empty() && !series.is_empty() {
             let partitions = pinned.partitioning.of(range.start)..=pinned.partitioning.of(range.end);

@@ -14,7 +14,7 @@ use arrow::record_batch::RecordBatch;
 use foretell_engine::fs::Fs;
 use foretell_engine::text::Words;
 use foretell_engine::{
-    Engine, ErrorKind, Hint, Lsn, RecordTable, Records, SeriesId, Snapshot, TimeRange, Unique, WordFilter, WriteBatch,
+    Engine, ErrorKind, Hint, Lsn, RecordTable, Records, RowFilter, SeriesId, Snapshot, TimeRange, Unique, WriteBatch,
 };
 use proptest::prelude::*;
 
@@ -102,8 +102,8 @@ pub(crate) fn events(rows: &[(SeriesId, i64, f64)]) -> Arc<Records> {
 }
 
 /// That the text in `column` has the words of `wanted`.
-pub(crate) fn words(column: &str, wanted: &str) -> WordFilter {
-    WordFilter { column: column.into(), words: Arc::new(Words::of(wanted)) }
+pub(crate) fn words(column: &str, wanted: &str) -> RowFilter {
+    RowFilter::Words { column: column.into(), words: Arc::new(Words::of(wanted)) }
 }
 
 fn event_text(bits: u64) -> String {
@@ -116,7 +116,7 @@ pub(crate) fn happened(snapshot: &Snapshot) -> Events {
         return Events::new();
     }
     let series: Vec<SeriesId> = snapshot.select(&all()).unwrap().iter().map(|series| series.id).collect();
-    let read = |hints: &[Hint], words: &[WordFilter]| {
+    let read = |hints: &[Hint], words: &[RowFilter]| {
         let mut scan = snapshot.scan_records_for("events", &series, TimeRange::ALL, None, hints, words).unwrap();
         let mut found = Vec::new();
         while let Some(batch) = scan.next_batch().unwrap() {
@@ -143,6 +143,8 @@ pub(crate) fn happened(snapshot: &Snapshot) -> Events {
         let with = |wanted: &str| read(&[], &[words("text", wanted)]);
         let same: Vec<_> = found.iter().filter(|other| other.2 == event.2).copied().collect();
         assert_eq!(with(&format!("ALL {}", event.2)), same);
+        let id = RowFilter::Value { column: "id".into(), value: event.2.to_be_bytes().to_vec() };
+        assert_eq!(read(&[], &[id]), same);
         assert_eq!(with("in it"), found);
     }
     each

@@ -1,7 +1,7 @@
 //! `logs` and `spans`: wide events.
 //!
-//! Filters on time, service and resource are answered exactly, by the index, and so is `match` of a column of texts, by the
-//! engine's postings of words; other filters on what rows hold let the engine pass
+//! Filters on time, service and resource are answered exactly, by the index, and so are `match` of a column of texts and an id,
+//! by the engine's filters and postings; other filters on what rows hold let the engine pass
 //! groups over (see [`super::hints`]) and are then applied by DataFusion. Of `attributes` only the keys are read that a
 //! statement names, if it names them all (see `rule::attribute_keys`).
 use std::fmt;
@@ -18,13 +18,12 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use foretell_engine::text::Words;
 use foretell_engine::types::METRIC_NAME;
-use foretell_engine::{Hint, RecordScan, ScanBatch, Series, SeriesId, Snapshot, WordFilter};
+use foretell_engine::{Hint, RecordScan, RowFilter, ScanBatch, Series, SeriesId, Snapshot};
 use hashbrown::HashSet;
 
 use super::columns::{BatchMaker, Column, map_type};
-use super::hints::{hint_of, words_of};
+use super::hints::{Exact, exact_of, hint_of};
 use super::histogram::stored;
 use super::metric::{describe, opening_bytes, reserve, select, split};
 use super::plan::filtered;
@@ -200,7 +199,7 @@ impl TableProvider for EventsTable {
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let supported = filters.iter().map(|filter| {
-            if convert(filter, self).is_some() || words_of(filter).is_some() {
+            if convert(filter, self).is_some() || exact_of(filter).is_some() {
                 TableProviderFilterPushDown::Exact
             } else if hint_of(filter, &self.stored).is_some() {
                 TableProviderFilterPushDown::Inexact
@@ -224,8 +223,8 @@ impl TableProvider for EventsTable {
         for filter in filters {
             if let Some(more) = convert(filter, self) {
                 conditions = conditions.and(more);
-            } else if let Some(words) = words_of(filter) {
-                wanted.words.push(words);
+            } else if let Some(exact) = exact_of(filter) {
+                wanted.exact.push(exact);
             } else if let Some(hint) = hint_of(filter, &self.stored) {
                 // DataFusion kept the filter, and with it the limit.
                 wanted.hints.push(hint);
@@ -247,8 +246,7 @@ impl TableProvider for EventsTable {
 #[derive(Default)]
 struct Wanted {
     hints: Vec<Hint>,
-    /// Columns, and the words that their texts have.
-    words: Vec<(String, String)>,
+    exact: Vec<Exact>,
 }
 
 struct EventSource {
@@ -321,12 +319,10 @@ impl Source for EventSource {
         let series = &self.series[self.parts[partition].clone()];
         let ids: Vec<SeriesId> = series.iter().map(|s| s.id).collect();
         let (table, needed) = (self.signal.table_name(), self.needed());
-        let Wanted { hints, words } = &self.wanted;
-        let words =
-            words.iter().map(|(column, text)| WordFilter { column: column.clone(), words: Words::of(text).into() });
-        let words: Vec<WordFilter> = words.collect();
+        let Wanted { hints, exact } = &self.wanted;
+        let exact: Vec<RowFilter> = exact.iter().map(Exact::filter).collect();
         let scan = (!ids.is_empty())
-            .then(|| self.snapshot.scan_records_for(table, &ids, self.conditions.range, Some(&needed), hints, &words));
+            .then(|| self.snapshot.scan_records_for(table, &ids, self.conditions.range, Some(&needed), hints, &exact));
         let indexes = self.columns.iter().enumerate().filter(|(_, column)| matches!(column, Shown::Fixed(_)));
         let indexes: Vec<usize> = indexes.map(|(i, _)| i).collect();
         Ok(Box::new(EventReader {
@@ -341,8 +337,8 @@ impl Source for EventSource {
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         describe(f, Some(self.signal.table_name()), self.series.len(), &self.conditions, &self.schema)?;
-        for (column, words) in &self.wanted.words {
-            write!(f, ", {column} has {words:?}")?;
+        for exact in &self.wanted.exact {
+            write!(f, ", {exact}")?;
         }
         if !self.wanted.hints.is_empty() {
             write!(f, ", passes over by {:?}", self.wanted.hints)?;

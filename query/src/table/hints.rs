@@ -1,16 +1,18 @@
 //! Which filters on events let whole groups of a file be passed over, and for what.
 //!
 //! A hint follows from its filter and need not be equal to it: DataFusion applies the filter to what comes.
+use std::fmt;
+
 use arrow::datatypes::Schema;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{InList, Like};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
-use foretell_engine::Hint;
-use foretell_engine::text::{is_part_of_word, words};
+use foretell_engine::text::{Words, is_part_of_word, words};
+use foretell_engine::{Hint, RowFilter};
 
 use super::pushdown::{strip_label, text};
 use crate::event::attributes::{Kind, REST};
-use crate::event::{SPAN_ID_BYTES, TRACE_ID_BYTES, from_hex};
+use crate::event::{SPAN_ID_BYTES, TRACE_ID_BYTES, from_hex, hex};
 use crate::udf::match_words;
 
 /// Columns that hold text as it is shown.
@@ -57,14 +59,63 @@ pub(super) fn hint_of(filter: &Expr, stored: &Schema) -> Option<Hint> {
     }
 }
 
-/// The column of `filter` and the words that its texts must have, if the engine answers it exactly.
-pub(super) fn words_of(filter: &Expr) -> Option<(String, String)> {
-    let Expr::ScalarFunction(call) = filter else { return None };
-    match call.args.as_slice() {
-        [column, literal] if call.name() == match_words::NAME => match Place::of(column)? {
-            Place::Column(name) if TEXTS.contains(&name) => Some((name.to_owned(), text(literal)??)),
+/// A filter that the engine answers exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Exact {
+    /// A column of texts, and the words that they have.
+    Words(String, String),
+    /// A column of ids, and the one that is looked for.
+    Id(String, Vec<u8>),
+}
+
+impl Exact {
+    /// For the engine.
+    pub(super) fn filter(&self) -> RowFilter {
+        match self {
+            Self::Words(column, text) => RowFilter::Words { column: column.clone(), words: Words::of(text).into() },
+            Self::Id(column, id) => RowFilter::Value { column: column.clone(), value: id.clone() },
+        }
+    }
+}
+
+impl fmt::Display for Exact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Words(column, words) => write!(f, "{column} has {words:?}"),
+            Self::Id(column, id) => write!(f, "{column} is {}", hex(id)),
+        }
+    }
+}
+
+/// What `filter` is, if the engine answers it exactly.
+pub(super) fn exact_of(filter: &Expr) -> Option<Exact> {
+    match filter {
+        Expr::ScalarFunction(call) => match call.args.as_slice() {
+            [column, literal] if call.name() == match_words::NAME => match Place::of(column)? {
+                Place::Column(name) if TEXTS.contains(&name) => Some(Exact::Words(name.to_owned(), text(literal)??)),
+                _ => None,
+            },
             _ => None,
         },
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
+            let (column, literal) = match strip_label(left) {
+                Expr::Literal(..) => (right, left),
+                _ => (left, right),
+            };
+            let (Place::Column(name), value) = (Place::of(column)?, text(literal)??) else { return None };
+            let id = id_of(name, &value)?;
+            // As it is shown: another spelling is another text.
+            (hex(&id) == value).then(|| Exact::Id(name.to_owned(), id))
+        }
+        _ => None,
+    }
+}
+
+/// The bytes of an id that the column `name` may have.
+fn id_of(name: &str, value: &str) -> Option<Vec<u8>> {
+    match name {
+        "trace_id" => Some(from_hex::<TRACE_ID_BYTES>(value)?.to_vec()),
+        name if IDS.contains(&name) => Some(from_hex::<SPAN_ID_BYTES>(value)?.to_vec()),
         _ => None,
     }
 }
@@ -189,11 +240,9 @@ fn comparison(place: &Place<'_>, op: Operator, literal: &Expr, stored: &Schema) 
         return None;
     }
     let value = text(literal)??;
-    let id = |column: &str, id: Vec<u8>| Some(Hint::Value { column: column.to_owned(), value: id });
     match *place {
-        Place::Column(name) if name == "trace_id" => id(name, from_hex::<TRACE_ID_BYTES>(&value)?.to_vec()),
-        Place::Column(name) if ["span_id", "parent_span_id"].contains(&name) => {
-            id(name, from_hex::<SPAN_ID_BYTES>(&value)?.to_vec())
+        Place::Column(name) if IDS.contains(&name) => {
+            Some(Hint::Value { column: name.to_owned(), value: id_of(name, &value)? })
         }
         place => place.with_words(words(&value).map(str::to_owned).collect(), Some(&value), stored),
     }
@@ -275,9 +324,16 @@ mod tests {
             let function = ScalarUDF::from(match_words::MatchWords::default());
             function.call(vec![col(column), lit("disk full")])
         };
-        assert_eq!(words_of(&search("body")), Some((column("body"), column("disk full"))));
-        assert_eq!(words_of(&search("trace_id")), None);
-        assert_eq!(words_of(&search("body").is_true()), None);
+        let words = Exact::Words(column("body"), column("disk full"));
+        assert_eq!(exact_of(&search("body")), Some(words));
+        assert_eq!(exact_of(&search("trace_id")), None);
+        assert_eq!(exact_of(&search("body").is_true()), None);
+        let exact = Exact::Id(column("trace_id"), (0..16).collect());
+        assert_eq!(exact_of(&lit(id).eq(col("trace_id"))), Some(exact));
+        assert_eq!(exact_of(&col("trace_id").eq(lit(id.to_uppercase()))), None, "another text");
+        assert_eq!(exact_of(&col("trace_id").not_eq(lit(id))), None);
+        assert_eq!(exact_of(&col("span_id").eq(lit(id))), None, "too long");
+        assert_eq!(exact_of(&col("body").eq(lit(id))), None);
         assert_eq!(hint(col("body").is_not_null()), Some(Hint::Present { column: column("body") }));
     }
 }

@@ -13,7 +13,7 @@ use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use foretell_engine::{Hint, Selector, Series, SeriesId, Snapshot, TimeRange};
+use foretell_engine::{RowFilter, Selector, Series, SeriesId, Snapshot, TimeRange};
 
 use super::columns::times;
 use super::histogram::stored;
@@ -222,8 +222,8 @@ impl TraceSource {
         let held = streams.iter().map(|one| size_of::<Series>() + one.labels.own_bytes()).sum::<usize>();
         self.memory.try_resize(held)?;
         let ids: Vec<SeriesId> = streams.iter().map(|one| one.id).collect();
-        let hints = [Hint::Value { column: "trace_id".to_owned(), value: self.trace.to_vec() }];
-        let scan = self.snapshot.scan_records_for(table, &ids, TimeRange::ALL, Some(&NEEDED), &hints, &[]);
+        let exact = [RowFilter::Value { column: "trace_id".to_owned(), value: self.trace.to_vec() }];
+        let scan = self.snapshot.scan_records_for(table, &ids, TimeRange::ALL, Some(&NEEDED), &[], &exact);
         let mut scan = scan.map_err(external)?;
         while let Some(batch) = scan.next_batch().map_err(external)? {
             if self.query.cancel.is_cancelled() {

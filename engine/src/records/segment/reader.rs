@@ -12,7 +12,7 @@ use crate::segment::ColumnBytes;
 use crate::text::fold;
 use crate::types::{SeriesId, TimeRange};
 
-use super::super::{ColumnDecoder, Hint, WordFilter, bloom};
+use super::super::{ColumnDecoder, Hint, RowFilter, bloom};
 use super::footer::{Chunk, Footer, GroupMeta};
 use super::zone::Zone;
 use super::{KEYS, RecordMeta, postings};
@@ -182,29 +182,35 @@ impl RecordSegment {
     pub(crate) fn rows_with(
         &self,
         group: usize,
-        condition: &WordFilter,
+        condition: &RowFilter,
         decoder: &mut ColumnDecoder,
     ) -> Result<Option<BooleanBuffer>> {
-        let Ok(column) = self.columns.index_of(&condition.column) else { return Ok(None) };
-        let (meta, words) = (&self.groups[group], &condition.words);
+        let Ok(column) = self.columns.index_of(condition.column()) else { return Ok(None) };
+        let meta = &self.groups[group];
         if meta.chunks[column + KEYS].len == 0 {
             return Ok(None);
         }
-        if let Zone::Words { filter, postings } = &meta.zones[column]
-            && !words.folded().is_empty()
-        {
-            let filter = self.checked(filter)?.1;
-            let mut keys = words.folded().iter().map(|word| bloom::hash(word.as_bytes()));
-            if !keys.all(|key| bloom::may_contain(filter, key)) {
-                return Ok(None);
-            }
-            if let Some(place) = postings {
-                let (bytes, at) = (self.checked(place)?.1, (self.path.as_path(), place.offset));
-                let rows = postings::rows_with(words, bytes, at, meta.rows as usize, decoder.unpacker())?;
-                if rows.is_some() {
-                    return Ok(rows);
+        match (condition, &meta.zones[column]) {
+            (RowFilter::Words { words, .. }, Zone::Words { filter, postings }) if !words.folded().is_empty() => {
+                let filter = self.checked(filter)?.1;
+                let mut keys = words.folded().iter().map(|word| bloom::hash(word.as_bytes()));
+                if !keys.all(|key| bloom::may_contain(filter, key)) {
+                    return Ok(None);
+                }
+                if let Some(place) = postings {
+                    let (bytes, at) = (self.checked(place)?.1, (self.path.as_path(), place.offset));
+                    let rows = postings::rows_with(words, bytes, at, meta.rows as usize, decoder.unpacker())?;
+                    if rows.is_some() {
+                        return Ok(rows);
+                    }
                 }
             }
+            (RowFilter::Value { value, .. }, Zone::Values(filter))
+                if !bloom::may_contain(self.checked(filter)?.1, bloom::hash(value)) =>
+            {
+                return Ok(None);
+            }
+            _ => {}
         }
         condition.rows(&self.column(group, column, decoder)?).map(Some)
     }

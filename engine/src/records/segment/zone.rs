@@ -33,6 +33,8 @@ const POSTINGS: u8 = 4;
 const WORD_BITS: usize = 10;
 /// Bits for each distinct value: about one in four hundred; who asks for a trace wants few groups.
 const VALUE_BITS: usize = 14;
+/// For values of eight bytes and fewer, ids of spans, which are seldom asked for alone: about one in twenty.
+const SHORT_VALUE_BITS: usize = 6;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default)]
@@ -152,9 +154,10 @@ pub(super) fn zone_of(column: &ArrayRef, packer: Option<&mut Packer>) -> Made {
                 texts.into_iter().flat_map(words).map(|word| bloom::hash(fold(word).as_bytes())).collect();
             Made::Words { filter: bloom::build(distinct.into_iter(), WORD_BITS), postings: None }
         }
-        DataType::FixedSizeBinary(_) => {
+        DataType::FixedSizeBinary(width) => {
             let distinct: HashSet<&[u8]> = column.as_fixed_size_binary().iter().flatten().collect();
-            Made::Values(bloom::build(distinct.into_iter().map(bloom::hash), VALUE_BITS))
+            let bits = if *width <= 8 { SHORT_VALUE_BITS } else { VALUE_BITS };
+            Made::Values(bloom::build(distinct.into_iter().map(bloom::hash), bits))
         }
         DataType::Map(..) => match column.as_map().keys().as_string_opt::<i32>() {
             Some(keys) => {

@@ -1,0 +1,358 @@
+//! Texts as what a program prints again and again, the skeleton, and the numbers in between: numbers by themselves take what
+//! they have in information, while a compressor of bytes pays for each of their digits.
+//!
+//! ```text
+//! split = varint(k) numbers(length of each skeleton){k} bytes(all skeletons)
+//!         numbers(which){n}                                0: the text stands whole; i: skeleton i - 1
+//!         numbers(length){texts that stand whole} bytes(these texts)
+//!         for each skeleton, for each of its slots: numbers(value){texts of it}
+//! skeleton = bytes, and for each slot  0  a number without zeros in front
+//!                                    | 1 width  one of `width` digits, zeros in front
+//! ```
+use hashbrown::HashMap;
+
+use crate::codec::{Packer, Unpacker};
+use crate::error::Result;
+use crate::format::{Reader, put_varint};
+
+const FREE: u8 = 0;
+const PADDED: u8 = 1;
+
+/// Fewer texts are not worth it.
+const TEXTS_MIN: usize = 64;
+/// A skeleton is worth its streams if so many texts have it.
+const TEXTS_OF_SKELETON_MIN: usize = 16;
+/// Slots of a skeleton.
+const SLOTS_MAX: usize = 64;
+/// Digits that a number of 64 bits surely holds; longer runs are text.
+const DIGITS_MAX: usize = 18;
+/// Longest text that is split.
+const TEXT_BYTES_MAX: usize = 4096;
+
+/// What [`split`] makes of texts.
+pub(super) struct Split<'a> {
+    skeletons: Vec<Box<[u8]>>,
+    /// Of each text.
+    which: Vec<u64>,
+    whole: Vec<&'a [u8]>,
+    /// Of each skeleton, slot by slot.
+    slots: Vec<Vec<Vec<u64>>>,
+}
+
+/// Writes the skeleton of `text` to `skeleton` and appends its numbers to `numbers`; `false` if it has none that can be split.
+fn take_apart(text: &[u8], skeleton: &mut Vec<u8>, numbers: &mut Vec<u64>) -> bool {
+    skeleton.clear();
+    let from = numbers.len();
+    let mut at = 0;
+    while at < text.len() {
+        let byte = text[at];
+        if byte <= PADDED {
+            return false;
+        }
+        if !byte.is_ascii_digit() {
+            skeleton.push(byte);
+            at += 1;
+            continue;
+        }
+        let digits = text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let run = &text[at..at + digits];
+        at += digits;
+        if digits > DIGITS_MAX {
+            return false;
+        }
+        match byte {
+            b'0' if digits > 1 => skeleton.extend([PADDED, digits as u8]),
+            _ => skeleton.push(FREE),
+        }
+        numbers.push(run.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')));
+    }
+    (1..=SLOTS_MAX).contains(&(numbers.len() - from))
+}
+
+/// Splits `texts`; `None` when less than half of them have a skeleton that is worth it.
+pub(super) fn split<'a>(texts: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Split<'a>> {
+    let count = texts.clone().count();
+    if count < TEXTS_MIN {
+        return None;
+    }
+    // Texts by skeleton as they are found, and each text's numbers one behind the other.
+    let (mut known, mut texts_of): (HashMap<Box<[u8]>, usize>, Vec<usize>) = Default::default();
+    let (mut skeleton, mut numbers) = (Vec::new(), Vec::new());
+    let mut found: Vec<Option<(usize, usize)>> = Vec::with_capacity(count);
+    for text in texts.clone() {
+        let from = numbers.len();
+        if text.len() > TEXT_BYTES_MAX || !take_apart(text, &mut skeleton, &mut numbers) {
+            numbers.truncate(from);
+            found.push(None);
+            continue;
+        }
+        let number = match known.get(skeleton.as_slice()) {
+            Some(number) => *number,
+            None => {
+                known.insert(skeleton.as_slice().into(), texts_of.len());
+                texts_of.push(0);
+                texts_of.len() - 1
+            }
+        };
+        texts_of[number] += 1;
+        found.push(Some((number, from)));
+    }
+    let kept = |number: &usize| texts_of[*number] >= TEXTS_OF_SKELETON_MIN;
+    let split: usize = (0..texts_of.len()).filter(kept).map(|number| texts_of[number]).sum();
+    if split * 2 < count {
+        return None;
+    }
+    let mut order: Vec<(Box<[u8]>, usize)> = known.into_iter().filter(|(_, number)| kept(number)).collect();
+    order.sort_unstable_by_key(|(_, number)| *number);
+    let mut places = vec![0; texts_of.len()];
+    order.iter().enumerate().for_each(|(place, (_, number))| places[*number] = place + 1);
+    let skeletons: Vec<Box<[u8]>> = order.into_iter().map(|(skeleton, _)| skeleton).collect();
+    let mut slots: Vec<Vec<Vec<u64>>> = skeletons.iter().map(|skeleton| vec![Vec::new(); slots_of(skeleton)]).collect();
+    let (mut which, mut whole) = (Vec::with_capacity(count), Vec::new());
+    for (text, found) in texts.zip(found) {
+        let place = found.map_or(0, |(number, _)| places[number]);
+        which.push(place as u64);
+        match found.filter(|_| place > 0) {
+            Some((_, from)) => {
+                slots[place - 1].iter_mut().zip(&numbers[from..]).for_each(|(slot, number)| slot.push(*number));
+            }
+            None => whole.push(text),
+        }
+    }
+    Some(Split { skeletons, which, whole, slots })
+}
+
+/// Slots of a skeleton.
+fn slots_of(skeleton: &[u8]) -> usize {
+    let (mut slots, mut at) = (0, 0);
+    while at < skeleton.len() {
+        slots += usize::from(skeleton[at] <= PADDED);
+        at += if skeleton[at] == PADDED { 2 } else { 1 };
+    }
+    slots
+}
+
+impl Split<'_> {
+    /// Appends it.
+    pub(super) fn encode(&self, packer: &mut Packer, out: &mut Vec<u8>) {
+        let lengths = |texts: &mut dyn Iterator<Item = usize>| texts.map(|length| length as u64).collect::<Vec<u64>>();
+        put_varint(out, self.skeletons.len() as u64);
+        packer.pack(&lengths(&mut self.skeletons.iter().map(|skeleton| skeleton.len())), out);
+        packer.pack_bytes(&self.skeletons.concat(), out);
+        packer.pack(&self.which, out);
+        packer.pack(&lengths(&mut self.whole.iter().map(|text| text.len())), out);
+        packer.pack_bytes(&self.whole.concat(), out);
+        for slot in self.slots.iter().flatten() {
+            packer.pack(slot, out);
+        }
+    }
+}
+
+/// The texts of a split of `rows` texts, one behind the other in `data`; where each ends is added to `offsets`. No more than
+/// `bytes_max` bytes are written or believed.
+///
+/// # Errors
+/// `Corruption` with path and offset.
+pub(super) fn decode(
+    input: &mut Reader<'_>,
+    rows: usize,
+    bytes_max: u64,
+    unpacker: &mut Unpacker,
+    data: &mut Vec<u8>,
+    offsets: &mut Vec<i32>,
+) -> Result<()> {
+    let at = input.clone();
+    let too_long = |bytes: u64| at.corrupt(format!("texts of {bytes_max} bytes together"), bytes.to_string());
+    let (mut lengths, mut skeletons, mut which, mut whole) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let count = input.varint()?;
+    if count == 0 || count > rows as u64 {
+        return Err(at.corrupt(format!("1 to {rows} skeletons"), count.to_string()));
+    }
+    unpacker.unpack(input, count as usize, &mut lengths)?;
+    let sum = lengths.iter().fold(0u64, |sum, length| sum.saturating_add(*length));
+    if sum > bytes_max {
+        return Err(too_long(sum));
+    }
+    unpacker.unpack_bytes(input, sum as usize, &mut skeletons)?;
+    let mut known: Vec<&[u8]> = Vec::with_capacity(count as usize);
+    let mut rest = skeletons.as_slice();
+    for &length in &lengths {
+        let (skeleton, others) = rest.split_at(length as usize);
+        known.push(skeleton);
+        rest = others;
+    }
+    unpacker.unpack(input, rows, &mut which)?;
+    let mut texts_of = vec![0usize; known.len() + 1];
+    for &which in &which {
+        match texts_of.get_mut(which as usize) {
+            Some(texts) => *texts += 1,
+            None => return Err(at.corrupt(format!("one of {count} skeletons"), which.to_string())),
+        }
+    }
+    let mut whole_lengths = Vec::new();
+    unpacker.unpack(input, texts_of[0], &mut whole_lengths)?;
+    let sum = whole_lengths.iter().fold(0u64, |sum, length| sum.saturating_add(*length));
+    if sum > bytes_max {
+        return Err(too_long(sum));
+    }
+    unpacker.unpack_bytes(input, sum as usize, &mut whole)?;
+    let mut slots: Vec<Vec<Vec<u64>>> = Vec::with_capacity(known.len());
+    for (skeleton, &texts) in known.iter().zip(&texts_of[1..]) {
+        let count = slots_of(skeleton);
+        if count > SLOTS_MAX || skeleton.ends_with(&[PADDED]) || texts == 0 {
+            return Err(at.corrupt(format!("a skeleton of {SLOTS_MAX} slots with texts"), format!("{count}, {texts}")));
+        }
+        let mut of = vec![Vec::new(); count];
+        for slot in &mut of {
+            unpacker.unpack(input, texts, slot)?;
+        }
+        slots.push(of);
+    }
+    let mut next = vec![0usize; known.len()];
+    let (mut whole_lengths, mut whole) = (whole_lengths.iter(), whole.as_slice());
+    for &which in &which {
+        match which.checked_sub(1) {
+            None => {
+                let length = *whole_lengths.next().unwrap_or(&0) as usize;
+                let (text, others) = whole.split_at(length.min(whole.len()));
+                data.extend_from_slice(text);
+                whole = others;
+            }
+            Some(skeleton) => {
+                let skeleton = skeleton as usize;
+                put_together(known[skeleton], &slots[skeleton], next[skeleton], data);
+                next[skeleton] += 1;
+            }
+        }
+        if data.len() as u64 > bytes_max {
+            return Err(too_long(data.len() as u64));
+        }
+        offsets.push(data.len() as i32);
+    }
+    Ok(())
+}
+
+/// Appends the text number `row` of a skeleton.
+fn put_together(skeleton: &[u8], slots: &[Vec<u64>], row: usize, data: &mut Vec<u8>) {
+    let (mut slots, mut rest) = (slots.iter(), skeleton);
+    while let Some(slot) = rest.iter().position(|byte| *byte <= PADDED) {
+        data.extend_from_slice(&rest[..slot]);
+        let number = slots.next().map_or(0, |slot| slot[row]);
+        let width = if rest[slot] == PADDED { usize::from(rest[slot + 1]) } else { 1 };
+        put_number(number, width, data);
+        rest = &rest[slot + 1 + usize::from(rest[slot] == PADDED)..];
+    }
+    data.extend_from_slice(rest);
+}
+
+/// Appends `number` with `width` digits at least.
+fn put_number(mut number: u64, width: usize, data: &mut Vec<u8>) {
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len();
+    while number > 0 {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    // A width of a file that no writer wrote may be larger than any number is long.
+    at = at.min(digits.len() - width.clamp(1, digits.len()));
+    data.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec::Effort;
+
+    const BYTES_MAX: u64 = 1 << 20;
+
+    fn encoded(texts: &[Vec<u8>]) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        let split = split(texts.iter().map(Vec::as_slice))?;
+        split.encode(&mut Packer::new(Effort::Thorough).unwrap(), &mut out);
+        Some(out)
+    }
+
+    fn decoded(bytes: &[u8], rows: usize) -> Result<Vec<Vec<u8>>> {
+        let (mut data, mut offsets) = (Vec::new(), vec![0]);
+        let mut input = Reader::new(bytes, Path::new("x"), 0);
+        decode(&mut input, rows, BYTES_MAX, &mut Unpacker::default(), &mut data, &mut offsets)?;
+        input.finish()?;
+        Ok(offsets.windows(2).map(|ends| data[ends[0] as usize..ends[1] as usize].to_vec()).collect())
+    }
+
+    fn log(row: u64) -> Vec<u8> {
+        let n = row.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        match row % 5 {
+            0 => format!("took {} ms, retry {}", n % 900, row % 7),
+            1 => format!("block blk_{} at 0x{:08x}, {:06} left", n % 4_000_000, n % 77, n % 999),
+            2 => format!("0 and 00 and {} and {:018}", u64::MAX, n % 5),
+            3 => "no number".to_owned(),
+            _ => format!("GET /x/{n} {:02}:{:02} {}", n % 24, n % 60, "9".repeat((n % 22) as usize)),
+        }
+        .into_bytes()
+    }
+
+    #[test]
+    fn texts_come_back_to_the_byte_and_take_less() {
+        let mut texts: Vec<Vec<u8>> = (0..3000).map(log).collect();
+        texts.extend([vec![], b"\0 1".to_vec(), b"\x01 1".to_vec(), vec![b'7'; 5000], "gr\u{f6}\u{df}er 5".into()]);
+        let bytes = encoded(&texts).unwrap();
+        assert_eq!(decoded(&bytes, texts.len()).unwrap(), texts);
+        let mut plain = Vec::new();
+        Packer::new(Effort::Thorough).unwrap().pack_bytes(&texts.concat(), &mut plain);
+        assert!(bytes.len() * 5 < plain.len() * 4, "{} of {}", bytes.len(), plain.len());
+    }
+
+    #[test]
+    fn texts_without_common_skeletons_are_left_to_others() {
+        assert!(encoded(&(0..63).map(|n| format!("n {n}").into_bytes()).collect::<Vec<_>>()).is_none(), "few");
+        let words: Vec<Vec<u8>> = (0..500u32).map(|n| format!("w{} 1", "x".repeat(n as usize)).into_bytes()).collect();
+        assert!(encoded(&words).is_none());
+    }
+
+    #[test]
+    fn bytes_that_no_writer_wrote_never_panic_and_claim_little() {
+        let texts: Vec<Vec<u8>> = (0..200).map(|row| log(row * 5 + row % 2)).collect();
+        let whole = encoded(&texts).unwrap();
+        let mut bytes = whole.clone();
+        for at in 0..bytes.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                bytes[at] ^= flip;
+                let _ = decoded(&bytes, texts.len());
+                bytes[at] ^= flip;
+            }
+            let _ = decoded(&bytes[..at], texts.len());
+        }
+        assert_eq!(decoded(&whole, texts.len()).unwrap(), texts);
+        // One skeleton of a mebibyte, for many rows: three bytes of lengths, and more than the bound.
+        let mut forged = Vec::new();
+        put_varint(&mut forged, 1);
+        let mut packer = Packer::new(Effort::Quick).unwrap();
+        packer.pack(&[1 << 19], &mut forged);
+        packer.pack_bytes(&vec![b'x'; 1 << 19], &mut forged);
+        packer.pack(&[1, 1, 1], &mut forged);
+        assert!(decoded(&forged, 3).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_texts_come_back(rows in prop::collection::vec((0usize..4, any::<u64>(), 0usize..25, ".{0,4}"), 64..200)) {
+            let text = |(kind, n, zeros, other): &(usize, u64, usize, String)| match kind {
+                0 => format!("a {n} b {}", n % 10),
+                1 => format!("{}{}", "0".repeat(*zeros), n % 1000),
+                2 => format!("{n}{}", "0".repeat(*zeros)),
+                _ => other.clone(),
+            };
+            let texts: Vec<Vec<u8>> = rows.iter().map(|row| text(row).into_bytes()).collect();
+            if let Some(bytes) = encoded(&texts) {
+                prop_assert_eq!(decoded(&bytes, texts.len()).unwrap(), texts);
+            }
+        }
+    }
+}
