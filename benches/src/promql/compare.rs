@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 /// Relative difference that rounding may make.
-const TOLERANCE: f64 = 1e-9;
+pub const TOLERANCE: f64 = 1e-9;
 /// What is smaller is the rounding of something larger that cancelled out.
 const NOTHING: f64 = 1e-20;
 
@@ -27,6 +27,15 @@ type Points = Vec<(f64, Vec<f64>)>;
 /// # Errors
 /// What differs.
 pub fn compare(expr: &str, expected: &Value, actual: &Value) -> Result<Same, String> {
+    compare_within(TOLERANCE, expr, expected, actual)
+}
+
+/// As [`compare`], with another relative difference that is none.
+///
+/// # Errors
+/// What differs.
+pub fn compare_within(tolerance: f64, expr: &str, expected: &Value, actual: &Value) -> Result<Same, String> {
+    let near = |a: f64, b: f64| near(a, b, tolerance);
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
     if text(expected, "status") != text(actual, "status") {
         return Err(format!("expected {}, got {}", brief(expected), brief(actual)));
@@ -55,7 +64,7 @@ pub fn compare(expr: &str, expected: &Value, actual: &Value) -> Result<Same, Str
     let (want, got) = (series(&expected["result"])?, series(&actual["result"])?);
     for (labels, points) in &want {
         let Some(other) = got.get(labels) else { return Err(format!("{labels} is missing")) };
-        same_points(points, other).map_err(|difference| format!("{labels}: {difference}"))?;
+        same_points(points, other, near).map_err(|difference| format!("{labels}: {difference}"))?;
     }
     if let Some(extra) = got.keys().find(|labels| !want.contains_key(*labels)) {
         return Err(format!("{extra} is too much"));
@@ -139,7 +148,7 @@ fn numbers(histogram: &Value) -> Vec<f64> {
     [&histogram["count"], &histogram["sum"]].into_iter().chain(buckets).map(number).collect()
 }
 
-fn same_points(want: &Points, got: &Points) -> Result<(), String> {
+fn same_points(want: &Points, got: &Points, near: impl Fn(f64, f64) -> bool) -> Result<(), String> {
     if want.len() != got.len() {
         return Err(format!(
             "expected {} values, got {}: {:?} and {:?}",
@@ -156,8 +165,8 @@ fn same_points(want: &Points, got: &Points) -> Result<(), String> {
     }
 }
 
-fn near(a: f64, b: f64) -> bool {
-    a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= (TOLERANCE * a.abs().max(b.abs())).max(NOTHING)
+fn near(a: f64, b: f64, tolerance: f64) -> bool {
+    a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= (tolerance * a.abs().max(b.abs())).max(NOTHING)
 }
 
 #[cfg(test)]

@@ -129,6 +129,7 @@ pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()>
     report.figure("questions", questions.len() as f64, "instant and range");
     report.figure("errors_alike", found.errors_alike as f64, "questions that both refuse");
     report.figure("empty_alike", found.empty_alike as f64, "questions that both answer with nothing");
+    report.figure("uncertain_alike", found.uncertain_alike as f64, "alike within what truth differs from itself by");
     report.figure("differences", found.texts.len() as f64, "");
     report.figure("seconds", begun.elapsed().as_secs_f64(), "");
     report.print();
@@ -153,8 +154,8 @@ enum Sample<'a> {
 }
 
 /// Sends everything in the order of time, as scrapes would, and what goes into one request in the order of labels: Prometheus
-/// adds up series in the order in which it first saw them, foretell in that of their labels, and a deviation of nearly equal
-/// numbers shows in its leading digits which it was.
+/// adds up series of an instant query in the order in which it first saw them, foretell in that of their labels, and a
+/// deviation of nearly equal numbers shows in its leading digits which it was.
 fn send(series: &[data::Series], to: &Server) -> Result<()> {
     let labels: Vec<Box<[u8]>> = series.iter().map(|series| encode_labels(&series.labels)).collect();
     let mut samples: Vec<(i64, usize, Sample<'_>)> = Vec::new();
@@ -163,7 +164,9 @@ fn send(series: &[data::Series], to: &Server) -> Result<()> {
         samples.extend(one.histograms.iter().map(|histogram| (histogram.timestamp, i, Sample::Histogram(histogram))));
     }
     samples.sort_by_key(|&(ts_ms, i, _)| (ts_ms, i));
-    samples.chunks_mut(REQUEST_SAMPLES).for_each(|chunk| chunk.sort_by_key(|&(ts_ms, i, _)| (&series[i].labels, ts_ms)));
+    samples
+        .chunks_mut(REQUEST_SAMPLES)
+        .for_each(|chunk| chunk.sort_by_key(|&(ts_ms, i, _)| (&series[i].labels, ts_ms)));
     let (mut encoder, mut sender) =
         (BodyEncoder::default(), Sender::connect(to.address, "/api/v1/write", REMOTE_WRITE_HEADERS)?);
     for chunk in samples.chunks(REQUEST_SAMPLES) {
@@ -202,6 +205,30 @@ pub struct Found {
     pub errors_alike: usize,
     /// Questions that both answer with nothing.
     pub empty_alike: usize,
+    /// Questions to which the truth gives other numbers when it is asked again, and ours is among them.
+    pub uncertain_alike: usize,
+}
+
+/// How often the truth is asked again before an answer is called different.
+const ASKED_AGAIN: usize = 24;
+/// Relative difference of the truth from itself that is looked into, at most.
+const UNCERTAIN_MAX: f64 = 1e-4;
+
+/// The relative difference, a power of ten, within which answers of the truth to `question` are alike. Prometheus adds up the
+/// series of a range query in the order of a hash table, another one each time: a deviation of nearly equal numbers has few
+/// digits that do not depend on it.
+fn certainty(truth: &dyn Answers, question: &Question, expected: &Value) -> Result<f64> {
+    let mut tolerance = compare::TOLERANCE;
+    for _ in 0..ASKED_AGAIN {
+        let again = truth.ask(question)?;
+        while compare::compare_within(tolerance, &question.expr, expected, &again).is_err() {
+            tolerance *= 10.0;
+            if tolerance > UNCERTAIN_MAX {
+                return Ok(compare::TOLERANCE);
+            }
+        }
+    }
+    Ok(tolerance)
 }
 
 /// Asks both all `questions`.
@@ -216,11 +243,54 @@ pub fn differences(truth: &dyn Answers, ours: &dyn Answers, questions: &[Questio
             actual = json!({"status": "success", "data": {"resultType": "scalar", "result": [0, "canary"]}});
         }
         match compare::compare(&question.expr, &expected, &actual) {
-            Err(difference) => found.texts.push(format!("{question:?}\n    {difference}")),
+            Err(difference) => {
+                let tolerance = certainty(truth, question, &expected)?;
+                let is_uncertain = tolerance > compare::TOLERANCE;
+                if is_uncertain && compare::compare_within(tolerance, &question.expr, &expected, &actual).is_ok() {
+                    found.uncertain_alike += 1;
+                } else {
+                    found.texts.push(format!("{question:?}\n    {difference}"));
+                }
+            }
             Ok(compare::Same::Error) => found.errors_alike += 1,
             Ok(compare::Same::Empty) => found.empty_alike += 1,
             Ok(compare::Same::Values) => {}
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Gives its answers in turn.
+    struct InTurn(Vec<f64>, Cell<usize>);
+
+    impl Answers for InTurn {
+        fn ask(&self, _: &Question) -> Result<Value> {
+            let turn = self.1.replace(self.1.get() + 1);
+            let value = self.0[turn % self.0.len()].to_string();
+            let result = json!([{"metric": {}, "value": [1, value]}]);
+            Ok(json!({"status": "success", "data": {"resultType": "vector", "result": result}}))
+        }
+    }
+
+    #[test]
+    fn only_what_the_truth_says_of_itself_is_no_difference() {
+        let found = |truth: &[f64], ours: f64| {
+            let (truth, ours) = (InTurn(truth.to_vec(), Cell::new(0)), InTurn(vec![ours], Cell::new(0)));
+            let question = Question { expr: "x".into(), at: 1.0, range: None };
+            let found = differences(&truth, &ours, &[question], false).unwrap();
+            (found.texts.len(), found.uncertain_alike)
+        };
+        assert_eq!(found(&[1.0], 1.0), (0, 0));
+        assert_eq!(found(&[1.0], 1.000_001), (1, 0), "always the same");
+        assert_eq!(found(&[1.0, 1.000_002, 0.999_999], 1.000_001), (0, 1));
+        assert_eq!(found(&[1.0, 1.000_002, 0.999_999], 1.000_1), (1, 0));
+        assert_eq!(found(&[1.0, 2.0], 1.5), (1, 0), "no rounding any more");
+    }
 }

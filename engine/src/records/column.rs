@@ -16,8 +16,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, FixedSizeBinaryArray, GenericByteArray, ListArray,
-    MapArray, PrimitiveArray, StructArray, UInt32Array, new_null_array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, BooleanBufferBuilder, FixedSizeBinaryArray,
+    GenericByteArray, ListArray, MapArray, PrimitiveArray, StringArray, StructArray, UInt32Array, new_null_array,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{filter, take};
@@ -33,7 +33,7 @@ use crate::codec::{Effort, Packer, ROWS_MAX, Unpacker, ValuesDecoder, ValuesEnco
 use crate::error::{Error, Result};
 use crate::format::{Reader, put_varint};
 
-use super::{BATCH_BYTES_MAX, skeleton};
+use super::{BATCH_BYTES_MAX, RowFilter, skeleton};
 
 const ALL_PRESENT: u8 = 0;
 const SOME_PRESENT: u8 = 1;
@@ -290,6 +290,60 @@ impl ColumnDecoder {
         }
     }
 
+    /// The rows of the next array, of `rows` rows of `data_type`, that satisfy `condition`. Of equal texts one is looked at, and of
+    /// split ones only what is the same in many, where that tells.
+    ///
+    /// # Errors
+    /// `Invalid` for a column of another type; `Corruption` with path and offset.
+    pub(crate) fn rows_with(
+        &mut self,
+        condition: &RowFilter,
+        input: &mut Reader<'_>,
+        data_type: &DataType,
+        rows: usize,
+    ) -> Result<BooleanBuffer> {
+        if *data_type != DataType::Utf8 {
+            return condition.rows(&self.decode(input, data_type, rows)?);
+        }
+        let at = input.clone();
+        match input.u8()? {
+            ALL_PRESENT => self.texts_with(condition, input, rows),
+            SOME_PRESENT => {
+                let mask = self.bits_of(input, rows)?;
+                let mut has = BooleanBufferBuilder::new(rows);
+                has.append_n(rows, false);
+                let count = mask.count_set_bits();
+                if count > 0 {
+                    let present = self.texts_with(condition, input, count)?;
+                    let present = mask.set_indices().zip(&present).filter(|(_, has)| *has);
+                    present.for_each(|(row, _)| has.set_bit(row, true));
+                }
+                Ok(has.finish())
+            }
+            tag => Err(at.corrupt("an array tag of 0 or 1", tag.to_string())),
+        }
+    }
+
+    fn texts_with(&mut self, condition: &RowFilter, input: &mut Reader<'_>, rows: usize) -> Result<BooleanBuffer> {
+        let at = input.clone();
+        match (input.u8()?, condition) {
+            (DICTIONARY, _) => {
+                let (ends, text) = self.dictionary_of(input, rows)?;
+                let entries = StringArray::try_new(ends, Buffer::from(text), None);
+                let entries: ArrayRef = Arc::new(entries.map_err(|e| at.corrupt("texts", e.to_string()))?);
+                let has = condition.rows(&entries)?;
+                Ok(BooleanBuffer::collect_bool(rows, |row| has.value(self.numbers[row] as usize)))
+            }
+            (SPLIT, RowFilter::Words { words, .. }) if skeleton::tells_of(words) => {
+                skeleton::rows_with(words, input, rows, BYTES_MAX, &mut self.unpacker)
+            }
+            _ => {
+                *input = at;
+                condition.rows(&self.strings_of::<Utf8Type>(input, rows)?)
+            }
+        }
+    }
+
     fn decode_present(&mut self, input: &mut Reader<'_>, data_type: &DataType, rows: usize) -> Result<ArrayRef> {
         let at = input.clone();
         let wrong = |e: ArrowError| at.corrupt(format!("{rows} values of {data_type}"), e.to_string());
@@ -398,6 +452,23 @@ impl ColumnDecoder {
         Ok((OffsetBuffer::new(ScalarBuffer::from(offsets)), end as usize))
     }
 
+    /// Where the distinct values end in their bytes, and which of them the next `rows` values are, in `numbers`.
+    fn dictionary_of(&mut self, input: &mut Reader<'_>, rows: usize) -> Result<(OffsetBuffer<i32>, Vec<u8>)> {
+        let at = input.clone();
+        let count = input.varint()?;
+        if count > rows as u64 {
+            return Err(at.corrupt(format!("at most {rows} entries"), count.to_string()));
+        }
+        let (entries, bytes) = self.offsets_of(input, count as usize, BYTES_MAX)?;
+        let mut text = Vec::new();
+        self.unpacker.unpack_bytes(input, bytes, &mut text)?;
+        self.unpacker.unpack(input, rows, &mut self.numbers)?;
+        match self.numbers.iter().find(|number| **number >= count) {
+            Some(number) => Err(at.corrupt(format!("one of {count} entries"), number.to_string())),
+            None => Ok((entries, text)),
+        }
+    }
+
     fn strings_of<T: ByteArrayType<Offset = i32>>(&mut self, input: &mut Reader<'_>, rows: usize) -> Result<ArrayRef> {
         let at = input.clone();
         let mut data = Vec::new();
@@ -408,19 +479,12 @@ impl ColumnDecoder {
                 offsets
             }
             DICTIONARY => {
-                let count = input.varint()?;
-                if count > rows as u64 {
-                    return Err(at.corrupt(format!("at most {rows} entries"), count.to_string()));
-                }
-                let (entries, bytes) = self.offsets_of(input, count as usize, BYTES_MAX)?;
-                let mut text = Vec::new();
-                self.unpacker.unpack_bytes(input, bytes, &mut text)?;
-                self.unpacker.unpack(input, rows, &mut self.numbers)?;
+                let (entries, text) = self.dictionary_of(input, rows)?;
                 let mut offsets = Vec::with_capacity(rows + 1);
                 offsets.push(0);
                 for &number in &self.numbers {
-                    if number >= count || data.len() as u64 > BYTES_MAX {
-                        return Err(at.corrupt(format!("one of {count} entries"), number.to_string()));
+                    if data.len() as u64 > BYTES_MAX {
+                        return Err(at.corrupt(format!("texts of {BYTES_MAX} bytes"), data.len().to_string()));
                     }
                     let (from, to) = (entries[number as usize], entries[number as usize + 1]);
                     data.extend_from_slice(&text[from as usize..to as usize]);

@@ -18,7 +18,7 @@ pub enum RowFilter {
         /// The words.
         words: Arc<Words>,
     },
-    /// A fixed binary has exactly these bytes.
+    /// A text or a fixed binary has exactly these bytes.
     Value {
         /// Name of the column.
         column: String,
@@ -46,6 +46,12 @@ impl RowFilter {
                 let ids = column.as_fixed_size_binary();
                 let has = BooleanBuffer::collect_bool(ids.len(), |row| ids.value(row) == value.as_slice());
                 (has, ids.nulls().cloned())
+            }
+            (Self::Value { value, .. }, DataType::Utf8) => {
+                let texts = column.as_string::<i32>();
+                let has =
+                    BooleanBuffer::collect_bool(texts.len(), |row| texts.value(row).as_bytes() == value.as_slice());
+                (has, texts.nulls().cloned())
             }
             (_, other) => {
                 let name = self.column();

@@ -9,11 +9,14 @@
 //! skeleton = bytes, and for each slot  0  a number without zeros in front
 //!                                    | 1 width  one of `width` digits, zeros in front
 //! ```
+use arrow::array::StringArray;
+use arrow::buffer::{BooleanBuffer, OffsetBuffer};
 use hashbrown::HashMap;
 
 use crate::codec::{Packer, Unpacker};
 use crate::error::Result;
 use crate::format::{Reader, put_varint};
+use crate::text::Words;
 
 const FREE: u8 = 0;
 const PADDED: u8 = 1;
@@ -39,7 +42,7 @@ pub(super) struct Split<'a> {
     slots: Vec<Vec<Vec<u64>>>,
 }
 
-/// Writes the skeleton of `text` to `skeleton` and appends its numbers to `numbers`; `false` if it has none that can be split.
+/// Writes the skeleton of `text` to `skeleton` and appends its numbers to `numbers`; `false` if it cannot be split.
 fn take_apart(text: &[u8], skeleton: &mut Vec<u8>, numbers: &mut Vec<u64>) -> bool {
     skeleton.clear();
     let from = numbers.len();
@@ -66,7 +69,7 @@ fn take_apart(text: &[u8], skeleton: &mut Vec<u8>, numbers: &mut Vec<u64>) -> bo
         }
         numbers.push(run.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')));
     }
-    (1..=SLOTS_MAX).contains(&(numbers.len() - from))
+    numbers.len() - from <= SLOTS_MAX
 }
 
 /// Splits `texts`; `None` when less than half of them have a skeleton that is worth it.
@@ -148,6 +151,118 @@ impl Split<'_> {
     }
 }
 
+/// Where a number stands in the texts of a skeleton.
+struct Slot {
+    /// After so many bytes of what is always there.
+    at: usize,
+    /// Digits at least.
+    width: usize,
+}
+
+/// What is the same in some texts.
+struct Skeleton {
+    text: Vec<u8>,
+    slots: Vec<Slot>,
+}
+
+impl Skeleton {
+    /// Takes its bytes apart; `None` for what no writer writes.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let (mut text, mut slots) = (Vec::with_capacity(bytes.len()), Vec::new());
+        let mut bytes = bytes.iter();
+        while let Some(&byte) = bytes.next() {
+            match byte {
+                FREE => slots.push(Slot { at: text.len(), width: 1 }),
+                PADDED => slots.push(Slot { at: text.len(), width: usize::from(*bytes.next()?).clamp(1, DIGITS_MAX) }),
+                byte => text.push(byte),
+            }
+        }
+        (slots.len() <= SLOTS_MAX).then_some(Self { text, slots })
+    }
+
+    /// Appends the text with these numbers.
+    fn put(&self, numbers: impl Iterator<Item = u64>, data: &mut Vec<u8>) {
+        let mut from = 0;
+        for (slot, number) in self.slots.iter().zip(numbers) {
+            data.extend_from_slice(&self.text[from..slot.at]);
+            put_number(number, slot.width, data);
+            from = slot.at;
+        }
+        data.extend_from_slice(&self.text[from..]);
+    }
+}
+
+/// A split that was read but for its numbers.
+struct Opened {
+    skeletons: Vec<Skeleton>,
+    /// Of each text: 0, or the number of its skeleton from 1.
+    which: Vec<u64>,
+    /// How many texts stand whole, and how many have each skeleton.
+    texts_of: Vec<usize>,
+    whole: Texts,
+}
+
+/// Texts one behind the other.
+struct Texts {
+    data: Vec<u8>,
+    /// Where each begins, and the end.
+    offsets: Vec<i32>,
+}
+
+impl Texts {
+    /// The next `count` lengths and bytes, at most `bytes_max`.
+    fn read(input: &mut Reader<'_>, count: usize, bytes_max: u64, unpacker: &mut Unpacker) -> Result<Self> {
+        let at = input.clone();
+        let (mut lengths, mut data, mut offsets) = (Vec::new(), Vec::new(), Vec::with_capacity(count + 1));
+        unpacker.unpack(input, count, &mut lengths)?;
+        let mut end = 0u64;
+        offsets.push(0);
+        for length in lengths {
+            end = end.saturating_add(length);
+            if end > bytes_max {
+                return Err(at.corrupt(format!("texts of {bytes_max} bytes together"), end.to_string()));
+            }
+            offsets.push(end as i32);
+        }
+        unpacker.unpack_bytes(input, end as usize, &mut data)?;
+        Ok(Self { data, offsets })
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.offsets.windows(2).map(|ends| &self.data[ends[0] as usize..ends[1] as usize])
+    }
+
+    fn into_array(self, at: &Reader<'_>) -> Result<StringArray> {
+        let array = StringArray::try_new(OffsetBuffer::new(self.offsets.into()), self.data.into(), None);
+        array.map_err(|e| at.corrupt("texts", e.to_string()))
+    }
+}
+
+/// Reads what stands before the numbers.
+fn open(input: &mut Reader<'_>, rows: usize, bytes_max: u64, unpacker: &mut Unpacker) -> Result<Opened> {
+    let at = input.clone();
+    let count = input.varint()?;
+    if count == 0 || count > rows as u64 {
+        return Err(at.corrupt(format!("1 to {rows} skeletons"), count.to_string()));
+    }
+    let skeletons = Texts::read(input, count as usize, bytes_max, unpacker)?;
+    let skeletons: Option<Vec<Skeleton>> = skeletons.iter().map(Skeleton::of).collect();
+    let skeletons = skeletons.ok_or_else(|| at.corrupt(format!("skeletons of {SLOTS_MAX} slots"), "others"))?;
+    let (mut which, mut texts_of) = (Vec::new(), vec![0usize; skeletons.len() + 1]);
+    unpacker.unpack(input, rows, &mut which)?;
+    for &which in &which {
+        match texts_of.get_mut(which as usize) {
+            Some(texts) => *texts += 1,
+            None => return Err(at.corrupt(format!("one of {count} skeletons"), which.to_string())),
+        }
+    }
+    if texts_of[1..].contains(&0) {
+        return Err(at.corrupt("skeletons with texts", "one without"));
+    }
+    let whole = Texts::read(input, texts_of[0], bytes_max, unpacker)?;
+    Ok(Opened { skeletons, which, texts_of, whole })
+}
+
 /// The texts of a split of `rows` texts, one behind the other in `data`; where each ends is added to `offsets`. No more than
 /// `bytes_max` bytes are written or believed.
 ///
@@ -162,87 +277,68 @@ pub(super) fn decode(
     offsets: &mut Vec<i32>,
 ) -> Result<()> {
     let at = input.clone();
-    let too_long = |bytes: u64| at.corrupt(format!("texts of {bytes_max} bytes together"), bytes.to_string());
-    let (mut lengths, mut skeletons, mut which, mut whole) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let count = input.varint()?;
-    if count == 0 || count > rows as u64 {
-        return Err(at.corrupt(format!("1 to {rows} skeletons"), count.to_string()));
-    }
-    unpacker.unpack(input, count as usize, &mut lengths)?;
-    let sum = lengths.iter().fold(0u64, |sum, length| sum.saturating_add(*length));
-    if sum > bytes_max {
-        return Err(too_long(sum));
-    }
-    unpacker.unpack_bytes(input, sum as usize, &mut skeletons)?;
-    let mut known: Vec<&[u8]> = Vec::with_capacity(count as usize);
-    let mut rest = skeletons.as_slice();
-    for &length in &lengths {
-        let (skeleton, others) = rest.split_at(length as usize);
-        known.push(skeleton);
-        rest = others;
-    }
-    unpacker.unpack(input, rows, &mut which)?;
-    let mut texts_of = vec![0usize; known.len() + 1];
-    for &which in &which {
-        match texts_of.get_mut(which as usize) {
-            Some(texts) => *texts += 1,
-            None => return Err(at.corrupt(format!("one of {count} skeletons"), which.to_string())),
+    let Opened { skeletons, which, texts_of, whole } = open(input, rows, bytes_max, unpacker)?;
+    let mut numbers: Vec<Vec<Vec<u64>>> = Vec::with_capacity(skeletons.len());
+    for (skeleton, &texts) in skeletons.iter().zip(&texts_of[1..]) {
+        let mut of = vec![Vec::new(); skeleton.slots.len()];
+        for numbers in &mut of {
+            unpacker.unpack(input, texts, numbers)?;
         }
+        numbers.push(of);
     }
-    let mut whole_lengths = Vec::new();
-    unpacker.unpack(input, texts_of[0], &mut whole_lengths)?;
-    let sum = whole_lengths.iter().fold(0u64, |sum, length| sum.saturating_add(*length));
-    if sum > bytes_max {
-        return Err(too_long(sum));
-    }
-    unpacker.unpack_bytes(input, sum as usize, &mut whole)?;
-    let mut slots: Vec<Vec<Vec<u64>>> = Vec::with_capacity(known.len());
-    for (skeleton, &texts) in known.iter().zip(&texts_of[1..]) {
-        let count = slots_of(skeleton);
-        if count > SLOTS_MAX || skeleton.ends_with(&[PADDED]) || texts == 0 {
-            return Err(at.corrupt(format!("a skeleton of {SLOTS_MAX} slots with texts"), format!("{count}, {texts}")));
-        }
-        let mut of = vec![Vec::new(); count];
-        for slot in &mut of {
-            unpacker.unpack(input, texts, slot)?;
-        }
-        slots.push(of);
-    }
-    let mut next = vec![0usize; known.len()];
-    let (mut whole_lengths, mut whole) = (whole_lengths.iter(), whole.as_slice());
+    let (mut next, mut whole) = (vec![0usize; skeletons.len()], whole.iter());
     for &which in &which {
         match which.checked_sub(1) {
-            None => {
-                let length = *whole_lengths.next().unwrap_or(&0) as usize;
-                let (text, others) = whole.split_at(length.min(whole.len()));
-                data.extend_from_slice(text);
-                whole = others;
-            }
+            None => data.extend_from_slice(whole.next().unwrap_or_default()),
             Some(skeleton) => {
                 let skeleton = skeleton as usize;
-                put_together(known[skeleton], &slots[skeleton], next[skeleton], data);
+                let row = next[skeleton];
                 next[skeleton] += 1;
+                skeletons[skeleton].put(numbers[skeleton].iter().map(|numbers| numbers[row]), data);
             }
         }
         if data.len() as u64 > bytes_max {
-            return Err(too_long(data.len() as u64));
+            return Err(at.corrupt(format!("texts of {bytes_max} bytes together"), data.len().to_string()));
         }
         offsets.push(data.len() as i32);
     }
     Ok(())
 }
 
-/// Appends the text number `row` of a skeleton.
-fn put_together(skeleton: &[u8], slots: &[Vec<u64>], row: usize, data: &mut Vec<u8>) {
-    let (mut slots, mut rest) = (slots.iter(), skeleton);
-    while let Some(slot) = rest.iter().position(|byte| *byte <= PADDED) {
-        data.extend_from_slice(&rest[..slot]);
-        let number = slots.next().map_or(0, |slot| slot[row]);
-        let width = if rest[slot] == PADDED { usize::from(rest[slot + 1]) } else { 1 };
-        put_number(number, width, data);
-        rest = &rest[slot + 1 + usize::from(rest[slot] == PADDED)..];
+/// Whether the skeleton of a text tells if it has all of `words`: a word without a digit is never one that a number is part of.
+pub(super) fn tells_of(words: &Words) -> bool {
+    !words.folded().iter().any(|word| word.bytes().any(|byte| byte.is_ascii_digit()))
+}
+
+/// Which of a split of `rows` texts have all of `words`, of which the skeletons tell (see [`tells_of`]). Reads no number.
+///
+/// # Errors
+/// `Corruption` with path and offset.
+pub(super) fn rows_with(
+    words: &Words,
+    input: &mut Reader<'_>,
+    rows: usize,
+    bytes_max: u64,
+    unpacker: &mut Unpacker,
+) -> Result<BooleanBuffer> {
+    let at = input.clone();
+    let Opened { skeletons, which, whole, .. } = open(input, rows, bytes_max, unpacker)?;
+    let (mut seen, mut examples) = (Vec::new(), Vec::with_capacity(skeletons.len()));
+    for skeleton in &skeletons {
+        let mut example = Vec::new();
+        skeleton.put(std::iter::repeat(0), &mut example);
+        let example = String::from_utf8(example).map_err(|e| at.corrupt("texts", e.to_string()))?;
+        examples.push(words.are_in(&example, &mut seen));
     }
-    data.extend_from_slice(rest);
+    let whole = words.rows(&whole.into_array(&at)?);
+    let mut next = 0;
+    Ok(BooleanBuffer::collect_bool(rows, |row| match which[row].checked_sub(1) {
+        Some(skeleton) => examples[skeleton as usize],
+        None => {
+            next += 1;
+            whole.value(next - 1)
+        }
+    }))
 }
 
 /// Appends `number` with `width` digits at least.
@@ -254,8 +350,7 @@ fn put_number(mut number: u64, width: usize, data: &mut Vec<u8>) {
         digits[at] = b'0' + (number % 10) as u8;
         number /= 10;
     }
-    // A width of a file that no writer wrote may be larger than any number is long.
-    at = at.min(digits.len() - width.clamp(1, digits.len()));
+    at = at.min(digits.len() - width);
     data.extend_from_slice(&digits[at..]);
 }
 
@@ -310,6 +405,21 @@ mod tests {
     }
 
     #[test]
+    fn words_with_a_digit_are_looked_for_in_the_texts_themselves() {
+        assert!(tells_of(&Words::of("refused, Connection")));
+        assert!(!tells_of(&Words::of("refused v1")));
+        let texts: Vec<Vec<u8>> = (0..3000).map(log).collect();
+        let (bytes, words) = (encoded(&texts).unwrap(), Words::of("number took"));
+        let mut input = Reader::new(&bytes, Path::new("x"), 0);
+        let found = rows_with(&words, &mut input, texts.len(), BYTES_MAX, &mut Unpacker::default()).unwrap();
+        assert_eq!(found.count_set_bits(), 0);
+        let words = Words::of("NUMBER no");
+        let mut input = Reader::new(&bytes, Path::new("x"), 0);
+        let found = rows_with(&words, &mut input, texts.len(), BYTES_MAX, &mut Unpacker::default()).unwrap();
+        assert_eq!(found.set_indices().collect::<Vec<_>>(), (3..3000).step_by(5).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn texts_without_common_skeletons_are_left_to_others() {
         assert!(encoded(&(0..63).map(|n| format!("n {n}").into_bytes()).collect::<Vec<_>>()).is_none(), "few");
         let words: Vec<Vec<u8>> = (0..500u32).map(|n| format!("w{} 1", "x".repeat(n as usize)).into_bytes()).collect();
@@ -351,7 +461,15 @@ mod tests {
             };
             let texts: Vec<Vec<u8>> = rows.iter().map(|row| text(row).into_bytes()).collect();
             if let Some(bytes) = encoded(&texts) {
-                prop_assert_eq!(decoded(&bytes, texts.len()).unwrap(), texts);
+                prop_assert_eq!(&decoded(&bytes, texts.len()).unwrap(), &texts);
+                for words in ["a", "a b", "x", "\u{e9}", ""].map(Words::of) {
+                    prop_assert!(tells_of(&words));
+                    let mut input = Reader::new(&bytes, Path::new("x"), 0);
+                    let found = rows_with(&words, &mut input, texts.len(), BYTES_MAX, &mut Unpacker::default()).unwrap();
+                    let all = StringArray::from_iter_values(texts.iter().map(|text| str::from_utf8(text).unwrap()));
+                    let expected = words.rows(&all);
+                    prop_assert_eq!(&found, expected.values());
+                }
             }
         }
     }

@@ -145,6 +145,8 @@ pub(crate) fn happened(snapshot: &Snapshot) -> Events {
         assert_eq!(with(&format!("ALL {}", event.2)), same);
         let id = RowFilter::Value { column: "id".into(), value: event.2.to_be_bytes().to_vec() };
         assert_eq!(read(&[], &[id]), same);
+        let text = RowFilter::Value { column: "text".into(), value: event_text(event.2).into_bytes() };
+        assert_eq!(read(&[], &[text]), same);
         assert_eq!(with("in it"), found);
     }
     each

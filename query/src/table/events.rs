@@ -1,9 +1,9 @@
 //! `logs` and `spans`: wide events.
 //!
-//! Filters on time, service and resource are answered exactly, by the index, and so are `match` of a column of texts and an id,
-//! by the engine's filters and postings; other filters on what rows hold let the engine pass
-//! groups over (see [`super::hints`]) and are then applied by DataFusion. Of `attributes` only the keys are read that a
-//! statement names, if it names them all (see `rule::attribute_keys`).
+//! Filters on time, service and resource are answered exactly, by the index, and by the engine `match` of a column of texts and
+//! one text or id that a column must have. Other filters on what rows hold let the engine pass groups over (see
+//! [`super::hints`]) and are then applied by DataFusion. Of `attributes` only the keys are read that a statement names, if it
+//! names them all (see `rule::attribute_keys`).
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;

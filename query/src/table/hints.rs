@@ -64,6 +64,8 @@ pub(super) fn hint_of(filter: &Expr, stored: &Schema) -> Option<Hint> {
 pub(super) enum Exact {
     /// A column of texts, and the words that they have.
     Words(String, String),
+    /// A column of texts, and the one that is looked for.
+    Text(String, String),
     /// A column of ids, and the one that is looked for.
     Id(String, Vec<u8>),
 }
@@ -73,6 +75,7 @@ impl Exact {
     pub(super) fn filter(&self) -> RowFilter {
         match self {
             Self::Words(column, text) => RowFilter::Words { column: column.clone(), words: Words::of(text).into() },
+            Self::Text(column, text) => RowFilter::Value { column: column.clone(), value: text.clone().into_bytes() },
             Self::Id(column, id) => RowFilter::Value { column: column.clone(), value: id.clone() },
         }
     }
@@ -82,6 +85,7 @@ impl fmt::Display for Exact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Words(column, words) => write!(f, "{column} has {words:?}"),
+            Self::Text(column, text) => write!(f, "{column} is {text:?}"),
             Self::Id(column, id) => write!(f, "{column} is {}", hex(id)),
         }
     }
@@ -103,6 +107,9 @@ pub(super) fn exact_of(filter: &Expr) -> Option<Exact> {
                 _ => (left, right),
             };
             let (Place::Column(name), value) = (Place::of(column)?, text(literal)??) else { return None };
+            if TEXTS.contains(&name) {
+                return Some(Exact::Text(name.to_owned(), value));
+            }
             let id = id_of(name, &value)?;
             // As it is shown: another spelling is another text.
             (hex(&id) == value).then(|| Exact::Id(name.to_owned(), id))
@@ -333,7 +340,8 @@ mod tests {
         assert_eq!(exact_of(&col("trace_id").eq(lit(id.to_uppercase()))), None, "another text");
         assert_eq!(exact_of(&col("trace_id").not_eq(lit(id))), None);
         assert_eq!(exact_of(&col("span_id").eq(lit(id))), None, "too long");
-        assert_eq!(exact_of(&col("body").eq(lit(id))), None);
+        assert_eq!(exact_of(&col("body").eq(lit(id))), Some(Exact::Text(column("body"), column(id))));
+        assert_eq!(exact_of(&col("service").eq(lit(id))), None);
         assert_eq!(hint(col("body").is_not_null()), Some(Hint::Present { column: column("body") }));
     }
 }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::format::{Reader, crc32c};
 use crate::fs::{Fs, Mapped};
 use crate::segment::ColumnBytes;
-use crate::text::fold;
+use crate::text::{fold, words};
 use crate::types::{SeriesId, TimeRange};
 
 use super::super::{ColumnDecoder, Hint, RowFilter, bloom};
@@ -205,6 +205,14 @@ impl RecordSegment {
                     }
                 }
             }
+            (RowFilter::Value { value, .. }, Zone::Words { filter, .. }) => {
+                let filter = self.checked(filter)?.1;
+                let mut keys =
+                    words(str::from_utf8(value).unwrap_or_default()).map(|word| bloom::hash(fold(word).as_bytes()));
+                if !keys.all(|key| bloom::may_contain(filter, key)) {
+                    return Ok(None);
+                }
+            }
             (RowFilter::Value { value, .. }, Zone::Values(filter))
                 if !bloom::may_contain(self.checked(filter)?.1, bloom::hash(value)) =>
             {
@@ -212,7 +220,9 @@ impl RecordSegment {
             }
             _ => {}
         }
-        condition.rows(&self.column(group, column, decoder)?).map(Some)
+        let mut input = self.chunk(group, column + KEYS)?;
+        let data_type = self.columns.field(column).data_type();
+        decoder.rows_with(condition, &mut input, data_type, meta.rows as usize).map(Some)
     }
 
     /// Compares the filters and postings of a group with their checksums.
