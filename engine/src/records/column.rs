@@ -231,6 +231,20 @@ fn dictionary<'a>(values: impl ExactSizeIterator<Item = &'a [u8]>) -> Option<(Ve
     Some((entries, which))
 }
 
+/// Of `some` rows: which of the values that are there they have, where each row's is among these, and whether it has one.
+fn present_of(mask: &BooleanBuffer, some: &[u32]) -> (Vec<u32>, Vec<u32>, BooleanBuffer) {
+    let (mut present, mut places) = (Vec::new(), Vec::with_capacity(some.len()));
+    let (mut before, mut from) = (0, 0);
+    for row in some.iter().map(|row| *row as usize) {
+        before += mask.slice(from, row - from).count_set_bits();
+        from = row;
+        places.push(present.len() as u32);
+        present.extend(mask.value(row).then_some(before as u32));
+    }
+    let valid = BooleanBuffer::collect_bool(some.len(), |i| mask.value(some[i] as usize));
+    (present, places, valid)
+}
+
 fn bounded(count: u64, count_max: u64, what: &str) -> Result<()> {
     if count <= count_max {
         return Ok(());
@@ -266,25 +280,51 @@ impl ColumnDecoder {
     /// # Errors
     /// `Corruption` with path and offset.
     pub(crate) fn decode(&mut self, input: &mut Reader<'_>, data_type: &DataType, rows: usize) -> Result<ArrayRef> {
+        self.decode_some(input, data_type, rows, None)
+    }
+
+    /// As [`ColumnDecoder::decode`], with `some` of its rows, increasing, and no others: texts of others are not put together.
+    /// The array may not be read to its end.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn decode_some(
+        &mut self,
+        input: &mut Reader<'_>,
+        data_type: &DataType,
+        rows: usize,
+        some: Option<&[u32]>,
+    ) -> Result<ArrayRef> {
         let at = input.clone();
         match input.u8()? {
-            ALL_PRESENT => self.decode_present(input, data_type, rows),
+            ALL_PRESENT => self.decode_present(input, data_type, rows, some),
             SOME_PRESENT => {
                 let mask = self.bits_of(input, rows)?;
                 let count = mask.count_set_bits();
-                if count == 0 {
-                    return Ok(new_null_array(data_type, rows));
+                let (present, mut places, valid) = match some {
+                    None => {
+                        let mut next = 0;
+                        let places = (0..rows).map(|row| {
+                            let place = next;
+                            next += u32::from(mask.value(row));
+                            place
+                        });
+                        (None, places.collect(), mask)
+                    }
+                    Some(some) => {
+                        let (present, places, valid) = present_of(&mask, some);
+                        (Some(present), places, valid)
+                    }
+                };
+                let held = present.as_ref().map_or(count, Vec::len);
+                if held == 0 {
+                    return Ok(new_null_array(data_type, places.len()));
                 }
-                let present = self.decode_present(input, data_type, count)?;
-                let mut next = 0u32;
-                let places = (0..rows).map(|row| {
-                    let place = next;
-                    next += u32::from(mask.value(row));
-                    // A NULL takes no place, but its number has to be one.
-                    place.min(count as u32 - 1)
-                });
-                let places = UInt32Array::new(places.collect(), Some(NullBuffer::new(mask.clone())));
-                take(&present, &places, None).map_err(|e| at.corrupt(format!("{rows} rows"), e.to_string()))
+                let array = self.decode_present(input, data_type, count, present.as_deref())?;
+                // A NULL takes no place, but its number has to be one.
+                places.iter_mut().for_each(|place| *place = (*place).min(held as u32 - 1));
+                let places = UInt32Array::new(places.into(), Some(NullBuffer::new(valid)));
+                take(&array, &places, None).map_err(|e| at.corrupt(format!("{rows} rows"), e.to_string()))
             }
             tag => Err(at.corrupt("an array tag of 0 or 1", tag.to_string())),
         }
@@ -339,12 +379,33 @@ impl ColumnDecoder {
             }
             _ => {
                 *input = at;
-                condition.rows(&self.strings_of::<Utf8Type>(input, rows)?)
+                condition.rows(&self.strings_of::<Utf8Type>(input, rows, None)?)
             }
         }
     }
 
-    fn decode_present(&mut self, input: &mut Reader<'_>, data_type: &DataType, rows: usize) -> Result<ArrayRef> {
+    fn decode_present(
+        &mut self,
+        input: &mut Reader<'_>,
+        data_type: &DataType,
+        rows: usize,
+        some: Option<&[u32]>,
+    ) -> Result<ArrayRef> {
+        let at = input.clone();
+        match (data_type, some) {
+            (DataType::Utf8, _) => self.strings_of::<Utf8Type>(input, rows, some),
+            (DataType::Binary, _) => self.strings_of::<BinaryType>(input, rows, some),
+            (_, None) => self.decode_all(input, data_type, rows),
+            (_, Some(some)) => {
+                let all = self.decode_all(input, data_type, rows)?;
+                let some = UInt32Array::from(some.to_vec());
+                take(&all, &some, None).map_err(|e| at.corrupt(format!("{rows} rows"), e.to_string()))
+            }
+        }
+    }
+
+    /// The next array, without NULL and no texts.
+    fn decode_all(&mut self, input: &mut Reader<'_>, data_type: &DataType, rows: usize) -> Result<ArrayRef> {
         let at = input.clone();
         let wrong = |e: ArrowError| at.corrupt(format!("{rows} values of {data_type}"), e.to_string());
         Ok(match data_type {
@@ -367,8 +428,6 @@ impl ColumnDecoder {
             DataType::Duration(TimeUnit::Nanosecond) => {
                 self.primitive_of::<DurationNanosecondType>(input, data_type, rows, |v| v)?
             }
-            DataType::Utf8 => self.strings_of::<Utf8Type>(input, rows)?,
-            DataType::Binary => self.strings_of::<BinaryType>(input, rows)?,
             DataType::FixedSizeBinary(width) => {
                 let bytes = rows as u64 * *width as u64;
                 if bytes > BYTES_MAX {
@@ -469,38 +528,52 @@ impl ColumnDecoder {
         }
     }
 
-    fn strings_of<T: ByteArrayType<Offset = i32>>(&mut self, input: &mut Reader<'_>, rows: usize) -> Result<ArrayRef> {
+    fn strings_of<T: ByteArrayType<Offset = i32>>(
+        &mut self,
+        input: &mut Reader<'_>,
+        rows: usize,
+        some: Option<&[u32]>,
+    ) -> Result<ArrayRef> {
         let at = input.clone();
-        let mut data = Vec::new();
-        let offsets = match input.u8()? {
+        let (mut data, mut ends) = (Vec::new(), Vec::with_capacity(some.map_or(rows, <[u32]>::len) + 1));
+        ends.push(0);
+        let mut take = |text: &[u8]| {
+            data.extend_from_slice(text);
+            ends.push(data.len() as i32);
+            match data.len() as u64 <= BYTES_MAX {
+                true => Ok(()),
+                false => Err(at.corrupt(format!("texts of {BYTES_MAX} bytes together"), data.len().to_string())),
+            }
+        };
+        match input.u8()? {
             EACH => {
                 let (offsets, bytes) = self.offsets_of(input, rows, BYTES_MAX)?;
-                self.unpacker.unpack_bytes(input, bytes, &mut data)?;
-                offsets
+                let mut text = Vec::new();
+                self.unpacker.unpack_bytes(input, bytes, &mut text)?;
+                match some {
+                    None => (data, ends) = (text, offsets.to_vec()),
+                    Some(some) => some.iter().try_for_each(|&row| {
+                        let (from, to) = (offsets[row as usize], offsets[row as usize + 1]);
+                        take(&text[from as usize..to as usize])
+                    })?,
+                }
             }
             DICTIONARY => {
                 let (entries, text) = self.dictionary_of(input, rows)?;
-                let mut offsets = Vec::with_capacity(rows + 1);
-                offsets.push(0);
-                for &number in &self.numbers {
-                    if data.len() as u64 > BYTES_MAX {
-                        return Err(at.corrupt(format!("texts of {BYTES_MAX} bytes"), data.len().to_string()));
-                    }
+                let mut entry = |number: u64| {
                     let (from, to) = (entries[number as usize], entries[number as usize + 1]);
-                    data.extend_from_slice(&text[from as usize..to as usize]);
-                    offsets.push(data.len() as i32);
+                    take(&text[from as usize..to as usize])
+                };
+                match some {
+                    None => self.numbers.iter().try_for_each(|&number| entry(number))?,
+                    Some(some) => some.iter().try_for_each(|&row| entry(self.numbers[row as usize]))?,
                 }
-                OffsetBuffer::new(ScalarBuffer::from(offsets))
             }
-            SPLIT => {
-                let mut offsets = Vec::with_capacity(rows + 1);
-                offsets.push(0);
-                skeleton::decode(input, rows, BYTES_MAX, &mut self.unpacker, &mut data, &mut offsets)?;
-                OffsetBuffer::new(ScalarBuffer::from(offsets))
-            }
+            SPLIT => skeleton::decode(input, rows, some, BYTES_MAX, &mut self.unpacker, &mut data, &mut ends)?,
             tag => return Err(at.corrupt("a string tag of 0 to 2", tag.to_string())),
         };
-        let array = GenericByteArray::<T>::try_new(offsets, Buffer::from(data), None);
+        let array = OffsetBuffer::new(ScalarBuffer::from(ends));
+        let array = GenericByteArray::<T>::try_new(array, Buffer::from(data), None);
         Ok(Arc::new(array.map_err(|e| at.corrupt(format!("{rows} values of {}", T::DATA_TYPE), e.to_string()))?))
     }
 }

@@ -3,10 +3,11 @@
 //! The cursor with the lowest key gives its rows up to the next cursor's key. Only where two cursors stand at the same
 //! (series, ts) the table's rule is asked: the newest row, or each distinct row once, told apart by a 128-bit hash of the
 //! whole row.
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, UInt64Array};
-use arrow::compute::interleave;
+use arrow::compute::{concat, interleave};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use hashbrown::{HashMap, HashSet};
@@ -23,6 +24,9 @@ const HELD_BYTES_MAX: usize = 32 << 20;
 const ROW_BYTES: usize = 16;
 /// A batch ends at about this many bytes.
 const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// Rows that lie together in their blocks are copied together if so many do on average.
+const RUN_ROWS_MIN: usize = 16;
 
 /// See the module.
 pub(crate) struct Merge {
@@ -237,10 +241,10 @@ impl Output {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
         columns.push(Arc::new(UInt64Array::from_iter_values(self.rows.iter().map(|row| row.series))));
         columns.push(Arc::new(Int64Array::from_iter_values(self.rows.iter().map(|row| row.ts))));
-        let first = self.rows[0].row as usize;
-        let neighbours =
-            self.blocks.len() == 1 && self.rows.iter().enumerate().all(|(i, row)| row.row as usize == first + i);
-        let places: Vec<(usize, usize)> = match neighbours {
+        let runs = self.runs();
+        // Long runs are copied as they lie, one by itself is not even copied.
+        let by_runs = runs.len() <= self.rows.len().div_ceil(RUN_ROWS_MIN);
+        let places: Vec<(usize, usize)> = match by_runs {
             true => Vec::new(),
             false => self.rows.iter().map(|row| (row.block as usize, row.row as usize)).collect(),
         };
@@ -249,11 +253,33 @@ impl Output {
             for block in &self.blocks {
                 arrays.push(&block.wanted(wanted, decoder)?[column]);
             }
-            columns.push(match neighbours {
-                true => arrays[0].slice(first, self.rows.len()),
-                false => interleave(&arrays, &places).map_err(|e| unexpected("a batch", &e))?,
+            columns.push(if by_runs {
+                let slices: Vec<ArrayRef> =
+                    runs.iter().map(|(block, rows)| arrays[*block].slice(rows.start, rows.len())).collect();
+                match slices.as_slice() {
+                    [one] => Arc::clone(one),
+                    slices => {
+                        let slices: Vec<&dyn Array> = slices.iter().map(AsRef::as_ref).collect();
+                        concat(&slices).map_err(|e| unexpected("a batch", &e))?
+                    }
+                }
+            } else {
+                interleave(&arrays, &places).map_err(|e| unexpected("a batch", &e))?
             });
         }
         RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| unexpected("a batch", &e))
+    }
+
+    /// Blocks, and rows that are neighbours in them, in the order of the batch.
+    fn runs(&self) -> Vec<(usize, Range<usize>)> {
+        let mut runs: Vec<(usize, Range<usize>)> = Vec::new();
+        for row in &self.rows {
+            let (block, row) = (row.block as usize, row.row as usize);
+            match runs.last_mut() {
+                Some((last, rows)) if *last == block && rows.end == row => rows.end += 1,
+                _ => runs.push((block, row..row + 1)),
+            }
+        }
+        runs
     }
 }

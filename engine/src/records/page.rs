@@ -133,8 +133,12 @@ impl Row {
 
 enum Origin {
     Memory(Arc<Records>),
-    Group(Arc<LiveRecords>, usize),
+    /// A group of a file, or some of its rows, increasing.
+    Group(Arc<LiveRecords>, usize, Option<Vec<u32>>),
 }
+
+/// Of a group of which one row in so many is wanted, or fewer, the columns of other rows are not put together.
+const FEW: usize = 16;
 
 /// Rows whose columns are kept together.
 pub(super) struct Block {
@@ -150,6 +154,14 @@ impl Block {
         Arc::new(Self { origin, wanted: OnceLock::new(), whole: OnceLock::new() })
     }
 
+    fn rows(&self) -> usize {
+        match &self.origin {
+            Origin::Memory(records) => records.len(),
+            Origin::Group(_, _, Some(some)) => some.len(),
+            Origin::Group(live, group, None) => live.segment.zone(*group).rows,
+        }
+    }
+
     /// Whether its columns take memory of their own.
     pub(super) fn is_read(&self) -> bool {
         matches!(self.origin, Origin::Group(..))
@@ -162,28 +174,21 @@ impl Block {
         }
         let mut columns = Vec::with_capacity(fields.len());
         for field in fields {
-            let (column, rows) = match &self.origin {
-                Origin::Memory(records) => {
-                    (records.columns.column_by_name(field.name()).map(Arc::clone), records.len())
-                }
-                Origin::Group(live, group) => {
+            let column = match &self.origin {
+                Origin::Memory(records) => records.columns.column_by_name(field.name()).map(Arc::clone),
+                Origin::Group(live, group, some) => {
                     let column = live.segment.columns().index_of(field.name()).ok();
-                    let column = column.map(|column| live.segment.column(*group, column, decoder)).transpose()?;
-                    (column, live.segment.zone(*group).rows)
+                    column.map(|column| live.segment.column(*group, column, some.as_deref(), decoder)).transpose()?
                 }
             };
-            columns.push(column.unwrap_or_else(|| new_null_array(field.data_type(), rows)));
+            columns.push(column.unwrap_or_else(|| new_null_array(field.data_type(), self.rows())));
         }
         Ok(self.wanted.get_or_init(|| columns))
     }
 
     /// How many rows it has, and how much memory their wanted columns take, about.
     pub(super) fn size(&self, fields: &Fields, decoder: &mut ColumnDecoder) -> Result<(usize, usize)> {
-        let rows = match &self.origin {
-            Origin::Memory(records) => records.len(),
-            Origin::Group(live, group) => live.segment.zone(*group).rows,
-        };
-        Ok((rows, self.wanted(fields, decoder)?.iter().map(|column| bytes_of(column)).sum()))
+        Ok((self.rows(), self.wanted(fields, decoder)?.iter().map(|column| bytes_of(column)).sum()))
     }
 
     /// Memory of the columns that were decoded so far, about.
@@ -204,9 +209,9 @@ impl Block {
                 whole.extend(records.columns.schema_ref().fields().iter().map(Arc::clone).zip(columns));
                 whole.sort_unstable_by(|a, b| a.0.name().cmp(b.0.name()));
             }
-            Origin::Group(live, group) => {
+            Origin::Group(live, group, some) => {
                 for (column, field) in live.segment.columns().fields().iter().enumerate() {
-                    whole.push((Arc::clone(field), live.segment.column(*group, column, decoder)?));
+                    whole.push((Arc::clone(field), live.segment.column(*group, column, some.as_deref(), decoder)?));
                 }
             }
         }
@@ -398,7 +403,11 @@ impl Cursor {
             self.hidden_rows += filter.each(&series, &ts, &self.hidden, &chosen, |row| {
                 page.push(Row { series: series[row], ts: ts[row], block: 0, row: row as u32 });
             });
-            self.blocks = Arc::new([Block::new(Origin::Group(Arc::clone(live), group))]);
+            let some = (self.page.len() * FEW <= series.len()).then(|| {
+                let rows = self.page.iter_mut().zip(0..).map(|(row, place)| std::mem::replace(&mut row.row, place));
+                rows.collect()
+            });
+            self.blocks = Arc::new([Block::new(Origin::Group(Arc::clone(live), group, some))]);
         }
         Ok(true)
     }

@@ -263,14 +263,15 @@ fn open(input: &mut Reader<'_>, rows: usize, bytes_max: u64, unpacker: &mut Unpa
     Ok(Opened { skeletons, which, texts_of, whole })
 }
 
-/// The texts of a split of `rows` texts, one behind the other in `data`; where each ends is added to `offsets`. No more than
-/// `bytes_max` bytes are written or believed.
+/// The texts of a split of `rows` texts, or `some` of them, increasing, one behind the other in `data`; where each ends is added
+/// to `offsets`. No more than `bytes_max` bytes are written or believed.
 ///
 /// # Errors
 /// `Corruption` with path and offset.
 pub(super) fn decode(
     input: &mut Reader<'_>,
     rows: usize,
+    some: Option<&[u32]>,
     bytes_max: u64,
     unpacker: &mut Unpacker,
     data: &mut Vec<u8>,
@@ -287,15 +288,22 @@ pub(super) fn decode(
         numbers.push(of);
     }
     let (mut next, mut whole) = (vec![0usize; skeletons.len()], whole.iter());
-    for &which in &which {
+    let mut rest = some.map(<[u32]>::iter).into_iter().flatten().peekable();
+    for (row, &which) in which.iter().enumerate() {
+        let wanted = some.is_none() || rest.next_if(|next| **next as usize == row).is_some();
         match which.checked_sub(1) {
-            None => data.extend_from_slice(whole.next().unwrap_or_default()),
+            None => data.extend_from_slice(whole.next().filter(|_| wanted).unwrap_or_default()),
             Some(skeleton) => {
                 let skeleton = skeleton as usize;
                 let row = next[skeleton];
                 next[skeleton] += 1;
-                skeletons[skeleton].put(numbers[skeleton].iter().map(|numbers| numbers[row]), data);
+                if wanted {
+                    skeletons[skeleton].put(numbers[skeleton].iter().map(|numbers| numbers[row]), data);
+                }
             }
+        }
+        if !wanted {
+            continue;
         }
         if data.len() as u64 > bytes_max {
             return Err(at.corrupt(format!("texts of {bytes_max} bytes together"), data.len().to_string()));
@@ -376,7 +384,7 @@ mod tests {
     fn decoded(bytes: &[u8], rows: usize) -> Result<Vec<Vec<u8>>> {
         let (mut data, mut offsets) = (Vec::new(), vec![0]);
         let mut input = Reader::new(bytes, Path::new("x"), 0);
-        decode(&mut input, rows, BYTES_MAX, &mut Unpacker::default(), &mut data, &mut offsets)?;
+        decode(&mut input, rows, None, BYTES_MAX, &mut Unpacker::default(), &mut data, &mut offsets)?;
         input.finish()?;
         Ok(offsets.windows(2).map(|ends| data[ends[0] as usize..ends[1] as usize].to_vec()).collect())
     }

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use arrow::array::{
     ArrayRef, AsArray, BooleanArray, FixedSizeBinaryBuilder, Float64Builder, Int64Array, ListBuilder, MapBuilder,
-    StringArray, StringBuilder, TimestampNanosecondArray, UInt64Array,
+    StringArray, StringBuilder, TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
@@ -107,7 +107,7 @@ fn read(fs: &FaultFs, meta: &RecordMeta) -> Result<Vec<Vec<ArrayRef>>> {
         let (series, ts) = segment.keys(group, &mut decoder)?;
         let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt64Array::from(series)), Arc::new(Int64Array::from(ts))];
         for column in 0..segment.columns().fields().len() {
-            columns.push(segment.column(group, column, &mut decoder)?);
+            columns.push(segment.column(group, column, None, &mut decoder)?);
         }
         segment.check_filters(group)?;
         Ok(columns)
@@ -234,6 +234,31 @@ fn bytes_that_no_encoder_wrote_never_panic() {
         }
         let mut input = Reader::new(&bytes, Path::new("x"), 0);
         assert_eq!(decoder.decode(&mut input, column.data_type(), 60).unwrap().to_data(), column.to_data());
+    }
+}
+
+#[test]
+fn some_rows_are_those_of_all_rows() {
+    let (mut encoder, mut decoder) = (ColumnEncoder::new(Effort::Thorough).unwrap(), ColumnDecoder::default());
+    // Texts of each form: whole, a dictionary, split; with NULL and without.
+    let text = |row: u32, kind: u32| match kind {
+        0 => "x".repeat(row as usize % 7),
+        1 => format!("entry {}", row % 9),
+        _ => format!("took {row} ms on {}", if row % 50 == 0 { "\0".repeat(row as usize % 11) } else { "all".into() }),
+    };
+    let texts = |kind: u32, every: u32| -> ArrayRef {
+        Arc::new(StringArray::from_iter((0..400).map(|row| (row % every != 1).then(|| text(row, kind)))))
+    };
+    let columns = (0..3).flat_map(|kind| [texts(kind, 500), texts(kind, 3)]);
+    for column in columns.chain(batch(0, 400, 8).columns().iter().map(Arc::clone)) {
+        let mut bytes = Vec::new();
+        encoder.encode(&column, &mut bytes).unwrap();
+        for some in [&[0u32][..], &[399], &[1, 4], &[0, 1, 2, 50, 100, 101, 102, 103, 250, 398, 399], &[]] {
+            let mut input = Reader::new(&bytes, Path::new("x"), 0);
+            let found = decoder.decode_some(&mut input, column.data_type(), 400, Some(some)).unwrap();
+            let expected = arrow::compute::take(&column, &UInt32Array::from(some.to_vec()), None).unwrap();
+            assert_eq!(&found, &expected, "{some:?} of {}", column.data_type());
+        }
     }
 }
 

@@ -68,7 +68,7 @@ impl<'a> RecordChecker<'a> {
         let ids: Vec<SeriesId> = series.iter().map(|&id| SeriesId(id)).collect();
         let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt64Array::from(series)), Arc::new(Int64Array::from(ts))];
         for column in 0..self.segment.columns().fields().len() {
-            columns.push(self.segment.column(group, column, &mut self.decoder)?);
+            columns.push(self.segment.column(group, column, None, &mut self.decoder)?);
         }
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|e| unexpected("a group", &e))?;
         self.last = last;

@@ -244,18 +244,26 @@ impl RecordSegment {
         Ok(integers)
     }
 
-    /// Column number `column` of [`RecordSegment::columns`] in a group.
+    /// Column number `column` of [`RecordSegment::columns`] in a group, or `some` of its rows, increasing.
     ///
     /// # Errors
     /// `Corruption` with path and offset.
-    pub(crate) fn column(&self, group: usize, column: usize, decoder: &mut ColumnDecoder) -> Result<ArrayRef> {
+    pub(crate) fn column(
+        &self,
+        group: usize,
+        column: usize,
+        some: Option<&[u32]>,
+        decoder: &mut ColumnDecoder,
+    ) -> Result<ArrayRef> {
         let (rows, data_type) = (self.groups[group].rows as usize, self.columns.field(column).data_type());
         if self.groups[group].chunks[column + KEYS].len == 0 {
-            return Ok(new_null_array(data_type, rows));
+            return Ok(new_null_array(data_type, some.map_or(rows, <[u32]>::len)));
         }
         let mut input = self.chunk(group, column + KEYS)?;
-        let array = decoder.decode(&mut input, data_type, rows)?;
-        input.finish()?;
+        let array = decoder.decode_some(&mut input, data_type, rows, some)?;
+        if some.is_none() {
+            input.finish()?;
+        }
         Ok(array)
     }
 
