@@ -244,7 +244,10 @@ fn some_rows_are_those_of_all_rows() {
     let text = |row: u32, kind: u32| match kind {
         0 => "x".repeat(row as usize % 7),
         1 => format!("entry {}", row % 9),
-        _ => format!("took {row} ms on {}", if row % 50 == 0 { "\0".repeat(row as usize % 11) } else { "all".into() }),
+        _ => format!(
+            "took {row} ms on {}",
+            if row.is_multiple_of(50) { "\0".repeat(row as usize % 11) } else { "all".into() }
+        ),
     };
     let texts = |kind: u32, every: u32| -> ArrayRef {
         Arc::new(StringArray::from_iter((0..400).map(|row| (row % every != 1).then(|| text(row, kind)))))
