@@ -38,7 +38,7 @@ use crate::table::promql::{PROMQL, PromqlFunction};
 use crate::table::sys::SysTable;
 use crate::table::trace::{TraceFunction, View};
 use crate::table::{METRICS, PUBLIC, SAMPLES, SYS, qualified};
-use crate::udf::log_template::TemplateStats;
+use crate::udf::log_template::{STORE_EVERY, TemplateStats};
 
 pub use memory::Memory;
 
@@ -118,7 +118,30 @@ impl Database {
         let continuous = ContinuousQueries::open(engine.clone(), make, limits.clone(), ContinuousLimits::default())?;
         sessions.sys().register("continuous_queries", Arc::new(ContinuousList(Arc::downgrade(&continuous))));
         let gate = Gate::new(&limits);
-        Ok(Arc::new(Self { engine, limits, sessions, gate, running, continuous, runtime: QueryRuntime::start()? }))
+        sessions.templates().restore(&engine.snapshot());
+        let runtime = QueryRuntime::start()?;
+        let database = Arc::new(Self { engine, limits, sessions, gate, running, continuous, runtime });
+        // Weak: a database that is dropped lets go of its engine.
+        let weak = Arc::downgrade(&database);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(STORE_EVERY).await;
+                let Some(database) = weak.upgrade() else { return };
+                database.store_templates().await;
+            }
+        });
+        Ok(database)
+    }
+
+    /// Stores what `log_template` has learnt. That it could not be stored is in the log: it can be learnt again.
+    async fn store_templates(&self) {
+        let (engine, sessions) = (self.engine.clone(), Arc::clone(&self.sessions));
+        let stored = tokio::task::spawn_blocking(move || sessions.templates().store(&engine)).await;
+        match stored {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "log templates are not stored"),
+            Err(error) => tracing::warn!(%error, "log templates are not stored"),
+        }
     }
 
     /// Bytes that running queries have reserved of [`QueryLimits::memory_bytes_max`].
@@ -439,7 +462,7 @@ impl Database {
         self.continuous.drain().await
     }
 
-    /// Refuses new queries, cancels running ones, stops continuous queries at a clean position.
+    /// Refuses new queries, cancels running ones, stops continuous queries at a clean position, stores log templates.
     ///
     /// # Errors
     /// None today.
@@ -450,6 +473,7 @@ impl Database {
         while !self.running.is_empty() && Instant::now() < give_up {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        self.store_templates().await;
         Ok(())
     }
 }

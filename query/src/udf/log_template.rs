@@ -2,18 +2,19 @@
 //!
 //! What is a value in a line is told by its looks where possible, and else by what other lines had there. So a database keeps
 //! one miner ([`Templates`]), which learns from every line that the functions see: first the whole batch of rows, then the
-//! answers. Ids come from the line alone; a text, once more lines were seen, may have `<*>` where it had a word. Therefore
+//! answers. It is stored with the engine's keyed state. Ids come from the line alone; a text, once more lines were seen, may have `<*>` where it had a word. Therefore
 //! the functions are stable and not immutable, and continuous queries, which must be able to repeat their rows, refuse them.
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, StringBuilder};
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
-use foretell_engine::Snapshot;
+use foretell_engine::{Engine, Snapshot, WriteBatch};
 use foretell_ml::template::{Miner, MinerOptions, TemplateId};
 use parking_lot::Mutex;
 
@@ -26,6 +27,11 @@ const OPTIONS: MinerOptions = MinerOptions { clusters_max: 16_384, bytes_max: 8 
 /// What a database knows of the templates of its logs.
 #[derive(Debug)]
 pub(crate) struct Templates(Mutex<Miner>);
+
+/// Key of the engine's keyed state under which they are stored.
+const STATE_KEY: &[u8] = b"log_templates";
+/// They are stored so often while they change, and when the database is closed.
+pub(crate) const STORE_EVERY: Duration = Duration::from_secs(600);
 
 impl Default for Templates {
     fn default() -> Self {
@@ -45,6 +51,30 @@ pub struct TemplateStats {
 }
 
 impl Templates {
+    /// Goes on with what was stored. What another version stored is learnt anew, with the same ids.
+    pub(crate) fn restore(&self, snapshot: &Snapshot) {
+        let Some(stored) = snapshot.state(STATE_KEY) else { return };
+        match Miner::load(&stored, OPTIONS) {
+            Ok(miner) => *self.0.lock() = miner,
+            Err(error) => tracing::info!(%error, "log templates are learnt anew"),
+        }
+    }
+
+    /// Stores what was learnt, unless it is stored. Blocks until it is on stable storage.
+    ///
+    /// # Errors
+    /// When the engine takes no writes.
+    pub(crate) fn store(&self, engine: &Engine) -> Result<(), foretell_engine::Error> {
+        let bytes = self.0.lock().save();
+        let stored = engine.snapshot().state(STATE_KEY);
+        let is_new = stored.is_none() && self.0.lock().clusters() == 0;
+        if is_new || stored.is_some_and(|stored| *stored == *bytes) {
+            return Ok(());
+        }
+        let state = vec![(STATE_KEY.to_vec(), Some(bytes))];
+        engine.write(WriteBatch { state, ..WriteBatch::default() })?.wait().map(drop)
+    }
+
     pub(crate) fn stats(&self) -> TemplateStats {
         let miner = self.0.lock();
         TemplateStats { kept: miner.clusters() as u64, bytes: miner.bytes() as u64, refused: miner.refused() }

@@ -13,6 +13,7 @@ mod delete;
 mod docs;
 mod events;
 mod functions;
+mod log_templates;
 mod metamorphic;
 mod prometheus;
 mod promql;
