@@ -51,7 +51,6 @@ mod row;
 mod scan;
 mod segment;
 mod size;
-mod skeleton;
 mod tables;
 #[cfg(test)]
 mod tests;
