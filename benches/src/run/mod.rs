@@ -5,6 +5,7 @@ pub mod churn;
 pub mod continuous;
 pub mod decode;
 pub mod events;
+pub mod detect;
 pub mod ingest;
 pub mod promql;
 pub mod recovery;

@@ -2,16 +2,18 @@
 //!
 //! Candidates are [`Mad`], a slow and a fast [`Ewma`] and, once a season is found or given, the seasonal buckets.
 //! Each keeps a running mean of its own absolute one-step error (prequential, Dawid 1984: errors are taken before
-//! learning), clipped so that an incident does not decide. The least wins, with hysteresis.
+//! learning), clipped so that an incident does not decide. The least wins, with hysteresis. A longer [`Past`] keeps its
+//! reach from closing in a lull, and [`Context`] turns its judgement into the answer.
 //!
 //! The first twelve rows decide once whether the series is a counter (see [`Start::is_counter`]). A counter's rows
 //! are scored as rates per second; a reset carries no rate and scores 0; a fall that is no reset makes it a gauge for
 //! ever, with a new warm-up.
 use super::Verdict;
+use super::context::Context;
 use super::ewma::{self, Ewma};
 use super::gain::gain;
 use super::mad::Mad;
-use super::outlook::Judgement;
+use super::past::Past;
 use super::start::{Start, is_reset};
 use super::tracker::Tracker;
 use crate::Result;
@@ -198,6 +200,8 @@ struct Panel {
     tracker: Tracker,
     losses: [Loss; CANDIDATES],
     chosen: u8,
+    past: Past,
+    context: Context,
 }
 
 /// Running mean of clipped absolute errors; single precision is enough to compare them.
@@ -228,6 +232,8 @@ impl Panel {
             tracker: Tracker::new(season, step, ts, value),
             losses: [Loss::default(); CANDIDATES],
             chosen: 0,
+            past: Past::default(),
+            context: Context::new(step),
         }
     }
 
@@ -243,7 +249,9 @@ impl Panel {
             }
         }
         self.choose();
-        voice.map_or(Verdict::NONE, Judgement::verdict)
+        let verdict = voice.map_or(Verdict::NONE, |judgement| self.context.judge(judgement, &self.past, value));
+        self.past.learn(value, voice.map(|judgement| (value - judgement.outlook.centre).abs()));
+        verdict
     }
 
     fn choose(&mut self) {
@@ -267,6 +275,8 @@ impl Panel {
             out.put_u16(loss.count);
         }
         out.put_u8(self.chosen);
+        self.past.save(out);
+        self.context.save(out);
     }
 
     fn load(from: &mut Reader<'_>) -> Result<Self> {
@@ -279,6 +289,7 @@ impl Panel {
         if usize::from(chosen) >= CANDIDATES {
             return Err(malformed("the chosen candidate does not exist"));
         }
-        Ok(Self { mad, slow, fast, tracker, losses, chosen })
+        let (past, context) = (Past::load(from)?, Context::load(from)?);
+        Ok(Self { mad, slow, fast, tracker, losses, chosen, past, context })
     }
 }

@@ -238,6 +238,85 @@ fn the_edges_are_where_the_score_is_one() {
     }
 }
 
+// ---- context
+
+/// Values of `auto` that begin to be beyond the boundary.
+fn onsets(scores: &[Option<f64>]) -> usize {
+    let on: Vec<bool> = scores.iter().map(|&score| score > Some(1.0)).collect();
+    on.iter().enumerate().filter(|&(i, &now)| now && (i == 0 || !on[i - 1])).count()
+}
+
+#[test]
+fn noise_raises_no_more_than_one_alarm_in_ten_days_whatever_the_step() {
+    const DAYS: usize = 7;
+    const SERIES: u64 = 8;
+    for step in [15, 60, 300] {
+        let per_day = 86_400 / step as usize;
+        let alarms: usize = (0..SERIES)
+            .map(|seed| {
+                let values: Vec<f64> = noise(100 + seed, DAYS * per_day)
+                    .iter()
+                    .enumerate()
+                    .map(|(i, e)| match seed % 2 {
+                        0 => 100.0 + e,
+                        _ => 100.0 + 10.0 * (i as f64 * TAU / per_day as f64).sin() + e,
+                    })
+                    .collect();
+                onsets(&run(Method::Auto, None, step * SECOND, &values).iter().map(|v| v.score).collect::<Vec<_>>())
+            })
+            .sum();
+        let rate = alarms as f64 / (SERIES as usize * DAYS) as f64;
+        assert!(rate <= 0.1, "{rate} alarms a day at {step} s");
+    }
+}
+
+#[test]
+fn an_incident_is_told_once() {
+    let mut values = noise(14, 1_000);
+    values[600..612].iter_mut().for_each(|v| *v += 15.0);
+    let flagged = |method| scores(method, &values)[600..640].iter().filter(|&&score| score > Some(1.0)).count();
+    assert!(scores(Method::Auto, &values)[600] > Some(1.0));
+    assert!(
+        flagged(Method::Auto) <= 3 && flagged(Method::Mad) >= 10,
+        "{} {}",
+        flagged(Method::Auto),
+        flagged(Method::Mad)
+    );
+}
+
+#[test]
+fn what_gets_worse_is_told_again() {
+    let mut values = noise(15, 1_000);
+    for (i, value) in values[600..606].iter_mut().enumerate() {
+        *value += 15.0 * (i + 1) as f64;
+    }
+    let scores = scores(Method::Auto, &values);
+    assert!((600..606).all(|i| scores[i] > Some(1.0)), "{:?}", &scores[600..606]);
+    assert!(scores[605] > scores[600]);
+}
+
+#[test]
+fn rows_of_an_incident_rank_above_calm_ones_and_suspicion_is_no_alarm() {
+    // three times the usual scatter, no value of which is out of the question
+    let mut values = noise(16, 2_000);
+    values[1_500..1_700].iter_mut().for_each(|v| *v = (3.0 * *v).clamp(-3.0, 3.0));
+    let scores: Vec<f64> = scores(Method::Auto, &values).iter().map(|score| score.unwrap_or(0.0)).collect();
+    let mut calm = scores[500..1_500].to_vec();
+    calm.sort_by(f64::total_cmp);
+    let above = scores[1_550..1_700].iter().filter(|&&score| score > calm[950]).count();
+    assert!(above > 120, "{above} of 150 above 95 % of the calm rows");
+    assert!(scores[1_500..].iter().all(|&score| score <= 1.0));
+}
+
+#[test]
+fn an_ordinary_value_after_a_lull_is_no_alarm() {
+    let mut rng = StdRng::seed_from_u64(17);
+    let values: Vec<f64> =
+        (0..20_000).map(|_| if rng.random_bool(0.03) { rng.random_range(1..9) as f64 } else { 0.0 }).collect();
+    let late = |method| scores(method, &values)[2_000..].iter().filter(|&&score| score > Some(1.0)).count();
+    assert!(late(Method::Auto) <= 2 && late(Method::Mad) >= 10, "{} {}", late(Method::Auto), late(Method::Mad));
+}
+
 // ---- counters
 
 /// Requests a second about 100, added up; starts again from 0 at `reset`.
