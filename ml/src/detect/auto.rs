@@ -19,7 +19,10 @@ use super::tracker::Tracker;
 use crate::Result;
 use crate::state::{Put, Reader, malformed};
 
-const CANDIDATES: usize = 4;
+const CANDIDATES: usize = 5;
+/// Places of the seasonal ones.
+const SEASON: usize = 3;
+const WEEK: usize = 4;
 /// Least weight of a value in the running errors.
 const LOSS_WEIGHT: f64 = 1.0 / 512.0;
 /// An error counts at most this multiple of the running error.
@@ -27,7 +30,7 @@ const LOSS_CLIP: f32 = 5.0;
 /// What the errors of each candidate are multiplied with. One that clings to the last values predicts the next one
 /// well even in the middle of an incident, so it must be better by half; the seasonal one knows what should have
 /// been.
-const HANDICAPS: [f32; CANDIDATES] = [1.0, 1.0, 1.5, 0.6];
+const HANDICAPS: [f32; CANDIDATES] = [1.0, 1.0, 1.5, 0.6, 0.6];
 /// A challenger must be better by this share.
 const HYSTERESIS: f32 = 0.95;
 
@@ -226,9 +229,9 @@ impl Loss {
 impl Panel {
     fn new(season: Option<i64>, step: i64, ts: i64, value: f64) -> Self {
         Self {
-            mad: Mad::default(),
-            slow: Ewma::new(ewma::SLOW),
-            fast: Ewma::new(ewma::FAST),
+            mad: Mad::of_clusters(),
+            slow: Ewma::of_clusters(ewma::SLOW),
+            fast: Ewma::of_clusters(ewma::FAST),
             tracker: Tracker::new(season, step, ts, value),
             losses: [Loss::default(); CANDIDATES],
             chosen: 0,
@@ -239,13 +242,20 @@ impl Panel {
 
     fn update(&mut self, ts: i64, value: f64) -> Verdict {
         // the season's memory is the furthest away: it is on its way while the others work
-        let seasonal = self.tracker.observe(ts, value);
-        let judgements = [self.mad.observe(value), self.slow.observe(value), self.fast.observe(value), seasonal];
+        let said = self.tracker.observe(ts, value);
+        let judgements = [self.mad.observe(value), self.slow.observe(value), self.fast.observe(value), said.season, said.week];
         // the seasonal candidate may be silent at this time of its season
         let voice = judgements[usize::from(self.chosen)].or(judgements[0]);
         for (loss, judgement) in self.losses.iter_mut().zip(&judgements) {
             if let Some(judgement) = judgement {
                 loss.learn((value - judgement.outlook.centre).abs());
+            }
+        }
+        if said.changed {
+            self.losses[SEASON] = Loss::default();
+            self.losses[WEEK] = Loss::default();
+            if usize::from(self.chosen) >= SEASON {
+                self.chosen = 0;
             }
         }
         self.choose();

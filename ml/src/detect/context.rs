@@ -1,31 +1,43 @@
 //! What the last values of a series add to the judgement of one: `auto` answers with both.
 //!
 //! - **Habituation.** Who was told does not want to be told again: after a value near or beyond its boundary those that
-//!   are not worse score less, for some tens of values. The first value of an incident stands out, and what is worse.
+//!   are not twice as bad score less, for some tens of values. The first value of an incident stands out, and what is
+//!   much worse.
+//! - **Records.** Where worse has happened within some hundred values, scores are divided by the root of how bad it was.
+//! - **Bursts.** More unusual values than usual are an alarm although no single one is (see `burst.rs`).
 //! - **Suspicion.** Running means over 200 values of the scores and of the distance from the long past in spreads. The
 //!   larger of them (in spreads) is what a value well within its boundary scores by, so that the rows of an incident rank
 //!   above those of calm times although each of them could be chance. Suspicion alone is never an alarm.
 //! - **Pace.** A boundary that one value in 10,000 lies beyond is one alarm in a month for rows of five minutes and one in
 //!   two days for rows of fifteen seconds. What people bear is alarms in a day.
 use super::Verdict;
+use super::burst::Burst;
 use super::outlook::{Judgement, Outlook};
 use super::past::Past;
 use crate::state::{Put, Reader};
 use crate::Result;
 
-/// The boundary, as a share of the distance that one value in 10,000 lies beyond: habituation and the floor of the past
-/// take back what this gives (`bench detect` counts the false alarms).
-const BOUNDARY: f64 = 0.8;
-/// A score that is not above this share of the boundary is replaced by suspicion.
+/// Distances are first told as shares of this share of the distance that one value in 10,000 lies beyond: from 1 on they
+/// are notable. What is this many times as far is an alarm (`bench detect` counts the false ones).
+const NOTABLE: f64 = 0.8;
+const ALARM: f64 = 1.3;
+/// A score that is not above this is replaced by suspicion.
 const POINT_MIN: f64 = 0.75;
-/// A value beyond this share of the boundary habituates.
+/// A value beyond this habituates.
 const HABITUATING: f64 = 0.875;
 /// One such value divides the next scores by one more than this, and this share of it is left after one value.
 const HABITUATION: f64 = 4.0;
-const HABITUATION_KEPT: f64 = 0.96;
-/// What is left of the worst score told after one value, and the most that is remembered.
-const TOLD_KEPT: f64 = 0.96;
+const HABITUATION_KEPT: f32 = 0.96;
+/// What is left of the worst score told after one value, and the most that is remembered. What is this many times as bad
+/// is told in full.
+const TOLD_KEPT: f32 = 0.96;
 const TOLD_MAX: f64 = 100.0;
+const WORSE: f64 = 2.0;
+/// What is left of the record after one value: a third after 300.
+const RECORD_KEPT: f32 = 1.0 - 1.0 / 300.0;
+/// From this on a score tells something, and a burst is news when nothing was told in this many values.
+const TELLING: f64 = 0.9;
+const QUIET: u16 = 100;
 /// Weight of one value in suspicion.
 const WEIGHT: f32 = 1.0 / 200.0;
 /// One value counts for at most this score, and this many spreads.
@@ -40,7 +52,7 @@ const PRESSURE: f64 = 0.375;
 const PRESSURE_MAX: f64 = 0.95;
 /// Rows of five minutes and slower are judged by the value alone. Each factor e of more rows in a day moves the boundary
 /// out by this.
-const PACE: f64 = 0.12;
+const PACE: f64 = 0.15;
 const USUAL_STEP_NS: f64 = 300e9;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +61,9 @@ pub(super) struct Context {
     pace: f64,
     habituation: f32,
     told: f32,
+    record: f32,
+    quiet: u16,
+    burst: Burst,
     /// Running means of scores and of spreads from the long past.
     scores: f32,
     spreads: f32,
@@ -58,30 +73,42 @@ impl Context {
     /// For a series with a row each `step` ns.
     pub(super) fn new(step: i64) -> Self {
         let pace = 1.0 + PACE * (USUAL_STEP_NS / step.max(1) as f64).max(1.0).ln();
-        Self { pace, habituation: 0.0, told: 0.0, scores: 0.0, spreads: 0.0 }
+        Self { pace, habituation: 0.0, told: 0.0, record: 0.0, quiet: u16::MAX, burst: Burst::default(), scores: 0.0, spreads: 0.0 }
     }
 
     /// The answer for `value`, of which the chosen candidate says `judgement`, before the past learns it.
     pub(super) fn judge(&mut self, judgement: Judgement, past: &Past, value: f64) -> Verdict {
         let suspicion = self.suspect(judgement, past, value);
         let Judgement { mut outlook, z } = floored(judgement, past, value);
-        outlook.limit *= BOUNDARY * self.pace;
-        let fresh = z / outlook.limit;
+        outlook.limit *= NOTABLE * self.pace;
+        let worth = z / outlook.limit;
 
+        let fame = f64::from(self.record.max(1.0)).sqrt();
+        let fresh = worth / fame;
         let tired = 1.0 + HABITUATION * f64::from(self.habituation);
-        let told = f64::from(self.told);
-        let point = if fresh > told { fresh } else { fresh / tired };
+        let worse = WORSE * f64::from(self.told);
+        let point = if worth > worse { fresh } else { fresh / tired };
         let pressure = (PRESSURE * suspicion).min(PRESSURE_MAX);
         let score = point.max(pressure / tired);
         let calm = -POINT_MIN * (-suspicion / SPREADS_USUAL).exp_m1();
+        let mut score = if score > POINT_MIN { score } else { calm };
 
-        self.told = (TOLD_KEPT * told).max(fresh.min(TOLD_MAX)) as f32;
+        let heard = worth.min(TOLD_MAX) as f32;
+        self.record = (RECORD_KEPT * self.record).max(heard);
+        self.told = (TOLD_KEPT * self.told).max(heard);
         let habituates = fresh.max(pressure) > HABITUATING;
-        self.habituation = HABITUATION_KEPT as f32 * self.habituation + f32::from(u8::from(habituates));
+        self.habituation = HABITUATION_KEPT * self.habituation + f32::from(u8::from(habituates));
+
+        let burst = self.burst.judge(z) / self.pace;
+        let was_quiet = self.quiet >= QUIET;
+        self.quiet = if score > TELLING { 0 } else { self.quiet.saturating_add(1) };
+        if was_quiet && burst > TELLING {
+            score = score.max(burst);
+        }
 
         // beyond the edges is what scores above 1: worse than what was told, or bad enough in spite of habituation
-        outlook.limit *= tired.min(told.max(1.0));
-        Verdict { score: Some(if score > POINT_MIN { score } else { calm }), ..Judgement { outlook, z }.verdict() }
+        outlook.limit *= ALARM * fame * tired.min((worse / ALARM).max(1.0));
+        Verdict { score: Some(score / ALARM), ..Judgement { outlook, z }.verdict() }
     }
 
     /// Takes the value into the running means and says how many spreads they come to.
@@ -95,9 +122,11 @@ impl Context {
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         out.put_f64(self.pace);
-        for v in [self.habituation, self.told, self.scores, self.spreads] {
+        for v in [self.habituation, self.told, self.record, self.scores, self.spreads] {
             out.put_f32(v);
         }
+        out.put_u16(self.quiet);
+        self.burst.save(out);
     }
 
     pub(super) fn load(from: &mut Reader<'_>) -> Result<Self> {
@@ -105,8 +134,12 @@ impl Context {
             pace: from.positive()?.clamp(1.0, 10.0),
             habituation: from.positive_f32()?,
             told: from.positive_f32()?,
+            record: from.positive_f32()?,
+
             scores: from.positive_f32()?,
             spreads: from.positive_f32()?,
+            quiet: from.u16()?,
+            burst: Burst::load(from)?,
         })
     }
 }

@@ -47,6 +47,11 @@ impl Ewma {
         Self { weight, mean: 0.0, variance: 0.0, count: 0, tail: Tail::default() }
     }
 
+    /// One for which a cluster of peaks counts as one.
+    pub(super) fn of_clusters(weight: f64) -> Self {
+        Self { tail: Tail::of_clusters(), ..Self::new(weight) }
+    }
+
     /// Judges `value`, then learns it; no opinion while warming up.
     pub(super) fn observe(&mut self, value: f64) -> Option<Judgement> {
         let judgement = self.outlook().map(|outlook| outlook.judge(value));
@@ -89,7 +94,7 @@ impl Ewma {
         self.variance += gain(self.count, self.weight.min(SPREAD_WEIGHT_MAX)) * (square - self.variance);
         if !self.mean.is_finite() || !self.variance.is_finite() {
             // squares of values near the end of the number line: start again from this one
-            *self = Self { mean: value, ..Self::new(self.weight) };
+            *self = Self { mean: value, tail: self.tail.fresh(), ..Self::new(self.weight) };
         }
     }
 

@@ -92,6 +92,11 @@ impl History {
         })
     }
 
+    /// Time from the first bin to the end of the last, ns.
+    pub(super) fn span(&self) -> i64 {
+        (self.bins.len() as i64).saturating_mul(self.width)
+    }
+
     /// Time between bins.
     pub(super) fn width(&self) -> i64 {
         self.width

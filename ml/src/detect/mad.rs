@@ -34,6 +34,11 @@ pub(super) struct Mad {
 }
 
 impl Mad {
+    /// One for which a cluster of peaks counts as one.
+    pub(super) fn of_clusters() -> Self {
+        Self { tail: Tail::of_clusters(), ..Self::default() }
+    }
+
     /// Judges `value`, then learns it; no opinion while warming up.
     pub(super) fn observe(&mut self, value: f64) -> Option<Judgement> {
         let judgement = self.outlook().map(|outlook| outlook.judge(value));

@@ -16,6 +16,7 @@
 //! Degenerate input has fixed answers: NaN is skipped and gets no score; fewer values than the warm-up: no score; no
 //! spread in the past: 0.0 on the centre, +Infinity off it. An infinite value scores +Infinity and teaches nothing.
 mod auto;
+mod burst;
 mod context;
 mod ewma;
 mod gain;
@@ -260,7 +261,7 @@ impl SeasonalMethod {
             }
             return fallback.filter(|_| season_ns.is_none());
         };
-        let seasonal = tracker.observe(ts, value);
+        let seasonal = tracker.observe(ts, value).season;
         if season_ns.is_some() {
             return seasonal;
         }

@@ -17,11 +17,15 @@ const MISS_WEIGHT: f64 = 1.0 / 1024.0;
 /// A value teaches as much as one at this many spreads.
 const CLIP: f64 = 6.0;
 /// The floor, as a share of where the boundary would lie if the misses alone decided.
-const FLOOR: f64 = 0.5;
+const FLOOR: f64 = 0.7;
+/// A miss beyond the boundary of the misses counts as one at this many times as far, and as no more usual misses than
+/// this: ordinary peaks are learnt soon even where one value in a hundred is a peak.
+const REACH: f64 = 2.0;
+const MISS_CLIP: f64 = 12.0;
 /// Spreads below this share of the magnitude are rounding, not information.
 const ROUNDING: f64 = 4.0 * f64::EPSILON;
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Past {
     mean: f64,
     variance: f64,
@@ -30,6 +34,12 @@ pub(super) struct Past {
     miss: f64,
     misses: u16,
     tail: Tail,
+}
+
+impl Default for Past {
+    fn default() -> Self {
+        Self { mean: 0.0, variance: 0.0, count: 0, miss: 0.0, misses: 0, tail: Tail::of_clusters() }
+    }
 }
 
 impl Past {
@@ -60,8 +70,8 @@ impl Past {
         if let Some(mut miss) = miss {
             let usual = self.usual_miss();
             if usual > 0.0 {
-                self.tail.learn(miss / usual);
-                miss = miss.min(CLIP * usual);
+                self.tail.learn_up_to(miss / usual, REACH);
+                miss = miss.min(MISS_CLIP * usual);
             }
             self.misses = self.misses.saturating_add(1);
             let square = self.miss + gain(self.misses, MISS_WEIGHT) * (miss * miss - self.miss);

@@ -11,7 +11,7 @@ use super::tail::Tail;
 use crate::Result;
 use crate::state::{Put, Reader, malformed};
 
-const BUCKETS_MAX: i64 = 288;
+const BUCKETS_MAX: i64 = 336;
 /// Visits to a bucket before it scores.
 const VISITS_MIN: u16 = 2;
 /// Weight of one season in a bucket.
@@ -56,7 +56,7 @@ impl Seasonal {
             drift: 0.0,
             variance: 0.0,
             count: 0,
-            tail: Tail::default(),
+            tail: Tail::of_clusters(),
             buckets: vec![Bucket::default(); buckets],
         }
     }
@@ -140,6 +140,11 @@ impl Seasonal {
         for bucket in &mut self.buckets {
             bucket.variance = (bucket.variance * values as f32).clamp(0.0, f32::MAX);
         }
+    }
+
+    /// How long the season is, ns.
+    pub(super) fn length(&self) -> i64 {
+        self.season
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {

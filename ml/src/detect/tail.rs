@@ -5,7 +5,11 @@
 //! distribution of the noise. After Siffer et al., "Anomaly detection in streams with extreme value theory" (KDD
 //! 2017), with moments (Hosking and Wallis 1987) in place of likelihood search: O(1) time and 24 bytes. A value
 //! beyond the boundary teaches no more than a value a little beyond it, and a run of them teaches seldom: an incident
-//! does not move the boundary out of its own way, a fat-tailed series moves it within some tens of points.
+//! does not move the boundary out of its own way, a fat-tailed series moves it within some tens of points. 
+//!
+//! Peaks over a threshold are independent only when a cluster of them counts as one (Leadbetter 1991, "On a basis for
+//! peaks over threshold modelling"). With [`Tail::of_clusters`] the n-th peak of a cluster weighs one n-th: an incident of
+//! hundreds of peaks within the boundary does not hide the next one.
 use super::gain::gain;
 use crate::Result;
 use crate::state::{Put, Reader};
@@ -32,6 +36,8 @@ const ALARM_WEIGHT: f64 = 0.5;
 const SHAPE_MAX: f64 = 0.4;
 /// In a run of values beyond the boundary one in this many teaches.
 const RUN_STRIDE: u16 = 16;
+/// Peaks before, less the points without one since, that count.
+const CLUSTER_MAX: u8 = 250;
 /// Without a peak the boundary moves once in so many points.
 const POINTS_STRIDE: u16 = 64;
 
@@ -45,6 +51,10 @@ pub(super) struct Tail {
     points: u16,
     peaks: u16,
     run: u16,
+    /// How much longer than its end the present cluster of peaks has been, in points.
+    cluster: u8,
+    /// Whether a cluster of peaks counts as one.
+    declusters: bool,
 }
 
 /// Adds one to a count of which, once it is large, only the remainder by `stride` matters.
@@ -62,6 +72,8 @@ impl Default for Tail {
             points: 0,
             peaks: 0,
             run: 0,
+            cluster: 0,
+            declusters: false,
         };
         tail.limit = tail.boundary();
         tail
@@ -69,6 +81,16 @@ impl Default for Tail {
 }
 
 impl Tail {
+    /// A tail for which a cluster of peaks counts as one.
+    pub(super) fn of_clusters() -> Self {
+        Self { declusters: true, ..Self::default() }
+    }
+
+    /// One of the same kind that has seen nothing.
+    pub(super) fn fresh(&self) -> Self {
+        Self { declusters: self.declusters, ..Self::default() }
+    }
+
     /// The boundary, in spreads.
     pub(super) fn limit(&self) -> f64 {
         f64::from(self.limit)
@@ -81,6 +103,11 @@ impl Tail {
 
     /// Learns one deviation in spreads (infinite: counts for the run only).
     pub(super) fn learn(&mut self, z: f64) {
+        self.learn_up_to(z, 1.0);
+    }
+
+    /// As [`Tail::learn`], but a value beyond the boundary counts as one this many times as far.
+    pub(super) fn learn_up_to(&mut self, z: f64, reach: f64) {
         let limit = self.limit();
         if z > limit {
             let nth = self.run;
@@ -93,13 +120,16 @@ impl Tail {
         }
         let peak = z > PEAK;
         self.points = count(self.points, POINTS_STRIDE);
+        let share = if self.declusters { 1.0 / (1.0 + f32::from(self.cluster)) } else { 1.0 };
+        self.cluster =
+            if peak { (self.cluster + 1).min(CLUSTER_MAX) } else { self.cluster.saturating_sub(1) };
         let gain_of_point = gain(self.points.saturating_add(PRIOR_POINTS), POINT_WEIGHT) as f32;
-        self.rate += gain_of_point * (f32::from(u8::from(peak)) - self.rate);
+        self.rate += if peak { share } else { 1.0 } * gain_of_point * (f32::from(u8::from(peak)) - self.rate);
         if peak {
             self.peaks = self.peaks.saturating_add(1);
-            let weight = if z > limit { ALARM_WEIGHT } else { 1.0 };
+            let weight = f64::from(share) * if z > limit { ALARM_WEIGHT } else { 1.0 };
             let gain = (weight * gain(self.peaks.saturating_add(PRIOR_PEAKS), PEAK_WEIGHT)) as f32;
-            let excess = (z.min(limit) - PEAK) as f32;
+            let excess = (z.min(reach * limit) - PEAK) as f32;
             self.excess += gain * (excess - self.excess);
             self.excess_square += gain * (excess * excess - self.excess_square);
         }
@@ -126,6 +156,8 @@ impl Tail {
         for v in [self.points, self.peaks, self.run] {
             out.put_u16(v);
         }
+        out.put_u8(self.cluster);
+        out.put_u8(u8::from(self.declusters));
     }
 
     pub(super) fn load(from: &mut Reader<'_>) -> Result<Self> {
@@ -137,6 +169,8 @@ impl Tail {
             points: from.u16()?,
             peaks: from.u16()?,
             run: from.u16()?,
+            cluster: from.u8()?.min(CLUSTER_MAX),
+            declusters: from.bool()?,
         })
     }
 }

@@ -166,9 +166,10 @@ fn a_spike_is_caught_and_does_not_blind() {
     for method in Method::ALL {
         let mut values = noise(6, 600);
         values[300] += 12.0;
-        values[330] -= 12.0;
-        let scores = scores(method, &values);
-        assert!(scores[300] > Some(1.0) && scores[330] > Some(1.0), "{method} {:?} {:?}", scores[300], scores[330]);
+        // `auto` is tired of what it has told for some tens of values
+        values[450] -= 12.0;
+        let scores: Vec<_> = run(method, None, 300 * SECOND, &values).iter().map(|v| v.score).collect();
+        assert!(scores[300] > Some(1.0) && scores[450] > Some(1.0), "{method} {:?} {:?}", scores[300], scores[450]);
     }
 }
 
@@ -288,7 +289,7 @@ fn an_incident_is_told_once() {
 fn what_gets_worse_is_told_again() {
     let mut values = noise(15, 1_000);
     for (i, value) in values[600..606].iter_mut().enumerate() {
-        *value += 15.0 * (i + 1) as f64;
+        *value += 15.0 * 4f64.powi(i as i32);
     }
     let scores = scores(Method::Auto, &values);
     assert!((600..606).all(|i| scores[i] > Some(1.0)), "{:?}", &scores[600..606]);
@@ -312,7 +313,7 @@ fn rows_of_an_incident_rank_above_calm_ones_and_suspicion_is_no_alarm() {
 fn an_ordinary_value_after_a_lull_is_no_alarm() {
     let mut rng = StdRng::seed_from_u64(17);
     let values: Vec<f64> =
-        (0..20_000).map(|_| if rng.random_bool(0.03) { rng.random_range(1..9) as f64 } else { 0.0 }).collect();
+        (0..20_000).map(|_| if rng.random_bool(0.01) { rng.random_range(1..9) as f64 } else { 0.0 }).collect();
     let late = |method| scores(method, &values)[2_000..].iter().filter(|&&score| score > Some(1.0)).count();
     assert!(late(Method::Auto) <= 2 && late(Method::Mad) >= 10, "{} {}", late(Method::Auto), late(Method::Mad));
 }
