@@ -1,6 +1,7 @@
 //! `auto`: the candidate that has predicted this series best so far, after turning counters into rates.
 //!
-//! Candidates are [`Mad`], a slow and a fast [`Ewma`] and, once a season is found or given, the seasonal buckets.
+//! Candidates are [`Mad`], a slow and a fast [`Ewma`] and, once a season is found or given, the seasonal buckets: beside
+//! those of a day that was found also those of a week.
 //! Each keeps a running mean of its own absolute one-step error (prequential, Dawid 1984: errors are taken before
 //! learning), clipped so that an incident does not decide. The least wins, with hysteresis. A longer [`Past`] keeps its
 //! reach from closing in a lull, and [`Context`] turns its judgement into the answer.

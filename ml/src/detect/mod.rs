@@ -4,14 +4,15 @@
 //! it; so a score depends on nothing later. **The score is the distance from the centre as a share of the distance to
 //! the boundary**, and the boundary is where, by the series' own past, one value in 10,000 lies beyond (see
 //! `tail.rs`): 1.0 means the same everywhere. `auto` adds what the last values say (see `context.rs`): it tells of an
-//! incident once, counts false alarms by the day, and ranks the rows of an incident above calm ones.
+//! incident once, counts false alarms by the day, finds bursts of unusual values, and ranks the rows of an incident above
+//! calm ones.
 //!
 //! | method | centre and spread | warm-up | state |
 //! |---|---|---|---|
 //! | `mad` | median and MAD of the last 48 values | 10 values | < 512 B |
 //! | `ewma` | exponentially weighted, memory of 64 values | 10 values | < 128 B |
-//! | `seasonal` | usual value at this time of the season | two seasons; without a known season it answers as `mad` | < 6 KiB |
-//! | `auto` | the one that predicted best so far, no narrower than its usual misses; counters as rates | 12 values (a counter: up to 14) | < 7 KiB |
+//! | `seasonal` | usual value at this time of the season | two seasons; without a known season it answers as `mad` | < 16 KiB |
+//! | `auto` | the one that predicted best so far, no narrower than its usual misses; counters as rates | 12 values (a counter: up to 14) | < 16 KiB |
 //!
 //! Degenerate input has fixed answers: NaN is skipped and gets no score; fewer values than the warm-up: no score; no
 //! spread in the past: 0.0 on the centre, +Infinity off it. An infinite value scores +Infinity and teaches nothing.
