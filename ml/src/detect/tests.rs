@@ -318,40 +318,6 @@ fn an_ordinary_value_after_a_lull_is_no_alarm() {
     assert!(late(Method::Auto) <= 2 && late(Method::Mad) >= 10, "{} {}", late(Method::Auto), late(Method::Mad));
 }
 
-#[test]
-fn more_spikes_than_before_are_an_alarm_although_no_single_one_is() {
-    // one value in fifty is a spike of a usual size, then every third for an hour and a half
-    let mut rng = StdRng::seed_from_u64(18);
-    let mut values = noise(18, 3_000);
-    for (i, value) in values.iter_mut().enumerate() {
-        let share = if (2_500..2_600).contains(&i) { 0.35 } else { 0.02 };
-        if rng.random_bool(share) {
-            *value = value.clamp(-0.5, 0.5) + 5.0;
-        }
-    }
-    let scores: Vec<f64> = scores(Method::Auto, &values).iter().map(|score| score.unwrap_or(0.0)).collect();
-    let before = scores[1_500..2_500].iter().copied().fold(0.0, f64::max);
-    let during = scores[2_500..2_600].iter().copied().fold(0.0, f64::max);
-    assert!(during > before, "{during} {before}");
-}
-
-#[test]
-fn what_goes_by_the_week_is_expected_by_the_week() {
-    // quiet on two days of seven: by the day they are a surprise, by the week they are not
-    let mut rng = StdRng::seed_from_u64(19);
-    let values: Vec<f64> = (0..24 * 7 * 10)
-        .map(|i| {
-            let busy = if i / 24 % 7 < 5 { 40.0 } else { 5.0 };
-            100.0 + busy * (i as f64 * TAU / 24.0).sin() + rng.sample::<f64, _>(rand_distr::StandardNormal)
-        })
-        .collect();
-    let verdicts = run(Method::Auto, None, HOUR, &values);
-    // six in the morning of the last quiet day
-    let at = 24 * (7 * 9 + 6) + 6;
-    let expected = verdicts[at].expected.unwrap();
-    assert!((expected - 105.0).abs() < 6.0, "{expected}");
-}
-
 // ---- counters
 
 /// Requests a second about 100, added up; starts again from 0 at `reset`.
@@ -415,7 +381,7 @@ fn streaming_state_is_below_512_bytes() {
     for (method, limit) in [(Method::Mad, 512), (Method::Ewma, 512), (Method::Seasonal, 16_384), (Method::Auto, 16_384)] {
         let mut detector = Detector::new(method, DetectorOptions::default()).unwrap();
         let values: Vec<f64> =
-            noise(12, 60_000).iter().enumerate().map(|(i, e)| e + 5.0 * (i as f64 * TAU / 5_760.0).sin()).collect();
+            noise(12, 20_000).iter().enumerate().map(|(i, e)| e + 5.0 * (i as f64 * TAU / 5_760.0).sin()).collect();
         let mut largest = 0;
         for (&ts, &value) in times(values.len(), 15 * SECOND).iter().zip(&values) {
             detector.update(ts, value);
