@@ -244,7 +244,8 @@ impl Panel {
     fn update(&mut self, ts: i64, value: f64) -> Verdict {
         // the season's memory is the furthest away: it is on its way while the others work
         let said = self.tracker.observe(ts, value);
-        let judgements = [self.mad.observe(value), self.slow.observe(value), self.fast.observe(value), said.season, said.week];
+        let judgements =
+            [self.mad.observe(value), self.slow.observe(value), self.fast.observe(value), said.season, said.week];
         // the seasonal candidate may be silent at this time of its season
         let voice = judgements[usize::from(self.chosen)].or(judgements[0]);
         for (loss, judgement) in self.losses.iter_mut().zip(&judgements) {

@@ -14,8 +14,8 @@ use super::Verdict;
 use super::burst::Burst;
 use super::outlook::{Judgement, Outlook};
 use super::past::Past;
-use crate::state::{Put, Reader};
 use crate::Result;
+use crate::state::{Put, Reader};
 
 /// Distances are first told as shares of this share of the distance that one value in 10,000 lies beyond: from 1 on they
 /// are notable. What is this many times as far is an alarm (`bench detect` counts the false ones).
@@ -73,7 +73,16 @@ impl Context {
     /// For a series with a row each `step` ns.
     pub(super) fn new(step: i64) -> Self {
         let pace = 1.0 + PACE * (USUAL_STEP_NS / step.max(1) as f64).max(1.0).ln();
-        Self { pace, habituation: 0.0, told: 0.0, record: 0.0, quiet: u16::MAX, burst: Burst::default(), scores: 0.0, spreads: 0.0 }
+        Self {
+            pace,
+            habituation: 0.0,
+            told: 0.0,
+            record: 0.0,
+            quiet: u16::MAX,
+            burst: Burst::default(),
+            scores: 0.0,
+            spreads: 0.0,
+        }
     }
 
     /// The answer for `value`, of which the chosen candidate says `judgement`, before the past learns it.

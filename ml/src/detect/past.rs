@@ -5,9 +5,9 @@
 //! The misses of the last 1,024 values and their tail put a floor under their reach. The mean and the spread of the last
 //! 4,096 values say whether a series is where it usually is.
 use super::gain::gain;
-use crate::state::{Put, Reader};
 use super::tail::Tail;
 use crate::Result;
+use crate::state::{Put, Reader};
 
 /// Values before it has an opinion.
 const WARM_UP: u16 = 50;

@@ -5,7 +5,7 @@
 //! distribution of the noise. After Siffer et al., "Anomaly detection in streams with extreme value theory" (KDD
 //! 2017), with moments (Hosking and Wallis 1987) in place of likelihood search: O(1) time and 24 bytes. A value
 //! beyond the boundary teaches no more than a value a little beyond it, and a run of them teaches seldom: an incident
-//! does not move the boundary out of its own way, a fat-tailed series moves it within some tens of points. 
+//! does not move the boundary out of its own way, a fat-tailed series moves it within some tens of points.
 //!
 //! Peaks over a threshold are independent only when a cluster of them counts as one (Leadbetter 1991, "On a basis for
 //! peaks over threshold modelling"). With [`Tail::of_clusters`] the n-th peak of a cluster weighs one n-th: an incident of
@@ -121,8 +121,7 @@ impl Tail {
         let peak = z > PEAK;
         self.points = count(self.points, POINTS_STRIDE);
         let share = if self.declusters { 1.0 / (1.0 + f32::from(self.cluster)) } else { 1.0 };
-        self.cluster =
-            if peak { (self.cluster + 1).min(CLUSTER_MAX) } else { self.cluster.saturating_sub(1) };
+        self.cluster = if peak { (self.cluster + 1).min(CLUSTER_MAX) } else { self.cluster.saturating_sub(1) };
         let gain_of_point = gain(self.points.saturating_add(PRIOR_POINTS), POINT_WEIGHT) as f32;
         self.rate += if peak { share } else { 1.0 } * gain_of_point * (f32::from(u8::from(peak)) - self.rate);
         if peak {

@@ -378,7 +378,8 @@ fn sorted_distances(last: &[f64]) -> (f64, Vec<f64>) {
 #[test]
 fn streaming_state_is_below_512_bytes() {
     assert!(size_of::<Mad>() < 512 && size_of::<Ewma>() < 128, "{} {}", size_of::<Mad>(), size_of::<Ewma>());
-    for (method, limit) in [(Method::Mad, 512), (Method::Ewma, 512), (Method::Seasonal, 16_384), (Method::Auto, 16_384)] {
+    for (method, limit) in [(Method::Mad, 512), (Method::Ewma, 512), (Method::Seasonal, 16_384), (Method::Auto, 16_384)]
+    {
         let mut detector = Detector::new(method, DetectorOptions::default()).unwrap();
         let values: Vec<f64> =
             noise(12, 20_000).iter().enumerate().map(|(i, e)| e + 5.0 * (i as f64 * TAU / 5_760.0).sin()).collect();
