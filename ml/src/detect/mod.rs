@@ -20,6 +20,7 @@ mod gain;
 mod history;
 mod mad;
 mod outlook;
+mod phase;
 mod seasonal;
 mod start;
 mod tail;
