@@ -15,6 +15,7 @@
 //! | `spot` | running mean, memory of 128 values; spread and tail of each side | 10 values | < 192 B |
 //! | `holt_winters` | level, trend and season, smoothed | 12 values; with a given season two of them | < 6 KiB |
 //! | `spectral_residual` | saliency in a window of 59 values, against its mean | 58 values | < 512 B |
+//! | `half_space_trees` | rarity of the last two values together, in windows of 250 | 90 values | < 8 KiB |
 //!
 //! Degenerate input has fixed answers: NaN is skipped and gets no score; fewer values than the warm-up: no score; no
 //! spread in the past: 0.0 on the centre, +Infinity off it. An infinite value scores +Infinity and teaches nothing.
@@ -22,6 +23,7 @@ mod auto;
 mod cusum;
 mod ewma;
 mod gain;
+mod half_space_trees;
 mod history;
 mod holt_winters;
 mod mad;
@@ -43,6 +45,7 @@ use crate::state::{Put, Reader, malformed};
 use auto::Auto;
 use cusum::Cusum;
 use ewma::Ewma;
+use half_space_trees::HalfSpaceTrees;
 use holt_winters::HoltWinters;
 use mad::Mad;
 use outlook::Judgement;
@@ -90,11 +93,13 @@ pub enum Method {
     HoltWinters,
     /// Saliency after the spectral residual.
     SpectralResidual,
+    /// Half-space trees on two successive values.
+    HalfSpaceTrees,
 }
 
 impl Method {
     /// Every method, in the order of their bytes in a saved state.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Auto,
         Self::Mad,
         Self::Ewma,
@@ -103,6 +108,7 @@ impl Method {
         Self::Spot,
         Self::HoltWinters,
         Self::SpectralResidual,
+        Self::HalfSpaceTrees,
     ];
 
     /// The name users write.
@@ -116,6 +122,7 @@ impl Method {
             Self::Spot => "spot",
             Self::HoltWinters => "holt_winters",
             Self::SpectralResidual => "spectral_residual",
+            Self::HalfSpaceTrees => "half_space_trees",
         }
     }
 }
@@ -168,6 +175,7 @@ enum Kind {
     Spot(Box<Spot>),
     HoltWinters(Box<HoltWinters>),
     SpectralResidual(Box<SpectralResidual>),
+    HalfSpaceTrees(Box<HalfSpaceTrees>),
 }
 
 /// The seasonal method: the tracker once the step is known, `mad` where no season is.
@@ -203,6 +211,7 @@ impl Detector {
             Method::Spot => Kind::Spot(Box::new(Spot::new())),
             Method::HoltWinters => Kind::HoltWinters(Box::new(HoltWinters::new())),
             Method::SpectralResidual => Kind::SpectralResidual(Box::new(SpectralResidual::new())),
+            Method::HalfSpaceTrees => Kind::HalfSpaceTrees(Box::new(HalfSpaceTrees::new())),
         };
         Ok(Self { season_ns: options.season_ns, kind })
     }
@@ -218,6 +227,7 @@ impl Detector {
             Kind::Spot(_) => Method::Spot,
             Kind::HoltWinters(_) => Method::HoltWinters,
             Kind::SpectralResidual(_) => Method::SpectralResidual,
+            Kind::HalfSpaceTrees(_) => Method::HalfSpaceTrees,
         }
     }
 
@@ -242,6 +252,7 @@ impl Detector {
             Kind::Spot(spot) => return spot.observe(value),
             Kind::HoltWinters(smoothing) => smoothing.observe(self.season_ns, ts, value),
             Kind::SpectralResidual(residual) => return residual.observe(value),
+            Kind::HalfSpaceTrees(trees) => return trees.observe(value),
         };
         judgement.map_or(Verdict::NONE, Judgement::verdict)
     }
@@ -265,6 +276,7 @@ impl Detector {
             Kind::Spot(spot) => spot.save(out),
             Kind::HoltWinters(smoothing) => smoothing.save(out),
             Kind::SpectralResidual(residual) => residual.save(out),
+            Kind::HalfSpaceTrees(trees) => trees.save(out),
         }
     }
 
@@ -294,6 +306,7 @@ impl Detector {
             Some(Method::Spot) => Kind::Spot(Box::new(Spot::load(from)?)),
             Some(Method::HoltWinters) => Kind::HoltWinters(Box::new(HoltWinters::load(from)?)),
             Some(Method::SpectralResidual) => Kind::SpectralResidual(Box::new(SpectralResidual::load(from)?)),
+            Some(Method::HalfSpaceTrees) => Kind::HalfSpaceTrees(Box::new(HalfSpaceTrees::load(from)?)),
             None => return Err(malformed("its method is unknown")),
         };
         from.end()?;
