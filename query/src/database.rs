@@ -137,11 +137,12 @@ impl Database {
     async fn store_templates(&self) {
         let (engine, sessions) = (self.engine.clone(), Arc::clone(&self.sessions));
         let stored = tokio::task::spawn_blocking(move || sessions.templates().store(&engine)).await;
-        match stored {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "log templates are not stored"),
-            Err(error) => tracing::warn!(%error, "log templates are not stored"),
-        }
+        let why = match stored {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(error = why, "log templates are not stored");
     }
 
     /// Bytes that running queries have reserved of [`QueryLimits::memory_bytes_max`].

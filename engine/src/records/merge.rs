@@ -241,7 +241,7 @@ impl Output {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
         columns.push(Arc::new(UInt64Array::from_iter_values(self.rows.iter().map(|row| row.series))));
         columns.push(Arc::new(Int64Array::from_iter_values(self.rows.iter().map(|row| row.ts))));
-        let runs = self.runs();
+        let runs = if wanted.is_empty() { Vec::new() } else { self.runs() };
         // Long runs are copied as they lie, one by itself is not even copied.
         let by_runs = runs.len() <= self.rows.len().div_ceil(RUN_ROWS_MIN);
         let places: Vec<(usize, usize)> = match by_runs {

@@ -144,7 +144,6 @@ impl Context {
             habituation: from.positive_f32()?,
             told: from.positive_f32()?,
             record: from.positive_f32()?,
-
             scores: from.positive_f32()?,
             spreads: from.positive_f32()?,
             quiet: from.u16()?,

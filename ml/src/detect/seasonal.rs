@@ -1,8 +1,8 @@
 //! `seasonal`: distance from the usual value at this time of the season.
 //!
-//! The season is cut into at most 336 buckets (half hours of a week) of at least one step. A bucket keeps a clipped running mean and spread
-//! (the robust update of [`super::ewma`]), a slow drift follows the level of the whole series, and the spread of a
-//! bucket is shrunk towards that of the series. Works on any timestamps: the bucket is a function of time, not of the
+//! The season is cut into at most 336 buckets (half hours of a week) of at least one step. A bucket keeps a clipped
+//! running mean and spread (the robust update of [`super::ewma`]), a slow drift follows the level of the whole series, and
+//! the spread of a bucket is shrunk towards that of the series. Works on any timestamps: the bucket is a function of time, not of the
 //! row number. Scores start in the third season.
 use super::ewma::clip;
 use super::gain::gain;

@@ -33,10 +33,7 @@ pub(super) fn hint_of(filter: &Expr, stored: &Schema) -> Option<Hint> {
             hint_of(left, stored).or_else(|| hint_of(right, stored))
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            let (column, op, literal) = match strip_label(left) {
-                Expr::Literal(..) => (right, op.swap()?, left),
-                _ => (left, *op, right),
-            };
+            let (column, op, literal) = sides(left, *op, right)?;
             comparison(&Place::of(column)?, op, literal, stored)
         }
         Expr::InList(InList { expr, list, negated: false }) => {
@@ -102,23 +99,26 @@ pub(super) fn exact_of(filter: &Expr) -> Option<Exact> {
             _ => None,
         },
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
-            let (column, literal) = match strip_label(left) {
-                Expr::Literal(..) => (right, left),
-                _ => (left, right),
-            };
+            let (column, _, literal) = sides(left, Operator::Eq, right)?;
             let (Place::Column(name), value) = (Place::of(column)?, text(literal)??) else { return None };
             if TEXTS.contains(&name) {
                 return Some(Exact::Text(name.to_owned(), value));
             }
-            let id = id_of(name, &value)?;
-            // As it is shown: another spelling is another text.
-            (hex(&id) == value).then(|| Exact::Id(name.to_owned(), id))
+            Some(Exact::Id(name.to_owned(), id_of(name, &value)?))
         }
         _ => None,
     }
 }
 
-/// The bytes of an id that the column `name` may have.
+/// A comparison with its literal, if it has one, on the right.
+fn sides<'a>(left: &'a Expr, op: Operator, right: &'a Expr) -> Option<(&'a Expr, Operator, &'a Expr)> {
+    match strip_label(left) {
+        Expr::Literal(..) => Some((right, op.swap()?, left)),
+        _ => Some((left, op, right)),
+    }
+}
+
+/// The bytes of an id that the column `name` may have; `None` for another spelling than the one it is shown in.
 fn id_of(name: &str, value: &str) -> Option<Vec<u8>> {
     match name {
         "trace_id" => Some(from_hex::<TRACE_ID_BYTES>(value)?.to_vec()),

@@ -2,8 +2,9 @@
 //!
 //! What is a value in a line is told by its looks where possible, and else by what other lines had there. So a database keeps
 //! one miner ([`Templates`]), which learns from every line that the functions see: first the whole batch of rows, then the
-//! answers. It is stored with the engine's keyed state. Ids come from the line alone; a text, once more lines were seen, may have `<*>` where it had a word. Therefore
-//! the functions are stable and not immutable, and continuous queries, which must be able to repeat their rows, refuse them.
+//! answers. It is stored with the engine's keyed state. Ids come from the line alone; a text, once more lines were seen, may
+//! have `<*>` where it had a word. Therefore the functions are stable and not immutable, and continuous queries, which must
+//! be able to repeat their rows, refuse them.
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -65,10 +66,12 @@ impl Templates {
     /// # Errors
     /// When the engine takes no writes.
     pub(crate) fn store(&self, engine: &Engine) -> Result<(), foretell_engine::Error> {
-        let bytes = self.0.lock().save();
-        let stored = engine.snapshot().state(STATE_KEY);
-        let is_new = stored.is_none() && self.0.lock().clusters() == 0;
-        if is_new || stored.is_some_and(|stored| *stored == *bytes) {
+        let (bytes, is_empty) = {
+            let miner = self.0.lock();
+            (miner.save(), miner.clusters() == 0)
+        };
+        let is_stored = engine.snapshot().state(STATE_KEY).map_or(is_empty, |stored| *stored == *bytes);
+        if is_stored {
             return Ok(());
         }
         let state = vec![(STATE_KEY.to_vec(), Some(bytes))];

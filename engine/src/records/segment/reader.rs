@@ -164,15 +164,17 @@ impl RecordSegment {
         Ok(match (hint, &group.zones[column]) {
             (Hint::Within { low, high, .. }, Zone::Within { min, max }) => low <= max && high >= min,
             (Hint::Words { words, .. }, Zone::Words { filter, .. }) => {
-                let filter = self.checked(filter)?.1;
-                let mut keys = words.iter().map(|word| bloom::hash(fold(word).as_bytes()));
-                keys.all(|key| bloom::may_contain(filter, key))
+                self.may_have(filter, words.iter().map(|word| bloom::hash(fold(word).as_bytes())))?
             }
-            (Hint::Value { value, .. }, Zone::Values(place)) => {
-                bloom::may_contain(self.checked(place)?.1, bloom::hash(value))
-            }
+            (Hint::Value { value, .. }, Zone::Values(filter)) => self.may_have(filter, [bloom::hash(value)])?,
             _ => true,
         })
+    }
+
+    /// Whether a group may have all `keys`, by its filter.
+    fn may_have(&self, filter: &Chunk, keys: impl IntoIterator<Item = u128>) -> Result<bool> {
+        let filter = self.checked(filter)?.1;
+        Ok(keys.into_iter().all(|key| bloom::may_contain(filter, key)))
     }
 
     /// The rows of a group that satisfy `condition`; `None` if none does. Reads no text of a group whose filter or postings say it.
@@ -190,35 +192,29 @@ impl RecordSegment {
         if meta.chunks[column + KEYS].len == 0 {
             return Ok(None);
         }
-        match (condition, &meta.zones[column]) {
-            (RowFilter::Words { words, .. }, Zone::Words { filter, postings }) if !words.folded().is_empty() => {
-                let filter = self.checked(filter)?.1;
-                let mut keys = words.folded().iter().map(|word| bloom::hash(word.as_bytes()));
-                if !keys.all(|key| bloom::may_contain(filter, key)) {
-                    return Ok(None);
-                }
-                if let Some(place) = postings {
-                    let (bytes, at) = (self.checked(place)?.1, (self.path.as_path(), place.offset));
-                    let rows = postings::rows_with(words, bytes, at, meta.rows as usize, decoder.unpacker())?;
-                    if rows.is_some() {
-                        return Ok(rows);
-                    }
-                }
+        let zone = &meta.zones[column];
+        let may_have = match (condition, zone) {
+            (RowFilter::Words { words, .. }, Zone::Words { filter, .. }) if !words.folded().is_empty() => {
+                self.may_have(filter, words.folded().iter().map(|word| bloom::hash(word.as_bytes())))?
             }
             (RowFilter::Value { value, .. }, Zone::Words { filter, .. }) => {
-                let filter = self.checked(filter)?.1;
-                let mut keys =
-                    words(str::from_utf8(value).unwrap_or_default()).map(|word| bloom::hash(fold(word).as_bytes()));
-                if !keys.all(|key| bloom::may_contain(filter, key)) {
-                    return Ok(None);
-                }
+                let words = words(str::from_utf8(value).unwrap_or_default());
+                self.may_have(filter, words.map(|word| bloom::hash(fold(word).as_bytes())))?
             }
-            (RowFilter::Value { value, .. }, Zone::Values(filter))
-                if !bloom::may_contain(self.checked(filter)?.1, bloom::hash(value)) =>
-            {
-                return Ok(None);
+            (RowFilter::Value { value, .. }, Zone::Values(filter)) => self.may_have(filter, [bloom::hash(value)])?,
+            _ => true,
+        };
+        if !may_have {
+            return Ok(None);
+        }
+        if let (RowFilter::Words { words, .. }, Zone::Words { postings: Some(place), .. }) = (condition, zone)
+            && !words.folded().is_empty()
+        {
+            let (bytes, at) = (self.checked(place)?.1, (self.path.as_path(), place.offset));
+            let rows = postings::rows_with(words, bytes, at, meta.rows as usize, decoder.unpacker())?;
+            if rows.is_some() {
+                return Ok(rows);
             }
-            _ => {}
         }
         let mut input = self.chunk(group, column + KEYS)?;
         let data_type = self.columns.field(column).data_type();
