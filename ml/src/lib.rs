@@ -8,6 +8,7 @@ pub mod detect;
 pub mod error;
 pub mod forecast;
 mod grid;
+pub mod health;
 pub mod season;
 mod spectrum;
 mod state;
