@@ -17,6 +17,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use foretell_engine::{Cardinality, DeleteSummary, Engine, ErrorKind as EngineErrorKind, Selector, Snapshot};
@@ -30,6 +31,7 @@ use crate::delete;
 use crate::error::{Error, ErrorKind, Result};
 use crate::execute::{self, Held, QueryRuntime};
 use crate::limits::QueryLimits;
+use crate::model::{self, ModelStats, Models};
 use crate::planner;
 use crate::promql::{self, PromQuery};
 use crate::running::{Gate, Listed, QueryList, Running};
@@ -42,6 +44,9 @@ use crate::udf::log_template::{STORE_EVERY, TemplateStats};
 
 pub use memory::Memory;
 
+/// Models are shown new rows this often.
+const MODELS_EVERY: Duration = Duration::from_secs(1);
+
 /// How long [`Database::close`] waits for cancelled queries to end.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
 
@@ -53,6 +58,7 @@ pub struct Database {
     gate: Gate,
     running: Arc<Running>,
     continuous: Arc<ContinuousQueries>,
+    models: Arc<Models>,
     runtime: QueryRuntime,
 }
 
@@ -108,7 +114,8 @@ impl Database {
     /// # Errors
     /// When stored definitions cannot be read.
     pub fn open(engine: Engine, limits: QueryLimits) -> Result<Arc<Self>> {
-        let sessions = Arc::new(Sessions::new(&limits)?);
+        let models = Arc::new(Models::open(engine.clone())?);
+        let sessions = Arc::new(Sessions::new(&limits, &models)?);
         let running = Arc::new(Running::default());
         sessions.sys().register("queries", Arc::new(QueryList(Arc::clone(&running))));
         let make: continuous::Sessions = {
@@ -120,7 +127,7 @@ impl Database {
         let gate = Gate::new(&limits);
         sessions.templates().restore(&engine.snapshot());
         let runtime = QueryRuntime::start()?;
-        let database = Arc::new(Self { engine, limits, sessions, gate, running, continuous, runtime });
+        let database = Arc::new(Self { engine, limits, sessions, gate, running, continuous, models, runtime });
         // Weak: a database that is dropped lets go of its engine.
         let weak = Arc::downgrade(&database);
         tokio::spawn(async move {
@@ -128,6 +135,17 @@ impl Database {
                 tokio::time::sleep(STORE_EVERY).await;
                 let Some(database) = weak.upgrade() else { return };
                 database.store_templates().await;
+            }
+        });
+        let weak = Arc::downgrade(&database);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(MODELS_EVERY).await;
+                let Some(database) = weak.upgrade() else { return };
+                if database.running.is_closed() {
+                    return;
+                }
+                database.models.step_all(&database).await;
             }
         });
         Ok(database)
@@ -171,6 +189,11 @@ impl Database {
             let rows = self.continuous.execute(statement?).await?;
             return Ok(small(listed.query.id, rows));
         }
+        if let Some(statement) = model::statement::parse(&request.sql) {
+            let listed = self.running.begin(&request.sql)?;
+            let rows = self.models.execute(self, statement?, request.timeout).await?;
+            return Ok(small(listed.query.id, rows));
+        }
         if delete::is_delete(&admitted) {
             return self.delete(&request.sql, admitted, request.params, deadline).await;
         }
@@ -188,6 +211,19 @@ impl Database {
             return Err(Error::invalid("a delete is of everything, not of a snapshot: send it as a query"));
         }
         self.select(request, admitted, deadline, Some(snapshot)).await
+    }
+
+    /// The analysed logical plan of a statement that reads, over `snapshot`.
+    ///
+    /// # Errors
+    /// As [`Database::query`].
+    pub(crate) async fn plan_over(&self, sql: String, snapshot: Snapshot) -> Result<LogicalPlan> {
+        let limits = self.limits.clone();
+        let admitted = admit(&sql, &limits)?;
+        let planned = self.planned(&sql, self.deadline(None), Some(snapshot), move |state, runtime, _| {
+            runtime.block_on(planner::plan_admitted(state, admitted, Vec::new(), &limits))
+        });
+        planned.await.map(|(plan, _held)| plan)
     }
 
     fn admitted(&self, request: &QueryRequest) -> Result<Admitted> {
@@ -461,6 +497,19 @@ impl Database {
     /// The first continuous query's that fails.
     pub async fn drain_continuous(&self) -> Result<()> {
         self.continuous.drain().await
+    }
+
+    /// Waits until every model has been shown all rows up to now (used by tests).
+    ///
+    /// # Errors
+    /// The first model's that fails.
+    pub async fn drain_models(self: &Arc<Self>) -> Result<()> {
+        self.models.catch_up(self).await
+    }
+
+    /// Numbers about models.
+    pub fn models(&self) -> ModelStats {
+        self.models.stats()
     }
 
     /// Refuses new queries, cancels running ones, stops continuous queries at a clean position, stores log templates.

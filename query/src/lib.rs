@@ -21,6 +21,8 @@
 //! | `execute` | running a plan on the queries' own threads |
 //! | `memory` | how much memory rows take |
 //! | `continuous` | continuous queries |
+//! | `model` | models: learnt, kept in versions, watched |
+//! | `statement`, `codec` | statements about objects, and how objects are stored |
 //! | [`metadata`] | type, help and unit of metric families, as stored |
 //! | [`event`] | logs and spans, as stored |
 //! | [`native`] | native histograms and exemplars, as stored |
@@ -38,14 +40,17 @@ pub mod native;
 pub mod promql;
 
 mod admit;
+mod codec;
 mod continuous;
 mod delete;
 mod execute;
 mod memory;
+mod model;
 mod planner;
 mod rule;
 mod running;
 mod session;
+mod statement;
 mod table;
 mod trace;
 mod udf;
@@ -54,4 +59,5 @@ pub use database::{Database, Memory, PromAnswer, QueryInfo, QueryRequest, QueryR
 pub use error::{Error, ErrorKind, Result};
 pub use limits::QueryLimits;
 pub use metadata::{MetricMetadata, MetricType};
+pub use model::ModelStats;
 pub use udf::log_template::TemplateStats;

@@ -28,6 +28,7 @@ use tokio::task::JoinError;
 use crate::admit::{Admitted, admit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::QueryLimits;
+use crate::model::{Models, form};
 use crate::udf::named;
 
 /// Address space of a planning thread's stack; only touched pages cost memory.
@@ -119,6 +120,9 @@ pub(crate) async fn plan_admitted(
     }
     let mut statement = parse(admitted, limits)?;
     allow(&statement)?;
+    if let Some(models) = state.config().get_extension::<Models>() {
+        form::resolve(&mut statement, &models)?;
+    }
     named::resolve(&mut statement)?;
     let plan = state.statement_to_plan(statement).await.map_err(|e| with_table_hint(state, e))?;
     let plan = if params.is_empty() {

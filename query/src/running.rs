@@ -90,6 +90,11 @@ impl Running {
         self.queries.lock().values().for_each(|q| q.cancel.cancel());
     }
 
+    /// Whether [`Running::close`] was called.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.count() == 0
     }

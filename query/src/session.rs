@@ -11,11 +11,15 @@ use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryRe
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::WindowUDF;
 use datafusion::prelude::SessionConfig;
 use foretell_engine::Snapshot;
 
 use crate::error::{Error, Result};
 use crate::limits::QueryLimits;
+use crate::model::Models;
+use crate::model::list;
+use crate::model::score::ModelScore;
 use crate::rule;
 use crate::table::{self, SysTables};
 use crate::udf;
@@ -30,11 +34,11 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Sessions whose queries share one memory pool of `limits.memory_bytes_max`.
+    /// Sessions whose queries share one memory pool of `limits.memory_bytes_max` and know `models`.
     ///
     /// # Errors
     /// `Internal` when DataFusion refuses its configuration.
-    pub(crate) fn new(limits: &QueryLimits) -> Result<Self> {
+    pub(crate) fn new(limits: &QueryLimits, models: &Arc<Models>) -> Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let consumers_named = std::num::NonZero::<usize>::MIN;
         let runtime = RuntimeEnvBuilder::new()
@@ -53,7 +57,8 @@ impl Sessions {
             .with_target_partitions(cores)
             .with_default_catalog_and_schema(table::CATALOG, table::PUBLIC)
             .with_create_default_catalog_and_schema(false)
-            .with_information_schema(true);
+            .with_information_schema(true)
+            .with_extension(Arc::clone(models));
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
         let templates = Arc::new(Templates::default());
         let mut planners = udf::expr_planners();
@@ -77,12 +82,19 @@ impl Sessions {
                     .collect(),
             )
             .with_window_functions(
-                SessionStateDefaults::default_window_functions().into_iter().chain(udf::window_functions()).collect(),
+                SessionStateDefaults::default_window_functions()
+                    .into_iter()
+                    .chain(udf::window_functions())
+                    .chain([Arc::new(WindowUDF::from(ModelScore::new(models)))])
+                    .collect(),
             )
             .with_table_function_list(SessionStateDefaults::default_table_functions())
             .build();
         let sys = Arc::new(SysTables::default());
         sys.register("log_templates", Arc::new(TemplateList(Arc::clone(&templates))));
+        for (name, table) in list::tables(models) {
+            sys.register(name, Arc::new(table));
+        }
         Ok(Self { base, sys, templates })
     }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use foretell_ml::detect::Detector;
 
-use super::codec::{Decoder, Encoder};
+use crate::codec::{Decoder, Encoder};
 use crate::error::{Error, Result};
 
 /// Moves with the version of a detector's state.
@@ -38,7 +38,7 @@ impl Checkpoint {
         if bytes.first().is_some_and(|&version| version < VERSION) {
             return Ok(None);
         }
-        let ts = Decoder::new("detector state", &bytes, VERSION)?.signed()?;
+        let ts = Decoder::new("detector state of a continuous query", &bytes, VERSION)?.signed()?;
         Ok(Some(Self { ts, bytes }))
     }
 
@@ -47,7 +47,7 @@ impl Checkpoint {
     /// # Errors
     /// `Internal` when the bytes are damaged.
     pub(super) fn load(&self) -> Result<Vec<Detector>> {
-        let mut from = Decoder::new("detector state", &self.bytes, VERSION)?;
+        let mut from = Decoder::new("detector state of a continuous query", &self.bytes, VERSION)?;
         from.signed()?;
         let detectors = (0..from.count()?)
             .map(|_| {

@@ -1,6 +1,6 @@
 //! What is stored of a continuous query besides its window or detector state: its definition and how far it has come.
 //!
-//! Keys of the engine's keyed state (all values are [`super::codec`] values or say otherwise):
+//! Keys of the engine's keyed state (all values are [`crate::codec`] values or say otherwise):
 //!
 //! ```text
 //!  cq/def/<name>                       Definition
@@ -11,11 +11,8 @@
 //! ```
 use foretell_engine::Lsn;
 
-use super::codec::{Decoder, Encoder};
+use crate::codec::{Decoder, Encoder};
 use crate::error::Result;
-
-/// Longest name of a query or of its table, bytes.
-pub(super) const NAME_BYTES_MAX: usize = 128;
 
 /// A continuous query as the user wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +36,7 @@ impl Definition {
         out.finish()
     }
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut from = Decoder::new("definition", bytes, Self::VERSION)?;
+        let mut from = Decoder::new("definition of a continuous query", bytes, Self::VERSION)?;
         let definition = Self {
             name: from.text()?.to_owned(),
             target: from.text()?.to_owned(),
@@ -98,7 +95,7 @@ impl Progress {
         out.finish()
     }
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut from = Decoder::new("position", bytes, Self::VERSION)?;
+        let mut from = Decoder::new("position of a continuous query", bytes, Self::VERSION)?;
         let progress = Self {
             backfilling: from.unsigned()? != 0,
             position: Lsn(from.unsigned()?),

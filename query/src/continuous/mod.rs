@@ -14,7 +14,7 @@
 //! |---|---|
 //! | [`statement`] | CREATE, SHOW, DESCRIBE, DROP |
 //! | [`plan`] | the two shapes of SELECT and what is refused |
-//! | [`definition`], [`codec`] | what is stored, and under which keys |
+//! | [`definition`] | what is stored, and under which keys |
 //! | [`worker`] | load, backfill, tick, commit of one query |
 //! | [`arrival`] | in order or late |
 //! | [`buckets`], [`aggregate`], [`windows`], [`grid`], [`ranges`] | aggregates over buckets of time |
@@ -29,7 +29,6 @@ mod aggregate;
 mod arrival;
 mod buckets;
 mod checkpoint;
-mod codec;
 mod definition;
 mod emit;
 mod grid;

@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use foretell_engine::{Engine, LabelSet, SeriesId, Snapshot};
 use hashbrown::HashMap;
 
-use super::codec::{Decoder, Encoder};
+use crate::codec::{Decoder, Encoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::derived::{FIELD_LABEL, NULL_BITS, TOMBSTONE_BITS};
 
@@ -89,7 +89,7 @@ impl DerivedTable {
     /// # Errors
     /// `Internal` when the bytes are damaged.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut from = Decoder::new("table", bytes, Self::VERSION)?;
+        let mut from = Decoder::new("table of a continuous query", bytes, Self::VERSION)?;
         let owner = from.text()?.to_owned();
         let labels = (0..from.count()?).map(|_| Ok(from.text()?.to_owned())).collect::<Result<_>>()?;
         let mut fields = Vec::new();

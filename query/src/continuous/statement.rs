@@ -7,12 +7,9 @@
 //!  DROP CONTINUOUS QUERY [IF EXISTS] name
 //! ```
 //! Names fold to lower case unless quoted, as table names do.
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
-
-use super::definition::{Definition, NAME_BYTES_MAX};
-use crate::duration;
-use crate::error::{Error, Result};
+use super::definition::Definition;
+use crate::error::Result;
+use crate::statement::{Cursor, tokens};
 
 /// How far behind the newest sample windows stay open when the statement does not say.
 const WATERMARK_NS_DEFAULT: i64 = 300_000_000_000;
@@ -45,162 +42,61 @@ pub(crate) enum ObjectStatement {
 
 /// The statement in `sql` if it is one about continuous queries; `None` leaves the text to the SQL planner.
 pub(crate) fn parse(sql: &str) -> Option<Result<ObjectStatement>> {
-    // Most statements are SELECTs: decide on the first word before tokenizing everything.
-    let first: String = sql.trim_start().chars().take(9).collect::<String>().to_ascii_lowercase();
-    let comment = first.starts_with("--") || first.starts_with("/*");
-    if !comment && !["create", "show", "desc", "drop"].iter().any(|word| first.starts_with(word)) {
-        return None;
-    }
-    // Text that does not tokenize gets the planner's error.
-    let tokens: Vec<TokenWithSpan> = Tokenizer::new(&GenericDialect {}, sql)
-        .tokenize_with_location()
-        .ok()?
-        .into_iter()
-        .filter(|token| !matches!(token.token, Token::Whitespace(_)))
-        .collect();
-    let mut cursor = Cursor { sql, tokens: &tokens, next: 0 };
+    let tokens = tokens(sql, &["create", "show", "desc", "drop"])?;
+    let mut cursor = Cursor::new(sql, &tokens);
     let verb = ["create", "show", "describe", "desc", "drop"].into_iter().find(|verb| cursor.word(verb))?;
     if !cursor.word("continuous") {
         return None;
     }
     Some(match verb {
-        "create" => cursor.create(),
-        "show" => cursor.show(),
-        "drop" => cursor.drop(),
-        _ => cursor.describe(),
+        "create" => create(cursor),
+        "show" => show(cursor),
+        "drop" => drop(cursor),
+        _ => describe(cursor),
     })
 }
 
-struct Cursor<'a> {
-    sql: &'a str,
-    tokens: &'a [TokenWithSpan],
-    next: usize,
+fn create(mut cursor: Cursor<'_>) -> Result<ObjectStatement> {
+    cursor.expect("query")?;
+    let if_not_exists = cursor.word("if");
+    if if_not_exists {
+        cursor.expect("not")?;
+        cursor.expect("exists")?;
+    }
+    let name = cursor.name("a name for the continuous query")?;
+    cursor.expect("into")?;
+    let target = cursor.name("a table to write to")?;
+    let watermark_ns = if cursor.word("watermark") { cursor.duration("WATERMARK")? } else { WATERMARK_NS_DEFAULT };
+    cursor.expect("as")?;
+    let sql = cursor.rest("SELECT …")?;
+    Ok(ObjectStatement::Create {
+        definition: Definition { name, target, sql: sql.to_owned(), watermark_ns },
+        if_not_exists,
+    })
 }
 
-impl Cursor<'_> {
-    fn create(mut self) -> Result<ObjectStatement> {
-        self.expect("query")?;
-        let if_not_exists = self.word("if");
-        if if_not_exists {
-            self.expect("not")?;
-            self.expect("exists")?;
-        }
-        let name = self.name("a name for the continuous query")?;
-        self.expect("into")?;
-        let target = self.name("a table to write to")?;
-        let mut watermark_ns = WATERMARK_NS_DEFAULT;
-        if self.word("watermark") {
-            watermark_ns = match self.take() {
-                Some(Token::SingleQuotedString(text)) => duration::parse(text)?,
-                other => return Err(expected("a duration such as '30s' after WATERMARK", other)),
-            };
-        }
-        self.expect("as")?;
-        let Some(start) = self.tokens.get(self.next) else { return Err(expected("SELECT …", None)) };
-        let mut sql = self.sql[byte_offset(self.sql, start.span.start)..].trim_end();
-        while let Some(shorter) = sql.strip_suffix(';') {
-            sql = shorter.trim_end();
-        }
-        Ok(ObjectStatement::Create {
-            definition: Definition { name, target, sql: sql.to_owned(), watermark_ns },
-            if_not_exists,
-        })
-    }
-
-    fn show(mut self) -> Result<ObjectStatement> {
-        self.expect("queries")?;
-        self.end()?;
-        Ok(ObjectStatement::Show)
-    }
-
-    fn describe(mut self) -> Result<ObjectStatement> {
-        self.expect("query")?;
-        let name = self.name("the name of a continuous query")?;
-        self.end()?;
-        Ok(ObjectStatement::Describe { name })
-    }
-
-    fn drop(mut self) -> Result<ObjectStatement> {
-        self.expect("query")?;
-        let if_exists = self.word("if");
-        if if_exists {
-            self.expect("exists")?;
-        }
-        let name = self.name("the name of a continuous query")?;
-        self.end()?;
-        Ok(ObjectStatement::Drop { name, if_exists })
-    }
-
-    fn peek(&self) -> Option<&Token> {
-        self.tokens.get(self.next).map(|token| &token.token)
-    }
-    fn take(&mut self) -> Option<&Token> {
-        let token = self.tokens.get(self.next).map(|token| &token.token);
-        self.next += 1;
-        token
-    }
-    /// Consumes the next token if it is this unquoted word.
-    fn word(&mut self, word: &str) -> bool {
-        let found = matches!(self.peek(), Some(Token::Word(w)) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word));
-        self.next += usize::from(found);
-        found
-    }
-    fn expect(&mut self, word: &str) -> Result<()> {
-        if self.word(word) { Ok(()) } else { Err(expected(&word.to_ascii_uppercase(), self.peek())) }
-    }
-    fn name(&mut self, what: &str) -> Result<String> {
-        let name = match self.take() {
-            Some(Token::Word(word)) if word.quote_style.is_some() => word.value.clone(),
-            Some(Token::Word(word)) => word.value.to_lowercase(),
-            Some(Token::DoubleQuotedString(text)) => text.clone(),
-            other => return Err(expected(what, other)),
-        };
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '.' | '-');
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(legal) {
-            return Err(Error::invalid(format!(
-                "name \"{name}\" must have 1 to {NAME_BYTES_MAX} characters out of letters, digits and _ : . -"
-            )));
-        }
-        if self.peek() == Some(&Token::Period) {
-            return Err(Error::invalid(
-                "names of continuous queries and of their tables have no schema: write one name",
-            ));
-        }
-        Ok(name)
-    }
-    fn end(&mut self) -> Result<()> {
-        while self.peek() == Some(&Token::SemiColon) {
-            self.next += 1;
-        }
-        match self.peek() {
-            None | Some(Token::EOF) => Ok(()),
-            other => Err(expected("the end of the statement", other)),
-        }
-    }
+fn show(mut cursor: Cursor<'_>) -> Result<ObjectStatement> {
+    cursor.expect("queries")?;
+    cursor.end()?;
+    Ok(ObjectStatement::Show)
 }
 
-fn expected(what: &str, found: Option<&Token>) -> Error {
-    match found {
-        Some(token) => Error::invalid(format!("expected {what}, found {token}")),
-        None => Error::invalid(format!("expected {what}, found the end of the statement")),
-    }
+fn describe(mut cursor: Cursor<'_>) -> Result<ObjectStatement> {
+    cursor.expect("query")?;
+    let name = cursor.name("the name of a continuous query")?;
+    cursor.end()?;
+    Ok(ObjectStatement::Describe { name })
 }
 
-/// Where a location of the tokenizer (lines and characters from 1) lies in `sql`.
-fn byte_offset(sql: &str, location: Location) -> usize {
-    let (mut line, mut column) = (1, 1);
-    for (offset, c) in sql.char_indices() {
-        if (line, column) == (location.line, location.column) {
-            return offset;
-        }
-        if c == '\n' {
-            line += 1;
-            column = 1;
-        } else {
-            column += 1;
-        }
+fn drop(mut cursor: Cursor<'_>) -> Result<ObjectStatement> {
+    cursor.expect("query")?;
+    let if_exists = cursor.word("if");
+    if if_exists {
+        cursor.expect("exists")?;
     }
-    sql.len()
+    let name = cursor.name("the name of a continuous query")?;
+    cursor.end()?;
+    Ok(ObjectStatement::Drop { name, if_exists })
 }
 
 #[cfg(test)]
@@ -270,7 +166,7 @@ mod tests {
             ("CREATE CONTINUOUS QUERY q INTO t AS", "expected SELECT …, found the end of the statement"),
             (
                 "CREATE CONTINUOUS QUERY q INTO s.t AS SELECT 1",
-                "names of continuous queries and of their tables have no schema: write one name",
+                "names of objects and of their tables have no schema: write one name",
             ),
             (
                 "CREATE CONTINUOUS QUERY q INTO t WATERMARK 30 AS SELECT 1",

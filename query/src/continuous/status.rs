@@ -1,8 +1,9 @@
 //! How continuous queries look from outside: `sys.continuous_queries` and the answers of SHOW and DESCRIBE.
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::util::display::array_value_to_string;
 
 use super::definition::{Definition, Progress};
 use crate::duration;
@@ -114,22 +115,32 @@ pub(super) fn table(queries: &[Status]) -> Result<RecordBatch> {
 /// # Errors
 /// `Internal`.
 pub(super) fn description(query: &Status) -> Result<RecordBatch> {
-    let values = query.cells().map(|cell| match cell {
-        Cell::Text(text) => text,
-        Cell::Count(n) => Some(n.to_string()),
-    });
+    properties(&table(std::slice::from_ref(query))?)
+}
+
+/// The first row of a table as properties and values.
+///
+/// # Errors
+/// `Internal`.
+pub(crate) fn properties(table: &RecordBatch) -> Result<RecordBatch> {
+    let internal = |error: arrow::error::ArrowError| Error::internal(error.to_string());
+    let value = |column: &ArrayRef| match column.is_valid(0) {
+        true => array_value_to_string(column, 0).map(Some).map_err(internal),
+        false => Ok(None),
+    };
     let schema =
         Schema::new(vec![Field::new("property", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]);
-    let names: ArrayRef = Arc::new(StringArray::from_iter_values(COLUMNS.map(|(name, _)| name)));
-    let values: ArrayRef = Arc::new(StringArray::from_iter(values));
-    RecordBatch::try_new(Arc::new(schema), vec![names, values]).map_err(|e| Error::internal(e.to_string()))
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values(table.schema().fields().iter().map(|f| f.name())));
+    let values: ArrayRef =
+        Arc::new(StringArray::from_iter(table.columns().iter().map(value).collect::<Result<Vec<_>>>()?));
+    RecordBatch::try_new(Arc::new(schema), vec![names, values]).map_err(internal)
 }
 
 /// The answer of a statement that changes something.
 ///
 /// # Errors
 /// `Internal`.
-pub(super) fn answer(text: String) -> Result<RecordBatch> {
+pub(crate) fn answer(text: String) -> Result<RecordBatch> {
     let schema = Schema::new(vec![Field::new("result", DataType::Utf8, false)]);
     let column: ArrayRef = Arc::new(StringArray::from(vec![text]));
     RecordBatch::try_new(Arc::new(schema), vec![column]).map_err(|e| Error::internal(e.to_string()))

@@ -151,6 +151,13 @@ impl Lives {
         life.runtime.block_on(async { tokio::time::timeout(TIMEOUT, life.database.drain_continuous()).await.unwrap() })
     }
 
+    /// Waits until every model was shown all rows.
+    pub(crate) fn drain_models(&self) {
+        let life = self.life();
+        let drained = async { tokio::time::timeout(TIMEOUT, life.database.drain_models()).await.unwrap() };
+        life.runtime.block_on(drained).unwrap();
+    }
+
     /// The rows of `sql` by `ts` and labels; columns that are not text are values, by name.
     pub(crate) fn table(&self, sql: &str) -> Table {
         let mut table = Table::new();

@@ -1,4 +1,4 @@
-//! Every ```sql block of docs/sql.md and docs/log-templates.md is executed.
+//! Every ```sql block of docs/sql.md, docs/models.md and docs/log-templates.md is executed.
 use std::path::PathBuf;
 
 use crate::store::Store;
@@ -14,7 +14,17 @@ fn statements(block: &str) -> impl Iterator<Item = &str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_example_of_the_sql_reference_runs() {
-    let text = page("sql.md");
+    assert!(run_all("sql.md").await > 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_example_about_models_runs() {
+    assert!(run_all("models.md").await > 8);
+}
+
+/// Runs the examples of a page, one after the other in one store. Answers how many there are.
+async fn run_all(name: &str) -> usize {
+    let text = page(name);
     let store = Store::prepared();
     let mut examples = 0;
     for block in text.split("```sql\n").skip(1) {
@@ -25,7 +35,7 @@ async fn every_example_of_the_sql_reference_runs() {
             examples += 1;
         }
     }
-    assert!(examples > 20, "{examples}");
+    examples
 }
 
 /// The block after each example is its answer: a line of names, then a line for each row, two blanks or more between cells.

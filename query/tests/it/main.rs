@@ -15,6 +15,7 @@ mod events;
 mod functions;
 mod log_templates;
 mod metamorphic;
+mod models;
 mod prometheus;
 mod promql;
 mod promql_table;

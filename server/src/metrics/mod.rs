@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode};
 use foretell_engine::MemoryShare;
-use foretell_query::TemplateStats;
+use foretell_query::{ModelStats, TemplateStats};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -413,11 +413,13 @@ impl Metrics {
         let in_flight_bytes = app.in_flight_bytes();
         let max_bytes = app.config.limits.in_flight_bytes_max.0;
         let mut memory = vec![MemoryShare { name: "in_flight", used_bytes: in_flight_bytes as u64, max_bytes }];
-        let (mut engine, mut lags, mut templates) = (None, Vec::new(), TemplateStats::default());
+        let (mut engine, mut lags) = (None, Vec::new());
+        let (mut templates, mut models) = (TemplateStats::default(), ModelStats::default());
         if let Phase::Ready(store) = app.phase() {
             engine = Some(store.engine.stats());
             lags = scrape::continuous_lags(&store.database).await;
             templates = store.database.log_templates();
+            models = store.database.models();
             memory.extend(store.engine.memory());
             let (used_bytes, max_bytes) =
                 (store.database.memory_used_bytes() as u64, app.config.query.memory_bytes_max.0);
@@ -425,7 +427,7 @@ impl Metrics {
         }
         let memory_bytes = app.config.memory.0;
         let process = process::Usage::read();
-        let now = scrape::Reading { engine, lags, templates, in_flight_bytes, memory_bytes, memory, process };
+        let now = scrape::Reading { engine, lags, templates, models, in_flight_bytes, memory_bytes, memory, process };
         encode_registry(&mut text, &now.registry())?;
         encode_registry(&mut text, &rules::registry(&app.rules))?;
         encode_eof(&mut text)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use arrow::array::{Array as _, AsArray as _};
 use arrow::datatypes::Int64Type;
 use foretell_engine::{EngineStats, MemoryShare};
-use foretell_query::{Database, QueryRequest, TemplateStats};
+use foretell_query::{Database, ModelStats, QueryRequest, TemplateStats};
 use futures::StreamExt as _;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
@@ -22,6 +22,7 @@ pub(super) struct Reading {
     pub(super) lags: Vec<(String, i64)>,
     /// What `log_template` knows.
     pub(super) templates: TemplateStats,
+    pub(super) models: ModelStats,
     pub(super) in_flight_bytes: usize,
     /// The memory budget, and the shares it is divided into.
     pub(super) memory_bytes: u64,
@@ -39,6 +40,9 @@ impl Reading {
         gauge("remote_write_in_flight_bytes", "Bytes of write requests being worked on", self.in_flight_bytes as u64);
         gauge("log_templates", "Templates and their forms that log_template knows", self.templates.kept);
         gauge("log_template_bytes", "Memory that they take", self.templates.bytes);
+        gauge("models", "Models there are", self.models.models);
+        gauge("model_versions", "Versions of models that are kept", self.models.versions);
+        gauge("model_bytes", "Bytes of the detectors of their versions", self.models.bytes);
         if let Some(engine) = &self.engine {
             gauge("engine_lsn", "Newest durable and visible commit", engine.lsn.0);
             gauge("engine_wal_bytes", "Bytes of write-ahead log on disk", engine.wal_bytes);
@@ -83,6 +87,12 @@ impl Reading {
         }
         let mut counter = |name: &str, help: &str, value: u64| ours.register(name, help, ConstCounter::new(value));
         counter("log_template_lines_refused", "Lines without room to learn from", self.templates.refused);
+        counter("model_rows", "Rows that models were shown", self.models.rows);
+        counter("model_anomalies", "Anomalies that their champions found", self.models.anomalies);
+        counter("model_trainings", "Versions of models that were trained", self.models.trained);
+        counter("model_promotions", "Versions that became champions", self.models.promoted);
+        counter("model_rollbacks", "Champions that made way for the one before", self.models.rolled_back);
+        counter("model_failures", "Models that could not be shown their rows, see sys.models", self.models.failures);
         if let Some(engine) = &self.engine {
             counter("engine_samples_written", "Samples committed", engine.samples_written);
             counter("engine_records_written", "Records committed", engine.records_written);

@@ -2,16 +2,16 @@
 use crate::error::{Error, ErrorKind, Result};
 
 /// Appends fields to a versioned value.
-pub(super) struct Encoder(Vec<u8>);
+pub(crate) struct Encoder(Vec<u8>);
 
 impl Encoder {
-    pub(super) fn new(version: u8) -> Self {
+    pub(crate) fn new(version: u8) -> Self {
         Self(vec![version])
     }
-    pub(super) fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> Vec<u8> {
         self.0
     }
-    pub(super) fn unsigned(&mut self, mut value: u64) -> &mut Self {
+    pub(crate) fn unsigned(&mut self, mut value: u64) -> &mut Self {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
             value >>= 7;
@@ -19,28 +19,28 @@ impl Encoder {
         self.0.push(value as u8);
         self
     }
-    pub(super) fn signed(&mut self, value: i64) -> &mut Self {
+    pub(crate) fn signed(&mut self, value: i64) -> &mut Self {
         self.unsigned(((value << 1) ^ (value >> 63)) as u64)
     }
-    pub(super) fn bytes(&mut self, value: &[u8]) -> &mut Self {
+    pub(crate) fn bytes(&mut self, value: &[u8]) -> &mut Self {
         self.unsigned(value.len() as u64);
         self.0.extend_from_slice(value);
         self
     }
-    pub(super) fn text(&mut self, value: &str) -> &mut Self {
+    pub(crate) fn text(&mut self, value: &str) -> &mut Self {
         self.bytes(value.as_bytes())
     }
 }
 
 /// Reads what an [`Encoder`] wrote. Every length is bounded by the bytes that remain.
-pub(super) struct Decoder<'a> {
+pub(crate) struct Decoder<'a> {
     what: &'static str,
     rest: &'a [u8],
 }
 
 impl<'a> Decoder<'a> {
     /// Checks the version; `what` names the value in errors.
-    pub(super) fn new(what: &'static str, bytes: &'a [u8], version: u8) -> Result<Self> {
+    pub(crate) fn new(what: &'static str, bytes: &'a [u8], version: u8) -> Result<Self> {
         let decoder = Self { what, rest: bytes.get(1..).unwrap_or_default() };
         match bytes.first() {
             Some(&found) if found == version => Ok(decoder),
@@ -48,7 +48,7 @@ impl<'a> Decoder<'a> {
             None => Err(decoder.damaged("no bytes")),
         }
     }
-    pub(super) fn unsigned(&mut self) -> Result<u64> {
+    pub(crate) fn unsigned(&mut self) -> Result<u64> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let Some((&byte, rest)) = self.rest.split_first() else { return Err(self.damaged("ends early")) };
@@ -60,11 +60,11 @@ impl<'a> Decoder<'a> {
         }
         Err(self.damaged("integer of more than 64 bits"))
     }
-    pub(super) fn signed(&mut self) -> Result<i64> {
+    pub(crate) fn signed(&mut self) -> Result<i64> {
         let value = self.unsigned()?;
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8]> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8]> {
         let length = self.unsigned()?;
         match usize::try_from(length).ok().and_then(|length| self.rest.split_at_checked(length)) {
             Some((value, rest)) => {
@@ -74,27 +74,28 @@ impl<'a> Decoder<'a> {
             None => Err(self.damaged("ends early")),
         }
     }
-    pub(super) fn text(&mut self) -> Result<&'a str> {
+    pub(crate) fn text(&mut self) -> Result<&'a str> {
         let bytes = self.bytes()?;
         std::str::from_utf8(bytes).map_err(|_| self.damaged("text that is not UTF-8"))
     }
     /// A count of things that take at least one byte each.
-    pub(super) fn count(&mut self) -> Result<usize> {
+    pub(crate) fn count(&mut self) -> Result<usize> {
         let count = self.unsigned()?;
         match usize::try_from(count) {
             Ok(count) if count <= self.rest.len() => Ok(count),
             _ => Err(self.damaged("count larger than the bytes that follow")),
         }
     }
+    /// Whether nothing is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
     /// Refuses trailing bytes.
-    pub(super) fn end(self) -> Result<()> {
+    pub(crate) fn end(self) -> Result<()> {
         if self.rest.is_empty() { Ok(()) } else { Err(self.damaged("trailing bytes")) }
     }
     fn damaged(&self, how: &str) -> Error {
-        Error {
-            kind: ErrorKind::Internal,
-            message: format!("stored {} of a continuous query is damaged: {how}", self.what),
-        }
+        Error { kind: ErrorKind::Internal, message: format!("stored {} is damaged: {how}", self.what) }
     }
 }
 

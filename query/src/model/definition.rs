@@ -1,0 +1,495 @@
+//! What is stored of a model.
+//!
+//! Keys of the engine's keyed state, all values of [`crate::codec`]:
+//!
+//! ```text
+//!  model/def/<name>                        Definition
+//!  model/ver/<name>\0<version BE>          Version
+//!  model/det/<name>\0<version BE><key>     the trained detector of a key (foretell_ml)
+//!  model/log/<name>                        Journal: which version scores from when on
+//!  model/anomaly/<id BE>                   Anomaly
+//! ```
+//! A version is there once its `model/ver` record is, which is written after its detectors.
+use std::str::FromStr;
+
+use foretell_engine::Lsn;
+use foretell_ml::detect::Method;
+use foretell_ml::health::Health;
+
+use crate::codec::{Decoder, Encoder};
+use crate::error::{Error, Result};
+
+/// How long a row waits for late ones of its time when the statement does not say, ns.
+pub(super) const WATERMARK_NS_DEFAULT: i64 = 60_000_000_000;
+
+/// A model as the user wrote it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Definition {
+    pub(crate) name: String,
+    /// The SELECT whose rows are learnt and scored.
+    pub(crate) sql: String,
+    /// Columns that tell series apart.
+    pub(crate) keys: Vec<String>,
+    pub(crate) time: String,
+    pub(crate) value: String,
+    pub(crate) method: Method,
+    /// Found from the data when `None`.
+    pub(crate) season_ns: Option<i64>,
+    pub(crate) seed: u64,
+    /// How much of the newest data is learnt; all of it when `None`.
+    pub(crate) last_ns: Option<i64>,
+    /// Rows are learnt and watched when they are so much older than the newest.
+    pub(crate) watermark_ns: i64,
+    /// A new version is trained when the rows are so much newer than the last one's.
+    pub(crate) retrain_ns: Option<i64>,
+    /// Whether a sound challenger becomes the champion by itself.
+    pub(crate) promotes: bool,
+    /// Whether a bad champion makes way for the one before it by itself.
+    pub(crate) rolls_back: bool,
+}
+
+/// A trained version.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Version {
+    pub(super) number: u32,
+    /// Wall clock, ns.
+    pub(super) trained_at: i64,
+    /// The commit that it saw.
+    pub(super) position: Lsn,
+    /// Times of the first and the last row learnt, ns.
+    pub(super) first_ts: i64,
+    pub(super) last_ts: i64,
+    pub(super) rows: u64,
+    pub(super) keys: u64,
+    /// Of all detectors.
+    pub(super) bytes: u64,
+    /// Of code, options and detectors.
+    pub(super) hash: u128,
+    /// Version of Foretell.
+    pub(super) code: String,
+    /// How it did in training, each row scored before it was learnt.
+    pub(super) training: Health,
+}
+
+/// Who scores from when on.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Phase {
+    /// First time, ns.
+    pub(super) from: i64,
+    pub(super) champion: u32,
+    /// The champion before, from its trained state on, for comparison.
+    pub(super) fallback: Option<u32>,
+    /// A newer version, for comparison.
+    pub(super) challenger: Option<u32>,
+    /// Scores above it are anomalies.
+    pub(super) boundary: f64,
+    /// Why it began.
+    pub(super) reason: Reason,
+    /// Wall clock, ns.
+    pub(super) at: i64,
+}
+
+/// Why a phase began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    Created,
+    Retrained,
+    Promoted,
+    PromotedByRule,
+    RejectedByRule,
+    RolledBack,
+    RolledBackByRule,
+    Labelled,
+}
+
+/// All phases, in the order of time.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub(super) struct Journal {
+    pub(super) phases: Vec<Phase>,
+    /// Rows up to here were watched, ns.
+    pub(super) watched_to: i64,
+}
+
+/// A row that the champion found anomalous.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Anomaly {
+    pub(super) id: u64,
+    pub(super) model: String,
+    pub(super) version: u32,
+    pub(super) key: Vec<Option<String>>,
+    pub(super) ts: i64,
+    pub(super) value: f64,
+    pub(super) score: f64,
+    pub(super) expected: Option<f64>,
+    pub(super) lo: Option<f64>,
+    pub(super) hi: Option<f64>,
+    pub(super) label: Option<Label>,
+}
+
+/// What somebody says of an anomaly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Label {
+    /// It was nothing.
+    FalsePositive,
+    /// It was something.
+    TruePositive,
+}
+
+impl Label {
+    /// As users write it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::FalsePositive => "false_positive",
+            Self::TruePositive => "true_positive",
+        }
+    }
+}
+
+impl FromStr for Label {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::FalsePositive, Self::TruePositive]
+            .into_iter()
+            .find(|label| label.name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| {
+                let text = text.escape_default();
+                Error::invalid(format!("unknown label '{text}': known are 'false_positive' and 'true_positive'"))
+            })
+    }
+}
+
+impl Reason {
+    const ALL: [Self; 8] = [
+        Self::Created,
+        Self::Retrained,
+        Self::Promoted,
+        Self::PromotedByRule,
+        Self::RejectedByRule,
+        Self::RolledBack,
+        Self::RolledBackByRule,
+        Self::Labelled,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Retrained => "retrained",
+            Self::Promoted => "promoted",
+            Self::PromotedByRule => "promoted by rule",
+            Self::RejectedByRule => "rejected by rule",
+            Self::RolledBack => "rolled back",
+            Self::RolledBackByRule => "rolled back by rule",
+            Self::Labelled => "labelled",
+        }
+    }
+}
+
+fn put_option(out: &mut Encoder, value: Option<i64>) {
+    out.unsigned(u64::from(value.is_some())).signed(value.unwrap_or_default());
+}
+
+fn take_option(from: &mut Decoder<'_>) -> Result<Option<i64>> {
+    let (is_some, value) = (from.unsigned()? != 0, from.signed()?);
+    Ok(is_some.then_some(value))
+}
+
+fn put_double(out: &mut Encoder, value: Option<f64>) {
+    out.unsigned(u64::from(value.is_some())).bytes(&value.unwrap_or_default().to_bits().to_le_bytes());
+}
+
+fn take_double(from: &mut Decoder<'_>) -> Result<Option<f64>> {
+    let is_some = from.unsigned()? != 0;
+    let bits = from.bytes()?.try_into().map_err(|_| damaged("a number has not eight bytes"))?;
+    Ok(is_some.then_some(f64::from_bits(u64::from_le_bytes(bits))))
+}
+
+fn small(value: u64) -> Result<u32> {
+    u32::try_from(value).map_err(|_| damaged("a number of a version is too large"))
+}
+
+pub(super) fn damaged(how: &str) -> Error {
+    Error::internal(format!("what is stored of a model is damaged: {how}"))
+}
+
+impl Definition {
+    const VERSION: u8 = 1;
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new(Self::VERSION);
+        out.text(&self.name).text(&self.sql).unsigned(self.keys.len() as u64);
+        for key in &self.keys {
+            out.text(key);
+        }
+        out.text(&self.time).text(&self.value).text(self.method.name()).unsigned(self.seed).signed(self.watermark_ns);
+        for value in [self.season_ns, self.last_ns, self.retrain_ns] {
+            put_option(&mut out, value);
+        }
+        out.unsigned(u64::from(self.promotes)).unsigned(u64::from(self.rolls_back));
+        out.finish()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut from = Decoder::new("definition of a model", bytes, Self::VERSION)?;
+        let (name, sql) = (from.text()?.to_owned(), from.text()?.to_owned());
+        let keys = (0..from.count()?).map(|_| Ok(from.text()?.to_owned())).collect::<Result<_>>()?;
+        let (time, value) = (from.text()?.to_owned(), from.text()?.to_owned());
+        let method = from.text()?.parse().map_err(|_| damaged("its method is unknown"))?;
+        let (seed, watermark_ns) = (from.unsigned()?, from.signed()?);
+        let (season_ns, last_ns, retrain_ns) =
+            (take_option(&mut from)?, take_option(&mut from)?, take_option(&mut from)?);
+        let (promotes, rolls_back) = (from.unsigned()? != 0, from.unsigned()? != 0);
+        from.end()?;
+        Ok(Self {
+            name,
+            sql,
+            keys,
+            time,
+            value,
+            method,
+            season_ns,
+            seed,
+            last_ns,
+            watermark_ns,
+            retrain_ns,
+            promotes,
+            rolls_back,
+        })
+    }
+}
+
+impl Version {
+    const VERSION: u8 = 1;
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new(Self::VERSION);
+        out.unsigned(self.number.into()).signed(self.trained_at).unsigned(self.position.0);
+        out.signed(self.first_ts).signed(self.last_ts).unsigned(self.rows).unsigned(self.keys).unsigned(self.bytes);
+        out.bytes(&self.hash.to_le_bytes()).text(&self.code);
+        let mut training = Vec::new();
+        self.training.save(&mut training);
+        out.bytes(&training);
+        out.finish()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut from = Decoder::new("version of a model", bytes, Self::VERSION)?;
+        let version = Self {
+            number: small(from.unsigned()?)?,
+            trained_at: from.signed()?,
+            position: Lsn(from.unsigned()?),
+            first_ts: from.signed()?,
+            last_ts: from.signed()?,
+            rows: from.unsigned()?,
+            keys: from.unsigned()?,
+            bytes: from.unsigned()?,
+            hash: u128::from_le_bytes(from.bytes()?.try_into().map_err(|_| damaged("a hash has not 16 bytes"))?),
+            code: from.text()?.to_owned(),
+            training: Health::load(from.bytes()?).map_err(|error| damaged(&error.to_string()))?,
+        };
+        from.end()?;
+        Ok(version)
+    }
+}
+
+impl Journal {
+    const VERSION: u8 = 1;
+
+    /// The phase that `ts` lies in, and its place; `None` before the first.
+    pub(super) fn at(&self, ts: i64) -> Option<(usize, &Phase)> {
+        let place = self.phases.partition_point(|phase| phase.from <= ts).checked_sub(1)?;
+        Some((place, &self.phases[place]))
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new(Self::VERSION);
+        out.signed(self.watched_to).unsigned(self.phases.len() as u64);
+        for phase in &self.phases {
+            out.signed(phase.from).unsigned(phase.champion.into());
+            // versions count from 1
+            out.unsigned(phase.fallback.unwrap_or_default().into())
+                .unsigned(phase.challenger.unwrap_or_default().into());
+            put_double(&mut out, Some(phase.boundary));
+            out.unsigned(phase.reason as u64).signed(phase.at);
+        }
+        out.finish()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut from = Decoder::new("journal of a model", bytes, Self::VERSION)?;
+        let watched_to = from.signed()?;
+        let mut phases = Vec::new();
+        for _ in 0..from.count()? {
+            phases.push(Phase {
+                from: from.signed()?,
+                champion: small(from.unsigned()?)?,
+                fallback: Some(small(from.unsigned()?)?).filter(|&version| version > 0),
+                challenger: Some(small(from.unsigned()?)?).filter(|&version| version > 0),
+                boundary: take_double(&mut from)?.unwrap_or(1.0),
+                reason: usize::try_from(from.unsigned()?)
+                    .ok()
+                    .and_then(|place| Reason::ALL.get(place).copied())
+                    .ok_or_else(|| damaged("a reason is unknown"))?,
+                at: from.signed()?,
+            });
+        }
+        from.end()?;
+        Ok(Self { phases, watched_to })
+    }
+}
+
+impl Anomaly {
+    const VERSION: u8 = 1;
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new(Self::VERSION);
+        out.unsigned(self.id).text(&self.model).unsigned(self.version.into());
+        out.bytes(&encode_key(&self.key)).signed(self.ts);
+        for value in [Some(self.value), Some(self.score), self.expected, self.lo, self.hi] {
+            put_double(&mut out, value);
+        }
+        out.unsigned(match self.label {
+            None => 0,
+            Some(Label::FalsePositive) => 1,
+            Some(Label::TruePositive) => 2,
+        });
+        out.finish()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut from = Decoder::new("anomaly", bytes, Self::VERSION)?;
+        let (id, model, version) = (from.unsigned()?, from.text()?.to_owned(), small(from.unsigned()?)?);
+        let (key, ts) = (decode_key(from.bytes()?)?, from.signed()?);
+        let mut number = || take_double(&mut from);
+        let (value, score) = (number()?.unwrap_or(f64::NAN), number()?.unwrap_or(f64::NAN));
+        let (expected, lo, hi) = (number()?, number()?, number()?);
+        let label = match from.unsigned()? {
+            0 => None,
+            1 => Some(Label::FalsePositive),
+            2 => Some(Label::TruePositive),
+            _ => return Err(damaged("a label is unknown")),
+        };
+        from.end()?;
+        Ok(Self { id, model, version, key, ts, value, score, expected, lo, hi, label })
+    }
+}
+
+/// Values of the key columns as bytes, in an order of their own.
+pub(super) fn encode_key(key: &[Option<String>]) -> Vec<u8> {
+    let mut out = Encoder::new(1);
+    for value in key {
+        match value {
+            Some(value) => out.unsigned(1).text(value),
+            None => out.unsigned(0),
+        };
+    }
+    out.finish()
+}
+
+fn decode_key(bytes: &[u8]) -> Result<Vec<Option<String>>> {
+    let mut from = Decoder::new("key of an anomaly", bytes, 1)?;
+    let mut key = Vec::new();
+    while !from.is_empty() {
+        key.push(if from.unsigned()? == 0 { None } else { Some(from.text()?.to_owned()) });
+    }
+    Ok(key)
+}
+
+pub(super) const DEFINITIONS: &[u8] = b"model/def/";
+pub(super) const ANOMALIES: &[u8] = b"model/anomaly/";
+
+pub(super) fn definition_key(name: &str) -> Vec<u8> {
+    [DEFINITIONS, name.as_bytes()].concat()
+}
+pub(super) fn journal_key(name: &str) -> Vec<u8> {
+    [b"model/log/", name.as_bytes()].concat()
+}
+/// Prefix of all versions of a model. Names hold no zero byte, so no prefix covers another model's keys.
+pub(super) fn versions_prefix(name: &str) -> Vec<u8> {
+    [b"model/ver/", name.as_bytes(), b"\0"].concat()
+}
+pub(super) fn version_key(name: &str, version: u32) -> Vec<u8> {
+    [&versions_prefix(name)[..], &version.to_be_bytes()].concat()
+}
+/// Prefix of the detectors of all versions of a model.
+pub(super) fn detectors_prefix(name: &str) -> Vec<u8> {
+    [b"model/det/", name.as_bytes(), b"\0"].concat()
+}
+/// Prefix of the detectors of one version; the key of a series follows.
+pub(super) fn detectors_of(name: &str, version: u32) -> Vec<u8> {
+    [&detectors_prefix(name)[..], &version.to_be_bytes()].concat()
+}
+pub(super) fn anomaly_key(id: u64) -> Vec<u8> {
+    [ANOMALIES, &id.to_be_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn everything_stored_reads_back_and_every_prefix_of_it_is_refused() {
+        let definition = Definition {
+            name: "a".into(),
+            sql: "SELECT 'ü'".into(),
+            keys: vec!["k".into()],
+            time: "ts".into(),
+            value: "v".into(),
+            method: Method::Ewma,
+            season_ns: Some(5),
+            seed: u64::MAX,
+            last_ns: None,
+            watermark_ns: 0,
+            retrain_ns: Some(-1),
+            promotes: true,
+            rolls_back: false,
+        };
+        let version = Version {
+            number: 3,
+            trained_at: 4,
+            position: Lsn(5),
+            first_ts: i64::MIN,
+            last_ts: i64::MAX,
+            rows: 8,
+            keys: 9,
+            bytes: 10,
+            hash: u128::MAX - 1,
+            code: "0.1".into(),
+            training: Health::default(),
+        };
+        let phase = Phase {
+            from: -4,
+            champion: 2,
+            fallback: Some(1),
+            challenger: None,
+            boundary: 1.5,
+            reason: Reason::RolledBackByRule,
+            at: 7,
+        };
+        let journal = Journal { phases: vec![phase], watched_to: -9 };
+        let anomaly = Anomaly {
+            id: 1,
+            model: "a".into(),
+            version: 2,
+            key: vec![Some("x".into()), None],
+            ts: 3,
+            value: f64::INFINITY,
+            score: 4.0,
+            expected: None,
+            lo: Some(-0.5),
+            hi: Some(0.5),
+            label: Some(Label::TruePositive),
+        };
+        assert_eq!(Definition::decode(&definition.encode()).unwrap(), definition);
+        assert_eq!(Version::decode(&version.encode()).unwrap(), version);
+        assert_eq!(Journal::decode(&journal.encode()).unwrap(), journal);
+        assert_eq!(Anomaly::decode(&anomaly.encode()).unwrap(), anomaly);
+        for bytes in [definition.encode(), version.encode(), journal.encode(), anomaly.encode()] {
+            for length in 0..bytes.len() {
+                let part = &bytes[..length];
+                assert!(Definition::decode(part).is_err() && Version::decode(part).is_err());
+                assert!(Journal::decode(part).is_err() && Anomaly::decode(part).is_err());
+            }
+        }
+    }
+}

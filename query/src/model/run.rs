@@ -1,0 +1,621 @@
+//! The statements about models, and the steps of watching, over a database.
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::TimestampNanosecondType;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use foretell_engine::Snapshot;
+use foretell_engine::clock::{Clock, SystemClock};
+use futures::StreamExt;
+use tokio::runtime::Handle;
+
+use super::definition::{
+    ANOMALIES, Anomaly, Definition, Journal, Label, Phase, Reason, Version, anomaly_key, detectors_of, journal_key,
+    version_key,
+};
+use super::statement::ModelStatement;
+use super::training::{Trained, Training, fresh, rows};
+use super::watch::Watch;
+use super::{Counts, MODELS_MAX, Model, Models, form, list, of_model};
+use crate::continuous::status::answer;
+use crate::database::{Database, QueryRequest};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Most of the time of rows that one step reads, ns.
+const STEP_NS: i64 = 86_400_000_000_000;
+
+/// The type that times have here.
+const TIME: &str = "'Timestamp(Nanosecond, Some(\"UTC\"))'";
+
+/// How rows are sorted.
+#[derive(Clone, Copy)]
+enum Order {
+    BySeries,
+    ByTime,
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The rows of `definition` whose time is after `after` and not after `to`: key columns as text, time, value.
+fn query_of(definition: &Definition, after: Option<i64>, to: i64, order: Order) -> String {
+    let keys: Vec<String> = definition.keys.iter().map(|key| quoted(key)).collect();
+    let columns: String = keys.iter().map(|key| format!("CAST({key} AS VARCHAR), ")).collect();
+    let numbers: Vec<String> = (1..=keys.len()).map(|place| place.to_string()).collect();
+    let (ts, value) = ((keys.len() + 1).to_string(), (keys.len() + 2).to_string());
+    let sorted = match order {
+        Order::BySeries => numbers.into_iter().chain([ts, value]).collect::<Vec<_>>(),
+        Order::ByTime => std::iter::once(ts).chain(numbers).chain([value]).collect(),
+    };
+    let time = quoted(&definition.time);
+    format!(
+        "SELECT {columns}arrow_cast({time}, {TIME}), CAST({value} AS DOUBLE) FROM ({sql}\n) AS \"model$rows\" WHERE {range} \
+         ORDER BY {order}",
+        value = quoted(&definition.value),
+        sql = definition.sql,
+        range = range(&time, after, Some(to)),
+        order = sorted.join(", "),
+    )
+}
+
+fn range(time: &str, after: Option<i64>, to: Option<i64>) -> String {
+    let bound = |sign: &str, ns: i64| format!("{time} {sign} arrow_cast({ns}, {TIME})");
+    let bounds: Vec<String> = after.map(|ns| bound(">", ns)).into_iter().chain(to.map(|ns| bound("<=", ns))).collect();
+    if bounds.is_empty() { format!("{time} IS NOT NULL") } else { bounds.join(" AND ") }
+}
+
+/// Runs a statement that reads.
+async fn ask(
+    database: &Arc<Database>,
+    sql: String,
+    snapshot: &Snapshot,
+    timeout: Option<Duration>,
+) -> Result<crate::QueryResponse> {
+    let request = QueryRequest { sql, params: Vec::new(), timeout };
+    database.query_over(request, snapshot.clone()).await
+}
+
+/// Times of the first and the last row after `after`.
+async fn bounds(
+    database: &Arc<Database>,
+    definition: &Definition,
+    snapshot: &Snapshot,
+    after: Option<i64>,
+) -> Result<Option<(i64, i64)>> {
+    let time = quoted(&definition.time);
+    let sql = format!(
+        "SELECT arrow_cast(min({time}), {TIME}), arrow_cast(max({time}), {TIME}) FROM ({}\n) AS \"model$rows\" WHERE {}",
+        definition.sql,
+        range(&time, after, None),
+    );
+    let mut response = ask(database, sql, snapshot, None).await?;
+    let mut found = None;
+    while let Some(batch) = response.stream.next().await {
+        let batch = batch.map_err(Error::from_datafusion)?;
+        let time = |column: usize| {
+            let column = batch.column(column).as_primitive_opt::<TimestampNanosecondType>()?;
+            (column.len() == 1 && column.is_valid(0)).then(|| column.value(0))
+        };
+        found = time(0).zip(time(1)).or(found);
+    }
+    Ok(found)
+}
+
+/// Learns the rows with times after `after` and up to `to`.
+async fn train(
+    database: &Arc<Database>,
+    definition: &Definition,
+    snapshot: &Snapshot,
+    after: Option<i64>,
+    to: i64,
+    timeout: Option<Duration>,
+) -> Result<Trained> {
+    let mut response = ask(database, query_of(definition, after, to, Order::BySeries), snapshot, timeout).await?;
+    let definition = definition.clone();
+    aside(move |runtime| {
+        let mut training = Training::new(&definition);
+        while let Some(batch) = runtime.block_on(response.stream.next()) {
+            let batch = batch.map_err(Error::from_datafusion)?;
+            for row in rows(&batch, definition.keys.len())? {
+                training.learn(row)?;
+            }
+        }
+        training.finish()
+    })
+    .await
+}
+
+/// Does arithmetic on a thread where it holds nobody up.
+async fn aside<T: Send + 'static>(work: impl FnOnce(&Handle) -> Result<T> + Send + 'static) -> Result<T> {
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || work(&runtime))
+        .await
+        .map_err(|error| Error::internal(format!("the work on a model ended early: {error}")))?
+}
+
+impl Version {
+    fn new(number: u32, trained: &Trained, snapshot: &Snapshot) -> Self {
+        Self {
+            number,
+            trained_at: SystemClock.now_ns(),
+            position: snapshot.lsn(),
+            first_ts: trained.first_ts,
+            last_ts: trained.last_ts,
+            rows: trained.rows,
+            keys: trained.detectors.len() as u64,
+            bytes: trained.bytes,
+            hash: trained.hash,
+            code: env!("CARGO_PKG_VERSION").to_owned(),
+            training: trained.health.clone(),
+        }
+    }
+}
+
+impl Models {
+    /// Runs one statement; the answer is a small table.
+    ///
+    /// # Durability
+    /// What a statement changed is on stable storage when its answer is there.
+    ///
+    /// # Errors
+    /// `Invalid`, `NotFound`, or as a query.
+    pub(crate) async fn execute(
+        self: &Arc<Self>,
+        database: &Arc<Database>,
+        statement: ModelStatement,
+        timeout: Option<Duration>,
+    ) -> Result<RecordBatch> {
+        if let ModelStatement::Show = statement {
+            return list::models(self);
+        }
+        if let ModelStatement::Describe { name } = &statement {
+            return list::description(&*self.find(name)?);
+        }
+        let _one = self.changing.lock().await;
+        match statement {
+            ModelStatement::Create { definition, if_not_exists } => {
+                let name = definition.name.clone();
+                if self.models.read().contains_key(&name) {
+                    return if if_not_exists {
+                        answer(format!("model {name} exists"))
+                    } else {
+                        Err(Error::invalid(format!("model {name} exists: drop it first or choose another name")))
+                    };
+                }
+                self.create(database, definition, timeout).await
+            }
+            ModelStatement::Retrain { name } => {
+                let model = self.find(&name)?;
+                let number = self.retrain(database, &model, timeout).await?;
+                answer(format!("model {name}: version {number} is the challenger"))
+            }
+            ModelStatement::Verify { name, version } => {
+                self.verify(database, &*self.find(&name)?, version, timeout).await
+            }
+            ModelStatement::Promote { name, version } => {
+                let model = self.find(&name)?;
+                let next = self
+                    .change(&model, |known, last| {
+                        let number = version.or(last.challenger).ok_or_else(|| {
+                            Error::invalid(format!(
+                                "model {name} has no challenger: RETRAIN MODEL {name}, or name a VERSION"
+                            ))
+                        })?;
+                        if !known.versions.contains_key(&number) {
+                            return Err(no_version(&name, number, known.versions.keys().copied()));
+                        }
+                        if number == last.champion {
+                            return Err(Error::invalid(format!("version {number} of model {name} is the champion")));
+                        }
+                        let challenger = last.challenger.filter(|challenger| *challenger != number);
+                        let fallback = Some(last.champion);
+                        Ok(Phase { champion: number, fallback, challenger, reason: Reason::Promoted, ..last.clone() })
+                    })
+                    .await?;
+                Counts::add(&self.counts.promoted, 1);
+                answer(format!(
+                    "model {name}: version {} is the champion of rows {}",
+                    next.champion,
+                    list::since(next.from)
+                ))
+            }
+            ModelStatement::RollBack { name } => {
+                let model = self.find(&name)?;
+                let next = self
+                    .change(&model, |_, last| {
+                        let champion = last.fallback.ok_or_else(|| {
+                            Error::invalid(format!("model {name} has no version before this one to go back to"))
+                        })?;
+                        Ok(Phase { champion, fallback: None, reason: Reason::RolledBack, ..last.clone() })
+                    })
+                    .await?;
+                Counts::add(&self.counts.rolled_back, 1);
+                answer(format!(
+                    "model {name}: version {} is the champion of rows {}",
+                    next.champion,
+                    list::since(next.from)
+                ))
+            }
+            ModelStatement::Drop { name, if_exists } => {
+                let model = match self.find(&name) {
+                    Ok(model) => model,
+                    Err(_) if if_exists => return answer(format!("there is no model {name}")),
+                    Err(error) => return Err(error),
+                };
+                let _at_rest = model.watch.lock().await;
+                self.models.write().remove(&name);
+                let (models, owned) = (Arc::clone(self), name.clone());
+                aside(move |_| models.delete(&owned)).await?;
+                answer(format!("model {name} dropped, its anomalies stay in sys.anomalies"))
+            }
+            ModelStatement::Label { id, label } => self.label(id, label).await,
+            ModelStatement::Show | ModelStatement::Describe { .. } => Err(Error::internal("answered before")),
+        }
+    }
+
+    async fn create(
+        self: &Arc<Self>,
+        database: &Arc<Database>,
+        definition: Definition,
+        timeout: Option<Duration>,
+    ) -> Result<RecordBatch> {
+        if self.models.read().len() >= MODELS_MAX {
+            let message = format!("there are {MODELS_MAX} models already: drop one first");
+            return Err(Error::new(ErrorKind::Execution, message));
+        }
+        fresh(&definition)?;
+        if let Some(name) = definition.keys.iter().find(|key| form::COLUMNS.contains(&key.as_str())) {
+            return Err(Error::invalid(format!(
+                "the key column {name} would stand beside one of that name in model_scores: rename it in the SELECT"
+            )));
+        }
+        if definition.keys.iter().enumerate().any(|(place, key)| definition.keys[..place].contains(key)) {
+            return Err(Error::invalid("a column is twice in KEY"));
+        }
+        let snapshot = self.engine.snapshot();
+        repeatable(database, &definition, &snapshot).await?;
+        let Some((_, newest)) = bounds(database, &definition, &snapshot, None).await? else {
+            return Err(Error::invalid("the query of the model has no rows: nothing can be learnt"));
+        };
+        let to = newest.saturating_sub(definition.watermark_ns);
+        let after = definition.last_ns.map(|last| to.saturating_sub(last));
+        let trained = train(database, &definition, &snapshot, after, to, timeout).await?;
+        let version = Version::new(1, &trained, &snapshot);
+        let phase = Phase {
+            from: version.last_ts.saturating_add(1),
+            champion: 1,
+            fallback: None,
+            challenger: None,
+            boundary: 1.0,
+            reason: Reason::Created,
+            at: version.trained_at,
+        };
+        let journal = Journal { watched_to: version.last_ts, phases: vec![phase] };
+        let (models, stored) = (Arc::clone(self), (definition.clone(), version.clone(), journal.clone()));
+        let detectors = trained.detectors;
+        aside(move |_| {
+            let (definition, version, journal) = stored;
+            models.store_version(&definition.name, &version, detectors, &journal, Some(&definition))
+        })
+        .await?;
+        Counts::add(&self.counts.trained, 1);
+        let known = super::Known { journal: Arc::new(journal), ..Default::default() };
+        let model = Model::new(definition, known);
+        let text = format!(
+            "model {} created: version 1 has learnt {} rows of {} series",
+            model.definition.name, version.rows, version.keys
+        );
+        model.known.write().versions.insert(1, version);
+        self.models.write().insert(model.definition.name.clone(), Arc::new(model));
+        answer(text)
+    }
+
+    /// Trains a new version, which becomes the challenger. Answers its number.
+    async fn retrain(
+        self: &Arc<Self>,
+        database: &Arc<Database>,
+        model: &Arc<Model>,
+        timeout: Option<Duration>,
+    ) -> Result<u32> {
+        let definition = &model.definition;
+        let snapshot = self.engine.snapshot();
+        let Some((_, newest)) = bounds(database, definition, &snapshot, None).await? else {
+            return Err(Error::invalid(format!("the query of model {} has no rows any more", definition.name)));
+        };
+        let to = newest.saturating_sub(definition.watermark_ns);
+        let after = definition.last_ns.map(|last| to.saturating_sub(last));
+        let trained = train(database, definition, &snapshot, after, to, timeout).await?;
+        let mut slot = model.watch.lock().await;
+        let known = model.known.read().clone();
+        let number = known.versions.keys().last().copied().unwrap_or_default() + 1;
+        let version = Version::new(number, &trained, &snapshot);
+        let Some(last) = known.journal.phases.last() else { return Err(Error::internal("a model without a phase")) };
+        let from = begins(&known.journal).max(version.last_ts.saturating_add(1));
+        let mut journal = Journal::clone(&known.journal);
+        journal.phases.push(Phase {
+            from,
+            challenger: Some(number),
+            reason: Reason::Retrained,
+            at: version.trained_at,
+            ..last.clone()
+        });
+        let mut next = known;
+        next.versions.insert(number, version.clone());
+        let (old, journal) = next.outdated(&journal);
+        if journal.phases.first() != next.journal.phases.first() {
+            // places in the journal have moved
+            *slot = None;
+        }
+        let (models, name, stored) = (Arc::clone(self), definition.name.clone(), journal.clone());
+        let (detectors, outdated) = (trained.detectors, old.clone());
+        aside(move |_| {
+            models.store_version(&name, &version, detectors, &stored, None)?;
+            for old in outdated {
+                models.write(vec![(version_key(&name, old), None)])?;
+                models.clear(&detectors_of(&name, old))?;
+            }
+            Ok(())
+        })
+        .await?;
+        Counts::add(&self.counts.trained, 1);
+        next.versions.retain(|number, _| !old.contains(number));
+        next.journal = Arc::new(journal);
+        *model.known.write() = next;
+        Ok(number)
+    }
+
+    /// Trains a version again from what is stored of its time, and compares.
+    async fn verify(
+        &self,
+        database: &Arc<Database>,
+        model: &Model,
+        version: Option<u32>,
+        timeout: Option<Duration>,
+    ) -> Result<RecordBatch> {
+        let known = model.known.read().clone();
+        let number = version.or(known.journal.phases.last().map(|phase| phase.champion)).unwrap_or_default();
+        let name = &model.definition.name;
+        let version =
+            known.versions.get(&number).ok_or_else(|| no_version(name, number, known.versions.keys().copied()))?;
+        let snapshot = self.engine.snapshot();
+        let after = version.first_ts.checked_sub(1);
+        let again = train(database, &model.definition, &snapshot, after, version.last_ts, timeout).await?;
+        list::verified(version, &again)
+    }
+
+    /// Adds the phase that `next` makes of the last one; it begins after every row that was watched.
+    async fn change(
+        self: &Arc<Self>,
+        model: &Arc<Model>,
+        next: impl FnOnce(&super::Known, &Phase) -> Result<Phase>,
+    ) -> Result<Phase> {
+        let _at_rest = model.watch.lock().await;
+        let known = model.known.read().clone();
+        let last = known.journal.phases.last().ok_or_else(|| Error::internal("a model without a phase"))?;
+        let phase = Phase { from: begins(&known.journal), at: SystemClock.now_ns(), ..next(&known, last)? };
+        let mut journal = Journal::clone(&known.journal);
+        journal.phases.push(phase.clone());
+        let (models, key, bytes) = (Arc::clone(self), journal_key(&model.definition.name), journal.encode());
+        aside(move |_| models.write(vec![(key, Some(bytes))])).await?;
+        model.known.write().journal = Arc::new(journal);
+        Ok(phase)
+    }
+
+    async fn label(self: &Arc<Self>, id: u64, label: Label) -> Result<RecordBatch> {
+        let snapshot = self.engine.snapshot();
+        let stored = snapshot.state(&anomaly_key(id)).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("there is no anomaly {id}: sys.anomalies lists all"))
+        })?;
+        let mut anomaly = Anomaly::decode(&stored)?;
+        anomaly.label = Some(label);
+        let (models, bytes) = (Arc::clone(self), anomaly.encode());
+        aside(move |_| models.write(vec![(anomaly_key(id), Some(bytes))])).await?;
+        let Ok(model) = self.find(&anomaly.model) else { return answer(format!("anomaly {id} is a {}", label.name())) };
+        let mut labelled = Vec::new();
+        for (_, bytes) in self.engine.snapshot().state_prefix(ANOMALIES) {
+            let other = Anomaly::decode(&bytes)?;
+            if other.model == anomaly.model
+                && let Some(label) = other.label
+            {
+                labelled.push((other.score, label));
+            }
+        }
+        let boundary = boundary(&labelled);
+        let before = model.known.read().journal.phases.last().map(|phase| phase.boundary);
+        if before == Some(boundary) {
+            return answer(format!("anomaly {id} is a {}: the boundary stays {boundary}", label.name()));
+        }
+        self.change(&model, |_, last| Ok(Phase { boundary, reason: Reason::Labelled, ..last.clone() })).await?;
+        answer(format!("anomaly {id} is a {}: the boundary is {boundary} from now on", label.name()))
+    }
+
+    /// Shows a model its new rows. Answers whether there may be more.
+    async fn step(self: &Arc<Self>, database: &Arc<Database>, model: &Arc<Model>) -> Result<bool> {
+        let mut slot = model.watch.lock().await;
+        let snapshot = self.engine.snapshot();
+        let definition = model.definition.clone();
+        if model.known.read().seen == snapshot.lsn().0 || !self.models.read().contains_key(&definition.name) {
+            return Ok(false);
+        }
+        let known = model.known.read().clone();
+        let mut watch = match slot.take() {
+            Some(watch) => watch,
+            None => Watch::new(&known.journal),
+        };
+        let found = bounds(database, &definition, &snapshot, Some(watch.shown_to())).await?;
+        let watched = found.filter(|(first, last)| *first <= last.saturating_sub(definition.watermark_ns));
+        let Some((first, last)) = watched else {
+            model.known.write().seen = snapshot.lsn().0;
+            *slot = Some(watch);
+            return Ok(false);
+        };
+        let to = last.saturating_sub(definition.watermark_ns).min(first.saturating_add(STEP_NS));
+        let sql = query_of(&definition, Some(watch.shown_to()), to, Order::ByTime);
+        let mut response = ask(database, sql, &snapshot, None).await?;
+        let (models, journal, versions) = (Arc::clone(self), Arc::clone(&known.journal), known.versions);
+        let (watch, journal, found, phase) = aside(move |runtime| {
+            let mut anomalies = Vec::new();
+            while let Some(batch) = runtime.block_on(response.stream.next()) {
+                let batch = batch.map_err(Error::from_datafusion)?;
+                let rows = rows(&batch, definition.keys.len())?;
+                Counts::add(&models.counts.rows, rows.len() as u64);
+                anomalies.extend(watch.show(&definition, &journal, &snapshot, rows)?);
+            }
+            watch.advance(to);
+            let mut next = Journal::clone(&journal);
+            next.watched_to = next.watched_to.max(to);
+            let advice = watch.advice(&definition, &journal, |number| versions.get(&number).cloned());
+            let phase = advice.map(|(phase, _)| Phase { at: SystemClock.now_ns(), ..phase });
+            next.phases.extend(phase.clone());
+            if next != *journal {
+                let mut state = models.number(&mut anomalies, &snapshot);
+                state.push((journal_key(&definition.name), Some(next.encode())));
+                models.write(state)?;
+            }
+            Ok((watch, next, anomalies.len(), phase))
+        })
+        .await?;
+        Counts::add(&self.counts.anomalies, found as u64);
+        if let Some(phase) = &phase {
+            match phase.reason {
+                Reason::RolledBackByRule => Counts::add(&self.counts.rolled_back, 1),
+                Reason::PromotedByRule => Counts::add(&self.counts.promoted, 1),
+                _ => {}
+            }
+            let (model, reason) = (&model.definition.name, phase.reason.name());
+            tracing::info!(model, reason, champion = phase.champion, "a model changed its versions by rule");
+        }
+        let mut known = model.known.write();
+        known.journal = Arc::new(journal);
+        known.records = watch.records.clone();
+        known.error = None;
+        *slot = Some(watch);
+        Ok(true)
+    }
+
+    /// Shows every model its new rows, and trains those that are due. What fails is in `sys.models` and tried again later.
+    pub(crate) async fn step_all(self: &Arc<Self>, database: &Arc<Database>) {
+        for model in self.all() {
+            let outcome = self.follow(database, &model).await;
+            let failed = outcome.as_ref().err();
+            if let Some(error) = failed {
+                Counts::add(&self.counts.failures, 1);
+                tracing::warn!(model = model.definition.name, %error, "a model could not be shown its rows");
+                model.known.write().error = Some(error.message.clone());
+            }
+        }
+    }
+
+    /// Waits until every model has been shown all rows up to now.
+    ///
+    /// # Errors
+    /// The first model's that fails.
+    pub(crate) async fn catch_up(self: &Arc<Self>, database: &Arc<Database>) -> Result<()> {
+        for model in self.all() {
+            self.follow(database, &model).await.map_err(|error| of_model(&model.definition.name, error))?;
+        }
+        Ok(())
+    }
+
+    async fn follow(self: &Arc<Self>, database: &Arc<Database>, model: &Arc<Model>) -> Result<()> {
+        while self.step(database, model).await? {}
+        let due = {
+            let known = model.known.read();
+            let last = known.versions.values().map(|version| version.last_ts).max().unwrap_or(i64::MAX);
+            let due = model.definition.retrain_ns.map(|every| last.saturating_add(every.max(1)));
+            let waits = known.journal.phases.last().is_some_and(|phase| phase.challenger.is_some());
+            due.is_some_and(|due| known.journal.watched_to >= due) && !waits
+        };
+        if due {
+            let _one = self.changing.lock().await;
+            self.retrain(database, model, None).await?;
+        }
+        Ok(())
+    }
+}
+
+/// When a phase begins that is added now: after every row that was watched, and not before the last phase.
+fn begins(journal: &Journal) -> i64 {
+    let last = journal.phases.last().map_or(i64::MIN, |phase| phase.from);
+    journal.watched_to.saturating_add(1).max(last)
+}
+
+/// The boundary that makes the fewest mistakes on what somebody labelled: 1, or just above the score of a false positive.
+/// Of equally good ones the lowest.
+fn boundary(labelled: &[(f64, Label)]) -> f64 {
+    let mistakes = |boundary: f64| {
+        labelled.iter().filter(|(score, label)| (*score > boundary) != (*label == Label::TruePositive)).count()
+    };
+    let mut candidates: Vec<f64> = labelled
+        .iter()
+        .filter(|(score, label)| *label == Label::FalsePositive && score.is_finite())
+        .map(|l| l.0)
+        .collect();
+    candidates.sort_by(f64::total_cmp);
+    std::iter::once(1.0)
+        .chain(candidates.into_iter().filter(|score| *score > 1.0))
+        .fold((1.0, usize::MAX), |best, candidate| {
+            let mistakes = mistakes(candidate);
+            if mistakes < best.1 { (candidate, mistakes) } else { best }
+        })
+        .0
+}
+
+fn no_version(name: &str, number: u32, known: impl Iterator<Item = u32>) -> Error {
+    let known: Vec<String> = known.map(|number| number.to_string()).collect();
+    Error::new(ErrorKind::NotFound, format!("model {name} has no version {number}: there are {}", known.join(", ")))
+}
+
+/// Refuses a query that would answer otherwise at another time, and one that is about models itself.
+async fn repeatable(database: &Arc<Database>, definition: &Definition, snapshot: &Snapshot) -> Result<()> {
+    if definition.sql.to_ascii_lowercase().contains("model_score") {
+        return Err(Error::invalid("a model cannot learn from the scores of models: write the query of the values"));
+    }
+    let sql = definition.sql.clone();
+    let plan: LogicalPlan = database.plan_over(sql, snapshot.clone()).await?;
+    let mut culprit = None;
+    let visited = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|e| {
+                let volatile = match e {
+                    Expr::ScalarFunction(f) => Some((f.func.name().to_owned(), f.func.signature().volatility)),
+                    Expr::AggregateFunction(f) => Some((f.func.name().to_owned(), f.func.signature().volatility)),
+                    _ => None,
+                };
+                if let Some((name, volatility)) = volatile
+                    && volatility != Volatility::Immutable
+                {
+                    culprit = Some(name);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    visited.map_err(Error::from_datafusion)?;
+    match culprit {
+        None => Ok(()),
+        Some(name) => Err(Error::invalid(format!(
+            "{name}() gives another answer at another time, so no version could be verified: for the newest rows write LAST '14d'"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_boundary_follows_the_labels_that_are_there() {
+        use Label::{FalsePositive as F, TruePositive as T};
+        assert_eq!(boundary(&[]), 1.0);
+        assert_eq!(boundary(&[(1.2, T), (3.0, T)]), 1.0);
+        assert_eq!(boundary(&[(1.2, F), (3.0, T)]), 1.2);
+        assert_eq!(boundary(&[(1.2, F), (1.4, F), (1.3, T), (3.0, T)]), 1.4);
+        // one false positive among many true ones is no reason
+        assert_eq!(boundary(&[(2.0, F), (1.1, T), (1.2, T), (1.3, T)]), 1.0);
+        assert_eq!(boundary(&[(f64::INFINITY, F)]), 1.0);
+    }
+}

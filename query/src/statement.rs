@@ -1,0 +1,190 @@
+//! Statements of our own, which DataFusion does not know: read token by token.
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+
+use crate::duration;
+use crate::error::{Error, Result};
+
+/// Longest name of an object or of a table that it writes, bytes.
+pub(crate) const NAME_BYTES_MAX: usize = 128;
+
+/// The tokens of `sql` without white space, if it begins with one of `verbs`. Text that does not tokenize is left to the
+/// planner, whose error says why.
+pub(crate) fn tokens(sql: &str, verbs: &[&str]) -> Option<Vec<TokenWithSpan>> {
+    // Most statements are SELECTs: decide on the first word before tokenizing everything.
+    let first: String = sql.trim_start().chars().take(9).collect::<String>().to_ascii_lowercase();
+    let comment = first.starts_with("--") || first.starts_with("/*");
+    if !comment && !verbs.iter().any(|verb| first.starts_with(verb)) {
+        return None;
+    }
+    let mut tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location().ok()?;
+    tokens.retain(|token| !matches!(token.token, Token::Whitespace(_)));
+    Some(tokens)
+}
+
+/// Reads a statement from its beginning.
+pub(crate) struct Cursor<'a> {
+    sql: &'a str,
+    tokens: &'a [TokenWithSpan],
+    next: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// `tokens` are of `sql`.
+    pub(crate) fn new(sql: &'a str, tokens: &'a [TokenWithSpan]) -> Self {
+        Self { sql, tokens, next: 0 }
+    }
+
+    /// The next token.
+    pub(crate) fn peek(&self) -> Option<&'a Token> {
+        self.tokens.get(self.next).map(|token| &token.token)
+    }
+    /// Consumes the next token.
+    pub(crate) fn take(&mut self) -> Option<&'a Token> {
+        let token = self.tokens.get(self.next).map(|token| &token.token);
+        self.next += 1;
+        token
+    }
+    /// Consumes the next token if it is this unquoted word.
+    pub(crate) fn word(&mut self, word: &str) -> bool {
+        let found = matches!(self.peek(), Some(Token::Word(w)) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word));
+        self.next += usize::from(found);
+        found
+    }
+    /// Consumes this word.
+    pub(crate) fn expect(&mut self, word: &str) -> Result<()> {
+        if self.word(word) { Ok(()) } else { Err(expected(&word.to_ascii_uppercase(), self.peek())) }
+    }
+    /// The name of an object: lower case unless quoted.
+    pub(crate) fn name(&mut self, what: &str) -> Result<String> {
+        let name = self.column(what)?;
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '.' | '-');
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(legal) {
+            return Err(Error::invalid(format!(
+                "name \"{name}\" must have 1 to {NAME_BYTES_MAX} characters out of letters, digits and _ : . -"
+            )));
+        }
+        if self.peek() == Some(&Token::Period) {
+            return Err(Error::invalid("names of objects and of their tables have no schema: write one name"));
+        }
+        Ok(name)
+    }
+    /// Nothing but semicolons is left.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        while self.peek() == Some(&Token::SemiColon) {
+            self.next += 1;
+        }
+        match self.peek() {
+            None | Some(Token::EOF) => Ok(()),
+            other => Err(expected("the end of the statement", other)),
+        }
+    }
+
+    /// The value of a quoted text.
+    pub(crate) fn text(&mut self, what: &str) -> Result<&'a str> {
+        match self.take() {
+            Some(Token::SingleQuotedString(text)) => Ok(text),
+            other => Err(expected(what, other)),
+        }
+    }
+
+    /// A length of time in quotes, ns.
+    pub(crate) fn duration(&mut self, after: &str) -> Result<i64> {
+        duration::parse(self.text(&format!("a duration such as '30s' after {after}"))?)
+    }
+
+    /// A whole number.
+    pub(crate) fn number(&mut self, what: &str) -> Result<u64> {
+        match self.take() {
+            Some(token @ Token::Number(digits, _)) => digits.parse().map_err(|_| expected(what, Some(token))),
+            other => Err(expected(what, other)),
+        }
+    }
+
+    /// Names in brackets, at least one.
+    pub(crate) fn names(&mut self, what: &str) -> Result<Vec<String>> {
+        self.punctuation(&Token::LParen)?;
+        let mut names = vec![self.column(what)?];
+        while self.peek() == Some(&Token::Comma) {
+            self.next += 1;
+            names.push(self.column(what)?);
+        }
+        self.punctuation(&Token::RParen)?;
+        Ok(names)
+    }
+
+    /// The name of a column: any text.
+    pub(crate) fn column(&mut self, what: &str) -> Result<String> {
+        match self.take() {
+            Some(Token::Word(word)) if word.quote_style.is_some() => Ok(word.value.clone()),
+            Some(Token::Word(word)) => Ok(word.value.to_lowercase()),
+            Some(Token::DoubleQuotedString(text)) => Ok(text.clone()),
+            other => Err(expected(what, other)),
+        }
+    }
+
+    fn punctuation(&mut self, token: &Token) -> Result<()> {
+        if self.peek() == Some(token) {
+            self.next += 1;
+            return Ok(());
+        }
+        Err(expected(&token.to_string(), self.peek()))
+    }
+
+    /// What stands between brackets, byte for byte.
+    pub(crate) fn bracketed(&mut self, what: &str) -> Result<&'a str> {
+        if self.peek() != Some(&Token::LParen) {
+            return Err(expected(what, self.peek()));
+        }
+        let start = self.next;
+        let mut open = 0usize;
+        while let Some(token) = self.take() {
+            match token {
+                Token::LParen => open += 1,
+                Token::RParen => open -= 1,
+                _ => {}
+            }
+            if open == 0 {
+                let from = byte_offset(self.sql, self.tokens[start].span.end);
+                let to = byte_offset(self.sql, self.tokens[self.next - 1].span.start);
+                return Ok(self.sql[from..to].trim());
+            }
+        }
+        Err(expected(")", None))
+    }
+
+    /// Everything that is left, without a semicolon.
+    pub(crate) fn rest(&mut self, what: &str) -> Result<&'a str> {
+        let Some(start) = self.tokens.get(self.next) else { return Err(expected(what, None)) };
+        let mut rest = self.sql[byte_offset(self.sql, start.span.start)..].trim_end();
+        while let Some(shorter) = rest.strip_suffix(';') {
+            rest = shorter.trim_end();
+        }
+        Ok(rest)
+    }
+}
+
+/// The error of a token that is not what stands there.
+pub(crate) fn expected(what: &str, found: Option<&Token>) -> Error {
+    match found {
+        Some(token) => Error::invalid(format!("expected {what}, found {token}")),
+        None => Error::invalid(format!("expected {what}, found the end of the statement")),
+    }
+}
+
+/// Where a location of the tokenizer (lines and characters from 1) lies in `sql`.
+fn byte_offset(sql: &str, location: Location) -> usize {
+    let (mut line, mut column) = (1, 1);
+    for (offset, c) in sql.char_indices() {
+        if (line, column) == (location.line, location.column) {
+            return offset;
+        }
+        if c == '\n' {
+            line += 1;
+            column = 1;
+        } else {
+            column += 1;
+        }
+    }
+    sql.len()
+}
