@@ -12,6 +12,7 @@
 use foretell_ml::detect::Method;
 
 use super::definition::{Definition, Label, WATERMARK_NS_DEFAULT};
+use crate::duration;
 use crate::error::{Error, Result};
 use crate::statement::{Cursor, expected, tokens};
 
@@ -180,7 +181,12 @@ fn create(mut cursor: Cursor<'_>) -> Result<ModelStatement> {
             }
             "seed" => definition.seed = cursor.number("a whole number after SEED")?,
             "last" => definition.last_ns = Some(cursor.duration("LAST")?),
-            "watermark" => definition.watermark_ns = cursor.duration("WATERMARK")?,
+            "watermark" => {
+                definition.watermark_ns = match cursor.text("a duration such as '30s', or '0s', after WATERMARK")? {
+                    "0" | "0s" => 0,
+                    text => duration::parse(text)?,
+                };
+            }
             "retrain" => {
                 cursor.expect("every")?;
                 definition.retrain_ns = Some(cursor.duration("RETRAIN EVERY")?);

@@ -179,7 +179,7 @@ fn training_again_gives_the_same_hash_unless_the_rows_changed() {
     write(&lives, 100, 150, calm);
     let verify = "RETRAIN MODEL load VERIFY";
     let seen = rows(&lives, verify);
-    assert_eq!((&*seen[0][1], &seen[0][2] == &seen[0][3], &*seen[0][4]), ("true", true, "360"), "{seen:?}");
+    assert_eq!((&*seen[0][1], seen[0][2] == seen[0][3], &*seen[0][4]), ("true", true, "360"), "{seen:?}");
     assert_eq!(rows(&lives, "SELECT version FROM sys.model_versions").len(), 1, "nothing was stored");
     write(&lives, 90, 91, |_, _, value| value + 1.0);
     let seen = rows(&lives, &format!("{verify} VERSION 1"));
@@ -258,7 +258,7 @@ fn what_cannot_be_learnt_is_refused_with_a_hint() {
         (create(&format!("{load} WHERE value > 1000"), "KEY (host)", ""), "has no rows: nothing can be learnt"),
         (create(load, "KEY (hots)", ""), "hots"),
         (create("SELECT 1", "", ""), "ts"),
-        (create(load, "KEY (host)", "SEASONALITY '0s'"), "a season"),
+        (create(load, "KEY (host)", "SEASONALITY '0s'"), "is not a duration"),
         (
             create("SELECT ts, host AS score, value FROM metrics.\"load\"", "KEY (score)", ""),
             "the key column score would stand beside",
