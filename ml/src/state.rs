@@ -91,6 +91,12 @@ impl<'a> Reader<'a> {
         v.is_finite().then_some(v).ok_or_else(|| malformed("a statistic is not finite"))
     }
 
+    /// A value that may be missing.
+    pub(crate) fn finite_or_nan(&mut self) -> Result<f64> {
+        let v = f64::from_bits(self.u64()?);
+        (!v.is_infinite()).then_some(v).ok_or_else(|| malformed("a value is infinite"))
+    }
+
     /// A finite value that is not negative.
     pub(crate) fn positive(&mut self) -> Result<f64> {
         let v = self.finite()?;

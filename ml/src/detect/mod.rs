@@ -23,6 +23,7 @@ mod ewma;
 mod gain;
 mod history;
 mod mad;
+pub mod multivariate;
 mod outlook;
 mod past;
 mod seasonal;

@@ -49,6 +49,11 @@ impl Collect {
         Self { ts: Vec::new(), columns, time_argument, value_arguments, keep_missing, finish }
     }
 
+    /// Rows so far.
+    pub(crate) fn rows(&self) -> usize {
+        self.ts.len()
+    }
+
     /// Sorted by time, equal times averaged.
     fn sorted(&self) -> (Vec<i64>, Vec<Vec<f64>>) {
         let mut order: Vec<u32> = (0..self.ts.len() as u32).collect();

@@ -9,7 +9,7 @@ use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregate
 use datafusion::logical_expr::{Expr, SortExpr, WindowFunctionDefinition};
 
 use super::named::{Call, call};
-use super::{anomaly, correlate, exhaustion, forecast};
+use super::{anomaly, correlate, detect_anomalies, exhaustion, forecast};
 use crate::error::Error;
 
 /// The one planner hook.
@@ -64,6 +64,12 @@ impl ExprPlanner for Hooks {
             "time_to_exhaustion" => {
                 exhaustion::check(&raw.args)?;
                 if let Some(call) = call("time_to_exhaustion") {
+                    complete(call, &mut raw.args);
+                }
+            }
+            "detect_anomalies" => {
+                detect_anomalies::check(&raw.args)?;
+                if let Some(call) = call("detect_anomalies") {
                     complete(call, &mut raw.args);
                 }
             }

@@ -3,12 +3,13 @@
 //! | module | functions |
 //! |---|---|
 //! | [`anomaly`] | `anomaly_score(…) OVER`, `anomaly(…) OVER` |
+//! | [`detect_anomalies`] | `detect_anomalies(ts, values, …)` |
 //! | [`forecast`] | `forecast(ts, value, horizon, …)` |
 //! | [`exhaustion`] | `time_to_exhaustion(ts, value, capacity, horizon, …)` |
 //! | [`correlate`] | `correlate(a, b, max_lag ORDER BY ts)` |
 //! | [`change_points`] | `change_points(ts, value)` |
 //! | [`season`] | `seasonality(ts, value)`, `decompose(ts, value, season)` |
-//! | [`table_form`] | the aggregates as tables: `forecast(TABLE t, …)`, `time_to_exhaustion(TABLE t, …)` |
+//! | [`table_form`] | the aggregates as tables: `forecast(TABLE t, …)`, `detect_anomalies(TABLE t, …)`, `time_to_exhaustion(TABLE t, …)` |
 //! | [`time_bucket`] | `time_bucket(width, ts)` |
 //! | [`match_words`] | `match(text, 'words')` |
 //! | [`log_template`] | `log_template(body)`, `log_template_id(body)` |
@@ -32,6 +33,7 @@ pub(crate) mod change_points;
 pub(crate) mod collect;
 pub(crate) mod constant;
 pub(crate) mod correlate;
+pub(crate) mod detect_anomalies;
 pub(crate) mod exhaustion;
 pub(crate) mod forecast;
 pub(crate) mod hooks;
@@ -61,6 +63,7 @@ pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     let aliased = |f: Arc<AggregateUDF>, name: &'static str| Arc::new(f.as_ref().clone().with_aliases([name]));
     vec![
         Arc::new(AggregateUDF::from(forecast::Forecast::default())),
+        Arc::new(AggregateUDF::from(detect_anomalies::DetectAnomalies::default())),
         Arc::new(AggregateUDF::from(exhaustion::TimeToExhaustion::default())),
         Arc::new(AggregateUDF::from(correlate::Correlate::default())),
         Arc::new(AggregateUDF::from(change_points::ChangePoints::default())),

@@ -28,7 +28,7 @@ pub(crate) struct Call {
 }
 
 /// Every function with optional or named parameters.
-pub(crate) const CALLS: [Call; 11] = [
+pub(crate) const CALLS: [Call; 12] = [
     Call {
         name: "anomaly_score",
         parameters: &["value", "method", "season"],
@@ -56,6 +56,13 @@ pub(crate) const CALLS: [Call; 11] = [
         required: 4,
         window: false,
         example: "time_to_exhaustion(ts, value, 100, '30d', level => 0.95)",
+    },
+    Call {
+        name: "detect_anomalies",
+        parameters: &["ts", "values", "method", "season"],
+        required: 2,
+        window: false,
+        example: "SELECT * FROM detect_anomalies(TABLE t, ts => ts, values => [a, b], id => [host])",
     },
     Call {
         name: "correlate",

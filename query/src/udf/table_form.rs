@@ -8,11 +8,12 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart, Query, Statement, TableFactor, Value, VisitMut,
-    VisitorMut, visit_expressions_mut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectNamePart, Query, Statement,
+    TableFactor, Value, VisitMut, VisitorMut, visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use foretell_ml::detect::multivariate::COLUMNS_MAX;
 
 use super::named::{Call, call};
 use crate::error::{Error, Result};
@@ -31,12 +32,18 @@ pub(crate) struct TableForm {
 }
 
 /// Every aggregate with such a form.
-const FORMS: [TableForm; 2] = [
+const FORMS: [TableForm; 3] = [
     TableForm {
         name: "forecast",
         list: true,
         columns: &["ts", "value", "lo", "hi"],
         example: "SELECT * FROM forecast(TABLE t, ts => ts, value => value, id => [host], horizon => '6h', level => 0.95)",
+    },
+    TableForm {
+        name: "detect_anomalies",
+        list: true,
+        columns: &["ts", "score", "is_anomaly", "attribution"],
+        example: "SELECT * FROM detect_anomalies(TABLE t, ts => ts, values => [a, b, c], id => [host], method => 'auto')",
     },
     TableForm {
         name: "time_to_exhaustion",
@@ -48,6 +55,8 @@ const FORMS: [TableForm; 2] = [
 
 /// The parameter of the columns that rows are grouped by.
 const ID: &str = "id";
+/// The parameter of an aggregate of many columns.
+const VALUES: &str = "values";
 /// Names that stand for the relation and for the aggregate while the subquery is made.
 const ROWS: &str = "$rows";
 const ANSWER: &str = "$answer";
@@ -149,8 +158,11 @@ impl TableForm {
             let FunctionArgExpr::Expr(value) = value else {
                 return Err(self.fault(&format!("argument '{name}' must be a column or a constant")));
             };
+            let many = call.parameters.iter().position(|p| *p == VALUES);
             let again = if name.eq_ignore_ascii_case(ID) {
                 ids.replace(self.ids(value)?).is_some()
+            } else if let Some(place) = many.filter(|_| is_values(&name)) {
+                values[place].replace(self.values(value)?).is_some()
             } else {
                 let place = call.parameters.iter().position(|p| p.eq_ignore_ascii_case(&name)).ok_or_else(|| {
                     Error::invalid(format!(
@@ -174,6 +186,7 @@ impl TableForm {
             complete.push(match value {
                 Some(value) => value,
                 None if matches!(parameter, "ts" | "value") => Expr::Identifier(Ident::new(parameter)),
+                None if parameter == VALUES => self.values(Expr::Identifier(Ident::new("value")))?,
                 None if place < call.required => {
                     return Err(self.fault(&format!("argument '{parameter}' is missing")));
                 }
@@ -185,12 +198,7 @@ impl TableForm {
 
     /// Columns in brackets, or one.
     fn ids(&self, value: Expr) -> Result<Vec<Ident>> {
-        let list = match value {
-            Expr::Array(array) => array.elem,
-            Expr::Tuple(list) => list,
-            Expr::Nested(one) => vec![*one],
-            one => vec![one],
-        };
+        let list = listed(value);
         let mut ids: Vec<Ident> = Vec::with_capacity(list.len());
         for column in list {
             let name = match &column {
@@ -212,6 +220,36 @@ impl TableForm {
         Ok(ids)
     }
 
+    /// The struct of the columns in brackets, or of one, each under its own name.
+    fn values(&self, value: Expr) -> Result<Expr> {
+        let list = listed(value);
+        if list.is_empty() || list.len() > COLUMNS_MAX {
+            return Err(self.fault(&format!("'{VALUES}' takes 1 to {COLUMNS_MAX} columns, not {}", list.len())));
+        }
+        let mut names: Vec<String> = Vec::with_capacity(list.len());
+        let mut arguments = Vec::with_capacity(2 * list.len());
+        for column in list {
+            let column = text(&column).map_or(column, quoted);
+            let name = match &column {
+                Expr::Identifier(name) if name.quote_style.is_some() => name.value.clone(),
+                Expr::Identifier(name) => name.value.to_lowercase(),
+                other => other.to_string(),
+            };
+            if names.contains(&name) {
+                return Err(self.fault(&format!("column '{name}' is twice in '{VALUES}'")));
+            }
+            arguments.push(Expr::Value(Value::SingleQuotedString(name.clone()).with_empty_span()));
+            arguments.push(column);
+            names.push(name);
+        }
+        let mut call = parse_expr("named_struct()")?;
+        if let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = &mut call {
+            list.args =
+                arguments.into_iter().map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))).collect();
+        }
+        Ok(call)
+    }
+
     fn fault(&self, what: &str) -> Error {
         Error::invalid(format!("{}: {what}: write {}", self.name, self.example))
     }
@@ -222,6 +260,21 @@ struct Arguments {
     ids: Vec<Ident>,
     /// One for each parameter of the aggregate.
     values: Vec<Expr>,
+}
+
+/// Whether an argument of this name holds the columns that are judged: both names are taken, whatever their number.
+fn is_values(name: &str) -> bool {
+    name.eq_ignore_ascii_case(VALUES) || name.eq_ignore_ascii_case("value")
+}
+
+/// What stands in brackets, or one.
+fn listed(value: Expr) -> Vec<Expr> {
+    match value {
+        Expr::Array(array) => array.elem,
+        Expr::Tuple(list) => list,
+        Expr::Nested(one) => vec![*one],
+        one => vec![one],
+    }
 }
 
 /// The value of a text.
@@ -240,9 +293,15 @@ fn quoted(name: String) -> Expr {
 }
 
 fn parse(sql: &str) -> Result<Box<Query>> {
-    Parser::new(&GenericDialect {}).try_with_sql(sql).and_then(|mut parser| parser.parse_query()).map_err(|error| {
-        Error::invalid(format!("the relation or the columns of a table function cannot be read: {error}"))
-    })
+    Parser::new(&GenericDialect {}).try_with_sql(sql).and_then(|mut parser| parser.parse_query()).map_err(unread)
+}
+
+fn parse_expr(sql: &str) -> Result<Expr> {
+    Parser::new(&GenericDialect {}).try_with_sql(sql).and_then(|mut parser| parser.parse_expr()).map_err(unread)
+}
+
+fn unread(error: ParserError) -> Error {
+    Error::invalid(format!("the relation or the columns of a table function cannot be read: {error}"))
 }
 
 /// Puts the relation in its place.
@@ -290,6 +349,34 @@ mod tests {
             "FROM (SELECT \"$answer\"['ts'] AS ts, \"$answer\"['earliest'] AS earliest, \"$answer\"['latest'] AS latest \
              FROM (SELECT time_to_exhaustion(t, v / 2, 90, '2h', NULL, NULL, NULL) AS \"$answer\" \
              FROM (SELECT * FROM metrics.disk) AS \"$rows\"))",
+        );
+    }
+
+    #[test]
+    fn columns_become_a_struct_under_their_names() {
+        let call = |values: &str| format!("detect_anomalies(t, {values}, id => host, method => 'pca')");
+        let expect = |values: &str| format!("detect_anomalies(ts, named_struct({values}), 'pca', NULL)");
+        check(
+            &call("values => [Cpu, \"B.c\", 'D', e / 2]"),
+            &expect("'cpu', Cpu, 'B.c', \"B.c\", 'D', \"D\", 'e / 2', e / 2"),
+        );
+        check(&call("value => cpu"), &expect("'cpu', cpu"));
+        check("detect_anomalies(t)", "detect_anomalies(ts, named_struct('value', value), NULL, NULL)");
+        check("detect_anomalies(t, values => [a], value => b)", "argument 'value' is given twice");
+        check("detect_anomalies(t, values => [a, A])", "column 'a' is twice in 'values'");
+        check("detect_anomalies(t, values => [])", "'values' takes 1 to 256 columns, not 0: write SELECT");
+        let many = |n: usize| {
+            format!(
+                "detect_anomalies(t, values => [{}])",
+                (0..n).map(|i| format!("c{i}")).collect::<Vec<_>>().join(", ")
+            )
+        };
+        check(&many(257), "'values' takes 1 to 256 columns, not 257");
+        check(&many(256), "'c255', c255");
+        check("detect_anomalies(t, id => [score])", "a column 'score' of the answer");
+        check(
+            "detect_anomalies(t, sesson => '1d')",
+            "unknown argument 'sesson' of detect_anomalies: known are ts, values, method, season, id",
         );
     }
 
