@@ -16,6 +16,11 @@ FOR ?= 120s
 # ClickHouse and DuckDB as Python packages, for `make bench-logs` and `make bench-traces`
 EVENTS_VENV ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/events-venv
 ROWS ?= 10000000
+# statsforecast, river and scikit-learn as Python packages, for `make bench-ml`; its data sets, its scorers, and which parts
+ML_VENV ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/ml-venv
+DATA ?= ../shared/data
+SCORE ?= ../shared/score
+ML ?= accuracy detect detect-speed
 # what `make abuse` offers
 SERIES ?= 2000000
 # how long the demo goes on after its answer; `make demo DEMO=` stays until Ctrl-C
@@ -134,8 +139,15 @@ abuse-short:
 bench: build ## every benchmark; figures go to benches/results/
 	$(BIN)/bench all
 
-bench-ml: build ## forecasts and change points on public data, through SQL (DATA=folder of data sets, SCORE=folder of scorers)
-	$(BIN)/bench accuracy --data $(DATA) --score $(SCORE) $(if $(PYTHON),--python $(PYTHON))
+$(ML_VENV)/bin/python:
+	.ci/setup clients
+	python3 -m venv $(ML_VENV)
+	$(ML_VENV)/bin/pip install --quiet numpy==2.4.6 statsforecast==2.1.1 river==0.26.1 scikit-learn==1.9.1 || { rm -rf $(ML_VENV); exit 1; }
+
+bench-ml: build $(ML_VENV)/bin/python ## forecasts, change points, detection through SQL: accuracy, speed, beside Python's libraries (DATA= SCORE= ML="accuracy detect detect-speed")
+	@failed=0; for part in $(ML); do \
+		$(BIN)/bench $$part --data $(DATA) --score $(SCORE) --python $(ML_VENV)/bin/python --libraries || failed=1; \
+	done; exit $$failed
 
 $(EVENTS_VENV)/bin/python:
 	.ci/setup clients

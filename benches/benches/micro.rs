@@ -2,10 +2,10 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput};
-use foretell_benches::run::score::{METHODS, day_curve};
+use foretell_benches::run::score::day_curve;
 use foretell_benches::workload::Kind;
 use foretell_benches::workload::encode::BodyEncoder;
-use foretell_ml::detect::{Detector, DetectorOptions};
+use foretell_ml::detect::{Detector, DetectorOptions, Method};
 use foretell_proto::prometheus::v1::WriteRequest;
 use foretell_server::remote_write::{DecodeLimits, Decoder, Protocol};
 use prost::Message;
@@ -37,8 +37,8 @@ fn detect(criterion: &mut Criterion) {
     let (ts, values) = day_curve(POINTS, 1);
     let mut group = criterion.benchmark_group("detect");
     group.throughput(Throughput::Elements(POINTS as u64));
-    for (name, method) in METHODS {
-        group.bench_function(name, |bencher| {
+    for method in Method::ALL {
+        group.bench_function(method.name(), |bencher| {
             bencher.iter_batched(
                 || Detector::new(method, DetectorOptions::default()),
                 |detector| {

@@ -93,17 +93,22 @@ pub struct Client {
 
 impl Default for Client {
     fn default() -> Self {
+        Self::patient(TIMEOUT)
+    }
+}
+
+impl Client {
+    /// A client that waits so long for an answer.
+    pub fn patient(timeout: Duration) -> Self {
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
+            .timeout_global(Some(timeout))
             .http_status_as_error(false)
             // loopback only, whatever the environment says
             .proxy(None)
             .build();
         Self { agent: config.into() }
     }
-}
 
-impl Client {
     /// The status and body of a GET.
     ///
     /// # Errors

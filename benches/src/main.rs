@@ -34,8 +34,10 @@ enum Task {
     Continuous(run::continuous::Options),
     /// Remote write bodies to columns, samples a second on one core
     Decode(run::decode::Options),
-    /// How well the anomaly detectors detect, and how often they cry wolf; needs Python with numpy
+    /// How well the anomaly detectors of a real server detect, and how often they cry wolf; needs --data and --score
     Detect(run::detect::Options),
+    /// What detection costs: streaming methods by the point, the default one over 10,000 series of a week
+    DetectSpeed(run::detect::speed::Options),
     /// A real server under load over HTTP, durable; with --peer also beside real peers
     Ingest(run::ingest::Options),
     /// Log lines over OTLP, durable: rate, size, searches; with --python also ClickHouse and DuckDB over the same rows
@@ -100,7 +102,8 @@ fn try_main() -> Result<()> {
         Task::Churn(options) => run::churn::run(&options, results),
         Task::Continuous(options) => run::continuous::run(&options, results),
         Task::Decode(options) => run::decode::run(&options, results),
-        Task::Detect(options) => run::detect::run(&options, results),
+        Task::Detect(options) => run::detect::run(&options, &binaries, results),
+        Task::DetectSpeed(options) => run::detect::speed::run(&options, &binaries, results),
         Task::Ingest(options) => run::ingest::run(&options, &binaries, results),
         Task::Logs(options) => run::events::run(run::events::Kind::Logs, &options, &binaries, results),
         Task::Traces(options) => run::events::run(run::events::Kind::Traces, &options, &binaries, results),

@@ -18,6 +18,8 @@ static SCRATCH: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Clock ticks in a second of `/proc/PID/stat`: part of Linux's ABI.
 const TICKS_PER_SECOND: f64 = 100.0;
+/// CPU time that an idle process may use in a second.
+const IDLE_CPU_SECONDS_MAX: f64 = 0.05;
 
 fn locked<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
     list.lock().unwrap_or_else(PoisonError::into_inner)
@@ -154,6 +156,21 @@ impl Process {
             thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// Waits until it has used next to no CPU for a second, as a server does whose merges are over; at most so long.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn wait_idle(&self, within: Duration) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let before = self.usage()?.cpu_seconds;
+            thread::sleep(Duration::from_secs(1));
+            if self.usage()?.cpu_seconds - before < IDLE_CPU_SECONDS_MAX || begun.elapsed() > within {
+                return Ok(());
+            }
+        }
     }
 
     /// Asks it to end (SIGTERM) and waits.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde_json::{Map, Value, json};
 
@@ -14,18 +14,64 @@ pub struct Report {
     parameters: Value,
     figures: Map<String, Value>,
     rows: Vec<[String; 3]>,
+    missed: Vec<String>,
+}
+
+/// What a figure should be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// So much or less.
+    AtMost(f64),
+    /// So much or more.
+    AtLeast(f64),
+}
+
+impl Goal {
+    fn is_met(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(most) => value <= most,
+            Self::AtLeast(least) => value >= least,
+        }
+    }
+}
+
+impl std::fmt::Display for Goal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AtMost(most) => write!(f, "at most {}", human(*most)),
+            Self::AtLeast(least) => write!(f, "at least {}", human(*least)),
+        }
+    }
 }
 
 impl Report {
     /// An empty report.
     pub fn new(name: &str, parameters: Value) -> Self {
-        Self { name: name.to_owned(), parameters, figures: Map::new(), rows: Vec::new() }
+        Self { name: name.to_owned(), parameters, figures: Map::new(), rows: Vec::new(), missed: Vec::new() }
     }
 
     /// Adds a figure; `note` says what it means.
     pub fn figure(&mut self, key: &str, value: f64, note: &str) {
         self.rows.push([key.to_owned(), human(value), note.to_owned()]);
         self.figures.insert(key.to_owned(), json!(value));
+    }
+
+    /// Adds a figure that should keep to a goal.
+    pub fn goal(&mut self, key: &str, value: f64, goal: Goal, note: &str) {
+        let (is_met, comma) = (goal.is_met(value), if note.is_empty() { "" } else { ", " });
+        self.figure(key, value, &format!("{}{goal} wanted{comma}{note}", if is_met { "" } else { "MISSED: " }));
+        if !is_met {
+            self.missed.push(format!("{key}: {}, {goal} wanted", human(value)));
+        }
+    }
+
+    /// Fails when a figure missed its goal; for after [`Report::finish`].
+    ///
+    /// # Errors
+    /// With the figures.
+    pub fn refuse_missed(&self) -> Result<()> {
+        ensure!(self.missed.is_empty(), "{}: {}", self.name, self.missed.join("; "));
+        Ok(())
     }
 
     /// Adds a line that is no number.
@@ -171,6 +217,18 @@ mod tests {
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!(percentile(&[1.0, 2.0, 3.0], 0.5), 2.0);
         assert!(median(&[]).is_nan() && percentile(&[], 0.5).is_nan());
+    }
+
+    #[test]
+    fn a_missed_goal_is_an_error_that_names_the_figure() {
+        let mut report = Report::new("trial", json!({}));
+        report.goal("seconds", 60.0, Goal::AtMost(60.0), "");
+        report.goal("score", 70.0, Goal::AtLeast(68.8), "");
+        report.refuse_missed().unwrap();
+        report.goal("alarms", 0.2, Goal::AtMost(0.1), "a day");
+        report.goal("nothing", f64::NAN, Goal::AtLeast(0.0), "");
+        let error = report.refuse_missed().unwrap_err().to_string();
+        assert_eq!(error, "trial: alarms: 0.20, at most 0.10 wanted; nothing: NaN, at least 0 wanted");
     }
 
     #[test]

@@ -12,7 +12,9 @@ pub mod recovery;
 pub mod rollup;
 pub mod scan;
 pub mod score;
+pub mod scorer;
 pub mod size;
+mod store;
 pub mod templates;
 
 use std::collections::HashMap;

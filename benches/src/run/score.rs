@@ -38,10 +38,6 @@ pub struct Options {
     pub runs: usize,
 }
 
-/// The methods and their names in results.
-pub const METHODS: [(&str, Method); 4] =
-    [("mad", Method::Mad), ("ewma", Method::Ewma), ("seasonal", Method::Seasonal), ("auto", Method::Auto)];
-
 /// Runs it.
 ///
 /// # Errors
@@ -53,7 +49,8 @@ pub fn run(options: &Options, results: &Path) -> Result<()> {
     });
     let mut report = Report::new("score", parameters);
     let (ts, values) = day_curve(options.points, options.seed);
-    for (name, method) in METHODS {
+    for method in Method::ALL {
+        let name = method.name();
         let (mut one, mut many) = (Vec::new(), Vec::new());
         for _ in 0..options.runs.max(1) {
             let mut detector = Detector::new(method, DetectorOptions::default())?;
@@ -125,7 +122,8 @@ fn sql(options: &Options, report: &mut Report) -> Result<()> {
     let count_only = format!("SELECT max(n) FROM (SELECT row_number() {over} AS n FROM metrics.\"{METRIC}\")");
     let base = cpu_ns(&count_only)?;
     report.figure("sql_row_number_ns_per_point", base, "CPU time of the same statement with row_number()");
-    for (name, _) in METHODS {
+    for method in Method::ALL {
+        let name = method.name();
         let sql = format!(
             "SELECT max(score) FROM (SELECT anomaly_score(value, method => '{name}') {over} AS score FROM metrics.\"{METRIC}\")"
         );

@@ -48,9 +48,31 @@ pub fn decode_labels(labels: &[u8]) -> Result<Vec<(String, String)>> {
     Ok(series.labels.into_iter().map(|label| (label.name, label.value)).collect())
 }
 
+/// Bytes of the fields of a sample. proto3 leaves out what equals the default; prost counts -0.0 among that and loses its
+/// sign, here it keeps its bits.
+fn sample_len(ts_ms: i64, value: f64) -> usize {
+    let value_len = if value.to_bits() == 0 { 0 } else { 9 };
+    value_len + if ts_ms == 0 { 0 } else { 1 + varint_len(ts_ms as u64) }
+}
+
+fn put_sample(out: &mut Vec<u8>, ts_ms: i64, value: f64) {
+    out.push(0x12);
+    put_varint(out, sample_len(ts_ms, value) as u64);
+    if value.to_bits() != 0 {
+        out.push(0x09);
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+    if ts_ms != 0 {
+        out.push(0x10);
+        put_varint(out, ts_ms as u64);
+    }
+}
+
 /// Builds one request body after another.
 pub struct BodyEncoder {
     raw: Vec<u8>,
+    /// Samples of the series that is being added.
+    run: Vec<u8>,
     compressed: Vec<u8>,
     snappy: snap::raw::Encoder,
     samples: usize,
@@ -58,33 +80,33 @@ pub struct BodyEncoder {
 
 impl Default for BodyEncoder {
     fn default() -> Self {
-        Self { raw: Vec::new(), compressed: Vec::new(), snappy: snap::raw::Encoder::new(), samples: 0 }
+        Self { raw: Vec::new(), run: Vec::new(), compressed: Vec::new(), snappy: snap::raw::Encoder::new(), samples: 0 }
     }
 }
 
 impl BodyEncoder {
     /// Adds a series with one sample.
     pub fn push(&mut self, labels: &[u8], ts_ms: i64, value: f64) {
-        // proto3 leaves out what equals the default; prost counts -0.0 among that and loses its sign, here it keeps its bits
-        let value_len = if value.to_bits() == 0 { 0 } else { 9 };
-        let ts_len = if ts_ms == 0 { 0 } else { 1 + varint_len(ts_ms as u64) };
-        let sample_len = value_len + ts_len;
+        let sample_len = sample_len(ts_ms, value);
         let series_len = labels.len() + 1 + varint_len(sample_len as u64) + sample_len;
-        let out = &mut self.raw;
-        out.push(0x0a);
-        put_varint(out, series_len as u64);
-        out.extend_from_slice(labels);
-        out.push(0x12);
-        put_varint(out, sample_len as u64);
-        if value_len > 0 {
-            out.push(0x09);
-            out.extend_from_slice(&value.to_le_bytes());
-        }
-        if ts_len > 0 {
-            out.push(0x10);
-            put_varint(out, ts_ms as u64);
-        }
+        self.raw.push(0x0a);
+        put_varint(&mut self.raw, series_len as u64);
+        self.raw.extend_from_slice(labels);
+        put_sample(&mut self.raw, ts_ms, value);
         self.samples += 1;
+    }
+
+    /// Adds a series with a sample for each time (ms) and value.
+    pub fn push_run(&mut self, labels: &[u8], samples: impl IntoIterator<Item = (i64, f64)>) {
+        self.run.clear();
+        for (ts_ms, value) in samples {
+            put_sample(&mut self.run, ts_ms, value);
+            self.samples += 1;
+        }
+        self.raw.push(0x0a);
+        put_varint(&mut self.raw, (labels.len() + self.run.len()) as u64);
+        self.raw.extend_from_slice(labels);
+        self.raw.extend_from_slice(&self.run);
     }
 
     /// Adds a series with one native histogram, which is an encoded message.

@@ -123,7 +123,7 @@ pub fn run(kind: Kind, options: &Options, binaries: &Binaries, results: &Path) -
     let again = Peer::Foretell.start(binaries, dir.path(), free_port()?)?;
     report.figure("foretell_stop_seconds", stop.as_secs_f64(), "SIGTERM to the end");
     report.figure("foretell_restart_seconds", again.started_in.as_secs_f64(), "start to ready on that directory");
-    quiet(&again)?;
+    again.process.wait_idle(QUIET_WITHIN)?;
     ask(&again, &load, options.repeats, &mut report)?;
     let usage = again.process.usage()?;
     report.figure("foretell_asked_rss_peak_bytes", usage.rss_peak_bytes as f64, "most memory while it was asked");
@@ -229,18 +229,6 @@ fn weigh(when: &str, dir: &Path, load: &Load, report: &mut Report) -> Result<()>
         report.figure(&format!("foretell_{when}_bytes_per_row/{entry}"), *bytes as f64 / load.rows as f64, "");
     }
     Ok(())
-}
-
-/// Waits until the server has used next to no CPU for a second: merges are over.
-fn quiet(server: &Server) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        let before = server.process.usage()?.cpu_seconds;
-        std::thread::sleep(Duration::from_secs(1));
-        if server.process.usage()?.cpu_seconds - before < 0.05 || begun.elapsed() > QUIET_WITHIN {
-            return Ok(());
-        }
-    }
 }
 
 fn ask(server: &Server, load: &Load, repeats: usize, report: &mut Report) -> Result<()> {
