@@ -1,39 +1,54 @@
-//! Forecasts with back-tested choice of model and conformal intervals.
+//! Forecasts with back-tested choice of models and conformal intervals.
 //!
 //! ```text
-//! rows -> regular grid (median step, gaps interpolated) -> seasons
-//!      -> rolling-origin back-test of every model -> mean of all, weighted by back-test
+//! rows -> regular grid (median step, gaps interpolated) -> seasons -> values or logarithms
+//!      -> rolling-origin back-test of every model, with and without regressors -> mean, weighted by back-test
 //!      -> forecast, clamped to an envelope of the past -> interval from the back-test's own errors
 //! ```
 //!
 //! | method | what it is |
 //! |---|---|
-//! | `auto` | the mean of the others, weighted by how well they did on the series' own past |
+//! | `auto`, `combination` | the mean of others, weighted by how well they did on the series' own past |
 //! | `naive` | the last value |
 //! | `seasonal_naive` | the value one season ago |
 //! | `drift` | the last value plus the mean step |
 //! | `theta` | exponential smoothing with half of the trend, seasons taken out by MSTL |
-//! | `ets` | exponential smoothing chosen by AICc, seasons taken out by MSTL |
+//! | `ets` | exponential smoothing of the level and of each season; without a season chosen by AICc |
+//! | `mstl` | exponential smoothing chosen by AICc, seasons taken out by MSTL |
 //! | `regression` | least squares on a line and harmonics of the seasons |
 //! | `ridge` | ridge regression on the series as a matrix with one row a season |
-//! | `autoregression` | ridge regression on the last steps and those of one season ago |
-//! | `log_autoregression` | the same on logarithms of positive values, with more lags |
+//! | `autoregression` | ridge regression on the last steps and those of one to three seasons ago |
+//! | `log_autoregression` | the same on logarithms of positive values |
+//! | `analogues` | what followed the days most like the last |
 //!
-//! Never panics and never diverges: a model that fails is replaced by `seasonal_naive`, then `naive`.
+//! `auto` combines `autoregression`, `ets`, `ridge` and `analogues`; the simple ones (`naive`, `seasonal_naive`, `drift`
+//! and, without a season, `theta`) join when fewer than two of those can be had or when they do better than all of them.
+//! It does so on logarithms when all values are positive, unless the autoregression did much worse on them.
+//!
+//! Never panics and never diverges: a model that fails or leaves the range of its past by far at any origin is dropped,
+//! and when none is left `seasonal_naive` and `naive` stand in.
+mod analogues;
+mod autoregression;
 mod backtest;
 mod exhaustion;
 mod interval;
+mod matrix;
 mod models;
+mod regressors;
 mod ridge;
+mod scale;
 pub(crate) mod seasons;
+mod smoothing;
 #[cfg(test)]
 mod tests;
 
 use crate::error::{Error, Result};
 use crate::grid::Grid;
-use backtest::Backtest;
+use backtest::{Combination, Span, Trial, candidates, combine, spans};
 pub use exhaustion::{Exhaustion, time_to_exhaustion};
-use models::{Model, Past, bounds};
+use models::{Model, bounds};
+use regressors::Regressors;
+use scale::Scale;
 use seasons::Seasons;
 
 /// One forecast point.
@@ -75,6 +90,10 @@ const ROWS_MAX: usize = 20_000;
 const ROWS_MIN: usize = 3;
 /// Longest forecast.
 pub const STEPS_MAX: usize = 11_000;
+/// Names of the choice by back-test.
+const AUTOMATIC: [&str; 2] = ["auto", "combination"];
+/// Logarithms are taken unless they are this many times as wrong: what people and machines do grows by shares.
+const LOGS_PREFERRED: f64 = 1.1;
 /// Steps that are back-tested; errors grow by a rule beyond.
 const BACKTEST_STEPS_MAX: usize = 512;
 
@@ -93,7 +112,32 @@ pub fn forecast(
     horizon: Horizon,
     options: &ForecastOptions,
 ) -> Result<Option<Vec<ForecastPoint>>> {
+    forecast_with(ts, values, &[], horizon, options)
+}
+
+/// [`forecast`] with regressors: columns of the same rows that are known beyond the last value (rows whose value is NaN
+/// tell the future), such as 1 on holidays and 0 otherwise. They are used when they helped in the series' own past.
+///
+/// # Errors
+/// As [`forecast`]; `Invalid` for more than 16 regressors, one that is not as long as `ts`, one that is not known at
+/// each step of the horizon, and one that is not known in the past at all.
+pub fn forecast_with(
+    ts: &[i64],
+    values: &[f64],
+    regressors: &[Vec<f64>],
+    horizon: Horizon,
+    options: &ForecastOptions,
+) -> Result<Option<Vec<ForecastPoint>>> {
     let plan = Plan::new(horizon, options)?;
+    if regressors.len() > regressors::COLUMNS_MAX {
+        let (given, most) = (regressors.len(), regressors::COLUMNS_MAX);
+        return Err(Error::Invalid(format!("{given} regressors are too many, at most {most} are possible")));
+    }
+    if let Some(short) = regressors.iter().find(|column| column.len() != ts.len()) {
+        let (given, rows) = (short.len(), ts.len());
+        return Err(Error::Invalid(format!("a regressor has {given} values for {rows} rows, give one a row")));
+    }
+    let (all, columns) = (ts, regressors);
     let (ts, values) = newest(ts, values);
     if values.len() < ROWS_MIN {
         return Ok(None);
@@ -105,7 +149,8 @@ pub fn forecast(
     let steps = plan.steps(grid.step)?;
     let season = options.season_ns.map(|ns| (ns as f64 / grid.step as f64).round() as usize);
     let last = grid.start.saturating_add(grid.step.saturating_mul(grid.values.len() as i64 - 1));
-    let next = plan.run(&grid.values, season, grid.step, steps);
+    let regressors = Regressors::on(&grid, steps, all, columns)?;
+    let next = plan.run(&grid.values, &regressors, season, grid.step, steps);
     let point = |(i, [value, lo, hi]): (usize, [f64; 3])| ForecastPoint {
         ts: last.saturating_add(grid.step.saturating_mul(i as i64 + 1)),
         value,
@@ -135,11 +180,11 @@ impl Plan {
     fn new(horizon: Horizon, options: &ForecastOptions) -> Result<Self> {
         let model = match options.method.as_deref() {
             None => None,
-            Some(name) if name.eq_ignore_ascii_case("auto") => None,
+            Some(name) if AUTOMATIC.iter().any(|auto| auto.eq_ignore_ascii_case(name)) => None,
             Some(name) => {
                 let known = Model::ALL.into_iter().find(|model| model.name().eq_ignore_ascii_case(name));
                 Some(known.ok_or_else(|| {
-                    let names: Vec<&str> = std::iter::once("auto").chain(Model::ALL.iter().map(|m| m.name())).collect();
+                    let names: Vec<&str> = AUTOMATIC.into_iter().chain(Model::ALL.iter().map(|m| m.name())).collect();
                     Error::Invalid(format!(
                         "unknown forecast method '{}', known methods are: {}",
                         name.escape_default(),
@@ -180,7 +225,14 @@ impl Plan {
     }
 
     /// `[value, lo, hi]` at each step after the last of `values`.
-    fn run(&self, values: &[f64], season: Option<usize>, step_ns: i64, steps: usize) -> Vec<[f64; 3]> {
+    fn run(
+        &self,
+        values: &[f64],
+        regressors: &Regressors,
+        season: Option<usize>,
+        step_ns: i64,
+        steps: usize,
+    ) -> Vec<[f64; 3]> {
         let (low, high) = bounds(values);
         let last = values[values.len() - 1];
         if low == high {
@@ -188,38 +240,77 @@ impl Plan {
         }
         let unit = low.abs().max(high.abs());
         let scaled: Vec<f64> = values.iter().map(|v| v / unit).collect();
-        let seasons = Seasons::find(&scaled, season, step_ns);
-        let candidates: Vec<Model> = match self.model {
-            Some(model) => vec![model],
-            None => Model::ALL
-                .into_iter()
-                .filter(|&m| m != Model::SeasonalNaive || seasons.longest_in(values.len()) > 1)
-                .collect(),
-        };
-        let tried = steps.min(BACKTEST_STEPS_MAX);
-        let mut test = Backtest::run(&scaled, &seasons, &candidates, tried);
-        if test.combine().is_none() {
-            // the method asked for cannot: the fallbacks always can
-            test = Backtest::run(&scaled, &seasons, &[Model::SeasonalNaive, Model::Naive], tried);
-        }
-        let (models, errors) = test.combine().unwrap_or_else(|| (vec![(Model::Naive, 1.0)], Vec::new()));
-        let past = Past::new(&scaled, &seasons);
-        let mut predictions: Vec<(Vec<f64>, f64)> =
-            models.iter().filter_map(|&(model, weight)| Some((model.predict(&past, steps)?, weight))).collect();
-        if predictions.is_empty() {
-            predictions.push((vec![scaled[scaled.len() - 1]; steps], 1.0));
-        }
-        let weights: f64 = predictions.iter().map(|p| p.1).sum();
+        let seasons = Seasons::find(&scaled, season, step_ns).with_week(values.len(), step_ns);
+        let spans = spans(values.len(), seasons.longest_in(values.len()), steps.min(BACKTEST_STEPS_MAX), steps);
+        let (scale, combination) = self.combination(&scaled, regressors, &seasons, &spans);
         let envelope = Envelope::new(&scaled, steps);
-        let widths = interval::half_widths(&errors, self.level, steps);
+        let widths = interval::half_widths(&combination.errors, self.level, steps);
+        let finite = |v: f64| (v * unit).clamp(-f64::MAX, f64::MAX);
         (0..steps)
             .map(|i| {
-                let mean = predictions.iter().map(|p| envelope.clamp(p.0[i]) * p.1).sum::<f64>() / weights;
-                let value = envelope.clamp(mean);
-                let finite = |v: f64| (v * unit).clamp(-f64::MAX, f64::MAX);
-                [finite(value), finite(value - widths[i]), finite(value + widths[i])]
+                let value = envelope.clamp(scale.back(combination.next[i]));
+                let centre = scale.to(value);
+                let end = |width: f64| finite(scale.back(centre + width));
+                let value = finite(value);
+                [value, end(-widths[i]).min(value), end(widths[i]).max(value)]
             })
             .collect()
+    }
+
+    /// The scale and what the models on it say together, with regressors if that was no worse.
+    fn combination(
+        &self,
+        values: &[f64],
+        regressors: &Regressors,
+        seasons: &Seasons,
+        spans: &[Span],
+    ) -> (Scale, Combination) {
+        let (scale, models) = match self.model {
+            Some(Model::LogAutoregression) => (Scale::logs_of(values), vec![Model::LogAutoregression]),
+            Some(model) => (Some(Scale::Plain), vec![model]),
+            None => (Some(scale_of(values, regressors, seasons, spans)), pool(seasons.longest_in(values.len()) > 1)),
+        };
+        let answer = scale.and_then(|scale| {
+            let values = &scale.all_to(values);
+            let combined =
+                |effects: &[Vec<f64>]| combine(&candidates(&models, &Trial { values, seasons, spans, effects }));
+            let without = combined(&[])?;
+            let better = (!regressors.is_empty())
+                .then(|| combined(&regressors.effects(values, seasons, spans)))
+                .flatten()
+                .filter(|with| with.loss() <= without.loss());
+            Some((scale, better.unwrap_or(without)))
+        });
+        // the method asked for cannot: the fallbacks always can
+        answer.unwrap_or_else(|| {
+            let trial = Trial { values, seasons, spans, effects: &[] };
+            let last = values[values.len() - 1];
+            let nothing = || Combination { next: vec![last; spans[spans.len() - 1].steps], errors: Vec::new() };
+            (Scale::Plain, combine(&candidates(&[Model::SeasonalNaive, Model::Naive], &trial)).unwrap_or_else(nothing))
+        })
+    }
+}
+
+/// What `auto` tries.
+fn pool(seasonal: bool) -> Vec<Model> {
+    let simple = if seasonal { Model::SeasonalNaive } else { Model::Theta };
+    let strong = [Model::Ets, Model::Ridge, Model::Autoregression, Model::Analogues];
+    [Model::Naive, Model::Drift, simple].into_iter().chain(strong).collect()
+}
+
+/// The scale on which the autoregression was less wrong.
+fn scale_of(values: &[f64], regressors: &Regressors, seasons: &Seasons, spans: &[Span]) -> Scale {
+    let loss = |scale: Scale| {
+        let values = &scale.all_to(values);
+        let effects = &regressors.effects(values, seasons, spans);
+        let found = candidates(&[Model::Autoregression], &Trial { values, seasons, spans, effects });
+        Some(found.first()?.loss_as(values, spans, |v| scale.back(v)))
+    };
+    let logs = Scale::logs_of(values).and_then(|logs| Some((logs, loss(logs)?)));
+    match (logs, loss(Scale::Plain)) {
+        (Some((_, loss)), Some(plain)) if loss > LOGS_PREFERRED * plain => Scale::Plain,
+        (Some((logs, _)), _) => logs,
+        (None, _) => Scale::Plain,
     }
 }
 

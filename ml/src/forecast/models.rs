@@ -1,10 +1,9 @@
-//! The forecasters: each takes regular values and gives the next `horizon` ones, or nothing when it cannot.
+//! The forecasters: each takes regular values and gives the next ones at every origin, or nothing when it cannot.
 //!
-//! Values are finite and scaled into [-1, 1] by the caller. No model is trusted: the caller checks what comes out.
-use super::ridge;
+//! Values are finite and scaled by the caller. No model is trusted: the caller checks what comes out.
+use super::backtest::Span;
 use super::seasons::{Adjusted, Seasons};
-use augurs::ets::AutoETS;
-use augurs::{Fit, Predict};
+use super::{analogues, autoregression, matrix, smoothing};
 use linfa::Dataset;
 use linfa::traits::Fit as _;
 use linfa_linear::LinearRegression;
@@ -21,31 +20,37 @@ pub(super) enum Model {
     /// The last value plus the mean step.
     Drift,
     /// Theta: exponential smoothing with half of the trend (Assimakopoulos and Nikolopoulos 2000, as Hyndman and
-    /// Billah 2003).
+    /// Billah 2003), seasons taken out by MSTL.
     Theta,
-    /// Exponential smoothing chosen by AICc (Hyndman et al. 2002), from `augurs`.
+    /// Exponential smoothing of the level and of each season.
     Ets,
+    /// Exponential smoothing without seasons, which are taken out by MSTL.
+    Mstl,
     /// Least squares on a line and harmonics of the seasons, errors of the first order carried on.
     Regression,
     /// Ridge regression on the series as a matrix with one row a season.
     Ridge,
-    /// Ridge regression on the last steps and those of one season ago.
+    /// Ridge regression on the last steps and those of seasons ago.
     Autoregression,
     /// The same on logarithms of positive values.
     LogAutoregression,
+    /// What followed the days most like the last.
+    Analogues,
 }
 
 impl Model {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Naive,
         Self::SeasonalNaive,
         Self::Drift,
         Self::Theta,
         Self::Ets,
+        Self::Mstl,
         Self::Regression,
         Self::Ridge,
         Self::Autoregression,
         Self::LogAutoregression,
+        Self::Analogues,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -55,45 +60,55 @@ impl Model {
             Self::Drift => "drift",
             Self::Theta => "theta",
             Self::Ets => "ets",
+            Self::Mstl => "mstl",
             Self::Regression => "regression",
             Self::Ridge => "ridge",
             Self::Autoregression => "autoregression",
             Self::LogAutoregression => "log_autoregression",
+            Self::Analogues => "analogues",
         }
     }
 
-    /// The next `horizon` values; `None` when there is too little to go by or what comes out is not finite.
-    pub(super) fn predict(self, past: &Past<'_>, horizon: usize) -> Option<Vec<f64>> {
-        let values = past.values;
-        let next = match self {
-            Self::Naive => vec![*values.last()?; horizon],
-            Self::SeasonalNaive => seasonal_naive(values, past.seasons.longest_in(values.len()), horizon)?,
-            Self::Drift => drift(values, horizon)?,
-            Self::Theta => past.adjusted.reseason(theta(&past.adjusted.values, horizon)?),
-            Self::Ets => past.adjusted.reseason(ets(&past.adjusted.values, horizon)?),
-            Self::Regression => regression(values, past.seasons, horizon)?,
-            Self::Ridge => ridge::shaped(values, past.seasons, horizon)?,
-            Self::Autoregression => ridge::lagged(values, past.seasons, horizon)?,
-            Self::LogAutoregression => ridge::lagged_log(values, past.seasons, horizon)?,
+    /// Whether it is a benchmark, which others must not fall behind.
+    pub(super) fn is_simple(self) -> bool {
+        matches!(self, Self::Naive | Self::SeasonalNaive | Self::Drift | Self::Theta)
+    }
+
+    /// The next values at each of `spans`, whose origins ascend; `None` when there is too little to go by at one of
+    /// them or what comes out is not finite.
+    pub(super) fn predict(self, values: &[f64], seasons: &Seasons, spans: &[Span]) -> Option<Vec<Vec<f64>>> {
+        let each = |one: fn(&[f64], &Seasons, usize) -> Option<Vec<f64>>| {
+            spans.iter().map(|span| one(&values[..span.origin], seasons, span.steps)).collect::<Option<Vec<_>>>()
         };
-        next.iter().all(|v| v.is_finite()).then_some(next)
+        let answers = match self {
+            Self::Naive => each(|past, _, steps| Some(vec![*past.last()?; steps])),
+            Self::SeasonalNaive => each(seasonal_naive),
+            Self::Drift => each(|past, _, steps| drift(past, steps)),
+            Self::Theta => each(|past, seasons, steps| adjusted(past, seasons, steps, theta)),
+            Self::Mstl => each(|past, seasons, steps| adjusted(past, seasons, steps, smoothing::unseasonal)),
+            Self::Regression => each(regression),
+            Self::Ets => smoothing::smoothed(values, seasons, spans),
+            Self::Ridge => matrix::shaped(values, seasons, spans),
+            Self::Autoregression | Self::LogAutoregression => autoregression::continued(values, seasons, spans),
+            Self::Analogues => analogues::followed(values, seasons, spans),
+        }?;
+        answers.iter().flatten().all(|v| v.is_finite()).then_some(answers)
     }
 }
 
-/// What is known at one origin.
-pub(super) struct Past<'a> {
-    pub(super) values: &'a [f64],
-    pub(super) seasons: &'a Seasons,
-    pub(super) adjusted: Adjusted,
+/// A model of the series without its seasons, which are put back.
+fn adjusted(
+    past: &[f64],
+    seasons: &Seasons,
+    steps: usize,
+    model: fn(&[f64], usize) -> Option<Vec<f64>>,
+) -> Option<Vec<f64>> {
+    let adjusted = Adjusted::new(past, seasons);
+    Some(adjusted.reseason(model(&adjusted.values, steps)?))
 }
 
-impl<'a> Past<'a> {
-    pub(super) fn new(values: &'a [f64], seasons: &'a Seasons) -> Self {
-        Self { values, seasons, adjusted: Adjusted::new(values, seasons) }
-    }
-}
-
-fn seasonal_naive(values: &[f64], period: usize, horizon: usize) -> Option<Vec<f64>> {
+fn seasonal_naive(values: &[f64], seasons: &Seasons, horizon: usize) -> Option<Vec<f64>> {
+    let period = seasons.longest_in(values.len());
     let last = values.get(values.len().checked_sub(period)?..)?;
     Some(last.iter().copied().cycle().take(horizon).collect())
 }
@@ -159,26 +174,6 @@ fn smooth(values: &[f64]) -> (f64, f64) {
     }
     let alpha = 0.5 * (lo + hi);
     (alpha, run(alpha).1)
-}
-
-/// Most recent values the search for an exponential smoothing model looks at.
-const ETS_VALUES_MAX: usize = 400;
-const ETS_VALUES_MIN: usize = 12;
-
-fn ets(values: &[f64], horizon: usize) -> Option<Vec<f64>> {
-    let recent = &values[values.len().saturating_sub(ETS_VALUES_MAX)..];
-    let (low, high) = bounds(recent);
-    // its likelihood is a logarithm: without spread there is none
-    if recent.len() < ETS_VALUES_MIN || high - low <= 1e-9 {
-        return None;
-    }
-    // the library's own unwraps are reached by degenerate likelihoods only; the fallback is the same as for an error
-    let fit = || {
-        let model = AutoETS::new(1, "AZN").ok()?.damped(true).ok()?.fit(recent).ok()?;
-        let forecast = model.predict(horizon, None).ok()?;
-        (forecast.point.len() == horizon).then_some(forecast.point)
-    };
-    std::panic::catch_unwind(fit).ok().flatten()
 }
 
 pub(super) fn bounds(values: &[f64]) -> (f64, f64) {

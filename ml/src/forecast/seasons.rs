@@ -40,6 +40,25 @@ impl Seasons {
         Self { periods }
     }
 
+    /// Adds one, if it is new.
+    pub(super) fn add(&mut self, period: usize) {
+        if let Err(place) = self.periods.binary_search(&period) {
+            self.periods.insert(place, period);
+        }
+    }
+
+    /// Puts the week beside a day that stands alone, once three of them were seen: what is learnt from lags of it
+    /// can turn out to be nothing, and its evidence is weak as long as there are few.
+    pub(super) fn with_week(mut self, n: usize, step_ns: i64) -> Self {
+        if let [day] = self.periods[..]
+            && i128::from(step_ns) * day as i128 == i128::from(DAY_NS)
+            && 3 * 7 * day <= n
+        {
+            self.add(7 * day);
+        }
+        self
+    }
+
     /// Those that have been seen twice in `n` values.
     pub(crate) fn within(&self, n: usize) -> &[usize] {
         let count = self.periods.iter().take_while(|&&p| 2 * p <= n).count();

@@ -23,17 +23,20 @@ fn with(method: &str) -> ForecastOptions {
     ForecastOptions { method: Some(method.into()), ..Default::default() }
 }
 
-const METHODS: [&str; 10] = [
+const METHODS: [&str; 13] = [
     "auto",
+    "combination",
     "naive",
     "seasonal_naive",
     "drift",
     "theta",
     "ets",
+    "mstl",
     "regression",
     "ridge",
     "autoregression",
     "log_autoregression",
+    "analogues",
 ];
 
 #[test]
@@ -180,11 +183,98 @@ fn a_week_inside_days_is_found_and_carried_on() {
     };
     let n = 29 * 24;
     let values: Vec<f64> = noise(11, n).iter().enumerate().map(|(i, e)| truth(i) + 0.2 * e).collect();
-    for method in ["ridge", "autoregression", "ets", "auto"] {
+    for method in ["ridge", "autoregression", "ets", "mstl", "auto"] {
         let points = ahead(&values, 7 * 24, &with(method));
         let error = points.iter().enumerate().map(|(i, p)| (p.value - truth(n + i)).abs()).sum::<f64>() / (7.0 * 24.0);
         assert!(error < 1.0, "{method}: {error}");
     }
+}
+
+/// Hours with a day, and holidays, the 50th day among them, on which nearly nothing happens.
+fn with_holidays(seed: u64, n: usize) -> (Vec<f64>, Vec<f64>) {
+    let flags: Vec<f64> =
+        (0..n).map(|i| if [5, 11, 13, 20, 28, 31, 40, 44, 49].contains(&(i / 24)) { 1.0 } else { 0.0 }).collect();
+    let day = |i: usize| 100.0 + 30.0 * (i as f64 * TAU / 24.0).sin();
+    let rows = noise(seed, n).into_iter().zip(&flags).enumerate();
+    (rows.map(|(i, (e, flag))| day(i) * (1.0 - 0.8 * flag) + e).collect(), flags)
+}
+
+#[test]
+fn a_holiday_that_is_announced_is_forecast() {
+    let (n, steps) = (49 * 24, 24);
+    let (truth, flags) = with_holidays(5, n + steps);
+    let mut values = truth.clone();
+    values[n..].fill(f64::NAN);
+    let error = |regressors: &[Vec<f64>]| {
+        let points =
+            forecast_with(&times(n + steps), &values, regressors, Horizon::Steps(steps), &ForecastOptions::default());
+        let points = points.unwrap().unwrap();
+        points.iter().zip(&truth[n..]).map(|(p, v)| (p.value - v).abs()).sum::<f64>() / steps as f64
+    };
+    let (without, with) = (error(&[]), error(std::slice::from_ref(&flags)));
+    assert!(without > 30.0 && with < 10.0, "{without} {with}");
+}
+
+#[test]
+fn a_regressor_of_noise_changes_little() {
+    let n = 400;
+    let values: Vec<f64> =
+        noise(7, n).iter().enumerate().map(|(i, e)| e + 10.0 * (i as f64 * TAU / 24.0).sin()).collect();
+    let options = ForecastOptions::default();
+    let mut rows = values.clone();
+    rows.resize(n + 24, f64::NAN);
+    let with = forecast_with(&times(n + 24), &rows, &[noise(8, n + 24)], Horizon::Steps(24), &options);
+    for (a, b) in with.unwrap().unwrap().iter().zip(ahead(&values, 24, &options)) {
+        assert!(a.ts == b.ts && (a.value - b.value).abs() < 1.0, "{a:?} {b:?}");
+    }
+}
+
+#[test]
+fn regressors_that_do_not_fit_are_told() {
+    let (ts, values) = (times(60), noise(1, 60));
+    let told = |regressors: &[Vec<f64>]| {
+        forecast_with(&ts, &values, regressors, Horizon::Steps(5), &ForecastOptions::default()).unwrap_err().to_string()
+    };
+    assert!(told(&[vec![0.0; 60]]).contains("known at 0 of the 5 steps"), "{}", told(&[vec![0.0; 60]]));
+    assert!(told(&[vec![0.0; 59]]).contains("59 values for 60 rows"));
+    assert!(told(&vec![vec![0.0; 60]; 17]).contains("at most 16"));
+}
+
+#[test]
+fn the_same_rows_have_the_same_bits() {
+    let (values, flags) = with_holidays(6, 600);
+    let mut rows = values[..560].to_vec();
+    rows.resize(600, f64::NAN);
+    let run = || {
+        forecast_with(&times(600), &rows, std::slice::from_ref(&flags), Horizon::Steps(40), &ForecastOptions::default())
+            .unwrap()
+            .unwrap()
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn a_model_that_diverges_is_dropped() {
+    let wild =
+        |model: Model, values: &[f64], spans: &[Span]| tried(&[model], values, &Seasons::default(), spans).is_empty();
+    let values: Vec<f64> = (0..60).map(|i| 2.0f64.powi(i) / 2.0f64.powi(60)).collect();
+    let spans = spans(60, 1, 8, 8);
+    assert!(wild(Model::Autoregression, &values, &spans));
+    assert!(!wild(Model::Naive, &values, &spans));
+    assert!(!wild(Model::Autoregression, &noise(3, 60), &spans));
+}
+
+#[test]
+fn logarithms_are_taken_of_what_grows_by_a_share_and_not_of_a_line_to_zero() {
+    let scale =
+        |values: &[f64]| scale_of(values, &Regressors::default(), &Seasons::default(), &spans(values.len(), 1, 12, 12));
+    let growth: Vec<f64> = noise(4, 200).iter().enumerate().map(|(i, e)| (0.02 * i as f64 + 0.05 * e).exp()).collect();
+    assert_eq!(scale(&growth), Scale::Logs);
+    let line: Vec<f64> = (0..200).map(|i| 201.0 - f64::from(i)).collect();
+    assert_eq!(scale(&line), Scale::Plain);
+    let mut zero = growth;
+    zero[60] = 0.0;
+    assert_eq!(scale(&zero), Scale::Plain);
 }
 
 #[test]
@@ -219,11 +309,15 @@ proptest! {
         season_ns in prop_oneof![Just(None), (1i64..i64::MAX).prop_map(Some), (1..20 * HOUR).prop_map(Some)],
         regular in any::<bool>(),
         steps in 1usize..40,
+        regressor in prop_oneof![2 => Just(None), 1 => prop::collection::vec(any::<f64>(), 120).prop_map(Some)],
     ) {
-        let (ts, values): (Vec<i64>, Vec<f64>) = rows.into_iter().unzip();
+        let (ts, mut values): (Vec<i64>, Vec<f64>) = rows.into_iter().unzip();
         let ts = if regular { times(values.len()) } else { ts };
         let options = ForecastOptions { method: Some(method.into()), season_ns, level: None };
-        if let Ok(Some(points)) = forecast(&ts, &values, Horizon::Steps(steps), &options) {
+        let ts = if regressor.is_some() { times(ts.len() + 60) } else { ts };
+        values.resize(ts.len(), f64::NAN);
+        let regressors: Vec<Vec<f64>> = regressor.into_iter().map(|all| all[..ts.len()].to_vec()).collect();
+        if let Ok(Some(points)) = forecast_with(&ts, &values, &regressors, Horizon::Steps(steps), &options) {
             prop_assert_eq!(points.len(), steps);
             prop_assert!(points.iter().all(|p| p.value.is_finite() && p.lo <= p.value && p.value <= p.hi), "{:?}", points);
         }

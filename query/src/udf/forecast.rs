@@ -1,6 +1,7 @@
-//! `forecast(ts, value, horizon [, method, level, season])` -> `LIST<STRUCT(ts, value, lo, hi)>`.
+//! `forecast(ts, value, horizon [, method, level, season, regressors])` -> `LIST<STRUCT(ts, value, lo, hi)>`.
 //!
-//! `horizon` is a number of steps or a length of time. NULL with fewer rows than any method needs.
+//! `horizon` is a number of steps or a length of time. NULL with fewer rows than any method needs. `regressors` are
+//! columns in brackets; the planner's hook makes an argument of each, so that the aggregate has as many more.
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, TimestampNanosecondArray};
@@ -11,7 +12,7 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Expr, Signature, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
-use foretell_ml::forecast::{ForecastOptions, Horizon, forecast};
+use foretell_ml::forecast::{ForecastOptions, Horizon, forecast, forecast_with};
 
 use super::anomaly::time_type;
 use super::collect::{Collect, list_of_structs, state_fields, struct_list, zone};
@@ -44,6 +45,9 @@ fn fields(zone: Option<Arc<str>>) -> Fields {
 
 /// What may follow the columns, in this order.
 const PARAMETERS: [&str; 4] = ["horizon", "method", "level", "season"];
+
+/// Arguments before the regressors.
+const FIXED: usize = 2 + PARAMETERS.len();
 
 /// Horizon and options of `function` from its constants `horizon, method, level, season`.
 pub(super) fn options(function: &str, constants: &[Option<ScalarValue>]) -> Result<(Horizon, ForecastOptions)> {
@@ -124,6 +128,15 @@ pub(crate) fn check(args: &[Expr]) -> Result<()> {
     forecast(&[], &[], horizon, &options).map(drop).map_err(external)
 }
 
+/// Makes the last of the complete arguments, columns in brackets, one or NULL, as many as there are columns.
+pub(crate) fn spread_regressors(args: &mut Vec<Expr>) {
+    match args.pop() {
+        None | Some(Expr::Literal(ScalarValue::Null, _)) => {}
+        Some(Expr::ScalarFunction(list)) if list.name() == "make_array" => args.extend(list.args),
+        Some(one) => args.push(one),
+    }
+}
+
 pub(super) fn external(error: foretell_ml::Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
@@ -138,9 +151,10 @@ impl AggregateUDFImpl for Forecast {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        let [ts, value, horizon, method, level, season] = types else {
+        let [ts, value, horizon, method, level, season, regressors @ ..] = types else {
             return Err(Error::invalid(
-                "forecast takes ts, value, horizon [, method, level, season], for example forecast(ts, value, '6h')",
+                "forecast takes ts, value, horizon [, method, level, season, regressors], for example \
+                 forecast(ts, value, '6h')",
             )
             .into());
         };
@@ -149,6 +163,13 @@ impl AggregateUDFImpl for Forecast {
         }
         let mut types = vec![time_type(NAME, ts)?, DataType::Float64];
         types.extend(coerce(NAME, [horizon, method, level, season])?);
+        if !regressors.iter().all(|kind| kind.is_numeric() || matches!(kind, DataType::Boolean | DataType::Null)) {
+            return Err(Error::invalid(
+                "forecast: argument 'regressors' must be columns of numbers in brackets, such as regressors => [holiday]",
+            )
+            .into());
+        }
+        types.extend(regressors.iter().map(|_| DataType::Float64));
         Ok(types)
     }
 
@@ -161,7 +182,8 @@ impl AggregateUDFImpl for Forecast {
         let zone = zone(args.expr_fields.first().map(|f| f.data_type()));
         let null = ScalarValue::try_from(args.return_type())?;
         let finish = move |ts: &[i64], columns: &[Vec<f64>]| {
-            let Some(points) = forecast(ts, &columns[0], horizon, &options).map_err(external)? else {
+            let (value, regressors) = (&columns[0], &columns[1..]);
+            let Some(points) = forecast_with(ts, value, regressors, horizon, &options).map_err(external)? else {
                 return Ok(null.clone());
             };
             let number = |f: fn(&foretell_ml::forecast::ForecastPoint) -> f64| -> ArrayRef {
@@ -174,11 +196,15 @@ impl AggregateUDFImpl for Forecast {
                 vec![Arc::new(ts), number(|p| p.value), number(|p| p.lo), number(|p| p.hi)],
             )
         };
-        Ok(Box::new(Collect::new(0, vec![1], false, Box::new(finish))))
+        let mut columns = vec![1];
+        columns.extend(FIXED..args.exprs.len());
+        // rows without a value tell regressors of the future
+        let keep_missing = columns.len() > 1;
+        Ok(Box::new(Collect::new(0, columns, keep_missing, Box::new(finish))))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        Ok(state_fields(&args, 1))
+        Ok(state_fields(&args, 1 + args.input_fields.len().saturating_sub(FIXED)))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {

@@ -59,6 +59,7 @@ impl ExprPlanner for Hooks {
                 forecast::check(&raw.args)?;
                 if let Some(call) = call("forecast") {
                     complete(call, &mut raw.args);
+                    forecast::spread_regressors(&mut raw.args);
                 }
             }
             "time_to_exhaustion" => {

@@ -45,7 +45,7 @@ pub(crate) const CALLS: [Call; 12] = [
     },
     Call {
         name: "forecast",
-        parameters: &["ts", "value", "horizon", "method", "level", "season"],
+        parameters: &["ts", "value", "horizon", "method", "level", "season", "regressors"],
         required: 3,
         window: false,
         example: "forecast(ts, value, '6h', level => 0.95)",

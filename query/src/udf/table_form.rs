@@ -57,6 +57,8 @@ const FORMS: [TableForm; 3] = [
 const ID: &str = "id";
 /// The parameter of an aggregate of many columns.
 const VALUES: &str = "values";
+/// The parameter that is a list of columns.
+const REGRESSORS: &str = "regressors";
 /// Names that stand for the relation and for the aggregate while the subquery is made.
 const ROWS: &str = "$rows";
 const ANSWER: &str = "$answer";
@@ -172,8 +174,8 @@ impl TableForm {
                     ))
                 })?;
                 // a column may be given as text, too
-                let column = matches!(call.parameters[place], "ts" | "value");
-                let value = if column { text(&value).map_or(value, quoted) } else { value };
+                let column = matches!(call.parameters[place], "ts" | "value" | REGRESSORS);
+                let value = if column { named_column(value) } else { value };
                 values[place].replace(value).is_some()
             };
             if again {
@@ -288,6 +290,17 @@ fn text(value: &Expr) -> Option<String> {
     }
 }
 
+/// A column for its name as text, also inside brackets.
+fn named_column(value: Expr) -> Expr {
+    match value {
+        Expr::Array(mut list) => {
+            list.elem = list.elem.into_iter().map(named_column).collect();
+            Expr::Array(list)
+        }
+        one => text(&one).map_or(one, quoted),
+    }
+}
+
 fn quoted(name: String) -> Expr {
     Expr::Identifier(Ident::with_quote('"', name))
 }
@@ -341,7 +354,7 @@ mod tests {
         check(
             "forecast((SELECT * FROM t), id => [host, 'A.b'], horizon => $1, level => 0.9) AS f",
             "FROM (SELECT \"host\", \"A.b\", \"$answer\"['ts'] AS ts, \"$answer\"['value'] AS value, \"$answer\"['lo'] AS lo, \
-             \"$answer\"['hi'] AS hi FROM (SELECT \"host\", \"A.b\", unnest(forecast(ts, value, $1, NULL, 0.9, NULL)) AS \"$answer\" \
+             \"$answer\"['hi'] AS hi FROM (SELECT \"host\", \"A.b\", unnest(forecast(ts, value, $1, NULL, 0.9, NULL, NULL)) AS \"$answer\" \
              FROM (SELECT * FROM t) AS \"$rows\" GROUP BY \"host\", \"A.b\")) AS f",
         );
         check(
@@ -381,10 +394,17 @@ mod tests {
     }
 
     #[test]
+    fn regressors_are_columns_or_their_names() {
+        let expect = "unnest(forecast(ts, value, 4, NULL, NULL, NULL, [holiday, \"Big sale\"])) AS";
+        check("forecast(t, horizon => 4, regressors => [holiday, 'Big sale'])", expect);
+        check("forecast(t, horizon => 4, regressors => 'holiday')", "NULL, NULL, NULL, \"holiday\")");
+    }
+
+    #[test]
     fn calls_inside_one_another_are_all_resolved() {
         check(
             "forecast((SELECT * FROM forecast(t, horizon => 3)), horizon => 4) JOIN u ON true",
-            "unnest(forecast(ts, value, 4, NULL, NULL, NULL)) AS \"$answer\" FROM (SELECT * FROM (SELECT",
+            "unnest(forecast(ts, value, 4, NULL, NULL, NULL, NULL)) AS \"$answer\" FROM (SELECT * FROM (SELECT",
         );
     }
 
@@ -397,7 +417,7 @@ mod tests {
     fn faults_are_told_with_what_is_known() {
         check(
             "forecast(t, horizn => 3)",
-            "unknown argument 'horizn' of forecast: known are ts, value, horizon, method, level, season, id",
+            "unknown argument 'horizn' of forecast: known are ts, value, horizon, method, level, season, regressors, id",
         );
         check("forecast(t)", "argument 'horizon' is missing: write SELECT * FROM forecast(TABLE");
         check("time_to_exhaustion(t, horizon => 3)", "argument 'capacity' is missing");

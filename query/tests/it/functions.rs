@@ -162,6 +162,41 @@ async fn a_forecast_is_the_same_as_a_table_however_the_relation_is_spelled() {
     assert_eq!(store.cell(joined).await, "10");
 }
 
+/// Hours of a shop for 50 days with a calendar that goes on for two more; each day of `HOLIDAYS` is closed.
+fn shop() -> Store {
+    const HOLIDAYS: [i64; 8] = [5, 11, 13, 20, 28, 31, 40, 50];
+    let store = Store::empty(QueryLimits::default());
+    let hour = |i: i64| START + i * 60 * MINUTE;
+    let closed = |i: i64| HOLIDAYS.contains(&(i / 24));
+    let sales = |i: i64| if closed(i) { 2.0 } else { 100.0 + ((i % 24) * 5 + i * 7 % 11) as f64 };
+    let samples: Vec<(i64, f64)> = (0..50 * 24).map(|i| (hour(i), sales(i))).collect();
+    write(&store.engine, &[("__name__", "sales"), ("shop", "a")], &samples);
+    let samples: Vec<(i64, f64)> = (0..52 * 24).map(|i| (hour(i), f64::from(u8::from(closed(i))))).collect();
+    write(&store.engine, &[("__name__", "holiday")], &samples);
+    store
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holiday_of_the_calendar_is_forecast_and_a_calendar_that_ends_is_told() {
+    let store = shop();
+    let rows = "(SELECT h.ts, s.value, h.value AS holiday, h.value > 0 AS closed FROM holiday h LEFT JOIN sales s ON s.ts = h.ts)";
+    let mean = |arguments: &str| format!("SELECT avg(value) FROM forecast({rows}, horizon => 24{arguments})");
+    let usual: f64 = store.cell(&mean("")).await.parse().unwrap();
+    assert!(usual > 120.0, "{usual}");
+    for regressors in ["[holiday]", "holiday", "['holiday']", "[holiday, closed]", "[closed]"] {
+        let known: f64 = store.cell(&mean(&format!(", regressors => {regressors}"))).await.parse().unwrap();
+        assert!(known < 60.0, "{regressors}: {known}");
+    }
+    for (arguments, expect) in [
+        ("horizon => 49, regressors => [holiday]", "regressor 1 of 1 is known at 48 of the 49 steps"),
+        ("horizon => 24, regressors => ['vacation']", "vacation"),
+        ("horizon => 24, regressors => [ts]", "'regressors' must be columns of numbers"),
+    ] {
+        let error = store.rows(&format!("SELECT * FROM forecast({rows}, {arguments})")).await.unwrap_err();
+        assert!(error.to_string().contains(expect), "{arguments}: {error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_of_table_forms_are_told_and_what_is_text_is_bounded_like_the_rest() {
     let store = disks();
