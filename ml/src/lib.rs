@@ -2,12 +2,14 @@
 //!
 //! Architecture invariants: no I/O, no clocks, no Arrow; same data, seed and version give the same bits.
 pub mod change;
+pub mod contrast;
 pub mod correlate;
 pub mod decompose;
 pub mod detect;
 pub mod error;
 pub mod forecast;
 mod grid;
+mod multiple;
 pub mod season;
 mod spectrum;
 mod state;
