@@ -2,6 +2,7 @@
 //!
 //! Architecture invariants: no I/O, no clocks, no Arrow; same data, seed and version give the same bits.
 pub mod change;
+pub mod contrast;
 pub mod correlate;
 pub mod decompose;
 pub mod detect;
@@ -9,6 +10,7 @@ pub mod error;
 pub mod forecast;
 mod grid;
 pub mod health;
+mod multiple;
 pub mod season;
 mod spectrum;
 mod state;

@@ -1,10 +1,17 @@
 //! Lagged correlation of two equally sampled series.
 //!
-//! Pearson's r at every lag comes from six FFT cross-correlations (sums of values, squares, products and of the rows
+//! Pearson's r at every lag comes from FFT cross-correlations (sums of values, squares, products and of the rows
 //! present), so rows that are missing on either side cost nothing; the few best lags are then computed again,
-//! exactly. O(n log n).
-use crate::spectrum::{Spectrum, autocorrelation};
+//! exactly. O(n log n). [`Target`] transforms one side once for many candidates, [`Ranking`] orders their correlations,
+//! [`Cells`] puts rows on the grid that all share.
 use statrs::distribution::{ContinuousCDF, StudentsT};
+
+mod cells;
+mod ranking;
+mod target;
+pub use cells::Cells;
+pub use ranking::Ranking;
+pub use target::Target;
 
 #[cfg(test)]
 mod tests;
@@ -34,26 +41,14 @@ const ROWS_MIN: usize = 3;
 /// tried.
 pub fn correlate(a: &[f64], b: &[f64], max_lag: usize) -> Option<Correlation> {
     let n = a.len().min(b.len());
-    if n < ROWS_MIN {
-        return None;
-    }
-    let (a, b) = (Centred::new(&a[..n])?, Centred::new(&b[..n])?);
-    let max_lag = max_lag.min(n - 1) as i64;
-    let mut screened = screen(&a, &b, max_lag);
-    let lags_tried = screened.len();
-    screened.sort_by(|x, y| y.1.abs().total_cmp(&x.1.abs()).then(x.0.abs().cmp(&y.0.abs())).then(x.0.cmp(&y.0)));
-    screened.truncate(FINALISTS);
-    let (lag, r, rows) = screened
-        .into_iter()
-        .filter_map(|(lag, _)| exact(&a.values, &b.values, lag).map(|(r, rows)| (lag, r, rows)))
-        .reduce(|best, next| if next.1.abs() > best.1.abs() + 1e-12 { next } else { best })?;
-    let rows_effective = rows as f64 / inflation(&a, &b, rows);
-    Some(Correlation { lag, r, p_value: p_value(r, rows_effective, lags_tried) })
+    Target::new(&a[..n], max_lag)?.correlate(&b[..n])
 }
 
 /// A series about its mean in units of its largest deviation, absent rows NaN.
 struct Centred {
     values: Vec<f64>,
+    /// Whether no row is absent.
+    complete: bool,
 }
 
 impl Centred {
@@ -69,7 +64,8 @@ impl Centred {
             return None;
         }
         let scale = |v: f64| if v.is_finite() { (v / 2.0 - mean / 2.0) / largest } else { f64::NAN };
-        Some(Self { values: values.iter().map(|&v| scale(v)).collect() })
+        let complete = present.len() == values.len();
+        Some(Self { values: values.iter().map(|&v| scale(v)).collect(), complete })
     }
 
     fn present(&self) -> impl Iterator<Item = f64> + '_ {
@@ -79,33 +75,6 @@ impl Centred {
     fn filled(&self) -> impl Iterator<Item = f64> + '_ {
         self.values.iter().map(|v| if v.is_nan() { 0.0 } else { *v })
     }
-}
-
-/// r at every lag with enough rows and spread, good to about 1e-9.
-fn screen(a: &Centred, b: &Centred, max_lag: i64) -> Vec<(i64, f64)> {
-    let mut spectrum = Spectrum::new(a.values.len(), max_lag as usize);
-    let transforms = |spectrum: &mut Spectrum, x: &Centred| {
-        [spectrum.forward(x.present()), spectrum.forward(x.filled()), spectrum.forward(x.filled().map(|v| v * v))]
-    };
-    let [a0, a1, a2] = transforms(&mut spectrum, a);
-    let [b0, b1, b2] = transforms(&mut spectrum, b);
-    let rows = spectrum.cross(&a0, &b0);
-    let (sum_a, sum_b) = (spectrum.cross(&a1, &b0), spectrum.cross(&a0, &b1));
-    let (square_a, square_b) = (spectrum.cross(&a2, &b0), spectrum.cross(&a0, &b2));
-    let product = spectrum.cross(&a1, &b1);
-    let lags = || (-max_lag..=max_lag).map(|lag| (lag, spectrum.index(lag)));
-    let most = lags().map(|(_, i)| rows[i].round()).fold(0.0, f64::max);
-    let enough = (ROWS_MIN as f64).max((most / 2.0).ceil());
-    lags()
-        .filter(|&(_, i)| rows[i].round() >= enough)
-        .map(|(lag, i)| {
-            let n = rows[i].round();
-            let variance = |square: f64, sum: f64| (square - sum * sum / n).max(0.0);
-            let spread = (variance(square_a[i], sum_a[i]) * variance(square_b[i], sum_b[i])).sqrt();
-            let r = (product[i] - sum_a[i] * sum_b[i] / n) / spread.max(1e-12);
-            (lag, r.clamp(-1.0, 1.0))
-        })
-        .collect()
 }
 
 /// r and the number of common rows at one lag, in two passes.
@@ -133,14 +102,11 @@ fn exact(a: &[f64], b: &[f64], lag: i64) -> Option<(f64, usize)> {
     (aa > floor && bb > floor).then(|| ((ab / (aa.sqrt() * bb.sqrt())).clamp(-1.0, 1.0), rows))
 }
 
-/// How many rows stand for one independent row, >= 1.
-fn inflation(a: &Centred, b: &Centred, rows: usize) -> f64 {
-    let lag_max = rows / 4;
-    let filled = |x: &Centred| autocorrelation(&x.filled().collect::<Vec<_>>(), lag_max);
-    let (a, b) = (filled(a), filled(b));
+/// How many rows stand for one independent row, >= 1, by the autocorrelations of both sides.
+fn inflation(a: &[f64], b: &[f64], rows: usize) -> f64 {
     let noise = 1.96 / (rows as f64).sqrt();
     let mut sum = 1.0;
-    for (k, (x, y)) in a.iter().zip(&b).enumerate().skip(1) {
+    for (k, (x, y)) in a.iter().zip(b).enumerate().take(rows / 4 + 1).skip(1) {
         if x.abs() < noise && y.abs() < noise {
             // from here on the estimates are noise
             break;

@@ -127,3 +127,102 @@ proptest! {
         }
     }
 }
+
+/// A candidate that follows `values` by `lag` rows, with noise.
+fn follower(values: &[f64], lag: usize, noise: f64, seed: u64) -> Vec<f64> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    (0..values.len())
+        .map(|i| values[i.saturating_sub(lag)] + noise * rng.sample::<f64, _>(rand_distr::StandardNormal))
+        .collect()
+}
+
+#[test]
+fn one_target_gives_each_candidate_what_the_pair_has() {
+    let a = noise(1, 300);
+    let mut target = Target::new(&a, 20).unwrap();
+    for seed in 0..10 {
+        let mut b = follower(&a, seed as usize, 2.0, seed);
+        if seed % 2 == 1 {
+            (0..300).step_by(7).for_each(|i| b[i] = f64::NAN);
+        }
+        assert_eq!(target.correlate(&b), correlate(&a, &b, 20));
+    }
+    assert_eq!(target.correlate(&[1.0; 300]), None);
+    assert_eq!(target.correlate(&[]), None);
+}
+
+#[test]
+fn rows_without_gaps_have_the_same_answer_as_rows_with_one() {
+    let a = noise(5, 200);
+    let b = follower(&a, 4, 0.5, 6);
+    let whole = correlate(&a, &b, 12).unwrap();
+    let mut gap = b.clone();
+    gap[199] = f64::NAN;
+    let gap = correlate(&a, &gap, 12).unwrap();
+    assert!(whole.lag == 4 && gap.lag == 4 && (whole.r - gap.r).abs() < 0.01, "{whole:?} {gap:?}");
+}
+
+#[test]
+fn the_cause_stands_first_among_thousands() {
+    let a = noise(2, 240);
+    let mut target = Target::new(&a, 24).unwrap();
+    let mut ranking = Ranking::default();
+    for seed in 0..2_000 {
+        let candidate = match seed {
+            700 => follower(&a, 3, 0.7, seed),
+            900 => vec![5.0; 240],
+            _ => noise(1_000 + seed, 240),
+        };
+        ranking.add(target.correlate(&candidate));
+    }
+    let strongest = ranking.strongest(10);
+    assert_eq!((ranking.len(), strongest.len(), strongest[0].0, strongest[0].1.lag), (2_000, 10, 700, 3));
+    assert!(strongest[0].1.p_value < 1e-10 && strongest[1].1.p_value > 0.05, "{:?}", &strongest[..2]);
+    assert_eq!(ranking.strongest(5_000).len(), 1_999, "a constant has no correlation");
+}
+
+#[test]
+fn series_that_wander_alike_by_chance_stand_behind_what_is_believed() {
+    let walk = |seed: u64| -> Vec<f64> {
+        noise(seed, 240)
+            .iter()
+            .scan(0.0, |x, e| {
+                *x += e;
+                Some(*x)
+            })
+            .collect()
+    };
+    let a: Vec<f64> = walk(3).iter().zip(noise(4, 240)).map(|(w, e)| w + 3.0 * e).collect();
+    let mut target = Target::new(&a, 10).unwrap();
+    let mut ranking = Ranking::default();
+    for seed in 0..200 {
+        ranking.add(target.correlate(&if seed == 50 { follower(&a, 2, 1.0, 9) } else { walk(100 + seed) }));
+    }
+    let strongest = ranking.strongest(200);
+    assert_eq!(strongest[0].0, 50);
+    let believed = strongest.iter().filter(|(_, found)| found.p_value <= 0.05).count();
+    assert!(believed <= 20, "{believed} of 200 walks");
+}
+
+#[test]
+fn rows_become_means_of_cells_and_counters_rates() {
+    let same = |got: Cells, expect: &[f64]| {
+        let got: Vec<f64> = got.means().collect();
+        assert!(
+            got.len() == expect.len() && got.iter().zip(expect).all(|(g, e)| g.to_bits() == e.to_bits()),
+            "{got:?}"
+        );
+    };
+    let second = 1_000_000_000;
+    let ts: Vec<i64> = [-1, 0, 5, 10, 35, 40].map(|s| s * second).to_vec();
+    let mut gauge = Cells::new(0, 10 * second, 4, false);
+    gauge.add(&ts, &[9.0, 1.0, 3.0, f64::NAN, 4.0, 9.0]);
+    same(gauge, &[2.0, f64::NAN, f64::NAN, 4.0]);
+    let mut counter = Cells::new(0, 10 * second, 4, true);
+    counter.add(&ts[..4], &[10.0, 12.0, 17.0, 5.0]);
+    counter.add(&ts[4..], &[30.0, 40.0]);
+    same(counter, &[1.5, 1.0, f64::NAN, 1.0]);
+    let mut extreme = Cells::new(i64::MIN, 1, 2, true);
+    extreme.add(&[i64::MIN, i64::MAX], &[f64::MAX, f64::MIN]);
+    same(extreme, &[f64::NAN, f64::NAN]);
+}
