@@ -41,8 +41,8 @@ pub struct Options {
     /// Days of each, 1,440 rows a day
     #[arg(long, default_value_t = 7)]
     pub days: usize,
-    /// Statements over all series, each over a part of them: 1, 2, 5 or 10
-    #[arg(long, default_value_t = 1)]
+    /// Statements over all series, each over a part of them: 1, 2, 5 or 10. A statement holds its rows while it sorts them
+    #[arg(long, default_value_t = 10)]
     pub statements: usize,
     /// Repetitions of the statements over a tenth of the series, of which the median counts
     #[arg(long, default_value_t = 3)]
