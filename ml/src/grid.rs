@@ -53,7 +53,7 @@ impl Grid {
 }
 
 /// Fills NaN cells from their neighbours; at the ends with the nearest.
-fn interpolate(values: &mut [f64]) {
+pub(crate) fn interpolate(values: &mut [f64]) {
     let mut known: Option<usize> = None;
     for i in 0..values.len() {
         if values[i].is_nan() {

@@ -11,6 +11,7 @@ pub mod forecast;
 mod grid;
 mod multiple;
 pub mod season;
+pub mod shape;
 mod spectrum;
 mod state;
 pub mod template;
