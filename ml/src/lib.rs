@@ -12,6 +12,7 @@ mod grid;
 pub mod health;
 mod multiple;
 pub mod season;
+pub mod shape;
 mod spectrum;
 mod state;
 pub mod template;

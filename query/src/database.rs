@@ -36,6 +36,7 @@ use crate::planner;
 use crate::promql::{self, PromQuery};
 use crate::running::{Gate, Listed, QueryList, Running};
 use crate::session::Sessions;
+use crate::table::correlate::{CORRELATE, CorrelateFunction};
 use crate::table::promql::{PROMQL, PromqlFunction};
 use crate::table::sys::SysTable;
 use crate::table::trace::{TraceFunction, View};
@@ -329,6 +330,8 @@ impl Database {
                 let function = TraceFunction::new(view, snapshot.clone(), Arc::clone(query));
                 state.register_udtf(view.name(), Arc::new(function));
             }
+            let function = CorrelateFunction::new(snapshot.clone(), promql.clone(), Arc::clone(query));
+            state.register_udtf(CORRELATE, Arc::new(function));
             let function = PromqlFunction::new(snapshot, promql, Arc::clone(query), Arc::clone(running));
             state.register_udtf(PROMQL, Arc::new(function));
             let planned = work(&state, &runtime, &held)?;

@@ -88,6 +88,14 @@ impl MetricMetadata {
         parsed().ok_or_else(|| Error::internal("stored metadata of a metric is damaged"))
     }
 
+    /// What is known about one family.
+    ///
+    /// # Errors
+    /// `Internal` when the entry is damaged.
+    pub fn of(snapshot: &Snapshot, family: &str) -> Result<Option<Self>> {
+        snapshot.state(&Self::key(family)).map(|bytes| Self::decode(&bytes)).transpose()
+    }
+
     /// Every family with its metadata, by name.
     ///
     /// # Errors

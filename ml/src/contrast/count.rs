@@ -316,13 +316,17 @@ impl Contrast {
                 and: None,
             }));
         }
-        let mut pairs: Vec<_> = self.pairs.iter().collect();
-        pairs.sort_unstable_by_key(|pair| pair.0);
-        counted.extend(pairs.into_iter().map(|(&(a, b), count)| Counted {
+        counted.extend(self.pairs.iter().map(|(&(a, b), count)| Counted {
             value: a,
             rows: count.rows,
             and: Some((b, [rows(a), rows(b)])),
         }));
+        // codes are in the order in which values came: equal data has equal answers in the order of the values
+        let label = |(dim, code): Place| (dim, code != NONE, &*self.dims[usize::from(dim)].names[code as usize]);
+        counted.sort_unstable_by(|a, b| {
+            let key = |c: &Counted<Place>| (label(c.value), c.and.map(|(second, _)| label(second)));
+            key(a).cmp(&key(b))
+        });
         let name = |(dim, code): Place| {
             let values = &self.dims[usize::from(dim)];
             (usize::from(dim), (code != NONE).then(|| values.names[code as usize].to_string()))

@@ -94,6 +94,8 @@ impl Target {
         let lags_tried = screened.len();
         screened.sort_by(|x, y| y.1.abs().total_cmp(&x.1.abs()).then(x.0.abs().cmp(&y.0.abs())).then(x.0.cmp(&y.0)));
         screened.truncate(FINALISTS);
+        // those that differ by rounding only are tried from lag 0 outwards
+        screened.sort_by_key(|&(lag, _)| (lag.abs(), lag));
         let (lag, r, rows) = screened
             .into_iter()
             .filter_map(|(lag, _)| exact(&self.centred.values, &candidate.values, lag).map(|(r, rows)| (lag, r, rows)))

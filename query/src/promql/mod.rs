@@ -91,6 +91,7 @@ pub use filter::LabelFilter;
 pub use histogram::{Bucket, Histogram, ResetHint};
 pub(crate) use layout::format;
 pub use lookup::{Found, Lookup, What};
+pub(crate) use parse::parse_selector;
 pub use raw::{RawQuery, RawReader, RawSelection, RawSeries};
 pub use source::{Admit, Matchers, SampleSource, SeriesSamples, at_most};
 pub use tree::{Tree, TreeFunction, TreeMatcher, TreeMatching, TreeSelector, TreeWhen, tree};

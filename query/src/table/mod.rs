@@ -12,6 +12,7 @@
 //! | [`derived`] | metrics that continuous queries wrote, with several value columns |
 //! | [`sys`] | `sys.*`, open to other modules |
 //! | [`promql`] | the table function `promql(…)` |
+//! | [`correlate`] | the table function `correlate(metric => …, window => …)` |
 //! | [`trace`] | the table functions `trace_tree(…)` and `critical_path(…)` |
 //! | [`partial`] | plain series summed up by step, which `rule::partial_aggregates` puts below aggregations |
 //! | [`plan`] | such tables as providers: from the arguments of a scan to its physical plan |
@@ -31,6 +32,7 @@ use crate::continuous::output::DerivedTable;
 
 pub(crate) mod catalog;
 pub(crate) mod columns;
+pub(crate) mod correlate;
 pub(crate) mod derived;
 pub(crate) mod events;
 pub(crate) mod hints;

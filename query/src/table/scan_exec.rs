@@ -233,6 +233,35 @@ fn step(mut reader: Box<dyn Reader>) -> Step {
     Ok((reader.next()?, reader))
 }
 
+/// Reads a batch that is there already.
+pub(crate) struct OneBatch {
+    batch: RecordBatch,
+    /// The next row.
+    at: usize,
+    /// Of a batch.
+    rows: usize,
+}
+
+impl OneBatch {
+    /// In batches of `rows` rows.
+    pub(crate) fn new(batch: RecordBatch, rows: usize) -> Self {
+        Self { batch, at: 0, rows: rows.max(1) }
+    }
+}
+
+impl Reader for OneBatch {
+    fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let rows = self.rows.min(self.batch.num_rows() - self.at);
+        let batch = self.batch.slice(self.at, rows);
+        self.at += rows;
+        Ok((rows > 0).then_some(batch))
+    }
+
+    fn bytes(&self) -> usize {
+        self.batch.get_array_memory_size()
+    }
+}
+
 /// Engine errors on their way through DataFusion.
 pub(crate) fn external(error: foretell_engine::Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))

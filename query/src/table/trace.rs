@@ -17,7 +17,7 @@ use foretell_engine::{RowFilter, Selector, Series, SeriesId, Snapshot, TimeRange
 
 use super::columns::times;
 use super::histogram::stored;
-use super::scan_exec::{Reader, ScanExec, Source, external};
+use super::scan_exec::{OneBatch, Reader, ScanExec, Source, external};
 use super::timestamp_type;
 use crate::error::{Error, ErrorKind};
 use crate::event::{SERVICE_LABEL, SPAN_ID_BYTES, Signal, TRACE_ID_BYTES, from_hex, hex};
@@ -200,7 +200,7 @@ impl Source for TraceSource {
         let batch = trace.shown(self.view, &self.whole)?.project(&self.columns)?;
         // From here on the reader says what it holds.
         self.memory.free();
-        Ok(Box::new(TraceReader { batch, at: 0, rows: rows.max(1) }))
+        Ok(Box::new(OneBatch::new(batch, rows)))
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -313,26 +313,5 @@ impl Trace {
             columns.push(Arc::new(texts));
         }
         Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
-    }
-}
-
-struct TraceReader {
-    batch: RecordBatch,
-    /// The next row.
-    at: usize,
-    /// Of a batch.
-    rows: usize,
-}
-
-impl Reader for TraceReader {
-    fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let rows = self.rows.min(self.batch.num_rows() - self.at);
-        let batch = self.batch.slice(self.at, rows);
-        self.at += rows;
-        Ok((rows > 0).then_some(batch))
-    }
-
-    fn bytes(&self) -> usize {
-        self.batch.get_array_memory_size()
     }
 }

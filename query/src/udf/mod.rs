@@ -10,6 +10,8 @@
 //! | [`change_points`] | `change_points(ts, value)` |
 //! | [`season`] | `seasonality(ts, value)`, `decompose(ts, value, season)` |
 //! | [`table_form`] | the aggregates as tables: `forecast(TABLE t, …)`, `detect_anomalies(TABLE t, …)`, `time_to_exhaustion(TABLE t, …)` |
+//! | [`explain_change`] | `explain_change(TABLE selected, TABLE baseline, dims => […])` |
+//! | [`cluster_series`] | `cluster_series(TABLE t, id => […], clusters)` |
 //! | [`time_bucket`] | `time_bucket(width, ts)` |
 //! | [`match_words`] | `match(text, 'words')` |
 //! | [`log_template`] | `log_template(body)`, `log_template_id(body)` |
@@ -30,11 +32,13 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 pub(crate) mod anomaly;
 pub(crate) mod bounded;
 pub(crate) mod change_points;
+pub(crate) mod cluster_series;
 pub(crate) mod collect;
 pub(crate) mod constant;
 pub(crate) mod correlate;
 pub(crate) mod detect_anomalies;
 pub(crate) mod exhaustion;
+pub(crate) mod explain_change;
 pub(crate) mod forecast;
 pub(crate) mod hooks;
 pub(crate) mod log_template;
@@ -67,6 +71,7 @@ pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
         Arc::new(AggregateUDF::from(exhaustion::TimeToExhaustion::default())),
         Arc::new(AggregateUDF::from(correlate::Correlate::default())),
         Arc::new(AggregateUDF::from(change_points::ChangePoints::default())),
+        Arc::new(AggregateUDF::from(explain_change::ExplainChange::default())),
         Arc::new(AggregateUDF::from(season::Seasonality::default())),
         Arc::new(AggregateUDF::from(season::Decompose::default())),
         aliased(approx_percentile_cont_udaf(), "approx_percentile"),
@@ -77,5 +82,9 @@ pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
 
 /// In the order of a window.
 pub(crate) fn window_functions() -> Vec<Arc<WindowUDF>> {
-    vec![Arc::new(WindowUDF::from(anomaly::Anomaly::score())), Arc::new(WindowUDF::from(anomaly::Anomaly::whole()))]
+    vec![
+        Arc::new(WindowUDF::from(anomaly::Anomaly::score())),
+        Arc::new(WindowUDF::from(anomaly::Anomaly::whole())),
+        Arc::new(WindowUDF::from(cluster_series::ClusterSeries::default())),
+    ]
 }

@@ -93,6 +93,13 @@ pub(crate) const CALLS: [Call; 12] = [
         example: "decompose(ts, value, season => '1d')",
     },
     Call {
+        name: "cluster_series",
+        parameters: &["ts", "value", "clusters"],
+        required: 2,
+        window: false,
+        example: "SELECT * FROM cluster_series(TABLE t, ts => ts, value => value, id => [host])",
+    },
+    Call {
         name: "time_bucket",
         parameters: &["width", "ts"],
         required: 2,
@@ -108,6 +115,20 @@ pub(crate) const CALLS: [Call; 12] = [
         example: "log_template_id(body)",
     },
 ];
+
+/// Table functions with such parameters, which read the store themselves.
+const TABLES: [Call; 1] = [Call {
+    name: "correlate",
+    parameters: &["metric", "window", "at", "step", "max_lag", "candidates", "limit"],
+    required: 2,
+    window: false,
+    example: "SELECT * FROM correlate(metric => 'latency_ms', window => '1h')",
+}];
+
+/// The table function of this name.
+pub(crate) fn table(name: &str) -> Option<&'static Call> {
+    TABLES.iter().find(|c| c.name.eq_ignore_ascii_case(name))
+}
 
 /// The call of this name.
 pub(crate) fn call(name: &str) -> Option<&'static Call> {
@@ -147,9 +168,18 @@ fn resolve_call(function: &mut Function) -> Result<()> {
     let FunctionArguments::List(list) = &mut function.args else {
         return Err(missing(call, call.parameters[0]));
     };
+    list.args = positional(call, std::mem::take(&mut list.args))?;
+    Ok(())
+}
+
+/// The arguments in the order of the parameters, NULL for what was left out before the last one given.
+///
+/// # Errors
+/// `Invalid` for unknown, repeated or missing ones.
+pub(super) fn positional(call: &Call, arguments: Vec<FunctionArg>) -> Result<Vec<FunctionArg>> {
     let mut places: Vec<Option<FunctionArgExpr>> = vec![None; call.parameters.len()];
     let mut seen_named = false;
-    for (position, argument) in std::mem::take(&mut list.args).into_iter().enumerate() {
+    for (position, argument) in arguments.into_iter().enumerate() {
         let (place, value) = match argument {
             FunctionArg::Unnamed(_) if seen_named => {
                 return Err(Error::invalid(format!(
@@ -183,17 +213,19 @@ fn resolve_call(function: &mut Function) -> Result<()> {
         }
     }
     let given = places.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+    let mut complete = Vec::with_capacity(places.len());
     for (place, value) in places.into_iter().enumerate() {
         match value {
-            Some(value) => list.args.push(FunctionArg::Unnamed(value)),
+            Some(value) => complete.push(FunctionArg::Unnamed(value)),
             None if place < call.required => return Err(missing(call, call.parameters[place])),
             None if place < given => {
-                list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(Value::Null.with_empty_span()))))
+                let null = Expr::Value(Value::Null.with_empty_span());
+                complete.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(null)));
             }
             None => {}
         }
     }
-    Ok(())
+    Ok(complete)
 }
 
 fn place_of(call: &Call, name: &str) -> Result<usize> {

@@ -23,14 +23,31 @@ pub(crate) fn expand(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
 }
 
 fn splice(tokens: Vec<TokenWithSpan>, nested: usize, out: &mut Vec<TokenWithSpan>) -> Result<()> {
+    // Of each open bracket the function it belongs to, and how many of its relations are still to come.
+    let mut open: Vec<Option<(&'static TableForm, usize)>> = Vec::new();
     let mut rest = tokens.into_iter().peekable();
     while let Some(token) = rest.next() {
-        let form = match out.last() {
-            Some(before) if token.token == Token::LParen => called(&before.token),
-            _ => None,
+        let begins = match token.token {
+            Token::LParen => {
+                let form = out.last().and_then(|before| called(&before.token));
+                open.push(form.map(|form| (form, form.relations)));
+                true
+            }
+            Token::LBracket | Token::LBrace => {
+                open.push(None);
+                false
+            }
+            Token::RParen | Token::RBracket | Token::RBrace => {
+                open.pop();
+                false
+            }
+            Token::Comma => true,
+            _ => false,
         };
         out.push(token);
-        let Some(form) = form else { continue };
+        let Some(Some((form, left))) = open.last_mut().filter(|_| begins) else { continue };
+        let Some(fewer) = left.checked_sub(1) else { continue };
+        *left = fewer;
         if let Some(argument) = rest.next_if(|next| text(&next.token).is_some() || is_table(&next.token)) {
             match text(&argument.token) {
                 Some(text) => subquery(form, &read(form, text)?, argument.span, nested, out)?,
@@ -164,6 +181,19 @@ mod tests {
         check("FROM Forecast('SELECT ts, value FROM m WHERE host = ''a'';', horizon => 5)", query);
         check("FROM Forecast($$SELECT ts, value FROM m WHERE host = 'a'$$, horizon => 5)", query);
         check("FROM forecast((SELECT 1), horizon => 5)", "forecast ( ( SELECT 1 ) , horizon => 5 )");
+    }
+
+    #[test]
+    fn a_function_of_two_relations_has_both_expanded() {
+        check(
+            "FROM explain_change(TABLE a.b, 'SELECT * FROM c WHERE x = ''y''', dims => ['d', 'e'])",
+            "explain_change ( ( SELECT * FROM a . b ) , ( SELECT * FROM c WHERE x = 'y' ) , dims => [ 'd' , 'e' ] )",
+        );
+        check(
+            "FROM explain_change((SELECT f('x', y)), TABLE c, dims => ['d'])",
+            "explain_change ( ( SELECT f ( 'x' , y ) ) , ( SELECT * FROM c ) , dims => [ 'd' ] )",
+        );
+        check("FROM forecast(TABLE a, 'b')", "forecast ( ( SELECT * FROM a ) , 'b' )");
     }
 
     #[test]

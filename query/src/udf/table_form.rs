@@ -1,10 +1,11 @@
-//! Aggregates of ours as tables: `SELECT * FROM forecast(TABLE t, id => [host], horizon => '6h')`.
+//! Functions of ours as tables: `SELECT * FROM forecast(TABLE t, id => [host], horizon => '6h')`.
 //!
-//! Such a call is short for a subquery that groups the rows of `t` by the columns of `id`, and it becomes that subquery
-//! before the statement is planned: what bounds a query bounds it, too.
+//! Such a call is short for a subquery over the rows of `t`, and it becomes that subquery before the statement is planned:
+//! what bounds a query bounds it, too. For an aggregate the rows are grouped by the columns of `id`:
 //! ```text
 //! SELECT host, a['ts'] AS ts, … FROM (SELECT host, unnest(forecast(ts, value, '6h', …)) AS a FROM t GROUP BY host)
 //! ```
+//! [`contrast`] has the form of `explain_change`, [`clusters`] that of `cluster_series`.
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
@@ -15,41 +16,71 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use foretell_ml::detect::multivariate::COLUMNS_MAX;
 
-use super::named::{Call, call};
+use super::named::{self, Call, call};
 use crate::error::{Error, Result};
 
-/// How an aggregate is called as a table.
+mod clusters;
+mod contrast;
+
+/// How a function is called as a table.
 #[derive(Debug)]
 pub(crate) struct TableForm {
-    /// Name, that of the aggregate.
+    /// Name.
     pub(crate) name: &'static str,
-    /// Whether the aggregate is a list with a row for each element, not one row.
-    list: bool,
-    /// Columns after those of `id`.
-    columns: &'static [&'static str],
+    /// The first so many arguments are relations.
+    pub(crate) relations: usize,
+    kind: Kind,
     /// An example for error messages.
     pub(crate) example: &'static str,
 }
 
-/// Every aggregate with such a form.
-const FORMS: [TableForm; 3] = [
+/// What the subquery does with the rows.
+#[derive(Debug)]
+enum Kind {
+    /// Groups them by `id`, for the aggregate of the same name.
+    Grouped {
+        /// Whether the aggregate is a list with a row for each element, not one row.
+        list: bool,
+        /// Columns after those of `id`.
+        columns: &'static [&'static str],
+    },
+    /// See [`contrast`].
+    Contrast,
+    /// See [`clusters`].
+    Clusters,
+}
+
+/// Every function with such a form.
+const FORMS: [TableForm; 5] = [
     TableForm {
         name: "forecast",
-        list: true,
-        columns: &["ts", "value", "lo", "hi"],
+        relations: 1,
+        kind: Kind::Grouped { list: true, columns: &["ts", "value", "lo", "hi"] },
         example: "SELECT * FROM forecast(TABLE t, ts => ts, value => value, id => [host], horizon => '6h', level => 0.95)",
     },
     TableForm {
         name: "detect_anomalies",
-        list: true,
-        columns: &["ts", "score", "is_anomaly", "attribution"],
+        relations: 1,
+        kind: Kind::Grouped { list: true, columns: &["ts", "score", "is_anomaly", "attribution"] },
         example: "SELECT * FROM detect_anomalies(TABLE t, ts => ts, values => [a, b, c], id => [host], method => 'auto')",
     },
     TableForm {
         name: "time_to_exhaustion",
-        list: false,
-        columns: &["ts", "earliest", "latest"],
+        relations: 1,
+        kind: Kind::Grouped { list: false, columns: &["ts", "earliest", "latest"] },
         example: "SELECT * FROM time_to_exhaustion(TABLE t, ts => ts, value => value, id => [host], capacity => 100, horizon => '30d')",
+    },
+    TableForm {
+        name: "explain_change",
+        relations: 2,
+        kind: Kind::Contrast,
+        example: "SELECT * FROM explain_change('SELECT * FROM spans WHERE duration > 1000000000', TABLE spans, dims => [service, attributes['version']])",
+    },
+    TableForm {
+        name: "cluster_series",
+        relations: 1,
+        kind: Kind::Clusters,
+        example: "SELECT * FROM cluster_series(TABLE t, ts => ts, value => value, id => [host])",
     },
 ];
 
@@ -89,9 +120,14 @@ impl VisitorMut for Calls {
             return ControlFlow::Continue(());
         };
         let [ObjectNamePart::Identifier(name)] = name.0.as_slice() else { return ControlFlow::Continue(()) };
-        let forms = table_form(&name.value).and_then(|form| Some((form, call(form.name)?)));
-        let Some((form, call)) = forms else { return ControlFlow::Continue(()) };
-        match form.subquery(call, std::mem::take(&mut args.args)) {
+        if let Some(table) = named::table(&name.value) {
+            match named::positional(table, std::mem::take(&mut args.args)) {
+                Ok(positional) => args.args = positional,
+                Err(error) => return ControlFlow::Break(error),
+            }
+        }
+        let Some(form) = table_form(&name.value) else { return ControlFlow::Continue(()) };
+        match form.subquery(std::mem::take(&mut args.args)) {
             Ok(subquery) => {
                 *factor = TableFactor::Derived { lateral: false, subquery, alias: alias.take(), sample: None };
                 ControlFlow::Continue(())
@@ -102,67 +138,72 @@ impl VisitorMut for Calls {
 }
 
 impl TableForm {
-    fn subquery(&self, call: &Call, args: Vec<FunctionArg>) -> Result<Box<Query>> {
+    fn subquery(&self, args: Vec<FunctionArg>) -> Result<Box<Query>> {
+        match self.kind {
+            Kind::Grouped { list, columns } => {
+                let call =
+                    call(self.name).ok_or_else(|| Error::internal(format!("{} has no parameters", self.name)))?;
+                self.grouped(call, list, columns, args)
+            }
+            Kind::Contrast => contrast::subquery(self, args),
+            Kind::Clusters => clusters::subquery(self, args),
+        }
+    }
+
+    fn grouped(&self, call: &Call, list: bool, columns: &[&str], args: Vec<FunctionArg>) -> Result<Box<Query>> {
         let mut args = args.into_iter();
-        let rows = match args.next() {
-            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(relation))) => self.relation(relation)?,
-            _ => return Err(self.fault("the first argument is a relation")),
-        };
-        let Arguments { ids, values } = self.arguments(call, args)?;
+        let rows = self.relation(args.next(), "first")?;
+        let Arguments { ids, values } = self.arguments(call, columns, args)?;
         let ids: String = ids.iter().map(|id| format!("{id}, ")).collect();
         let group = match ids.strip_suffix(", ") {
             Some(ids) => format!(" GROUP BY {ids}"),
             None => String::new(),
         };
-        let columns: Vec<String> =
-            self.columns.iter().map(|column| format!("\"{ANSWER}\"['{column}'] AS {column}")).collect();
+        let columns: Vec<String> = columns.iter().map(|column| answer(column)).collect();
         let parameters: Vec<String> = call.parameters.iter().map(|parameter| format!("\"${parameter}\"")).collect();
         let aggregate = format!("{}({})", self.name, parameters.join(", "));
-        let aggregate = if self.list { format!("unnest({aggregate})") } else { aggregate };
+        let aggregate = if list { format!("unnest({aggregate})") } else { aggregate };
         let mut query = parse(&format!(
             "SELECT {ids}{} FROM (SELECT {ids}{aggregate} AS \"{ANSWER}\" FROM \"{ROWS}\" AS \"{ROWS}\"{group})",
             columns.join(", ")
         ))?;
-        // What the caller wrote is put in as it was parsed, never as text.
-        let _ = visit_expressions_mut(&mut query, |expr| {
-            let parameter = match expr {
-                Expr::Identifier(name) if name.quote_style.is_some() => name.value.strip_prefix('$'),
-                _ => None,
-            };
-            let place = parameter.and_then(|name| call.parameters.iter().position(|p| *p == name));
-            if let Some(value) = place.and_then(|place| values.get(place)) {
-                *expr = value.clone();
-            }
-            ControlFlow::<()>::Continue(())
-        });
-        let _ = query.visit(&mut Rows(Some(rows)));
+        fill(&mut query, |name| values.get(call.parameters.iter().position(|p| *p == name)?));
+        let _ = query.visit(&mut Rows(ROWS, Some(rows)));
         Ok(query)
     }
 
-    /// The relation as a query: what a subquery holds, or all of a table.
-    fn relation(&self, relation: Expr) -> Result<Box<Query>> {
+    /// A relation as a query: what a subquery holds, or all of a table.
+    fn relation(&self, relation: Option<FunctionArg>, place: &str) -> Result<Box<Query>> {
         match relation {
-            Expr::Subquery(query) => Ok(query),
-            name @ (Expr::Identifier(_) | Expr::CompoundIdentifier(_)) => parse(&format!("SELECT * FROM {name}")),
-            _ => Err(self.fault("the first argument is a relation")),
+            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Subquery(query)))) => Ok(query),
+            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(
+                name @ (Expr::Identifier(_) | Expr::CompoundIdentifier(_)),
+            ))) => parse(&format!("SELECT * FROM {name}")),
+            _ => Err(self.fault(&format!("the {place} argument is a relation"))),
         }
     }
 
-    fn arguments(&self, call: &Call, args: impl Iterator<Item = FunctionArg>) -> Result<Arguments> {
+    /// Name and value of an argument after the relations.
+    fn named(&self, argument: FunctionArg) -> Result<(String, Expr)> {
+        let (name, value) = match argument {
+            FunctionArg::Named { name, arg, .. } => (name.value, arg),
+            FunctionArg::ExprNamed { name, arg, .. } => (name.to_string(), arg),
+            FunctionArg::Unnamed(_) => return Err(self.fault("arguments after the relation are named")),
+        };
+        match value {
+            FunctionArgExpr::Expr(value) => Ok((name, value)),
+            _ => Err(self.fault(&format!("argument '{name}' must be a column or a constant"))),
+        }
+    }
+
+    fn arguments(&self, call: &Call, columns: &[&str], args: impl Iterator<Item = FunctionArg>) -> Result<Arguments> {
         let mut ids: Option<Vec<Ident>> = None;
         let mut values: Vec<Option<Expr>> = vec![None; call.parameters.len()];
         for argument in args {
-            let (name, value) = match argument {
-                FunctionArg::Named { name, arg, .. } => (name.value, arg),
-                FunctionArg::ExprNamed { name, arg, .. } => (name.to_string(), arg),
-                FunctionArg::Unnamed(_) => return Err(self.fault("arguments after the relation are named")),
-            };
-            let FunctionArgExpr::Expr(value) = value else {
-                return Err(self.fault(&format!("argument '{name}' must be a column or a constant")));
-            };
+            let (name, value) = self.named(argument)?;
             let many = call.parameters.iter().position(|p| *p == VALUES);
             let again = if name.eq_ignore_ascii_case(ID) {
-                ids.replace(self.ids(value)?).is_some()
+                ids.replace(self.ids(columns, value)?).is_some()
             } else if let Some(place) = many.filter(|_| is_values(&name)) {
                 values[place].replace(self.values(value)?).is_some()
             } else {
@@ -198,8 +239,8 @@ impl TableForm {
         Ok(Arguments { ids: ids.unwrap_or_default(), values: complete })
     }
 
-    /// Columns in brackets, or one.
-    fn ids(&self, value: Expr) -> Result<Vec<Ident>> {
+    /// Columns in brackets, or one; none of them one of the `columns` that the answer has besides.
+    fn ids(&self, columns: &[&str], value: Expr) -> Result<Vec<Ident>> {
         let list = listed(value);
         let mut ids: Vec<Ident> = Vec::with_capacity(list.len());
         for column in list {
@@ -211,7 +252,7 @@ impl TableForm {
                     None => return Err(self.fault("argument 'id' must be names of columns, such as id => [host]")),
                 },
             };
-            if self.columns.contains(&name.as_str()) || name.starts_with('$') {
+            if columns.contains(&name.as_str()) || name.starts_with('$') {
                 return Err(self.fault(&format!("a column '{name}' of the answer stands beside those of 'id'")));
             }
             if ids.iter().any(|other| other.value == name) {
@@ -269,7 +310,7 @@ fn is_values(name: &str) -> bool {
     name.eq_ignore_ascii_case(VALUES) || name.eq_ignore_ascii_case("value")
 }
 
-/// What stands in brackets, or one.
+/// The items in brackets, or the one that stands alone.
 fn listed(value: Expr) -> Vec<Expr> {
     match value {
         Expr::Array(array) => array.elem,
@@ -277,6 +318,25 @@ fn listed(value: Expr) -> Vec<Expr> {
         Expr::Nested(one) => vec![*one],
         one => vec![one],
     }
+}
+
+/// A field of the answer as a column.
+fn answer(field: &str) -> String {
+    format!("\"{ANSWER}\"['{field}'] AS {field}")
+}
+
+/// Puts what the caller wrote in the place of names such as `"$value"`: as it was parsed, never as text.
+fn fill<'a>(query: &mut Query, value: impl Fn(&str) -> Option<&'a Expr>) {
+    let _ = visit_expressions_mut(query, |expr| {
+        let name = match expr {
+            Expr::Identifier(name) if name.quote_style.is_some() => name.value.strip_prefix('$'),
+            _ => None,
+        };
+        if let Some(value) = name.and_then(&value) {
+            *expr = value.clone();
+        }
+        ControlFlow::<()>::Continue(())
+    });
 }
 
 /// The value of a text.
@@ -317,16 +377,16 @@ fn unread(error: ParserError) -> Error {
     Error::invalid(format!("the relation or the columns of a table function cannot be read: {error}"))
 }
 
-/// Puts the relation in its place.
-struct Rows(Option<Box<Query>>);
+/// Puts a relation in the place of the table of this name.
+struct Rows(&'static str, Option<Box<Query>>);
 
 impl VisitorMut for Rows {
     type Break = ();
 
     fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         if let TableFactor::Table { name, alias, args: None, .. } = factor
-            && matches!(name.0.as_slice(), [ObjectNamePart::Identifier(name)] if name.value == ROWS)
-            && let Some(subquery) = self.0.take()
+            && matches!(name.0.as_slice(), [ObjectNamePart::Identifier(name)] if name.value == self.0)
+            && let Some(subquery) = self.1.take()
         {
             *factor = TableFactor::Derived { lateral: false, subquery, alias: alias.take(), sample: None };
         }
@@ -335,100 +395,4 @@ impl VisitorMut for Rows {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn check(from: &str, expect: &str) {
-        let sql = format!("SELECT * FROM {from}");
-        let mut statement = Parser::parse_sql(&GenericDialect {}, &sql).unwrap().remove(0);
-        let got = match resolve(&mut statement) {
-            Ok(()) => statement.to_string(),
-            Err(error) => error.message,
-        };
-        assert!(got.contains(expect), "{got}");
-    }
-
-    #[test]
-    fn a_call_becomes_a_grouped_subquery() {
-        check(
-            "forecast((SELECT * FROM t), id => [host, 'A.b'], horizon => $1, level => 0.9) AS f",
-            "FROM (SELECT \"host\", \"A.b\", \"$answer\"['ts'] AS ts, \"$answer\"['value'] AS value, \"$answer\"['lo'] AS lo, \
-             \"$answer\"['hi'] AS hi FROM (SELECT \"host\", \"A.b\", unnest(forecast(ts, value, $1, NULL, 0.9, NULL, NULL)) AS \"$answer\" \
-             FROM (SELECT * FROM t) AS \"$rows\" GROUP BY \"host\", \"A.b\")) AS f",
-        );
-        check(
-            "Time_To_Exhaustion(metrics.disk, ts => t, value => v / 2, capacity => 90, horizon => '2h')",
-            "FROM (SELECT \"$answer\"['ts'] AS ts, \"$answer\"['earliest'] AS earliest, \"$answer\"['latest'] AS latest \
-             FROM (SELECT time_to_exhaustion(t, v / 2, 90, '2h', NULL, NULL, NULL) AS \"$answer\" \
-             FROM (SELECT * FROM metrics.disk) AS \"$rows\"))",
-        );
-    }
-
-    #[test]
-    fn columns_become_a_struct_under_their_names() {
-        let call = |values: &str| format!("detect_anomalies(t, {values}, id => host, method => 'pca')");
-        let expect = |values: &str| format!("detect_anomalies(ts, named_struct({values}), 'pca', NULL)");
-        check(
-            &call("values => [Cpu, \"B.c\", 'D', e / 2]"),
-            &expect("'cpu', Cpu, 'B.c', \"B.c\", 'D', \"D\", 'e / 2', e / 2"),
-        );
-        check(&call("value => cpu"), &expect("'cpu', cpu"));
-        check("detect_anomalies(t)", "detect_anomalies(ts, named_struct('value', value), NULL, NULL)");
-        check("detect_anomalies(t, values => [a], value => b)", "argument 'value' is given twice");
-        check("detect_anomalies(t, values => [a, A])", "column 'a' is twice in 'values'");
-        check("detect_anomalies(t, values => [])", "'values' takes 1 to 256 columns, not 0: write SELECT");
-        let many = |n: usize| {
-            format!(
-                "detect_anomalies(t, values => [{}])",
-                (0..n).map(|i| format!("c{i}")).collect::<Vec<_>>().join(", ")
-            )
-        };
-        check(&many(257), "'values' takes 1 to 256 columns, not 257");
-        check(&many(256), "'c255', c255");
-        check("detect_anomalies(t, id => [score])", "a column 'score' of the answer");
-        check(
-            "detect_anomalies(t, sesson => '1d')",
-            "unknown argument 'sesson' of detect_anomalies: known are ts, values, method, season, id",
-        );
-    }
-
-    #[test]
-    fn regressors_are_columns_or_their_names() {
-        let expect = "unnest(forecast(ts, value, 4, NULL, NULL, NULL, [holiday, \"Big sale\"])) AS";
-        check("forecast(t, horizon => 4, regressors => [holiday, 'Big sale'])", expect);
-        check("forecast(t, horizon => 4, regressors => 'holiday')", "NULL, NULL, NULL, \"holiday\")");
-    }
-
-    #[test]
-    fn calls_inside_one_another_are_all_resolved() {
-        check(
-            "forecast((SELECT * FROM forecast(t, horizon => 3)), horizon => 4) JOIN u ON true",
-            "unnest(forecast(ts, value, 4, NULL, NULL, NULL, NULL)) AS \"$answer\" FROM (SELECT * FROM (SELECT",
-        );
-    }
-
-    #[test]
-    fn other_tables_stay_as_they_are() {
-        check("t, promql('up', 1, 2, 3) AS p", "SELECT * FROM t, promql('up', 1, 2, 3) AS p");
-    }
-
-    #[test]
-    fn faults_are_told_with_what_is_known() {
-        check(
-            "forecast(t, horizn => 3)",
-            "unknown argument 'horizn' of forecast: known are ts, value, horizon, method, level, season, regressors, id",
-        );
-        check("forecast(t)", "argument 'horizon' is missing: write SELECT * FROM forecast(TABLE");
-        check("time_to_exhaustion(t, horizon => 3)", "argument 'capacity' is missing");
-        check("forecast()", "the first argument is a relation");
-        check("forecast(1 + 1, horizon => 3)", "the first argument is a relation");
-        check("forecast(horizon => 3)", "the first argument is a relation");
-        check("forecast(t, 3)", "arguments after the relation are named");
-        check("forecast(t, horizon => 3, horizon => 4)", "'horizon' is given twice");
-        check("forecast(t, id => a, id => b, horizon => 3)", "'id' is given twice");
-        check("forecast(t, id => [a, A], horizon => 3)", "column 'a' is twice in 'id'");
-        check("forecast(t, id => [lo], horizon => 3)", "a column 'lo' of the answer");
-        check("forecast(t, id => [a + 1], horizon => 3)", "must be names of columns");
-    }
-}
+mod tests;
