@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -71,6 +71,19 @@ pub fn end_all_on_signal() -> Result<()> {
         });
     })?;
     Ok(())
+}
+
+/// Runs a program to its end: what it printed. It ends with the benchmark, as every child.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn output(command: &mut Command) -> Result<Output> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let id = child.id();
+    running().push(id);
+    let output = child.wait_with_output();
+    running().retain(|&pid| pid != id);
+    Ok(output?)
 }
 
 /// A running child.

@@ -5,6 +5,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::process::output;
+
 /// Where data, scorers and their Python are.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Sources {
@@ -40,7 +42,7 @@ impl Sources {
 
 /// What a script prints.
 pub(super) fn json_of(command: &mut Command) -> Result<Value> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let output = output(command).with_context(|| format!("{command:?}"))?;
     let message = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {}", message.trim());
     serde_json::from_slice(&output.stdout).with_context(|| format!("{command:?} prints no JSON"))
