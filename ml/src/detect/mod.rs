@@ -25,6 +25,7 @@ mod history;
 mod mad;
 mod outlook;
 mod past;
+mod phase;
 mod seasonal;
 mod start;
 mod tail;
