@@ -13,12 +13,14 @@
 //! | `ewma` | exponentially weighted, memory of 64 values | 10 values | < 128 B |
 //! | `seasonal` | usual value at this time of the season | two seasons; without a known season it answers as `mad` | < 16 KiB |
 //! | `auto` | the one that predicted best so far, no narrower than its usual misses; counters as rates | 12 values (a counter: up to 14) | < 16 KiB |
+//! | `cusum` | sums of deviations from a robust running mean, memory of 512 values | 32 values | < 128 B |
 //!
 //! Degenerate input has fixed answers: NaN is skipped and gets no score; fewer values than the warm-up: no score; no
 //! spread in the past: 0.0 on the centre, +Infinity off it. An infinite value scores +Infinity and teaches nothing.
 mod auto;
 mod burst;
 mod context;
+mod cusum;
 mod ewma;
 mod gain;
 mod history;
@@ -26,6 +28,7 @@ mod mad;
 mod outlook;
 mod past;
 mod phase;
+mod reference;
 mod seasonal;
 mod start;
 mod tail;
@@ -37,6 +40,7 @@ mod window;
 use crate::error::{Error, Result};
 use crate::state::{Put, Reader, malformed};
 use auto::Auto;
+use cusum::Cusum;
 use ewma::Ewma;
 use mad::Mad;
 use outlook::Judgement;
@@ -74,11 +78,19 @@ pub enum Method {
     Ewma,
     /// Seasonal buckets.
     Seasonal,
+    /// Cumulative sums.
+    Cusum,
 }
 
 impl Method {
     /// Every method, in the order of their bytes in a saved state.
-    pub const ALL: [Self; 4] = [Self::Auto, Self::Mad, Self::Ewma, Self::Seasonal];
+    pub const ALL: [Self; 5] = [
+        Self::Auto,
+        Self::Mad,
+        Self::Ewma,
+        Self::Seasonal,
+        Self::Cusum,
+    ];
 
     /// The name users write.
     pub fn name(self) -> &'static str {
@@ -87,6 +99,7 @@ impl Method {
             Self::Mad => "mad",
             Self::Ewma => "ewma",
             Self::Seasonal => "seasonal",
+            Self::Cusum => "cusum",
         }
     }
 }
@@ -135,6 +148,7 @@ enum Kind {
     Mad(Box<Mad>),
     Ewma(Ewma),
     Seasonal(Box<SeasonalMethod>),
+    Cusum(Box<Cusum>),
 }
 
 /// The seasonal method: the tracker once the step is known, `mad` where no season is.
@@ -166,6 +180,7 @@ impl Detector {
             Method::Seasonal => {
                 Kind::Seasonal(Box::new(SeasonalMethod { start: Start::default(), tracker: None, mad: Mad::default() }))
             }
+            Method::Cusum => Kind::Cusum(Box::new(Cusum::new())),
         };
         Ok(Self { season_ns: options.season_ns, kind })
     }
@@ -177,6 +192,7 @@ impl Detector {
             Kind::Mad(_) => Method::Mad,
             Kind::Ewma(_) => Method::Ewma,
             Kind::Seasonal(_) => Method::Seasonal,
+            Kind::Cusum(_) => Method::Cusum,
         }
     }
 
@@ -197,6 +213,7 @@ impl Detector {
             Kind::Mad(mad) => mad.observe(value),
             Kind::Ewma(ewma) => ewma.observe(value),
             Kind::Seasonal(seasonal) => seasonal.observe(self.season_ns, ts, value),
+            Kind::Cusum(cusum) => return cusum.observe(value),
         };
         judgement.map_or(Verdict::NONE, Judgement::verdict)
     }
@@ -216,6 +233,7 @@ impl Detector {
             Kind::Mad(mad) => mad.save(out),
             Kind::Ewma(ewma) => ewma.save(out),
             Kind::Seasonal(seasonal) => seasonal.save(out),
+            Kind::Cusum(cusum) => cusum.save(out),
         }
     }
 
@@ -241,6 +259,7 @@ impl Detector {
             Some(Method::Mad) => Kind::Mad(Box::new(Mad::load(from)?)),
             Some(Method::Ewma) => Kind::Ewma(Ewma::load(from)?),
             Some(Method::Seasonal) => Kind::Seasonal(Box::new(SeasonalMethod::load(from)?)),
+            Some(Method::Cusum) => Kind::Cusum(Box::new(Cusum::load(from)?)),
             None => return Err(malformed("its method is unknown")),
         };
         from.end()?;
