@@ -14,6 +14,7 @@
 //! | `seasonal` | usual value at this time of the season | two seasons; without a known season it answers as `mad` | < 16 KiB |
 //! | `auto` | the one that predicted best so far, no narrower than its usual misses; counters as rates | 12 values (a counter: up to 14) | < 16 KiB |
 //! | `cusum` | sums of deviations from a robust running mean, memory of 512 values | 32 values | < 128 B |
+//! | `spot` | running mean, memory of 128 values; spread and tail of each side | 10 values | < 192 B |
 //!
 //! Degenerate input has fixed answers: NaN is skipped and gets no score; fewer values than the warm-up: no score; no
 //! spread in the past: 0.0 on the centre, +Infinity off it. An infinite value scores +Infinity and teaches nothing.
@@ -30,6 +31,7 @@ mod past;
 mod phase;
 mod reference;
 mod seasonal;
+mod spot;
 mod start;
 mod tail;
 #[cfg(test)]
@@ -44,6 +46,7 @@ use cusum::Cusum;
 use ewma::Ewma;
 use mad::Mad;
 use outlook::Judgement;
+use spot::Spot;
 use start::Start;
 use tracker::Tracker;
 
@@ -80,16 +83,19 @@ pub enum Method {
     Seasonal,
     /// Cumulative sums.
     Cusum,
+    /// Peaks over a threshold, a tail on each side.
+    Spot,
 }
 
 impl Method {
     /// Every method, in the order of their bytes in a saved state.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Auto,
         Self::Mad,
         Self::Ewma,
         Self::Seasonal,
         Self::Cusum,
+        Self::Spot,
     ];
 
     /// The name users write.
@@ -100,6 +106,7 @@ impl Method {
             Self::Ewma => "ewma",
             Self::Seasonal => "seasonal",
             Self::Cusum => "cusum",
+            Self::Spot => "spot",
         }
     }
 }
@@ -149,6 +156,7 @@ enum Kind {
     Ewma(Ewma),
     Seasonal(Box<SeasonalMethod>),
     Cusum(Box<Cusum>),
+    Spot(Box<Spot>),
 }
 
 /// The seasonal method: the tracker once the step is known, `mad` where no season is.
@@ -181,6 +189,7 @@ impl Detector {
                 Kind::Seasonal(Box::new(SeasonalMethod { start: Start::default(), tracker: None, mad: Mad::default() }))
             }
             Method::Cusum => Kind::Cusum(Box::new(Cusum::new())),
+            Method::Spot => Kind::Spot(Box::new(Spot::new())),
         };
         Ok(Self { season_ns: options.season_ns, kind })
     }
@@ -193,6 +202,7 @@ impl Detector {
             Kind::Ewma(_) => Method::Ewma,
             Kind::Seasonal(_) => Method::Seasonal,
             Kind::Cusum(_) => Method::Cusum,
+            Kind::Spot(_) => Method::Spot,
         }
     }
 
@@ -214,6 +224,7 @@ impl Detector {
             Kind::Ewma(ewma) => ewma.observe(value),
             Kind::Seasonal(seasonal) => seasonal.observe(self.season_ns, ts, value),
             Kind::Cusum(cusum) => return cusum.observe(value),
+            Kind::Spot(spot) => return spot.observe(value),
         };
         judgement.map_or(Verdict::NONE, Judgement::verdict)
     }
@@ -234,6 +245,7 @@ impl Detector {
             Kind::Ewma(ewma) => ewma.save(out),
             Kind::Seasonal(seasonal) => seasonal.save(out),
             Kind::Cusum(cusum) => cusum.save(out),
+            Kind::Spot(spot) => spot.save(out),
         }
     }
 
@@ -260,6 +272,7 @@ impl Detector {
             Some(Method::Ewma) => Kind::Ewma(Ewma::load(from)?),
             Some(Method::Seasonal) => Kind::Seasonal(Box::new(SeasonalMethod::load(from)?)),
             Some(Method::Cusum) => Kind::Cusum(Box::new(Cusum::load(from)?)),
+            Some(Method::Spot) => Kind::Spot(Box::new(Spot::load(from)?)),
             None => return Err(malformed("its method is unknown")),
         };
         from.end()?;
