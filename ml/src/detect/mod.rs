@@ -15,6 +15,7 @@
 //! | `auto` | the one that predicted best so far, no narrower than its usual misses; counters as rates | 12 values (a counter: up to 14) | < 16 KiB |
 //! | `cusum` | sums of deviations from a robust running mean, memory of 512 values | 32 values | < 128 B |
 //! | `spot` | running mean, memory of 128 values; spread and tail of each side | 10 values | < 192 B |
+//! | `holt_winters` | level, trend and season, smoothed | 12 values; with a given season two of them | < 6 KiB |
 //!
 //! Degenerate input has fixed answers: NaN is skipped and gets no score; fewer values than the warm-up: no score; no
 //! spread in the past: 0.0 on the centre, +Infinity off it. An infinite value scores +Infinity and teaches nothing.
@@ -25,6 +26,7 @@ mod cusum;
 mod ewma;
 mod gain;
 mod history;
+mod holt_winters;
 mod mad;
 mod outlook;
 mod past;
@@ -44,6 +46,7 @@ use crate::state::{Put, Reader, malformed};
 use auto::Auto;
 use cusum::Cusum;
 use ewma::Ewma;
+use holt_winters::HoltWinters;
 use mad::Mad;
 use outlook::Judgement;
 use spot::Spot;
@@ -85,17 +88,20 @@ pub enum Method {
     Cusum,
     /// Peaks over a threshold, a tail on each side.
     Spot,
+    /// Residual of Holt-Winters smoothing.
+    HoltWinters,
 }
 
 impl Method {
     /// Every method, in the order of their bytes in a saved state.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Auto,
         Self::Mad,
         Self::Ewma,
         Self::Seasonal,
         Self::Cusum,
         Self::Spot,
+        Self::HoltWinters,
     ];
 
     /// The name users write.
@@ -107,6 +113,7 @@ impl Method {
             Self::Seasonal => "seasonal",
             Self::Cusum => "cusum",
             Self::Spot => "spot",
+            Self::HoltWinters => "holt_winters",
         }
     }
 }
@@ -157,6 +164,7 @@ enum Kind {
     Seasonal(Box<SeasonalMethod>),
     Cusum(Box<Cusum>),
     Spot(Box<Spot>),
+    HoltWinters(Box<HoltWinters>),
 }
 
 /// The seasonal method: the tracker once the step is known, `mad` where no season is.
@@ -190,6 +198,7 @@ impl Detector {
             }
             Method::Cusum => Kind::Cusum(Box::new(Cusum::new())),
             Method::Spot => Kind::Spot(Box::new(Spot::new())),
+            Method::HoltWinters => Kind::HoltWinters(Box::new(HoltWinters::new())),
         };
         Ok(Self { season_ns: options.season_ns, kind })
     }
@@ -203,6 +212,7 @@ impl Detector {
             Kind::Seasonal(_) => Method::Seasonal,
             Kind::Cusum(_) => Method::Cusum,
             Kind::Spot(_) => Method::Spot,
+            Kind::HoltWinters(_) => Method::HoltWinters,
         }
     }
 
@@ -225,6 +235,7 @@ impl Detector {
             Kind::Seasonal(seasonal) => seasonal.observe(self.season_ns, ts, value),
             Kind::Cusum(cusum) => return cusum.observe(value),
             Kind::Spot(spot) => return spot.observe(value),
+            Kind::HoltWinters(smoothing) => smoothing.observe(self.season_ns, ts, value),
         };
         judgement.map_or(Verdict::NONE, Judgement::verdict)
     }
@@ -246,6 +257,7 @@ impl Detector {
             Kind::Seasonal(seasonal) => seasonal.save(out),
             Kind::Cusum(cusum) => cusum.save(out),
             Kind::Spot(spot) => spot.save(out),
+            Kind::HoltWinters(smoothing) => smoothing.save(out),
         }
     }
 
@@ -273,6 +285,7 @@ impl Detector {
             Some(Method::Seasonal) => Kind::Seasonal(Box::new(SeasonalMethod::load(from)?)),
             Some(Method::Cusum) => Kind::Cusum(Box::new(Cusum::load(from)?)),
             Some(Method::Spot) => Kind::Spot(Box::new(Spot::load(from)?)),
+            Some(Method::HoltWinters) => Kind::HoltWinters(Box::new(HoltWinters::load(from)?)),
             None => return Err(malformed("its method is unknown")),
         };
         from.end()?;
