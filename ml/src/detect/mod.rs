@@ -16,6 +16,7 @@
 //! | `cusum` | sums of deviations from a robust running mean, memory of 512 values | 32 values | < 128 B |
 //! | `spot` | running mean, memory of 128 values; spread and tail of each side | 10 values | < 192 B |
 //! | `holt_winters` | level, trend and season, smoothed | 12 values; with a given season two of them | < 6 KiB |
+//! | `spectral_residual` | saliency in a window of 59 values, against its mean | 58 values | < 512 B |
 //!
 //! Degenerate input has fixed answers: NaN is skipped and gets no score; fewer values than the warm-up: no score; no
 //! spread in the past: 0.0 on the centre, +Infinity off it. An infinite value scores +Infinity and teaches nothing.
@@ -33,6 +34,7 @@ mod past;
 mod phase;
 mod reference;
 mod seasonal;
+mod spectral_residual;
 mod spot;
 mod start;
 mod tail;
@@ -49,6 +51,7 @@ use ewma::Ewma;
 use holt_winters::HoltWinters;
 use mad::Mad;
 use outlook::Judgement;
+use spectral_residual::SpectralResidual;
 use spot::Spot;
 use start::Start;
 use tracker::Tracker;
@@ -90,11 +93,13 @@ pub enum Method {
     Spot,
     /// Residual of Holt-Winters smoothing.
     HoltWinters,
+    /// Saliency after the spectral residual.
+    SpectralResidual,
 }
 
 impl Method {
     /// Every method, in the order of their bytes in a saved state.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Auto,
         Self::Mad,
         Self::Ewma,
@@ -102,6 +107,7 @@ impl Method {
         Self::Cusum,
         Self::Spot,
         Self::HoltWinters,
+        Self::SpectralResidual,
     ];
 
     /// The name users write.
@@ -114,6 +120,7 @@ impl Method {
             Self::Cusum => "cusum",
             Self::Spot => "spot",
             Self::HoltWinters => "holt_winters",
+            Self::SpectralResidual => "spectral_residual",
         }
     }
 }
@@ -165,6 +172,7 @@ enum Kind {
     Cusum(Box<Cusum>),
     Spot(Box<Spot>),
     HoltWinters(Box<HoltWinters>),
+    SpectralResidual(Box<SpectralResidual>),
 }
 
 /// The seasonal method: the tracker once the step is known, `mad` where no season is.
@@ -199,6 +207,7 @@ impl Detector {
             Method::Cusum => Kind::Cusum(Box::new(Cusum::new())),
             Method::Spot => Kind::Spot(Box::new(Spot::new())),
             Method::HoltWinters => Kind::HoltWinters(Box::new(HoltWinters::new())),
+            Method::SpectralResidual => Kind::SpectralResidual(Box::new(SpectralResidual::new())),
         };
         Ok(Self { season_ns: options.season_ns, kind })
     }
@@ -213,6 +222,7 @@ impl Detector {
             Kind::Cusum(_) => Method::Cusum,
             Kind::Spot(_) => Method::Spot,
             Kind::HoltWinters(_) => Method::HoltWinters,
+            Kind::SpectralResidual(_) => Method::SpectralResidual,
         }
     }
 
@@ -236,6 +246,7 @@ impl Detector {
             Kind::Cusum(cusum) => return cusum.observe(value),
             Kind::Spot(spot) => return spot.observe(value),
             Kind::HoltWinters(smoothing) => smoothing.observe(self.season_ns, ts, value),
+            Kind::SpectralResidual(residual) => return residual.observe(value),
         };
         judgement.map_or(Verdict::NONE, Judgement::verdict)
     }
@@ -258,6 +269,7 @@ impl Detector {
             Kind::Cusum(cusum) => cusum.save(out),
             Kind::Spot(spot) => spot.save(out),
             Kind::HoltWinters(smoothing) => smoothing.save(out),
+            Kind::SpectralResidual(residual) => residual.save(out),
         }
     }
 
@@ -286,6 +298,7 @@ impl Detector {
             Some(Method::Cusum) => Kind::Cusum(Box::new(Cusum::load(from)?)),
             Some(Method::Spot) => Kind::Spot(Box::new(Spot::load(from)?)),
             Some(Method::HoltWinters) => Kind::HoltWinters(Box::new(HoltWinters::load(from)?)),
+            Some(Method::SpectralResidual) => Kind::SpectralResidual(Box::new(SpectralResidual::load(from)?)),
             None => return Err(malformed("its method is unknown")),
         };
         from.end()?;
