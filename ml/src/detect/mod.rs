@@ -17,6 +17,7 @@
 //! | `spot` | running mean, memory of 128 values; spread and tail of each side | 10 values | < 192 B |
 //! | `holt_winters` | level, trend and season, smoothed | 12 values; with a given season two of them | < 6 KiB |
 //! | `spectral_residual` | saliency in a window of 59 values, against its mean | 58 values | < 512 B |
+//! | `half_space_trees` | rarity of the last two values together, in windows of 250 | 90 values | < 8 KiB |
 //!
 //! Degenerate input has fixed answers: NaN is skipped and gets no score; fewer values than the warm-up: no score; no
 //! spread in the past: 0.0 on the centre, +Infinity off it. An infinite value scores +Infinity and teaches nothing.
@@ -26,6 +27,7 @@ mod context;
 mod cusum;
 mod ewma;
 mod gain;
+mod half_space_trees;
 mod history;
 mod holt_winters;
 mod mad;
@@ -48,6 +50,7 @@ use crate::state::{Put, Reader, malformed};
 use auto::Auto;
 use cusum::Cusum;
 use ewma::Ewma;
+use half_space_trees::HalfSpaceTrees;
 use holt_winters::HoltWinters;
 use mad::Mad;
 use outlook::Judgement;
@@ -95,11 +98,13 @@ pub enum Method {
     HoltWinters,
     /// Saliency after the spectral residual.
     SpectralResidual,
+    /// Half-space trees on two successive values.
+    HalfSpaceTrees,
 }
 
 impl Method {
     /// Every method, in the order of their bytes in a saved state.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Auto,
         Self::Mad,
         Self::Ewma,
@@ -108,6 +113,7 @@ impl Method {
         Self::Spot,
         Self::HoltWinters,
         Self::SpectralResidual,
+        Self::HalfSpaceTrees,
     ];
 
     /// The name users write.
@@ -121,6 +127,7 @@ impl Method {
             Self::Spot => "spot",
             Self::HoltWinters => "holt_winters",
             Self::SpectralResidual => "spectral_residual",
+            Self::HalfSpaceTrees => "half_space_trees",
         }
     }
 }
@@ -173,6 +180,7 @@ enum Kind {
     Spot(Box<Spot>),
     HoltWinters(Box<HoltWinters>),
     SpectralResidual(Box<SpectralResidual>),
+    HalfSpaceTrees(Box<HalfSpaceTrees>),
 }
 
 /// The seasonal method: the tracker once the step is known, `mad` where no season is.
@@ -208,6 +216,7 @@ impl Detector {
             Method::Spot => Kind::Spot(Box::new(Spot::new())),
             Method::HoltWinters => Kind::HoltWinters(Box::new(HoltWinters::new())),
             Method::SpectralResidual => Kind::SpectralResidual(Box::new(SpectralResidual::new())),
+            Method::HalfSpaceTrees => Kind::HalfSpaceTrees(Box::new(HalfSpaceTrees::new())),
         };
         Ok(Self { season_ns: options.season_ns, kind })
     }
@@ -223,6 +232,7 @@ impl Detector {
             Kind::Spot(_) => Method::Spot,
             Kind::HoltWinters(_) => Method::HoltWinters,
             Kind::SpectralResidual(_) => Method::SpectralResidual,
+            Kind::HalfSpaceTrees(_) => Method::HalfSpaceTrees,
         }
     }
 
@@ -247,6 +257,7 @@ impl Detector {
             Kind::Spot(spot) => return spot.observe(value),
             Kind::HoltWinters(smoothing) => smoothing.observe(self.season_ns, ts, value),
             Kind::SpectralResidual(residual) => return residual.observe(value),
+            Kind::HalfSpaceTrees(trees) => return trees.observe(value),
         };
         judgement.map_or(Verdict::NONE, Judgement::verdict)
     }
@@ -270,6 +281,7 @@ impl Detector {
             Kind::Spot(spot) => spot.save(out),
             Kind::HoltWinters(smoothing) => smoothing.save(out),
             Kind::SpectralResidual(residual) => residual.save(out),
+            Kind::HalfSpaceTrees(trees) => trees.save(out),
         }
     }
 
@@ -299,6 +311,7 @@ impl Detector {
             Some(Method::Spot) => Kind::Spot(Box::new(Spot::load(from)?)),
             Some(Method::HoltWinters) => Kind::HoltWinters(Box::new(HoltWinters::load(from)?)),
             Some(Method::SpectralResidual) => Kind::SpectralResidual(Box::new(SpectralResidual::load(from)?)),
+            Some(Method::HalfSpaceTrees) => Kind::HalfSpaceTrees(Box::new(HalfSpaceTrees::load(from)?)),
             None => return Err(malformed("its method is unknown")),
         };
         from.end()?;
