@@ -72,6 +72,12 @@ impl SpectralResidual {
         Verdict { score: Some(z / limit), ..Verdict::NONE }
     }
 
+    /// All values so far in their order, while the window is not full.
+    pub(super) fn values(&self) -> Option<Vec<f64>> {
+        let len = usize::from(self.len);
+        (len < PAST).then(|| self.past[..len].to_vec())
+    }
+
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         out.put_u8(self.len);
         out.put_u8(self.next);

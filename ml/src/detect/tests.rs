@@ -1,10 +1,16 @@
 mod cusum;
 mod half_space_trees;
 mod holt_winters;
+mod matrix_profile;
+mod merge;
+mod rcf;
 mod spectral_residual;
 mod spot;
+mod subspace;
 
-use super::window::Window;
+use super::ewma::Ewma;
+use super::mad::Mad;
+use super::window::{self, Window};
 use super::*;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -90,8 +96,11 @@ fn there_is_no_score_before_the_warm_up() {
             Method::HoltWinters => 12,
             Method::SpectralResidual => 58,
             Method::HalfSpaceTrees => 90,
+            Method::Rcf => 97,
+            Method::Subspace => 154,
+            Method::MatrixProfile => 153,
         };
-        let scores = scores(method, &noise(2, 120));
+        let scores = scores(method, &noise(2, 200));
         assert!(
             scores[..warm_up].iter().all(Option::is_none) && scores[warm_up..].iter().all(Option::is_some),
             "{method} {scores:?}"
@@ -110,11 +119,11 @@ fn a_given_season_is_scored_from_its_third_cycle_on() {
 fn a_constant_past_scores_zero_on_it_and_infinity_off_it() {
     for method in Method::ALL {
         for level in [0.0, 5.0, -3.5, 0.1 + 0.2, 1e15] {
-            let mut values = vec![level; 120];
+            let mut values = vec![level; 200];
             values.push(level + 1.0);
             let scores = scores(method, &values);
-            assert!(scores.iter().take(120).flatten().all(|&s| s == 0.0), "{method} {level}");
-            assert_eq!(scores[120], Some(f64::INFINITY), "{method} {level}");
+            assert!(scores.iter().take(200).flatten().all(|&s| s == 0.0), "{method} {level}");
+            assert_eq!(scores[200], Some(f64::INFINITY), "{method} {level}");
         }
     }
     let mut values = vec![7.0; 80];
@@ -128,7 +137,7 @@ fn an_infinite_value_scores_infinity_and_teaches_nothing() {
     for method in Method::ALL {
         let mut detector = Detector::new(method, DetectorOptions::default()).unwrap();
         assert_eq!(detector.update(0, f64::INFINITY).score, None);
-        detector.update_many(&times(120, SECOND), &noise(4, 120), &mut Vec::new());
+        detector.update_many(&times(200, SECOND), &noise(4, 200), &mut Vec::new());
         let before = detector.clone();
         assert_eq!(detector.update(i64::MAX, f64::NEG_INFINITY).score, Some(f64::INFINITY));
         assert_eq!(detector, before);
@@ -192,7 +201,8 @@ fn ten_thousand_calm_rows_stay_below_the_boundary() {
 #[test]
 fn methods_that_know_no_season_do_not_look_at_the_clock() {
     let values = noise(23, 500);
-    for method in [Method::Cusum, Method::Spot, Method::SpectralResidual, Method::HalfSpaceTrees] {
+    let by_time = [Method::Auto, Method::Seasonal, Method::HoltWinters];
+    for method in Method::ALL.into_iter().filter(|method| !by_time.contains(method)) {
         let ordered = run(method, None, SECOND, &values);
         let mut detector = Detector::new(method, DetectorOptions::default()).unwrap();
         for (row, (&value, verdict)) in values.iter().zip(&ordered).enumerate() {
@@ -212,9 +222,10 @@ fn two_values_are_never_enough() {
 
 // ---- detection
 
-/// Methods that know how far away a value is. The trees know how rare it is where it is, and in noise all is rare.
+/// Methods that know how far away a value is. Half-space trees know how rare it is where it is, and in noise all is rare;
+/// the matrix profile compares shapes.
 fn tell_distances() -> impl Iterator<Item = Method> {
-    Method::ALL.into_iter().filter(|&method| method != Method::HalfSpaceTrees)
+    Method::ALL.into_iter().filter(|method| ![Method::HalfSpaceTrees, Method::MatrixProfile].contains(method))
 }
 
 #[test]
@@ -288,8 +299,9 @@ fn the_edges_are_where_the_score_is_one() {
         detector.update_many(&times(300, SECOND), &noise(10, 300), &mut Vec::new());
         let ts = 1_800_000_000 * SECOND;
         let verdict = detector.clone().update(ts, 0.0);
-        if matches!(method, Method::SpectralResidual | Method::HalfSpaceTrees) {
-            assert_eq!((verdict.expected, verdict.lo, verdict.hi), (None, None, None), "{method}");
+        if verdict.expected.is_none() {
+            assert_eq!((verdict.lo, verdict.hi), (None, None), "{method}");
+            assert!(verdict.score.is_some() && verdict.tier == 1, "{method}");
             continue;
         }
         for edge in [verdict.lo.unwrap(), verdict.hi.unwrap()] {
@@ -448,6 +460,9 @@ fn streaming_state_is_below_512_bytes() {
         (Method::HoltWinters, 16_384),
         (Method::SpectralResidual, 512),
         (Method::HalfSpaceTrees, 16_384),
+        (Method::Rcf, 8_192),
+        (Method::Subspace, 8_192),
+        (Method::MatrixProfile, 8_192),
     ] {
         let mut detector = Detector::new(method, DetectorOptions::default()).unwrap();
         let values: Vec<f64> =
