@@ -96,7 +96,7 @@ impl HalfSpaceTrees {
         self.last.copy_from_slice(&point[..DIMENSIONS - 1]);
         let rarity = self.rarity(&point);
         self.turn();
-        rarity.map_or(Verdict::NONE, |rarity| self.novelty.judge(rarity, SPREAD_MIN))
+        rarity.map_or(Verdict::NONE, |rarity| self.novelty.judge(rarity, SPREAD_MIN, DIMENSIONS))
     }
 
     /// Counts the point, and says how rare its parts are in the window before: minus the mean logarithm of mass by volume.

@@ -87,7 +87,7 @@ impl Model {
             let steps = length as f64 / step as f64;
             Season { phase, terms, length, first: ts, steps, growth: 0.0, pairs: 0, is_open: false }
         });
-        Self { step, ts, level: value, trend: 0.0, scatter: 0.0, count: 0, tail: Tail::default(), season }
+        Self { step, ts, level: value, trend: 0.0, scatter: 0.0, count: 0, tail: Tail::of_clusters(), season }
     }
 
     fn observe(&mut self, ts: i64, value: f64) -> Option<Judgement> {
@@ -190,7 +190,7 @@ impl Model {
             return;
         }
         let value = if value.is_finite() { value } else { 0.0 };
-        (self.level, self.trend, self.scatter, self.count, self.tail) = (value, 0.0, 0.0, 0, Tail::default());
+        (self.level, self.trend, self.scatter, self.count, self.tail) = (value, 0.0, 0.0, 0, self.tail.fresh());
         if let Some(season) = &mut self.season {
             (season.growth, season.pairs, season.is_open) = (0.0, 0, false);
             season.terms.fill(Term::default());

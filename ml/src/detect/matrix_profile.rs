@@ -47,7 +47,7 @@ impl MatrixProfile {
             return Verdict::NONE;
         }
         let (past, window) = self.recent.last().split_at(self.recent.last().len() - WINDOW);
-        self.novelty.judge(nearest(past, window), SPREAD_MIN)
+        self.novelty.judge(nearest(past, window), SPREAD_MIN, WINDOW)
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {

@@ -7,17 +7,29 @@
 //! incident once, counts false alarms by the day, finds bursts of unusual values, and ranks the rows of an incident above
 //! calm ones.
 //!
-//! | method | centre and spread | warm-up | state |
-//! |---|---|---|---|
-//! | `mad` | median and MAD of the last 48 values | 10 values | < 512 B |
-//! | `ewma` | exponentially weighted, memory of 64 values | 10 values | < 128 B |
-//! | `seasonal` | usual value at this time of the season | two seasons; without a known season it answers as `mad` | < 16 KiB |
-//! | `auto` | the one that predicted best so far, no narrower than its usual misses; counters as rates | 12 values (a counter: up to 14) | < 16 KiB |
-//! | `cusum` | sums of deviations from a robust running mean, memory of 512 values | 32 values | < 128 B |
-//! | `spot` | running mean, memory of 128 values; spread and tail of each side | 10 values | < 192 B |
-//! | `holt_winters` | level, trend and season, smoothed | 12 values; with a given season two of them | < 6 KiB |
-//! | `spectral_residual` | saliency in a window of 59 values, against its mean | 58 values | < 512 B |
-//! | `half_space_trees` | rarity of the last two values together, in windows of 250 | 90 values | < 8 KiB |
+//! | method | tier | centre and spread, or measure | warm-up | saved | kept for merging |
+//! |---|---|---|---|---|---|
+//! | `mad` | 0 | median and MAD of the last 48 values | 10 values | < 512 B | 47 values |
+//! | `ewma` | 0 | exponentially weighted, memory of 64 values | 10 values | < 128 B | 16 rows |
+//! | `seasonal` | 0 | usual value at this time of the season | two seasons; without a known season it answers as `mad` | < 16 KiB | 256 rows |
+//! | `auto` | 0 | the one that predicted best so far, no narrower than its usual misses; counters as rates | 12 values (a counter: up to 14) | < 16 KiB | 256 rows |
+//! | `cusum` | 0 | sums of deviations from a robust running mean, memory of 512 values | 32 values | < 128 B | 16 rows |
+//! | `spot` | 0 | running mean, memory of 128 values; spread and tail of each side | 10 values | < 192 B | 16 rows |
+//! | `holt_winters` | 0 | level, trend and season, smoothed | 12 values; with a given season two of them | < 16 KiB | 256 rows |
+//! | `spectral_residual` | 1 | saliency in a window of 59 values, against its mean | 58 values | 512 B | 57 values |
+//! | `half_space_trees` | 1 | rarity of the last two values together, in windows of 250 | 90 values | < 8 KiB | 256 rows |
+//! | `rcf` | 1 | displacement of the last values in trees of the last 512 | 97 values | < 8 KiB, in memory < 64 KiB | 256 rows |
+//! | `subspace` | 1 | distance of the last 32 values from the components of the last 512 | 154 values | < 8 KiB | 256 rows |
+//! | `matrix_profile` | 1 | distance of the last 32 values to the nearest window of the last 1,024 | 153 values | < 8 KiB | 256 rows |
+//!
+//! **Tiers.** 0: streaming statistics, < 200 ns a value. 1: windows and forests, microseconds a value, with a novelty
+//! (or, for `spectral_residual`, a mean) that says what is usual; without `expected`, `lo` and `hi`. A value stays in a window for as many rows, so of `rcf`,
+//! `subspace` and `matrix_profile` it is one run of rows in 10,000 that lies beyond the boundary.
+//!
+//! **Merging.** What a row teaches depends on what was expected of it, and so on all rows before: no method here has a sum
+//! of two states that is a function of the two. What has seen few rows still has them, and they are learnt once more:
+//! exact, for every method. Beyond as many rows as the table says [`Detector::merge`] is an error, unless the earlier state
+//! is a fresh one. Kept rows come on top of the state, 16 B each, until they are too many.
 //!
 //! Degenerate input has fixed answers: NaN is skipped and gets no score; fewer values than the warm-up: no score; no
 //! spread in the past: 0.0 on the centre, +Infinity off it. An infinite value scores +Infinity and teaches nothing.

@@ -51,8 +51,9 @@ impl Novelty {
         Verdict { score: self.is_warm().then_some(f64::INFINITY), tier: u8::from(self.is_warm()), ..Verdict::NONE }
     }
 
-    /// The answer for a finite measure that scatters by no less than `spread_min` (> 0), which is then learnt.
-    pub(super) fn judge(&mut self, measure: f64, spread_min: f64) -> Verdict {
+    /// The answer for a finite measure of the last `window` values that scatters by no less than `spread_min` (> 0). The
+    /// measure is learnt then, but not what one value does to it while it is in the window.
+    pub(super) fn judge(&mut self, measure: f64, spread_min: f64, window: usize) -> Verdict {
         let mut verdict = Verdict::NONE;
         if self.is_warm() {
             let spread = self.measures.spread().max(spread_min);
@@ -61,9 +62,12 @@ impl Novelty {
             verdict = Verdict { score: Some(z / (few * self.tail.limit())), tier: 1, ..verdict };
             self.tail.learn(z);
         }
-        let run = self.tail.run();
-        let reach = if run > 0 { clip(run) * self.tail.limit() } else { REACH };
-        self.measures.learn(measure, reach, MEASURE_WEIGHT);
+        let run = usize::from(self.tail.run());
+        if run == 0 {
+            self.measures.learn(measure, REACH, MEASURE_WEIGHT);
+        } else if run > window {
+            self.measures.learn(measure, clip((run - window) as u16) * self.tail.limit(), MEASURE_WEIGHT);
+        }
         verdict
     }
 

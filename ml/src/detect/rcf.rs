@@ -184,7 +184,9 @@ impl Rcf {
             let point = point(last, (last.len() - SHINGLE) as u16);
             let displaced: f64 =
                 self.trees.iter().map(|tree| tree.displacement(self.recent.until(tree.row, SOURCE), &point)).sum();
-            self.novelty.judge(displaced / TREES as f64, SPREAD_MIN)
+            // the power 3/4 evens out the two sides: shares lie near 0 but for what is rare
+            let share = displaced / TREES as f64;
+            self.novelty.judge((share * share.sqrt()).sqrt(), SPREAD_MIN, SHINGLE)
         };
         let row = self.recent.rows();
         if row >= FIRST {

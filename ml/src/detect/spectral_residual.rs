@@ -69,7 +69,7 @@ impl SpectralResidual {
         let limit = self.tail.limit();
         let z = salience(self.past[next..].iter().chain(&self.past[..next]).copied(), value);
         self.tail.learn(z);
-        Verdict { score: Some(z / limit), ..Verdict::NONE }
+        Verdict { score: Some(z / limit), tier: 1, ..Verdict::NONE }
     }
 
     /// All values so far in their order, while the window is not full.

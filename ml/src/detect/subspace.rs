@@ -26,8 +26,9 @@ const SHARE: f64 = 0.9;
 const COMPONENTS_MAX: usize = WINDOW / 2;
 /// No variance is less, in squared spreads of the series.
 const VARIANCE_MIN: f64 = 1e-4;
-/// Distances, whose mean is about 1, scatter by no less.
+/// Distances, which are about 1, are judged by their logarithm, which scatters by no less.
 const SPREAD_MIN: f64 = 0.02;
+const DISTANCE_MIN: f64 = 1e-3;
 
 type Window = [f64; WINDOW];
 
@@ -114,7 +115,8 @@ impl Subspace {
         self.recent.push(z);
         let verdict = self.basis.as_ref().map_or(Verdict::NONE, |basis| {
             let last = self.recent.last();
-            self.novelty.judge(basis.distance(&window(&last[last.len() - WINDOW..])), SPREAD_MIN)
+            let distance = basis.distance(&window(&last[last.len() - WINDOW..]));
+            self.novelty.judge(distance.max(DISTANCE_MIN).ln(), SPREAD_MIN, WINDOW)
         });
         if self.recent.rows().is_multiple_of(REFIT) {
             self.fit();

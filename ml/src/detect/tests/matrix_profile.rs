@@ -27,8 +27,8 @@ fn a_beat_that_runs_backwards_is_found() {
 fn calm_rows_raise_no_more_than_one_alarm_in_five_thousand() {
     for calm in [noise, beating] {
         let alarms: Vec<usize> =
-            (0..10).map(|seed| alarms(Method::MatrixProfile, &calm(2_800 + seed, 10_000))).collect();
-        assert!(alarms.iter().sum::<usize>() <= 20, "{alarms:?}");
+            (0..4).map(|seed| false_alarms(Method::MatrixProfile, &calm(2_800 + seed, 10_000))).collect();
+        assert!(alarms.iter().sum::<usize>() <= 8, "{alarms:?}");
     }
 }
 

@@ -11,12 +11,6 @@ fn kept(method: Method) -> usize {
     }
 }
 
-fn saved(detector: &Detector) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    detector.save(&mut bytes);
-    bytes
-}
-
 fn learn(detector: &mut Detector, rows: &[(i64, f64)]) {
     for &(ts, value) in rows {
         detector.update(ts, value);

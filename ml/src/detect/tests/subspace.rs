@@ -25,8 +25,9 @@ fn a_swing_that_stands_still_at_a_usual_value_is_found() {
 #[test]
 fn calm_rows_raise_no_more_than_one_alarm_in_five_thousand() {
     for calm in [noise, swinging] {
-        let alarms: Vec<usize> = (0..10).map(|seed| alarms(Method::Subspace, &calm(2_500 + seed, 10_000))).collect();
-        assert!(alarms.iter().sum::<usize>() <= 20, "{alarms:?}");
+        let alarms: Vec<usize> =
+            (0..4).map(|seed| false_alarms(Method::Subspace, &calm(2_500 + seed, 10_000))).collect();
+        assert!(alarms.iter().sum::<usize>() <= 8, "{alarms:?}");
     }
 }
 
