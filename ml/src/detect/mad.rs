@@ -81,6 +81,11 @@ impl Mad {
         self.window.push(value);
     }
 
+    /// All values so far in their order, while the window is not full.
+    pub(super) fn values(&self) -> Option<Vec<f64>> {
+        self.window.values()
+    }
+
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         self.window.save(out);
         out.put_f64(self.scatter);

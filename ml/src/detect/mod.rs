@@ -7,27 +7,62 @@
 //! incident once, counts false alarms by the day, finds bursts of unusual values, and ranks the rows of an incident above
 //! calm ones.
 //!
-//! | method | centre and spread | warm-up | state |
-//! |---|---|---|---|
-//! | `mad` | median and MAD of the last 48 values | 10 values | < 512 B |
-//! | `ewma` | exponentially weighted, memory of 64 values | 10 values | < 128 B |
-//! | `seasonal` | usual value at this time of the season | two seasons; without a known season it answers as `mad` | < 16 KiB |
-//! | `auto` | the one that predicted best so far, no narrower than its usual misses; counters as rates | 12 values (a counter: up to 14) | < 16 KiB |
+//! | method | tier | centre and spread, or measure | warm-up | saved | kept for merging |
+//! |---|---|---|---|---|---|
+//! | `mad` | 0 | median and MAD of the last 48 values | 10 values | < 512 B | 47 values |
+//! | `ewma` | 0 | exponentially weighted, memory of 64 values | 10 values | < 128 B | 16 rows |
+//! | `seasonal` | 0 | usual value at this time of the season | two seasons; without a known season it answers as `mad` | < 16 KiB | 256 rows |
+//! | `auto` | 0 | the one that predicted best so far, no narrower than its usual misses; counters as rates | 12 values (a counter: up to 14) | < 16 KiB | 256 rows |
+//! | `cusum` | 0 | sums of deviations from a robust running mean, memory of 512 values | 32 values | < 128 B | 16 rows |
+//! | `spot` | 0 | running mean, memory of 128 values; spread and tail of each side | 10 values | < 192 B | 16 rows |
+//! | `holt_winters` | 0 | level, trend and season, smoothed | 12 values; with a given season two of them | < 16 KiB | 256 rows |
+//! | `spectral_residual` | 1 | saliency in a window of 59 values, against its mean | 58 values | 512 B | 57 values |
+//! | `half_space_trees` | 1 | rarity of the last two values together, in windows of 250 | 90 values | < 8 KiB | 256 rows |
+//! | `rcf` | 1 | displacement of the last values in trees of the last 512 | 97 values | < 8 KiB, in memory < 64 KiB | 256 rows |
+//! | `subspace` | 1 | distance of the last 32 values from the components of the last 512 | 154 values | < 8 KiB | 256 rows |
+//! | `matrix_profile` | 1 | distance of the last 32 values to the nearest window of the last 1,024 | 153 values | < 8 KiB | 256 rows |
+//!
+//! **Tiers.** 0: streaming statistics, < 200 ns a value. 1: windows and forests, microseconds a value, with a novelty
+//! (or, for `spectral_residual`, a mean) that says what is usual; without `expected`, `lo` and `hi`. A value stays in a window for as many rows, so of `rcf`,
+//! `subspace` and `matrix_profile` it is one run of rows in 10,000 that lies beyond the boundary.
+//!
+//! **Merging.** What a row teaches depends on what was expected of it, and so on all rows before: no method here has a sum
+//! of two states that is a function of the two. What has seen few rows still has them, and they are learnt once more:
+//! exact, for every method. Beyond as many rows as the table says [`Detector::merge`] is an error, unless the earlier state
+//! is a fresh one. Kept rows come on top of the state, 16 B each, until they are too many.
 //!
 //! Degenerate input has fixed answers: NaN is skipped and gets no score; fewer values than the warm-up: no score; no
 //! spread in the past: 0.0 on the centre, +Infinity off it. An infinite value scores +Infinity and teaches nothing.
 mod auto;
 mod burst;
 mod context;
+mod cusum;
+mod dice;
 mod ewma;
 mod gain;
+mod half_space_trees;
 mod history;
+mod holt_winters;
+mod log;
 mod mad;
+mod matrix_profile;
+mod method;
+mod model;
 pub mod multivariate;
+mod novelty;
 mod outlook;
 mod past;
+mod phase;
+mod principal;
+mod rcf;
+mod recent;
+mod reference;
 mod seasonal;
+mod seasonal_method;
+mod spectral_residual;
+mod spot;
 mod start;
+mod subspace;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -36,12 +71,9 @@ mod window;
 
 use crate::error::{Error, Result};
 use crate::state::{Put, Reader, malformed};
-use auto::Auto;
-use ewma::Ewma;
-use mad::Mad;
-use outlook::Judgement;
-use start::Start;
-use tracker::Tracker;
+use log::Log;
+pub use method::Method;
+use model::Model;
 
 /// What a detector says of one point.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,58 +95,6 @@ impl Verdict {
     pub const NONE: Self = Self { score: None, expected: None, lo: None, hi: None, tier: 0 };
 }
 
-/// Known methods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// Chosen on the series' own past.
-    Auto,
-    /// Robust z-score.
-    Mad,
-    /// Exponentially weighted mean and variance.
-    Ewma,
-    /// Seasonal buckets.
-    Seasonal,
-}
-
-impl Method {
-    /// Every method, in the order of their bytes in a saved state.
-    pub const ALL: [Self; 4] = [Self::Auto, Self::Mad, Self::Ewma, Self::Seasonal];
-
-    /// The name users write.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Mad => "mad",
-            Self::Ewma => "ewma",
-            Self::Seasonal => "seasonal",
-        }
-    }
-}
-
-impl std::fmt::Display for Method {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl std::str::FromStr for Method {
-    type Err = Error;
-    /// Case does not matter.
-    ///
-    /// # Errors
-    /// `Invalid`, listing the known methods.
-    fn from_str(s: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|method| method.name().eq_ignore_ascii_case(s)).ok_or_else(|| {
-            let known: Vec<&str> = Self::ALL.iter().map(|method| method.name()).collect();
-            Error::Invalid(format!(
-                "unknown anomaly method '{}', known methods are: {}",
-                s.escape_default(),
-                known.join(", ")
-            ))
-        })
-    }
-}
-
 /// Options of a detector; two equal options and equal input give equal bits.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub struct DetectorOptions {
@@ -126,27 +106,12 @@ pub struct DetectorOptions {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Detector {
     season_ns: Option<i64>,
-    kind: Kind,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Kind {
-    Auto(Auto),
-    Mad(Box<Mad>),
-    Ewma(Ewma),
-    Seasonal(Box<SeasonalMethod>),
-}
-
-/// The seasonal method: the tracker once the step is known, `mad` where no season is.
-#[derive(Clone, Debug, PartialEq)]
-struct SeasonalMethod {
-    start: Start,
-    tracker: Option<Tracker>,
-    mad: Mad,
+    model: Model,
+    log: Log,
 }
 
 /// First byte of a saved state.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 impl Detector {
     /// A fresh detector.
@@ -159,25 +124,12 @@ impl Detector {
                 "a season of {season} ns is not possible, give one above 0 or none to have it found"
             )));
         }
-        let kind = match method {
-            Method::Auto => Kind::Auto(Auto::new()),
-            Method::Mad => Kind::Mad(Box::default()),
-            Method::Ewma => Kind::Ewma(Ewma::new(ewma::SLOW)),
-            Method::Seasonal => {
-                Kind::Seasonal(Box::new(SeasonalMethod { start: Start::default(), tracker: None, mad: Mad::default() }))
-            }
-        };
-        Ok(Self { season_ns: options.season_ns, kind })
+        Ok(Self { season_ns: options.season_ns, model: Model::new(method), log: Log::new(method) })
     }
 
     /// The method it was made with.
     pub fn method(&self) -> Method {
-        match self.kind {
-            Kind::Auto(_) => Method::Auto,
-            Kind::Mad(_) => Method::Mad,
-            Kind::Ewma(_) => Method::Ewma,
-            Kind::Seasonal(_) => Method::Seasonal,
-        }
+        self.model.method()
     }
 
     /// Scores `value` at `ts` (ns) against what was seen before, then learns it. NaN is skipped: score `None`, state
@@ -188,17 +140,12 @@ impl Detector {
         }
         if value.is_infinite() {
             // nothing can be learnt from it: judge a finite value, on a copy
-            let mut verdict = self.clone().update(ts, 0.0);
+            let mut verdict = self.model.clone().observe(self.season_ns, ts, 0.0);
             verdict.score = verdict.score.map(|_| f64::INFINITY);
             return verdict;
         }
-        let judgement = match &mut self.kind {
-            Kind::Auto(auto) => return auto.update(self.season_ns, ts, value),
-            Kind::Mad(mad) => mad.observe(value),
-            Kind::Ewma(ewma) => ewma.observe(value),
-            Kind::Seasonal(seasonal) => seasonal.observe(self.season_ns, ts, value),
-        };
-        judgement.map_or(Verdict::NONE, Judgement::verdict)
+        self.log.push(self.model.method(), ts, value);
+        self.model.observe(self.season_ns, ts, value)
     }
 
     /// Scores a whole series in order; same bits as repeated [`Detector::update`].
@@ -206,17 +153,55 @@ impl Detector {
         out.extend(ts.iter().zip(values).map(|(&t, &v)| self.update(t, v)));
     }
 
-    /// Appends the state, versioned.
+    /// Takes in what `later`, fresh before it, has seen after the rows of this one: the state is that of one detector that saw
+    /// all of them.
+    ///
+    /// What a row teaches depends on the rows before it, so two states alone do not say what their sum is. But while
+    /// `later` still has all of its rows (see the table above) they are learnt once more.
+    ///
+    /// # Errors
+    /// `Invalid` when the methods or the seasons differ, or when both have seen rows and `later` more than it keeps.
+    pub fn merge(&mut self, later: &Self) -> Result<()> {
+        if (self.method(), self.season_ns) != (later.method(), later.season_ns) {
+            return Err(Error::Invalid(format!(
+                "states of {} and {} with unlike options have no sum, merge those of one method and one season",
+                self.method(),
+                later.method()
+            )));
+        }
+        if self.rows().is_some_and(|rows| rows.is_empty()) {
+            self.clone_from(later);
+            return Ok(());
+        }
+        let rows = later.rows().ok_or_else(|| {
+            Error::Invalid(format!(
+                "the later state of {} has seen more rows than it keeps, give these rows to the earlier one instead",
+                later.method()
+            ))
+        })?;
+        for (ts, value) in rows {
+            self.update(ts, value);
+        }
+        Ok(())
+    }
+
+    /// All rows so far that were learnt, while they are kept. Without times where the method does not look at them.
+    fn rows(&self) -> Option<Vec<(i64, f64)>> {
+        match self.model.values() {
+            Some(values) => Some(values.into_iter().map(|value| (0, value)).collect()),
+            None => self.log.rows().map(<[_]>::to_vec),
+        }
+    }
+
+    /// Appends the state, versioned, with a checksum.
     pub fn save(&self, out: &mut Vec<u8>) {
+        let begin = out.len();
         out.put_u8(VERSION);
         out.put_u8(self.method() as u8);
         out.put_i64(self.season_ns.unwrap_or(0));
-        match &self.kind {
-            Kind::Auto(auto) => auto.save(out),
-            Kind::Mad(mad) => mad.save(out),
-            Kind::Ewma(ewma) => ewma.save(out),
-            Kind::Seasonal(seasonal) => seasonal.save(out),
-        }
+        self.log.save(out);
+        self.model.save(out);
+        out.put_u32(checksum(&out[begin..]));
     }
 
     /// A detector from saved state: it goes on with the same bits.
@@ -224,65 +209,29 @@ impl Detector {
     /// # Errors
     /// `Invalid` when the bytes are malformed or of an unknown version.
     pub fn load(bytes: &[u8]) -> Result<Self> {
-        let mut from = Reader::new(bytes);
-        let version = from.u8()?;
+        let version = Reader::new(bytes).u8()?;
         if version != VERSION {
             return Err(Error::Invalid(format!("detector state has version {version}, this build reads {VERSION}")));
         }
-        let method = from.u8()?;
+        let (body, sum) = bytes.split_last_chunk().ok_or_else(|| malformed("it ends too early"))?;
+        if checksum(body) != u32::from_le_bytes(*sum) {
+            return Err(malformed("its checksum does not fit"));
+        }
+        let mut from = Reader::new(&body[1..]);
+        let method = Method::ALL.get(usize::from(from.u8()?)).ok_or_else(|| malformed("its method is unknown"))?;
         let season_ns = match from.i64()? {
             0 => None,
             season if season > 0 => Some(season),
             _ => return Err(malformed("the season is negative")),
         };
-        let from = &mut from;
-        let kind = match Method::ALL.get(usize::from(method)) {
-            Some(Method::Auto) => Kind::Auto(Auto::load(from)?),
-            Some(Method::Mad) => Kind::Mad(Box::new(Mad::load(from)?)),
-            Some(Method::Ewma) => Kind::Ewma(Ewma::load(from)?),
-            Some(Method::Seasonal) => Kind::Seasonal(Box::new(SeasonalMethod::load(from)?)),
-            None => return Err(malformed("its method is unknown")),
-        };
+        let log = Log::load(*method, &mut from)?;
+        let model = Model::load(*method, &mut from)?;
         from.end()?;
-        Ok(Self { season_ns, kind })
+        Ok(Self { season_ns, model, log })
     }
 }
 
-impl SeasonalMethod {
-    fn observe(&mut self, season_ns: Option<i64>, ts: i64, value: f64) -> Option<Judgement> {
-        let Some(tracker) = &mut self.tracker else {
-            let fallback = self.mad.observe(value);
-            if self.start.push(ts, value) {
-                let (first_ts, first) = self.start.rows()[0];
-                let mut tracker = Tracker::new(season_ns, self.start.step(), first_ts, first);
-                for &(ts, value) in self.start.rows() {
-                    tracker.observe(ts, value);
-                }
-                self.tracker = Some(tracker);
-                self.start = Start::default();
-            }
-            return fallback.filter(|_| season_ns.is_none());
-        };
-        let seasonal = tracker.observe(ts, value).season;
-        if season_ns.is_some() {
-            return seasonal;
-        }
-        let fallback = self.mad.observe(value);
-        seasonal.or(fallback)
-    }
-
-    fn save(&self, out: &mut Vec<u8>) {
-        self.start.save(out);
-        out.put_u8(u8::from(self.tracker.is_some()));
-        if let Some(tracker) = &self.tracker {
-            tracker.save(out);
-        }
-        self.mad.save(out);
-    }
-
-    fn load(from: &mut Reader<'_>) -> Result<Self> {
-        let start = Start::load(from)?;
-        let tracker = if from.bool()? { Some(Tracker::load(from)?) } else { None };
-        Ok(Self { start, tracker, mad: Mad::load(from)? })
-    }
+/// FNV-1a, 32 bit: tells any change of one byte.
+fn checksum(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811C_9DC5, |sum, &byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }

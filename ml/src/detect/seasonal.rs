@@ -7,11 +7,11 @@
 use super::ewma::clip;
 use super::gain::gain;
 use super::outlook::{Judgement, Outlook};
+use super::phase::Phase;
 use super::tail::Tail;
 use crate::Result;
-use crate::state::{Put, Reader, malformed};
+use crate::state::{Put, Reader};
 
-const BUCKETS_MAX: i64 = 336;
 /// Visits to a bucket before it scores.
 const VISITS_MIN: u16 = 2;
 /// Weight of one season in a bucket.
@@ -32,11 +32,7 @@ struct Bucket {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Seasonal {
-    season: i64,
-    /// 1 / `season`: a row costs no division of whole numbers.
-    inverse: f64,
-    /// How far into a season counted from time 0 some row lies, below `season`.
-    origin: i64,
+    phase: Phase,
     drift: f64,
     variance: f64,
     count: u16,
@@ -47,41 +43,23 @@ pub(super) struct Seasonal {
 impl Seasonal {
     /// Buckets of at least `step` ns over a season of `season` ns, both >= 1; `origin` is the time of some row.
     pub(super) fn new(season: i64, step: i64, origin: i64) -> Self {
-        let season = season.max(1);
-        let buckets = (season as f64 / step.max(1) as f64).round().clamp(1.0, BUCKETS_MAX as f64) as usize;
+        let phase = Phase::new(season, step, origin);
         Self {
-            season,
-            inverse: 1.0 / season as f64,
-            origin: origin.rem_euclid(season),
             drift: 0.0,
             variance: 0.0,
             count: 0,
             tail: Tail::of_clusters(),
-            buckets: vec![Bucket::default(); buckets],
+            buckets: vec![Bucket::default(); phase.parts()],
+            phase,
         }
     }
 
     /// Judges `value` at `ts`, then learns it; no opinion before its bucket has been visited twice.
     pub(super) fn observe(&mut self, ts: i64, value: f64) -> Option<Judgement> {
-        let bucket = self.bucket(ts);
+        let bucket = self.phase.part(ts);
         let judgement = self.outlook(bucket).map(|outlook| outlook.judge(value));
         self.learn(bucket, value, judgement);
         judgement
-    }
-
-    /// The bucket of `ts`. Rows at the origin plus whole steps fall in the middle of theirs, so jitter does not move
-    /// them.
-    fn bucket(&self, ts: i64) -> usize {
-        let n = self.buckets.len();
-        let phase = remainder(ts, self.season, self.inverse) - self.origin;
-        let phase = if phase < 0 { phase + self.season } else { phase };
-        // in whole numbers: rows often lie on the very border of two buckets
-        let (phase, season, parts) = (phase as u64, self.season as u64, n as u64);
-        let bucket = match season.checked_mul(parts + 2) {
-            Some(_) => quotient(phase * parts + season / 2, season, self.inverse) as usize,
-            None => ((u128::from(phase) * u128::from(parts) + u128::from(season / 2)) / u128::from(season)) as usize,
-        };
-        if bucket < n { bucket } else { 0 }
     }
 
     /// What is expected in a bucket.
@@ -144,12 +122,11 @@ impl Seasonal {
 
     /// How long the season is, ns.
     pub(super) fn length(&self) -> i64 {
-        self.season
+        self.phase.length()
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
-        out.put_i64(self.season);
-        out.put_i64(self.origin);
+        self.phase.save(out);
         out.put_f64(self.drift);
         out.put_f64(self.variance);
         out.put_u16(self.count);
@@ -163,58 +140,15 @@ impl Seasonal {
     }
 
     pub(super) fn load(from: &mut Reader<'_>) -> Result<Self> {
-        let (season, origin, drift, variance, count) =
-            (from.i64()?, from.i64()?, from.finite()?, from.positive()?, from.u16()?);
+        let phase = Phase::load(from)?;
+        let (drift, variance, count) = (from.finite()?, from.positive()?, from.u16()?);
         let tail = Tail::load(from)?;
         let n = from.u32()?;
-        if season < 1 || !(0..season).contains(&origin) || n < 1 || i64::from(n) > BUCKETS_MAX {
-            return Err(malformed("the season has no length, an origin outside or too many buckets"));
-        }
+        let phase = phase.of_parts(n)?;
         let mut buckets = Vec::with_capacity(n as usize);
         for _ in 0..n {
             buckets.push(Bucket { mean: from.finite()?, variance: from.positive_f32()?, visits: from.u16()? });
         }
-        let inverse = 1.0 / season as f64;
-        Ok(Self { season, inverse, origin, drift, variance, count, tail, buckets })
-    }
-}
-
-/// `ts.rem_euclid(season)`, exactly. The product with the inverse is out by one season at most unless seasons are
-/// shorter than any that is ever found, and a product takes a tenth of the time of a division.
-fn remainder(ts: i64, season: i64, inverse: f64) -> i64 {
-    let seasons = (ts as f64 * inverse).floor() as i64;
-    let rest = ts.wrapping_sub(seasons.wrapping_mul(season));
-    if (0..season).contains(&rest) { rest } else { ts.rem_euclid(season) }
-}
-
-/// `n / season`, exactly, for quotients of a few hundred: the product with the inverse is out by one at most.
-fn quotient(n: u64, season: u64, inverse: f64) -> u64 {
-    let near = (n as f64 * inverse) as u64;
-    match n.checked_sub(near * season) {
-        None => near - 1,
-        Some(rest) => near + u64::from(rest >= season),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{quotient, remainder};
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn products_with_the_inverse_give_what_divisions_give(
-            ts in prop_oneof![any::<i64>(), -1_000_000i64..1_000_000, (0i64..1 << 40).prop_map(|s| s * 1_000_000)],
-            season in prop_oneof![1i64..1000, 1i64..i64::MAX, Just(86_400_000_000_000), Just(3_600_000_000_000)],
-            part in 0u64..290,
-            off in -1i64..=1,
-        ) {
-            let inverse = 1.0 / season as f64;
-            prop_assert_eq!(remainder(ts, season, inverse), ts.rem_euclid(season));
-            let season = season as u64;
-            if let Some(border) = season.checked_mul(part + 2).map(|_| (season * part).saturating_add_signed(off)) {
-                prop_assert_eq!(quotient(border, season, inverse), border / season);
-            }
-        }
+        Ok(Self { phase, drift, variance, count, tail, buckets })
     }
 }

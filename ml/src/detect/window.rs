@@ -83,6 +83,12 @@ impl Window {
         self.sorted[..n].iter().map(|v| (v - median).abs() / n as f64).sum()
     }
 
+    /// All values in the order they came in, while the window is not full.
+    pub(super) fn values(&self) -> Option<Vec<f64>> {
+        let ranks = &self.ranks[..self.len()];
+        (ranks.len() < CAPACITY).then(|| ranks.iter().map(|&rank| self.sorted[usize::from(rank)]).collect())
+    }
+
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         out.put_u8(self.len);
         out.put_u8(self.next);

@@ -7,7 +7,7 @@ use crate::codec::{Decoder, Encoder};
 use crate::error::{Error, Result};
 
 /// Moves with the version of a detector's state.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Detectors that have seen every row up to and including `ts`.
 #[derive(Clone, Debug)]

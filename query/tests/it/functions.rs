@@ -16,7 +16,7 @@ async fn scores_are_those_of_the_detector_for_any_batch_boundary() {
         let samples: Vec<(i64, f64)> = (0..rows).map(|i| (START + i * MINUTE, value(i + host))).collect();
         write(&store.engine, &[("__name__", "m"), ("host", &name)], &samples);
     }
-    for method in ["auto", "mad", "ewma", "seasonal"] {
+    for method in Method::ALL.map(Method::name) {
         let sql = format!(
             "SELECT anomaly_score(value, method => '{method}', season => '1d') OVER (PARTITION BY host ORDER BY ts) AS score \
              FROM m ORDER BY host, ts"

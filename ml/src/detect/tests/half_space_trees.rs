@@ -1,0 +1,31 @@
+//! `half_space_trees`: what it is for, and what it takes for calm.
+use super::*;
+
+/// A swing whose values are all between -11 and 11, mostly.
+fn swinging(seed: u64, n: usize) -> Vec<f64> {
+    noise(seed, n).iter().enumerate().map(|(i, e)| 10.0 * (i as f64 * TAU / 12.0).sin() + 0.5 * e).collect()
+}
+
+#[test]
+fn a_swing_that_flips_between_its_extremes_is_found() {
+    let (mut found, mut seen_by_mad) = (0, 0);
+    for seed in 0..20 {
+        let mut values = swinging(1_700 + seed, 2_000);
+        for (row, value) in values[1_500..1_510].iter_mut().enumerate() {
+            *value = if row % 2 == 0 { 10.0 } else { -10.0 };
+        }
+        let flagged = |method| scores(method, &values)[1_500..1_512].iter().any(|&score| score > Some(1.0));
+        found += usize::from(flagged(Method::HalfSpaceTrees));
+        seen_by_mad += usize::from(flagged(Method::Mad));
+    }
+    assert!(found >= 18 && seen_by_mad == 0, "half_space_trees {found}, mad {seen_by_mad} of 20");
+}
+
+#[test]
+fn calm_rows_raise_no_more_than_one_alarm_in_five_thousand() {
+    for calm in [noise, swinging] {
+        let alarms: Vec<usize> =
+            (0..10).map(|seed| alarms(Method::HalfSpaceTrees, &calm(1_800 + seed, 10_000))).collect();
+        assert!(alarms.iter().sum::<usize>() <= 20, "{alarms:?}");
+    }
+}
