@@ -48,11 +48,11 @@ impl Detector {
     fn new(columns: usize, method: Option<&str>, season_ns: Option<i64>) -> Result<Self> {
         let method = method.unwrap_or("auto");
         if columns == 1 {
-            let method = method.parse().map_err(external)?;
+            let method = method.parse::<detect::Method>().map_err(external)?;
             let options = detect::DetectorOptions { season_ns };
             return Ok(Self::One(detect::Detector::new(method, options).map_err(external)?));
         }
-        let method = method.parse().map_err(external)?;
+        let method = method.parse::<multivariate::Method>().map_err(external)?;
         if season_ns.is_some() {
             return Err(Error::invalid(format!("{NAME}: 'season' is for one value: leave it out, or give one")).into());
         }

@@ -45,7 +45,7 @@ use scale::Scale;
 
 /// Most columns of a detector.
 pub const COLUMNS_MAX: usize = 256;
-/// Rows before the first fit, and before the first score.
+/// Rows before the first fit.
 const FIRST_FIT: u64 = 128;
 /// Rows before the first score.
 pub const WARM_UP: u64 = 256;

@@ -93,7 +93,7 @@ fn a_fault_in_one_of_many_columns_is_found_and_blamed_on_it() {
 fn columns_that_part_are_found_though_each_is_within_its_range() {
     // 0, 2 and 4 move with the load; 2 goes the other way
     let mut rows = plant(2, 2500, 6);
-    let (mut found, mut blamed, mut broken) = (0, 0, 0);
+    let mut broken = 0;
     let half = spread(&rows, 2);
     let middle = rows.iter().map(|r| r[2]).sum::<f64>() / rows.len() as f64;
     let original = rows.clone();
@@ -112,7 +112,7 @@ fn columns_that_part_are_found_though_each_is_within_its_range() {
     }
     for method in [Method::Auto, Method::Pca] {
         let verdicts = run(method, &rows);
-        (found, blamed) = (0, 0);
+        let (mut found, mut blamed) = (0, 0);
         for at in (0..rows.len()).filter(|&at| rows[at] != original[at]) {
             found += usize::from(verdicts[at].score > Some(1.0));
             blamed += usize::from(worst(&verdicts[at].shares) == 2);
@@ -122,7 +122,6 @@ fn columns_that_part_are_found_though_each_is_within_its_range() {
         assert!(blamed * 10 >= broken * 9, "{method}: {blamed} of {broken}");
         assert!(alarms(&verdicts) <= found + 3, "{method}: {}", alarms(&verdicts));
     }
-    assert!(found > 0 && blamed > 0);
 }
 
 #[test]
