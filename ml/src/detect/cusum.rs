@@ -87,12 +87,12 @@ impl Cusum {
 
     /// Judges `value`, then learns it; no opinion while warming up.
     pub(super) fn observe(&mut self, value: f64) -> Verdict {
-        if self.reference.count() < WARM_UP {
+        if self.reference.seen() < WARM_UP {
             self.reference.learn(value, REACH, WEIGHT);
             return Verdict::NONE;
         }
         let (centre, spread) = (self.reference.centre(), self.reference.spread());
-        let few = 1.0 + FEW / f64::from(self.reference.count());
+        let few = 1.0 + FEW / f64::from(self.reference.seen());
         let limit = SUM_PER_Z * self.tail.limit() * few;
         let mut verdict = Verdict {
             score: Some(f64::INFINITY),

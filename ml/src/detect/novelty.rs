@@ -41,7 +41,7 @@ impl Novelty {
     pub(super) fn standardise(&mut self, value: f64) -> Option<f64> {
         let outlook = Outlook { centre: self.values.centre(), spread: self.values.spread(), limit: 1.0 };
         let z = outlook.judge(value).z.copysign(value - outlook.centre);
-        let is_known = self.values.count() >= WARM_UP;
+        let is_known = self.values.seen() >= WARM_UP;
         self.values.learn(value, REACH, VALUE_WEIGHT);
         is_known.then_some(z)
     }
@@ -58,7 +58,7 @@ impl Novelty {
         if self.is_warm() {
             let spread = self.measures.spread().max(spread_min);
             let z = ((measure - self.measures.centre()) / spread).max(0.0);
-            let few = 1.0 + FEW / f64::from(self.measures.count());
+            let few = 1.0 + FEW / f64::from(self.measures.seen());
             verdict = Verdict { score: Some(z / (few * self.tail.limit())), tier: 1, ..verdict };
             self.tail.learn(z);
         }
@@ -72,7 +72,7 @@ impl Novelty {
     }
 
     fn is_warm(&self) -> bool {
-        self.measures.count() >= MEASURES_MIN
+        self.measures.seen() >= MEASURES_MIN
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {

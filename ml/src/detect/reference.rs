@@ -38,7 +38,7 @@ impl Reference {
     }
 
     /// Values seen, at most 65,535.
-    pub(super) fn count(&self) -> u16 {
+    pub(super) fn seen(&self) -> u16 {
         self.distances
     }
 
