@@ -70,7 +70,7 @@ impl Spot {
 
     /// Judges `value`, then learns it; no opinion while warming up.
     pub(super) fn observe(&mut self, value: f64) -> Verdict {
-        if self.reference.count() < WARM_UP {
+        if self.reference.seen() < WARM_UP {
             self.reference.learn(value, f64::INFINITY, WEIGHT);
             return Verdict::NONE;
         }
@@ -98,7 +98,7 @@ impl Spot {
     }
 
     fn outlook(&self, side: &Side) -> Outlook {
-        let count = f64::from(self.reference.count());
+        let count = f64::from(self.reference.seen());
         let both = self.reference.spread();
         // a side without values of its own, or with none but the centre, is as wide as the other
         let own = SIGMA_PER_MEAN * side.scatter;
