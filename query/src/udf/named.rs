@@ -28,7 +28,7 @@ pub(crate) struct Call {
 }
 
 /// Every function with optional or named parameters.
-pub(crate) const CALLS: [Call; 12] = [
+pub(crate) const CALLS: [Call; 13] = [
     Call {
         name: "anomaly_score",
         parameters: &["value", "method", "season"],
