@@ -36,7 +36,7 @@ impl Default for ClusterSeries {
 
 fn fields() -> Fields {
     vec![
-        Field::new("cluster", DataType::Int64, true),
+        Field::new("cluster_id", DataType::Int64, true),
         Field::new("distance", DataType::Float64, true),
         Field::new("is_medoid", DataType::Boolean, true),
     ]

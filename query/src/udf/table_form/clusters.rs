@@ -6,10 +6,10 @@ use crate::error::{Error, Result};
 use crate::udf::named::call;
 
 /// Columns after those of `id`.
-const COLUMNS: [&str; 3] = ["cluster", "distance", "is_medoid"];
+const COLUMNS: [&str; 3] = ["cluster_id", "distance", "is_medoid"];
 
 /// ```text
-/// SELECT host, a['cluster'] AS cluster, … FROM (SELECT host, cluster_series(s, k) OVER (ORDER BY host) AS a FROM
+/// SELECT host, a['cluster_id'] AS cluster_id, … FROM (SELECT host, cluster_series(s, k) OVER (ORDER BY host) AS a FROM
 ///   (SELECT host, array_agg(named_struct('ts', ts, 'value', value)) AS s FROM t GROUP BY host))
 /// ```
 /// The order makes equal answers of equal data.

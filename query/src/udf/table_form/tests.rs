@@ -82,7 +82,7 @@ fn two_relations_become_the_sides_of_an_aggregate() {
 fn series_are_gathered_before_they_are_clustered() {
     check(
         "cluster_series(t, id => [Host], value => v / 2, clusters => 3)",
-        "FROM (SELECT \"host\", \"$answer\"['cluster'] AS cluster, \"$answer\"['distance'] AS distance, \
+        "FROM (SELECT \"host\", \"$answer\"['cluster_id'] AS cluster_id, \"$answer\"['distance'] AS distance, \
          \"$answer\"['is_medoid'] AS is_medoid FROM (SELECT \"host\", cluster_series(\"$series\", 3) OVER (ORDER BY \"host\") \
          AS \"$answer\" FROM (SELECT \"host\", array_agg(named_struct('ts', ts, 'value', v / 2)) AS \"$series\" \
          FROM (SELECT * FROM t) AS \"$rows\" GROUP BY \"host\")))",
