@@ -28,11 +28,14 @@ pub enum Method {
     Subspace,
     /// Distance to the nearest window of the past.
     MatrixProfile,
+    /// Distance to the nearest patches of the past, as a trained encoder sees them.
+    #[cfg(any(test, feature = "patches"))]
+    Patches,
 }
 
 impl Method {
     /// Every method, in the order of their bytes in a saved state.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 12 + cfg!(any(test, feature = "patches")) as usize] = [
         Self::Auto,
         Self::Mad,
         Self::Ewma,
@@ -45,6 +48,8 @@ impl Method {
         Self::Rcf,
         Self::Subspace,
         Self::MatrixProfile,
+        #[cfg(any(test, feature = "patches"))]
+        Self::Patches,
     ];
 
     /// The name users write.
@@ -62,6 +67,8 @@ impl Method {
             Self::Rcf => "rcf",
             Self::Subspace => "subspace",
             Self::MatrixProfile => "matrix_profile",
+            #[cfg(any(test, feature = "patches"))]
+            Self::Patches => "patches",
         }
     }
 }

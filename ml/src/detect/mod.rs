@@ -21,10 +21,11 @@
 //! | `rcf` | 1 | displacement of the last values in trees of the last 512 | 97 values | < 8 KiB, in memory < 64 KiB | 256 rows |
 //! | `subspace` | 1 | distance of the last 32 values from the components of the last 512 | 154 values | < 8 KiB | 256 rows |
 //! | `matrix_profile` | 1 | distance of the last 32 values to the nearest window of the last 1,024 | 153 values | < 8 KiB | 256 rows |
+//! | `patches` | 2 | distance of the last 32 values from those of the last 512, as a trained encoder sees them; feature `patches` | 282 values | < 8 KiB, in memory < 64 KiB | 256 rows |
 //!
 //! **Tiers.** 0: streaming statistics, < 200 ns a value. 1: windows and forests, microseconds a value, with a novelty
-//! (or, for `spectral_residual`, a mean) that says what is usual; without `expected`, `lo` and `hi`. A value stays in a window for as many rows, so of `rcf`,
-//! `subspace` and `matrix_profile` it is one run of rows in 10,000 that lies beyond the boundary.
+//! (or, for `spectral_residual`, a mean) that says what is usual; without `expected`, `lo` and `hi`. 2: what is trained. A value stays in a window for as many rows, so of `rcf`,
+//! `subspace`, `matrix_profile` and `patches` it is one run of rows in 10,000 that lies beyond the boundary.
 //!
 //! **Merging.** What a row teaches depends on what was expected of it, and so on all rows before: no method here has a sum
 //! of two states that is a function of the two. What has seen few rows still has them, and they are learnt once more:
@@ -52,6 +53,8 @@ pub mod multivariate;
 mod novelty;
 mod outlook;
 mod past;
+#[cfg(any(test, feature = "patches"))]
+mod patches;
 mod phase;
 mod principal;
 mod rcf;

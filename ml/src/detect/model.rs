@@ -7,6 +7,8 @@ use super::holt_winters::HoltWinters;
 use super::mad::Mad;
 use super::matrix_profile::MatrixProfile;
 use super::outlook::Judgement;
+#[cfg(any(test, feature = "patches"))]
+use super::patches::Patches;
 use super::rcf::Rcf;
 use super::seasonal_method::SeasonalMethod;
 use super::spectral_residual::SpectralResidual;
@@ -30,6 +32,8 @@ pub(super) enum Model {
     Rcf(Box<Rcf>),
     Subspace(Box<Subspace>),
     MatrixProfile(Box<MatrixProfile>),
+    #[cfg(any(test, feature = "patches"))]
+    Patches(Box<Patches>),
 }
 
 impl Model {
@@ -48,6 +52,8 @@ impl Model {
             Method::Rcf => Self::Rcf(Box::new(Rcf::new())),
             Method::Subspace => Self::Subspace(Box::new(Subspace::new())),
             Method::MatrixProfile => Self::MatrixProfile(Box::new(MatrixProfile::new())),
+            #[cfg(any(test, feature = "patches"))]
+            Method::Patches => Self::Patches(Box::new(Patches::new())),
         }
     }
 
@@ -65,6 +71,8 @@ impl Model {
             Self::Rcf(_) => Method::Rcf,
             Self::Subspace(_) => Method::Subspace,
             Self::MatrixProfile(_) => Method::MatrixProfile,
+            #[cfg(any(test, feature = "patches"))]
+            Self::Patches(_) => Method::Patches,
         }
     }
 
@@ -83,6 +91,8 @@ impl Model {
             Self::Rcf(forest) => return forest.observe(value),
             Self::Subspace(subspace) => return subspace.observe(value),
             Self::MatrixProfile(profile) => return profile.observe(value),
+            #[cfg(any(test, feature = "patches"))]
+            Self::Patches(patches) => return patches.observe(value),
         };
         judgement.map_or(Verdict::NONE, Judgement::verdict)
     }
@@ -110,6 +120,8 @@ impl Model {
             Self::Rcf(model) => model.save(out),
             Self::Subspace(model) => model.save(out),
             Self::MatrixProfile(model) => model.save(out),
+            #[cfg(any(test, feature = "patches"))]
+            Self::Patches(model) => model.save(out),
         }
     }
 
@@ -127,6 +139,8 @@ impl Model {
             Method::Rcf => Self::Rcf(Box::new(Rcf::load(from)?)),
             Method::Subspace => Self::Subspace(Box::new(Subspace::load(from)?)),
             Method::MatrixProfile => Self::MatrixProfile(Box::new(MatrixProfile::load(from)?)),
+            #[cfg(any(test, feature = "patches"))]
+            Method::Patches => Self::Patches(Box::new(Patches::load(from)?)),
         })
     }
 }
