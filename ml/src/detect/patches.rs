@@ -136,11 +136,11 @@ impl Encoder {
                     *weight -= RATE * slope * hidden;
                 }
             }
-            for i in 0..HIDDEN {
+            for (i, weights) in self.first.iter_mut().enumerate() {
                 if pass.hidden[i] > 0.0 {
                     let slope: f32 = (0..EMBEDDED).map(|j| before[j][i] * embedded[j]).sum();
                     self.bias[i] -= RATE * slope;
-                    for (weight, value) in self.first[i].iter_mut().zip(patch) {
+                    for (weight, value) in weights.iter_mut().zip(patch) {
                         *weight -= RATE * slope * value;
                     }
                 }

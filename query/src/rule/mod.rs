@@ -5,6 +5,7 @@
 //! | [`attribute_keys`] | reads of attributes only the keys that a statement names |
 //! | [`null_safe_lists`] | keeps NULL apart from false where DataFusion merges lists of values |
 //! | [`distinct_projections`] | keeps DataFusion from dropping a projection that looks like the one above it |
+//! | [`series_windows`] | spares windows over whole series the sort |
 //! | [`window_memory`] | counts the rows that window functions hold |
 //! | [`partial_aggregates`] | lets the engine sum rows up below aggregations |
 //!
@@ -19,6 +20,7 @@ mod attribute_keys;
 mod distinct_projections;
 mod null_safe_lists;
 mod partial_aggregates;
+mod series_windows;
 mod window_memory;
 
 /// DataFusion's rules between those of ours that must see a statement as it was written, and those that look at what
@@ -35,6 +37,7 @@ pub(crate) fn all() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 }
 
 /// Rules on physical plans, after DataFusion's own.
-pub(crate) fn physical() -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
-    Arc::new(window_memory::WindowMemory)
+pub(crate) fn physical() -> [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 2] {
+    // The second counts what goes into windows: it must see what the first makes of it.
+    [Arc::new(series_windows::SeriesWindows), Arc::new(window_memory::WindowMemory)]
 }

@@ -10,6 +10,7 @@ use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::Expr;
 use foretell_engine::{MatchOp, MetricInfo, Scan, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
+use hashbrown::HashSet;
 
 use super::columns::{BatchMaker, Column};
 use super::partial::Plain;
@@ -202,6 +203,21 @@ impl Source for SeriesSource {
 
     fn partitions(&self) -> usize {
         self.parts.len()
+    }
+
+    fn is_a_series_each(&self, labels: &[usize], time: usize) -> bool {
+        let name = |&column: &usize| match self.columns.get(column) {
+            Some(Column::Label(name)) => Some(name.as_str()),
+            _ => None,
+        };
+        let Some(names) = labels.iter().map(name).collect::<Option<Vec<&str>>>() else { return false };
+        if self.metric.is_none() || self.columns.get(time) != Some(&Column::Ts) {
+            return false;
+        }
+        let mut seen = HashSet::with_capacity(self.series.len());
+        self.series
+            .iter()
+            .all(|series| seen.insert(names.iter().map(|name| series.labels.get(name)).collect::<Vec<Option<&str>>>()))
     }
 
     fn opening_bytes(&self, partition: usize) -> usize {

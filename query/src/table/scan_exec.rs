@@ -41,6 +41,11 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     fn schema(&self) -> SchemaRef;
     /// Number of independent parts, at least 1.
     fn partitions(&self) -> usize;
+    /// Whether each combination of values of the columns `labels` is one series, whose rows come together and in the order of
+    /// the column `time`.
+    fn is_a_series_each(&self, _labels: &[usize], _time: usize) -> bool {
+        false
+    }
     /// Memory that opening `partition` takes, about.
     fn opening_bytes(&self, _partition: usize) -> usize {
         0
@@ -89,6 +94,11 @@ impl ScanExec {
         )
         .with_scheduling_type(SchedulingType::Cooperative);
         Self { source, limit, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    /// What it reads.
+    pub(crate) fn source(&self) -> &dyn Source {
+        self.source.as_ref()
     }
 }
 

@@ -23,3 +23,4 @@ mod pushdown;
 mod running;
 mod slt;
 mod store;
+mod windows;
