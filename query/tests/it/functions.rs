@@ -219,3 +219,21 @@ async fn faults_of_table_forms_are_told_and_what_is_text_is_bounded_like_the_res
     let error = store.rows(&deep).await.unwrap_err();
     assert!(error.to_string().contains("levels of nesting"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_many_forecasts_are_sorted_by_all_that_was_asked() {
+    let store = Store::empty(QueryLimits::default());
+    for host in 0..40 {
+        let samples: Vec<(i64, f64)> =
+            (0..100).map(|i| (START + i * MINUTE, f64::from((7 * i as i32 + host) % 11))).collect();
+        write(&store.engine, &[("__name__", "load"), ("host", &host.to_string())], &samples);
+    }
+    for sql in [
+        "SELECT host, f['ts'] AS ts FROM (SELECT host, unnest(forecast(ts, value, 48)) AS f FROM load GROUP BY host) ORDER BY host, f['ts']",
+        "SELECT host, ts FROM forecast(TABLE load, id => [host], horizon => 48) ORDER BY host, ts",
+    ] {
+        let rows = store.rows(sql).await.unwrap();
+        assert_eq!(rows.len(), 40 * 48);
+        assert!(rows.is_sorted(), "{sql}");
+    }
+}
