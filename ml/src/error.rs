@@ -11,3 +11,17 @@ pub enum Error {
     #[error("{0}")]
     Invalid(String),
 }
+
+impl Error {
+    /// No method is called `name`. `kind` says of what: "anomaly", and `use_of` for what, where that decides.
+    pub(crate) fn unknown_method(
+        kind: &str,
+        name: &str,
+        use_of: &str,
+        known: impl IntoIterator<Item = &'static str>,
+    ) -> Self {
+        let known: Vec<&str> = known.into_iter().collect();
+        let name = name.escape_default();
+        Self::Invalid(format!("unknown {kind} method '{name}'{use_of}, known methods are: {}", known.join(", ")))
+    }
+}

@@ -22,6 +22,22 @@ impl Encoder {
     pub(crate) fn signed(&mut self, value: i64) -> &mut Self {
         self.unsigned(((value << 1) ^ (value >> 63)) as u64)
     }
+    pub(crate) fn flag(&mut self, value: bool) -> &mut Self {
+        self.unsigned(u64::from(value))
+    }
+    /// All bits.
+    pub(crate) fn double(&mut self, value: f64) -> &mut Self {
+        self.0.extend_from_slice(&value.to_bits().to_le_bytes());
+        self
+    }
+    /// Whether there is a value, then it.
+    pub(crate) fn option<T>(&mut self, value: Option<T>, put: impl FnOnce(&mut Self, T)) -> &mut Self {
+        self.flag(value.is_some());
+        if let Some(value) = value {
+            put(self, value);
+        }
+        self
+    }
     pub(crate) fn bytes(&mut self, value: &[u8]) -> &mut Self {
         self.unsigned(value.len() as u64);
         self.0.extend_from_slice(value);
@@ -63,6 +79,25 @@ impl<'a> Decoder<'a> {
     pub(crate) fn signed(&mut self) -> Result<i64> {
         let value = self.unsigned()?;
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+    pub(crate) fn flag(&mut self) -> Result<bool> {
+        match self.unsigned()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.damaged("a flag that is neither 0 nor 1")),
+        }
+    }
+    pub(crate) fn double(&mut self) -> Result<f64> {
+        match self.rest.split_first_chunk() {
+            Some((bits, rest)) => {
+                self.rest = rest;
+                Ok(f64::from_bits(u64::from_le_bytes(*bits)))
+            }
+            None => Err(self.damaged("ends early")),
+        }
+    }
+    pub(crate) fn option<T>(&mut self, take: impl FnOnce(&mut Self) -> Result<T>) -> Result<Option<T>> {
+        if self.flag()? { take(self).map(Some) } else { Ok(None) }
     }
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8]> {
         let length = self.unsigned()?;

@@ -17,7 +17,7 @@ use datafusion::common::utils::datafusion_strsim::normalized_levenshtein;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -138,6 +138,16 @@ pub(crate) async fn plan_admitted(
         .verify_plan(&plan)
         .map_err(|e| Error::invalid(format!("{}: {REFUSAL}", Error::from_datafusion(e).message)))?;
     Ok(plan)
+}
+
+/// The function that `expr` itself calls, if it may give another answer at another time.
+pub(crate) fn unstable(expr: &Expr) -> Option<&str> {
+    let (name, signature) = match expr {
+        Expr::ScalarFunction(call) => (call.func.name(), call.func.signature()),
+        Expr::AggregateFunction(call) => (call.func.name(), call.func.signature()),
+        _ => return None,
+    };
+    (signature.volatility != Volatility::Immutable).then_some(name)
 }
 
 /// Parses exactly one statement.

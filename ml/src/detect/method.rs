@@ -86,13 +86,7 @@ impl std::str::FromStr for Method {
     /// # Errors
     /// `Invalid`, listing the known methods.
     fn from_str(s: &str) -> Result<Self, Error> {
-        Self::ALL.into_iter().find(|method| method.name().eq_ignore_ascii_case(s)).ok_or_else(|| {
-            let known: Vec<&str> = Self::ALL.iter().map(|method| method.name()).collect();
-            Error::Invalid(format!(
-                "unknown anomaly method '{}', known methods are: {}",
-                s.escape_default(),
-                known.join(", ")
-            ))
-        })
+        let known = Self::ALL.into_iter().find(|method| method.name().eq_ignore_ascii_case(s));
+        known.ok_or_else(|| Error::unknown_method("anomaly", s, "", Self::ALL.map(Self::name)))
     }
 }

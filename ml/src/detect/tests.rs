@@ -40,6 +40,11 @@ fn run(method: Method, season_ns: Option<i64>, step: i64, values: &[f64]) -> Vec
     out
 }
 
+/// A swing whose values are all between -11 and 11, mostly.
+fn swinging(seed: u64, n: usize) -> Vec<f64> {
+    noise(seed, n).iter().enumerate().map(|(i, e)| 10.0 * (i as f64 * TAU / 12.0).sin() + 0.5 * e).collect()
+}
+
 fn scores(method: Method, values: &[f64]) -> Vec<Option<f64>> {
     run(method, None, 15 * SECOND, values).iter().map(|v| v.score).collect()
 }

@@ -184,12 +184,8 @@ impl Plan {
             Some(name) => {
                 let known = Model::ALL.into_iter().find(|model| model.name().eq_ignore_ascii_case(name));
                 Some(known.ok_or_else(|| {
-                    let names: Vec<&str> = AUTOMATIC.into_iter().chain(Model::ALL.iter().map(|m| m.name())).collect();
-                    Error::Invalid(format!(
-                        "unknown forecast method '{}', known methods are: {}",
-                        name.escape_default(),
-                        names.join(", ")
-                    ))
+                    let names = AUTOMATIC.into_iter().chain(Model::ALL.map(Model::name));
+                    Error::unknown_method("forecast", name, "", names)
                 })?)
             }
         };

@@ -80,6 +80,11 @@ impl Health {
         self.alarms
     }
 
+    /// Alarms a row; `None` without rows.
+    pub fn alarm_rate(&self) -> Option<f64> {
+        (self.scored > 0).then(|| self.alarms as f64 / self.scored as f64)
+    }
+
     /// Alarms that did not follow another of the same series within 32 rows.
     pub fn episodes(&self) -> u64 {
         self.episodes

@@ -13,9 +13,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{
-    Aggregate, Expr, LogicalPlan, Projection, TableScan, Volatility, Window, WindowFunctionDefinition,
-};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, TableScan, Window, WindowFunctionDefinition};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
@@ -267,14 +265,7 @@ pub(super) fn refused(what: &str) -> Error {
 fn deterministic(expr: &Expr) -> Result<()> {
     let mut problem = None;
     expr.apply(|e| {
-        let volatility = match e {
-            Expr::ScalarFunction(f) => Some((f.func.name().to_owned(), f.func.signature().volatility)),
-            Expr::AggregateFunction(f) => Some((f.func.name().to_owned(), f.func.signature().volatility)),
-            _ => None,
-        };
-        if let Some((name, volatility)) = volatility
-            && volatility != Volatility::Immutable
-        {
+        if let Some(name) = planner::unstable(e) {
             problem = Some(format!("{name}() gives another answer at another time"));
         }
         match e {

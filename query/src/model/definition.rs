@@ -184,25 +184,6 @@ impl Reason {
     }
 }
 
-fn put_option(out: &mut Encoder, value: Option<i64>) {
-    out.unsigned(u64::from(value.is_some())).signed(value.unwrap_or_default());
-}
-
-fn take_option(from: &mut Decoder<'_>) -> Result<Option<i64>> {
-    let (is_some, value) = (from.unsigned()? != 0, from.signed()?);
-    Ok(is_some.then_some(value))
-}
-
-fn put_double(out: &mut Encoder, value: Option<f64>) {
-    out.unsigned(u64::from(value.is_some())).bytes(&value.unwrap_or_default().to_bits().to_le_bytes());
-}
-
-fn take_double(from: &mut Decoder<'_>) -> Result<Option<f64>> {
-    let is_some = from.unsigned()? != 0;
-    let bits = from.bytes()?.try_into().map_err(|_| damaged("a number has not eight bytes"))?;
-    Ok(is_some.then_some(f64::from_bits(u64::from_le_bytes(bits))))
-}
-
 fn small(value: u64) -> Result<u32> {
     u32::try_from(value).map_err(|_| damaged("a number of a version is too large"))
 }
@@ -222,9 +203,11 @@ impl Definition {
         }
         out.text(&self.time).text(&self.value).text(self.method.name()).unsigned(self.seed).signed(self.watermark_ns);
         for value in [self.season_ns, self.last_ns, self.retrain_ns] {
-            put_option(&mut out, value);
+            out.option(value, |out, ns| {
+                out.signed(ns);
+            });
         }
-        out.unsigned(u64::from(self.promotes)).unsigned(u64::from(self.rolls_back));
+        out.flag(self.promotes).flag(self.rolls_back);
         out.finish()
     }
 
@@ -235,9 +218,9 @@ impl Definition {
         let (time, value) = (from.text()?.to_owned(), from.text()?.to_owned());
         let method = from.text()?.parse().map_err(|_| damaged("its method is unknown"))?;
         let (seed, watermark_ns) = (from.unsigned()?, from.signed()?);
-        let (season_ns, last_ns, retrain_ns) =
-            (take_option(&mut from)?, take_option(&mut from)?, take_option(&mut from)?);
-        let (promotes, rolls_back) = (from.unsigned()? != 0, from.unsigned()? != 0);
+        let mut ns = || from.option(Decoder::signed);
+        let (season_ns, last_ns, retrain_ns) = (ns()?, ns()?, ns()?);
+        let (promotes, rolls_back) = (from.flag()?, from.flag()?);
         from.end()?;
         Ok(Self {
             name,
@@ -305,11 +288,12 @@ impl Journal {
         out.signed(self.watched_to).unsigned(self.phases.len() as u64);
         for phase in &self.phases {
             out.signed(phase.from).unsigned(phase.champion.into());
-            // versions count from 1
-            out.unsigned(phase.fallback.unwrap_or_default().into())
-                .unsigned(phase.challenger.unwrap_or_default().into());
-            put_double(&mut out, Some(phase.boundary));
-            out.unsigned(phase.reason as u64).signed(phase.at);
+            for version in [phase.fallback, phase.challenger] {
+                out.option(version, |out, version| {
+                    out.unsigned(version.into());
+                });
+            }
+            out.double(phase.boundary).unsigned(phase.reason as u64).signed(phase.at);
         }
         out.finish()
     }
@@ -322,9 +306,9 @@ impl Journal {
             phases.push(Phase {
                 from: from.signed()?,
                 champion: small(from.unsigned()?)?,
-                fallback: Some(small(from.unsigned()?)?).filter(|&version| version > 0),
-                challenger: Some(small(from.unsigned()?)?).filter(|&version| version > 0),
-                boundary: take_double(&mut from)?.unwrap_or(1.0),
+                fallback: from.option(|from| small(from.unsigned()?))?,
+                challenger: from.option(|from| small(from.unsigned()?))?,
+                boundary: from.double()?,
                 reason: usize::try_from(from.unsigned()?)
                     .ok()
                     .and_then(|place| Reason::ALL.get(place).copied())
@@ -343,9 +327,11 @@ impl Anomaly {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new(Self::VERSION);
         out.unsigned(self.id).text(&self.model).unsigned(self.version.into());
-        out.bytes(&encode_key(&self.key)).signed(self.ts);
-        for value in [Some(self.value), Some(self.score), self.expected, self.lo, self.hi] {
-            put_double(&mut out, value);
+        out.bytes(&encode_key(&self.key)).signed(self.ts).double(self.value).double(self.score);
+        for value in [self.expected, self.lo, self.hi] {
+            out.option(value, |out, value| {
+                out.double(value);
+            });
         }
         out.unsigned(match self.label {
             None => 0,
@@ -359,8 +345,8 @@ impl Anomaly {
         let mut from = Decoder::new("anomaly", bytes, Self::VERSION)?;
         let (id, model, version) = (from.unsigned()?, from.text()?.to_owned(), small(from.unsigned()?)?);
         let (key, ts) = (decode_key(from.bytes()?)?, from.signed()?);
-        let mut number = || take_double(&mut from);
-        let (value, score) = (number()?.unwrap_or(f64::NAN), number()?.unwrap_or(f64::NAN));
+        let (value, score) = (from.double()?, from.double()?);
+        let mut number = || from.option(Decoder::double);
         let (expected, lo, hi) = (number()?, number()?, number()?);
         let label = match from.unsigned()? {
             0 => None,
@@ -377,10 +363,9 @@ impl Anomaly {
 pub(super) fn encode_key(key: &[Option<String>]) -> Vec<u8> {
     let mut out = Encoder::new(1);
     for value in key {
-        match value {
-            Some(value) => out.unsigned(1).text(value),
-            None => out.unsigned(0),
-        };
+        out.option(value.as_deref(), |out, value| {
+            out.text(value);
+        });
     }
     out.finish()
 }
@@ -389,7 +374,7 @@ fn decode_key(bytes: &[u8]) -> Result<Vec<Option<String>>> {
     let mut from = Decoder::new("key of an anomaly", bytes, 1)?;
     let mut key = Vec::new();
     while !from.is_empty() {
-        key.push(if from.unsigned()? == 0 { None } else { Some(from.text()?.to_owned()) });
+        key.push(from.option(|from| Ok(from.text()?.to_owned()))?);
     }
     Ok(key)
 }

@@ -15,8 +15,10 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use super::Models;
+use super::rows::TIME;
 use super::score::FIELDS;
 use crate::error::{Error, Result};
+use crate::table::quoted;
 
 /// Its name.
 pub(crate) const MODEL_SCORES: &str = "model_scores";
@@ -71,10 +73,6 @@ impl VisitorMut for Calls<'_> {
     }
 }
 
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 fn subquery(models: &Models, args: &[FunctionArg]) -> Result<Box<Query>> {
     let name = match args {
         [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))] => match &value.value {
@@ -96,7 +94,7 @@ fn subquery(models: &Models, args: &[FunctionArg]) -> Result<Box<Query>> {
     let sql = format!(
         "SELECT {listed}\"model$ts\" AS ts, \"model$value\" AS value{fields} FROM (SELECT {listed}\"model$ts\", \"model$value\", \
          model_score('{name}', arrow_cast({last}, 'Int64'), \"model$ts\", \"model$value\"{given}) OVER ({partition}ORDER BY \"model$ts\", \
-         \"model$value\") AS \"model$said\" FROM (SELECT {listed}arrow_cast({time}, 'Timestamp(Nanosecond, Some(\"UTC\"))') AS \
+         \"model$value\") AS \"model$said\" FROM (SELECT {listed}arrow_cast({time}, {TIME}) AS \
          \"model$ts\", CAST({value} AS DOUBLE) AS \"model$value\" FROM ({sql}\n) AS \"model$rows\" WHERE {time} IS NOT NULL))",
         time = quoted(&definition.time),
         value = quoted(&definition.value),

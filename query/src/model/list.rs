@@ -137,16 +137,13 @@ fn versions(models: &Models) -> Result<RecordBatch> {
     for model in models.all() {
         let known = model.known.read().clone();
         for version in known.versions.values() {
-            let since = known.journal.phases.iter().rev().find(|phase| {
-                let was = |roles: [Option<u32>; 3]| roles.contains(&Some(version.number));
-                was(phase.roles())
-            });
+            let mut phases = known.journal.phases.iter();
+            let since = phases.rfind(|phase| phase.roles().contains(&Some(version.number)));
             let reason = since.map_or("", |phase| phase.reason.name());
             all.push((model.definition.name.clone(), state(&known, version.number), reason, version.clone()));
         }
     }
     let training = |health: fn(&Health) -> Option<f64>| numbers(all.iter().map(move |row| health(&row.3.training)));
-    let rate = |health: &Health| (health.scored() > 0).then(|| health.alarms() as f64 / health.scored() as f64);
     let rows = batch(vec![
         ("model", texts(all.iter().map(|row| Some(&*row.0)))),
         ("version", small(all.iter().map(|row| Some(row.3.number)))),
@@ -162,7 +159,7 @@ fn versions(models: &Models) -> Result<RecordBatch> {
         ("code", texts(all.iter().map(|row| Some(&*row.3.code)))),
         ("hash", texts(all.iter().map(|row| Some(format!("{:032x}", row.3.hash))))),
         ("backtest_loss", training(Health::loss)),
-        ("backtest_alarm_rate", training(rate)),
+        ("backtest_alarm_rate", training(Health::alarm_rate)),
     ]);
     rows.map_err(Error::from_datafusion)
 }
@@ -210,7 +207,6 @@ fn health(models: &Models, snapshot: &Snapshot) -> Result<RecordBatch> {
         }
     }
     let drift = |row: &Row| row.training.as_ref().and_then(|training| row.since.drift(training));
-    let rate = |health: &Health| (health.scored() > 0).then(|| health.alarms() as f64 / health.scored() as f64);
     // Laplace's rule: the mean of what the labels leave possible
     let precision =
         |(right, wrong): (u64, u64)| (right + wrong > 0).then(|| (right + 1) as f64 / (right + wrong + 2) as f64);
@@ -224,8 +220,8 @@ fn health(models: &Models, snapshot: &Snapshot) -> Result<RecordBatch> {
         ("role", texts(all.iter().map(|row| Some(row.role.name())))),
         ("rows", counts(all.iter().map(|row| row.since.scored()))),
         ("alarms", counts(all.iter().map(|row| row.since.alarms()))),
-        ("alarm_rate", numbers(all.iter().map(|row| rate(&row.since)))),
-        ("training_alarm_rate", numbers(all.iter().map(|row| row.training.as_ref().and_then(rate)))),
+        ("alarm_rate", numbers(all.iter().map(|row| row.since.alarm_rate()))),
+        ("training_alarm_rate", numbers(all.iter().map(|row| row.training.as_ref().and_then(Health::alarm_rate)))),
         (
             "calibration_p",
             numbers(all.iter().map(|row| row.training.as_ref().and_then(|training| row.since.calibration(training)))),

@@ -15,16 +15,20 @@
 //! | [`training`] | from rows to the detectors of a version |
 //! | [`lane`] | one series under the eyes of champion, fallback and challenger |
 //! | [`watch`] | a model at work, and what the rule says of it |
-//! | [`run`] | the statements and the steps of watching, over a database |
+//! | [`rows`] | the statements that ask for a model's rows, and what becomes of them |
+//! | [`run`] | the statements, over a database |
+//! | [`follow`] | the steps of watching, over a database |
 //! | [`form`] | `model_scores('m')` as a subquery |
 //! | [`list`] | `sys.models`, `sys.model_versions`, `sys.model_health`, `sys.anomalies` |
 //!
 //! Invariants: a version never changes; the journal only grows at its end, by phases that begin after every row that was
 //! watched; so the score of a row is given once and stays.
 mod definition;
+mod follow;
 pub(crate) mod form;
 mod lane;
 pub(crate) mod list;
+mod rows;
 mod run;
 pub(crate) mod score;
 pub(crate) mod statement;

@@ -1,11 +1,8 @@
-//! The statements about models, and the steps of watching, over a database.
+//! The statements about models, over a database.
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::TimestampNanosecondType;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use arrow::array::RecordBatch;
 use foretell_engine::Snapshot;
 use foretell_engine::clock::{Clock, SystemClock};
 use futures::StreamExt;
@@ -15,94 +12,13 @@ use super::definition::{
     ANOMALIES, Anomaly, Definition, Journal, Label, Phase, Reason, Version, anomaly_key, detectors_of, journal_key,
     version_key,
 };
+use super::rows::{Order, ask, bounds, query_of, repeatable, rows};
 use super::statement::ModelStatement;
-use super::training::{Trained, Training, fresh, rows};
-use super::watch::Watch;
-use super::{Counts, MODELS_MAX, Model, Models, form, list, of_model};
+use super::training::{Trained, Training, fresh};
+use super::{Counts, MODELS_MAX, Model, Models, form, list};
 use crate::continuous::status::answer;
-use crate::database::{Database, QueryRequest};
+use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
-
-/// Most of the time of rows that one step reads, ns.
-const STEP_NS: i64 = 86_400_000_000_000;
-
-/// The type that times have here.
-const TIME: &str = "'Timestamp(Nanosecond, Some(\"UTC\"))'";
-
-/// How rows are sorted.
-#[derive(Clone, Copy)]
-enum Order {
-    BySeries,
-    ByTime,
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// The rows of `definition` whose time is after `after` and not after `to`: key columns as text, time, value.
-fn query_of(definition: &Definition, after: Option<i64>, to: i64, order: Order) -> String {
-    let keys: Vec<String> = definition.keys.iter().map(|key| quoted(key)).collect();
-    let columns: String = keys.iter().map(|key| format!("CAST({key} AS VARCHAR), ")).collect();
-    let numbers: Vec<String> = (1..=keys.len()).map(|place| place.to_string()).collect();
-    let (ts, value) = ((keys.len() + 1).to_string(), (keys.len() + 2).to_string());
-    let sorted = match order {
-        Order::BySeries => numbers.into_iter().chain([ts, value]).collect::<Vec<_>>(),
-        Order::ByTime => std::iter::once(ts).chain(numbers).chain([value]).collect(),
-    };
-    let time = quoted(&definition.time);
-    format!(
-        "SELECT {columns}arrow_cast({time}, {TIME}), CAST({value} AS DOUBLE) FROM ({sql}\n) AS \"model$rows\" WHERE {range} \
-         ORDER BY {order}",
-        value = quoted(&definition.value),
-        sql = definition.sql,
-        range = range(&time, after, Some(to)),
-        order = sorted.join(", "),
-    )
-}
-
-fn range(time: &str, after: Option<i64>, to: Option<i64>) -> String {
-    let bound = |sign: &str, ns: i64| format!("{time} {sign} arrow_cast({ns}, {TIME})");
-    let bounds: Vec<String> = after.map(|ns| bound(">", ns)).into_iter().chain(to.map(|ns| bound("<=", ns))).collect();
-    if bounds.is_empty() { format!("{time} IS NOT NULL") } else { bounds.join(" AND ") }
-}
-
-/// Runs a statement that reads.
-async fn ask(
-    database: &Arc<Database>,
-    sql: String,
-    snapshot: &Snapshot,
-    timeout: Option<Duration>,
-) -> Result<crate::QueryResponse> {
-    let request = QueryRequest { sql, params: Vec::new(), timeout };
-    database.query_over(request, snapshot.clone()).await
-}
-
-/// Times of the first and the last row after `after`.
-async fn bounds(
-    database: &Arc<Database>,
-    definition: &Definition,
-    snapshot: &Snapshot,
-    after: Option<i64>,
-) -> Result<Option<(i64, i64)>> {
-    let time = quoted(&definition.time);
-    let sql = format!(
-        "SELECT arrow_cast(min({time}), {TIME}), arrow_cast(max({time}), {TIME}) FROM ({}\n) AS \"model$rows\" WHERE {}",
-        definition.sql,
-        range(&time, after, None),
-    );
-    let mut response = ask(database, sql, snapshot, None).await?;
-    let mut found = None;
-    while let Some(batch) = response.stream.next().await {
-        let batch = batch.map_err(Error::from_datafusion)?;
-        let time = |column: usize| {
-            let column = batch.column(column).as_primitive_opt::<TimestampNanosecondType>()?;
-            (column.len() == 1 && column.is_valid(0)).then(|| column.value(0))
-        };
-        found = time(0).zip(time(1)).or(found);
-    }
-    Ok(found)
-}
 
 /// Learns the rows with times after `after` and up to `to`.
 async fn train(
@@ -129,7 +45,7 @@ async fn train(
 }
 
 /// Does arithmetic on a thread where it holds nobody up.
-async fn aside<T: Send + 'static>(work: impl FnOnce(&Handle) -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce(&Handle) -> Result<T> + Send + 'static) -> Result<T> {
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || work(&runtime))
         .await
@@ -314,7 +230,7 @@ impl Models {
     }
 
     /// Trains a new version, which becomes the challenger. Answers its number.
-    async fn retrain(
+    pub(super) async fn retrain(
         self: &Arc<Self>,
         database: &Arc<Database>,
         model: &Arc<Model>,
@@ -431,110 +347,6 @@ impl Models {
         self.change(&model, |_, last| Ok(Phase { boundary, reason: Reason::Labelled, ..last.clone() })).await?;
         answer(format!("anomaly {id} is a {}: the boundary is {boundary} from now on", label.name()))
     }
-
-    /// Shows a model its new rows. Answers whether there may be more.
-    async fn step(self: &Arc<Self>, database: &Arc<Database>, model: &Arc<Model>) -> Result<bool> {
-        let mut slot = model.watch.lock().await;
-        let snapshot = self.engine.snapshot();
-        let definition = model.definition.clone();
-        if model.known.read().seen == snapshot.lsn().0 || !self.models.read().contains_key(&definition.name) {
-            return Ok(false);
-        }
-        let known = model.known.read().clone();
-        let mut watch = match slot.take() {
-            Some(watch) => watch,
-            None => Watch::new(&known.journal),
-        };
-        let found = bounds(database, &definition, &snapshot, Some(watch.shown_to())).await?;
-        let watched = found.filter(|(first, last)| *first <= last.saturating_sub(definition.watermark_ns));
-        let Some((first, last)) = watched else {
-            model.known.write().seen = snapshot.lsn().0;
-            *slot = Some(watch);
-            return Ok(false);
-        };
-        let to = last.saturating_sub(definition.watermark_ns).min(first.saturating_add(STEP_NS));
-        let sql = query_of(&definition, Some(watch.shown_to()), to, Order::ByTime);
-        let mut response = ask(database, sql, &snapshot, None).await?;
-        let (models, journal, versions) = (Arc::clone(self), Arc::clone(&known.journal), known.versions);
-        let (watch, journal, found, phase) = aside(move |runtime| {
-            let mut anomalies = Vec::new();
-            while let Some(batch) = runtime.block_on(response.stream.next()) {
-                let batch = batch.map_err(Error::from_datafusion)?;
-                let rows = rows(&batch, definition.keys.len())?;
-                Counts::add(&models.counts.rows, rows.len() as u64);
-                anomalies.extend(watch.show(&definition, &journal, &snapshot, rows)?);
-            }
-            watch.advance(to);
-            let mut next = Journal::clone(&journal);
-            next.watched_to = next.watched_to.max(to);
-            let advice = watch.advice(&definition, &journal, |number| versions.get(&number).cloned());
-            let phase = advice.map(|(phase, _)| Phase { at: SystemClock.now_ns(), ..phase });
-            next.phases.extend(phase.clone());
-            if next != *journal {
-                let mut state = models.number(&mut anomalies, &snapshot);
-                state.push((journal_key(&definition.name), Some(next.encode())));
-                models.write(state)?;
-            }
-            Ok((watch, next, anomalies.len(), phase))
-        })
-        .await?;
-        Counts::add(&self.counts.anomalies, found as u64);
-        if let Some(phase) = &phase {
-            match phase.reason {
-                Reason::RolledBackByRule => Counts::add(&self.counts.rolled_back, 1),
-                Reason::PromotedByRule => Counts::add(&self.counts.promoted, 1),
-                _ => {}
-            }
-            let (model, reason) = (&model.definition.name, phase.reason.name());
-            tracing::info!(model, reason, champion = phase.champion, "a model changed its versions by rule");
-        }
-        let mut known = model.known.write();
-        known.journal = Arc::new(journal);
-        known.records = watch.records.clone();
-        known.error = None;
-        *slot = Some(watch);
-        Ok(true)
-    }
-
-    /// Shows every model its new rows, and trains those that are due. What fails is in `sys.models` and tried again later.
-    pub(crate) async fn step_all(self: &Arc<Self>, database: &Arc<Database>) {
-        for model in self.all() {
-            let outcome = self.follow(database, &model).await;
-            let failed = outcome.as_ref().err();
-            if let Some(error) = failed {
-                Counts::add(&self.counts.failures, 1);
-                tracing::warn!(model = model.definition.name, %error, "a model could not be shown its rows");
-                model.known.write().error = Some(error.message.clone());
-            }
-        }
-    }
-
-    /// Waits until every model has been shown all rows up to now.
-    ///
-    /// # Errors
-    /// The first model's that fails.
-    pub(crate) async fn catch_up(self: &Arc<Self>, database: &Arc<Database>) -> Result<()> {
-        for model in self.all() {
-            self.follow(database, &model).await.map_err(|error| of_model(&model.definition.name, error))?;
-        }
-        Ok(())
-    }
-
-    async fn follow(self: &Arc<Self>, database: &Arc<Database>, model: &Arc<Model>) -> Result<()> {
-        while self.step(database, model).await? {}
-        let due = {
-            let known = model.known.read();
-            let last = known.versions.values().map(|version| version.last_ts).max().unwrap_or(i64::MAX);
-            let due = model.definition.retrain_ns.map(|every| last.saturating_add(every.max(1)));
-            let waits = known.journal.phases.last().is_some_and(|phase| phase.challenger.is_some());
-            due.is_some_and(|due| known.journal.watched_to >= due) && !waits
-        };
-        if due {
-            let _one = self.changing.lock().await;
-            self.retrain(database, model, None).await?;
-        }
-        Ok(())
-    }
 }
 
 /// When a phase begins that is added now: after every row that was watched, and not before the last phase.
@@ -567,40 +379,6 @@ fn boundary(labelled: &[(f64, Label)]) -> f64 {
 fn no_version(name: &str, number: u32, known: impl Iterator<Item = u32>) -> Error {
     let known: Vec<String> = known.map(|number| number.to_string()).collect();
     Error::new(ErrorKind::NotFound, format!("model {name} has no version {number}: there are {}", known.join(", ")))
-}
-
-/// Refuses a query that would answer otherwise at another time, and one that is about models itself.
-async fn repeatable(database: &Arc<Database>, definition: &Definition, snapshot: &Snapshot) -> Result<()> {
-    if definition.sql.to_ascii_lowercase().contains("model_score") {
-        return Err(Error::invalid("a model cannot learn from the scores of models: write the query of the values"));
-    }
-    let sql = definition.sql.clone();
-    let plan: LogicalPlan = database.plan_over(sql, snapshot.clone()).await?;
-    let mut culprit = None;
-    let visited = plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|e| {
-                let volatile = match e {
-                    Expr::ScalarFunction(f) => Some((f.func.name().to_owned(), f.func.signature().volatility)),
-                    Expr::AggregateFunction(f) => Some((f.func.name().to_owned(), f.func.signature().volatility)),
-                    _ => None,
-                };
-                if let Some((name, volatility)) = volatile
-                    && volatility != Volatility::Immutable
-                {
-                    culprit = Some(name);
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    });
-    visited.map_err(Error::from_datafusion)?;
-    match culprit {
-        None => Ok(()),
-        Some(name) => Err(Error::invalid(format!(
-            "{name}() gives another answer at another time, so no version could be verified: for the newest rows write LAST '14d'"
-        ))),
-    }
 }
 
 #[cfg(test)]

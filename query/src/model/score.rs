@@ -1,7 +1,6 @@
 //! `model_score('m', last, ts, value, key, …) OVER (PARTITION BY key ORDER BY ts)`: what `model_scores` is made of.
 //!
 //! `last` is the beginning of the last phase that the statement may know of, so that all its rows are scored by one journal.
-use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock, Weak};
@@ -22,6 +21,7 @@ use super::{Model, Models};
 use crate::error::Error;
 use crate::udf::anomaly::time_type;
 use crate::udf::constant;
+use crate::udf::streaming::{Evaluator, Streaming};
 
 const NAME: &str = "model_score";
 
@@ -113,7 +113,7 @@ impl WindowUDFImpl for ModelScore {
             return Err(Error::invalid(format!("model_score: the key of the model is ({keys})")).into());
         }
         let snapshot = models.engine.snapshot();
-        Ok(Box::new(Evaluator { model, journal, snapshot, lanes: Lanes::default(), key: None, ready: VecDeque::new() }))
+        Ok(Box::new(Evaluator::new(Watched { model, journal, snapshot, lanes: Lanes::default(), key: None })))
     }
 
     fn field(&self, args: WindowUDFFieldArgs) -> Result<FieldRef> {
@@ -126,20 +126,18 @@ impl WindowUDFImpl for ModelScore {
 }
 
 /// The lanes of one series.
-struct Evaluator {
+struct Watched {
     model: Arc<Model>,
     journal: Journal,
     /// Has the versions.
     snapshot: Snapshot,
     lanes: Lanes,
     key: Option<Vec<u8>>,
-    /// Answers for rows that DataFusion has not asked for yet.
-    ready: VecDeque<ScalarValue>,
 }
 
-impl fmt::Debug for Evaluator {
+impl fmt::Debug for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Evaluator({})", self.model.definition.name)
+        write!(f, "Watched({})", self.model.definition.name)
     }
 }
 
@@ -151,7 +149,7 @@ struct Columns {
     challenger: Vec<Option<f64>>,
 }
 
-impl Evaluator {
+impl Streaming for Watched {
     fn answer(&mut self, arguments: &[ArrayRef], from: usize) -> Result<ArrayRef> {
         let [_, _, times, values, keys @ ..] = arguments else {
             return Err(Error::internal("model_score without arguments").into());
@@ -191,33 +189,5 @@ impl Evaluator {
         arrays.push(Arc::new(UInt32Array::from(columns.version)));
         arrays.push(Arc::new(Float64Array::from(columns.challenger)));
         Ok(Arc::new(StructArray::try_new(ANSWER.clone(), arrays, None)?))
-    }
-}
-
-impl PartitionEvaluator for Evaluator {
-    fn is_causal(&self) -> bool {
-        true
-    }
-
-    fn supports_bounded_execution(&self) -> bool {
-        true
-    }
-
-    fn evaluate(&mut self, arguments: &[ArrayRef], range: &std::ops::Range<usize>) -> Result<ScalarValue> {
-        if self.ready.is_empty() {
-            let answers = self.answer(arguments, range.start)?;
-            for row in 0..answers.len() {
-                self.ready.push_back(ScalarValue::try_from_array(&answers, row)?);
-            }
-        }
-        self.ready
-            .pop_front()
-            .ok_or_else(|| Error::internal("a window function was asked for a row that it was not given").into())
-    }
-
-    fn evaluate_all(&mut self, arguments: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
-        let answers = self.answer(arguments, 0)?;
-        debug_assert_eq!(answers.len(), rows);
-        Ok(answers)
     }
 }

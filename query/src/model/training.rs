@@ -2,52 +2,18 @@
 //!
 //! Rows come series after series and in the order of time, so one detector is held at a time. Each row is scored before it is
 //! learnt: what a version says of rows that it has not seen yet is its back-test.
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, TimestampNanosecondType};
 use foretell_ml::detect::{Detector, DetectorOptions};
 use foretell_ml::health::{Health, Trace};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::definition::{Definition, encode_key};
+use super::rows::Row;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Most series of a model.
 const KEYS_MAX: usize = 100_000;
 /// Most bytes of the detectors of a version: they are held in memory.
 const BYTES_MAX: u64 = 64 << 20;
-
-/// A row of a model's query.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Row {
-    /// Values of the key columns.
-    pub(super) key: Vec<Option<String>>,
-    /// ns
-    pub(super) ts: i64,
-    pub(super) value: f64,
-}
-
-/// The rows of a batch of [`super::query_of`]: key columns as text, then time and value. Rows without time or value are left
-/// out.
-///
-/// # Errors
-/// `Internal` when the batch has other columns.
-pub(super) fn rows(batch: &RecordBatch, keys: usize) -> Result<Vec<Row>> {
-    let text =
-        |column: usize| cast(batch.column(column), &DataType::Utf8).map_err(|error| Error::internal(error.to_string()));
-    let key = (0..keys).map(text).collect::<Result<Vec<_>>>()?;
-    let key: Vec<_> = key.iter().map(|column| column.as_string::<i32>()).collect();
-    let shape = || Error::internal("the query of a model has other columns than it asked for");
-    let ts = batch.column(keys).as_primitive_opt::<TimestampNanosecondType>().ok_or_else(shape)?;
-    let values = batch.column(keys + 1).as_primitive_opt::<Float64Type>().ok_or_else(shape)?;
-    let there = |row: &usize| ts.is_valid(*row) && values.is_valid(*row) && !values.value(*row).is_nan();
-    let row = |row: usize| Row {
-        key: key.iter().map(|column| column.is_valid(row).then(|| column.value(row).to_owned())).collect(),
-        ts: ts.value(row),
-        value: values.value(row),
-    };
-    Ok((0..batch.num_rows()).filter(there).map(row).collect())
-}
 
 /// A detector that has seen nothing.
 ///

@@ -12,7 +12,8 @@ use hashbrown::HashMap;
 
 use super::definition::{Anomaly, Definition, Journal, Phase, Reason, Version, damaged, detectors_of, encode_key};
 use super::lane::{Lanes, Role};
-use super::training::{Row, fresh};
+use super::rows::Row;
+use super::training::fresh;
 use crate::error::Result;
 
 /// How one role has done since it is that role.
@@ -125,7 +126,7 @@ impl Watch {
         definition: &Definition,
         journal: &Journal,
         version: impl Fn(u32) -> Option<Version>,
-    ) -> Option<(Phase, Role)> {
+    ) -> Option<Phase> {
         let phase = journal.phases.last()?;
         // rows are shown again, or what was decided last has not come to pass yet
         if self.shown_to < journal.watched_to
@@ -152,21 +153,16 @@ impl Watch {
         {
             let champion = Side { since: &record.since, training: &champion.training };
             if health::champion(champion, &other.duel) == Advice::RollBack {
-                let next = begins(fallback.number, None, phase.challenger, Reason::RolledBackByRule);
-                return Some((next, Role::Champion));
+                return Some(begins(fallback.number, None, phase.challenger, Reason::RolledBackByRule));
             }
         }
         let (challenger, record) = side(Role::Challenger)?;
         let side = Side { since: &record.since, training: &challenger.training };
         match health::challenger(side, &record.duel) {
             Advice::Promote if definition.promotes => {
-                let next = begins(challenger.number, Some(phase.champion), None, Reason::PromotedByRule);
-                Some((next, Role::Challenger))
+                Some(begins(challenger.number, Some(phase.champion), None, Reason::PromotedByRule))
             }
-            Advice::Reject => {
-                let next = begins(phase.champion, phase.fallback, None, Reason::RejectedByRule);
-                Some((next, Role::Challenger))
-            }
+            Advice::Reject => Some(begins(phase.champion, phase.fallback, None, Reason::RejectedByRule)),
             _ => None,
         }
     }

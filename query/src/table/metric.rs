@@ -10,7 +10,7 @@ use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::Expr;
 use foretell_engine::{MatchOp, MetricInfo, Scan, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 
 use super::columns::{BatchMaker, Column};
 use super::partial::Plain;
@@ -150,6 +150,25 @@ pub(crate) fn split(n: usize, parts: usize) -> Vec<Range<usize>> {
     (0..parts).map(|i| n * i / parts..n * (i + 1) / parts).collect()
 }
 
+/// Numbers that are equal for series with equal `labels`; none if all series differ.
+pub(crate) fn alike(series: &[Series], labels: &[&Column]) -> Vec<u32> {
+    let mut numbers: HashMap<Vec<Option<&str>>, u32> = HashMap::new();
+    let mut alike = Vec::with_capacity(series.len());
+    for one in series {
+        let mut values = Vec::with_capacity(labels.len());
+        for label in labels {
+            match label {
+                Column::Label(name) => values.push(one.labels.get(name)),
+                // A map of all labels tells all series of a metric apart.
+                _ => return Vec::new(),
+            }
+        }
+        let next = numbers.len() as u32;
+        alike.push(*numbers.entry(values).or_insert(next));
+    }
+    if numbers.len() == series.len() { Vec::new() } else { alike }
+}
+
 /// The part of EXPLAIN that all sources share.
 pub(crate) fn describe(
     f: &mut fmt::Formatter<'_>,
@@ -206,18 +225,10 @@ impl Source for SeriesSource {
     }
 
     fn is_a_series_each(&self, labels: &[usize], time: usize) -> bool {
-        let name = |&column: &usize| match self.columns.get(column) {
-            Some(Column::Label(name)) => Some(name.as_str()),
-            _ => None,
-        };
-        let Some(names) = labels.iter().map(name).collect::<Option<Vec<&str>>>() else { return false };
-        if self.metric.is_none() || self.columns.get(time) != Some(&Column::Ts) {
-            return false;
-        }
-        let mut seen = HashSet::with_capacity(self.series.len());
-        self.series
-            .iter()
-            .all(|series| seen.insert(names.iter().map(|name| series.labels.get(name)).collect::<Vec<Option<&str>>>()))
+        let labels: Option<Vec<&Column>> =
+            labels.iter().map(|&at| self.columns.get(at).filter(|column| matches!(column, Column::Label(_)))).collect();
+        let in_time = self.columns.get(time) == Some(&Column::Ts);
+        self.metric.is_some() && in_time && labels.is_some_and(|labels| alike(&self.series, &labels).is_empty())
     }
 
     fn opening_bytes(&self, partition: usize) -> usize {

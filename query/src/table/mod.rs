@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`call`] | table functions whose rows are made when they are wanted |
 //! | [`catalog`] | schemas `public`, `metrics`, `sys` and how an unqualified name finds its table |
 //! | [`metric`] | `metrics."<name>"` |
 //! | [`samples`] | `samples`: every metric at once, labels as a map |
@@ -30,6 +31,7 @@ use foretell_engine::Snapshot;
 
 use crate::continuous::output::DerivedTable;
 
+pub(crate) mod call;
 pub(crate) mod catalog;
 pub(crate) mod columns;
 pub(crate) mod correlate;
@@ -99,11 +101,16 @@ pub(crate) fn label_type() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }
 
+/// `name` in quotes.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// `schema.name` as one would write it in SQL.
 pub(crate) fn qualified(schema: &str, name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    let name = if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) };
+    let name = if plain { name.to_owned() } else { quoted(name) };
     if schema == PUBLIC { name } else { format!("{schema}.{name}") }
 }
 

@@ -21,10 +21,9 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use foretell_engine::{Aggregate, AggregateBatch, Aggregation, Series, SeriesId, Snapshot, Statistics, TimeRange};
-use hashbrown::HashMap;
 
 use super::columns::{Column, PerSeries, times};
-use super::metric::{MetricTable, describe, opening_bytes, reserve, select, split};
+use super::metric::{MetricTable, alike, describe, opening_bytes, reserve, select, split};
 use super::plan::Table;
 use super::pushdown::{Conditions, Shape};
 use super::samples::SamplesTable;
@@ -195,25 +194,6 @@ fn labels(columns: &[Shown]) -> impl Iterator<Item = &Column> {
         Shown::Label(label) => Some(label),
         Shown::Start | Shown::Statistic(_) => None,
     })
-}
-
-/// Numbers that are equal for series with equal `labels`; none if all series differ.
-fn alike(series: &[Series], labels: &[&Column]) -> Vec<u32> {
-    let mut numbers: HashMap<Vec<Option<&str>>, u32> = HashMap::new();
-    let mut alike = Vec::with_capacity(series.len());
-    for one in series {
-        let mut values = Vec::with_capacity(labels.len());
-        for label in labels {
-            match label {
-                Column::Label(name) => values.push(one.labels.get(name)),
-                // A map of all labels tells all series of a metric apart.
-                _ => return Vec::new(),
-            }
-        }
-        let next = numbers.len() as u32;
-        alike.push(*numbers.entry(values).or_insert(next));
-    }
-    if numbers.len() == series.len() { Vec::new() } else { alike }
 }
 
 #[async_trait]

@@ -8,17 +8,15 @@ use std::sync::Arc;
 use arrow::array::{Array as _, ArrayRef, Float64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::logical_expr::Expr;
 use foretell_engine::Snapshot;
 
+use super::call::{Call, CallTable, Wanted};
 use super::columns::{map_type, times, whole_label_maps};
-use super::scan_exec::{Reader, ScanExec, Source};
+use super::scan_exec::{Reader, Source};
 use super::timestamp_type;
 use crate::error::Error;
 use crate::execute;
@@ -67,7 +65,8 @@ impl TableFunctionImpl for PromqlFunction {
             Field::new("value", DataType::Float64, false),
             Field::new("labels", map_type(), false),
         ]);
-        Ok(Arc::new(PromqlTable { statement: Arc::clone(&self.0), query, schema: Arc::new(schema) }))
+        let call = PromqlCall { statement: Arc::clone(&self.0), query };
+        Ok(Arc::new(CallTable::new(call, Arc::new(schema))))
     }
 }
 
@@ -116,57 +115,31 @@ fn instant(value: &ScalarValue, name: &str) -> Result<i64, Error> {
 }
 
 /// One call.
-struct PromqlTable {
+#[derive(Clone)]
+struct PromqlCall {
     statement: Arc<Statement>,
     query: PromQuery,
-    schema: SchemaRef,
 }
 
-impl fmt::Debug for PromqlTable {
+impl fmt::Debug for PromqlCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PromqlTable({:?})", self.query.text)
+        let PromQuery { text, start_ms, end_ms, step_ms, .. } = &self.query;
+        write!(f, "{PROMQL}={text:?}, ts=[{start_ms}..={end_ms}]ms, step={}ms", step_ms.unwrap_or_default())
     }
 }
 
-#[async_trait]
-impl TableProvider for PromqlTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
+impl Call for PromqlCall {
+    const CONSUMER: &'static str = "a PromQL query";
 
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
-        let memory = MemoryConsumer::new("a PromQL query").register(&session.runtime_env().memory_pool);
-        let source = PromqlSource {
-            statement: Arc::clone(&self.statement),
-            query: self.query.clone(),
-            schema: Arc::new(self.schema.project(&columns)?),
-            columns,
-            memory,
-        };
-        Ok(Arc::new(ScanExec::new(Arc::new(source), limit)))
+    fn source(&self, wanted: Wanted) -> Arc<dyn Source> {
+        Arc::new(PromqlSource { call: self.clone(), wanted })
     }
 }
 
 /// The answer of one call, made when it is opened.
 struct PromqlSource {
-    statement: Arc<Statement>,
-    query: PromQuery,
-    /// Those of `ts`, `value`, `labels` that are wanted.
-    columns: Vec<usize>,
-    schema: SchemaRef,
-    /// Of the evaluation.
-    memory: MemoryReservation,
+    call: PromqlCall,
+    wanted: Wanted,
 }
 
 impl fmt::Debug for PromqlSource {
@@ -177,7 +150,7 @@ impl fmt::Debug for PromqlSource {
 
 impl Source for PromqlSource {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+        Arc::clone(&self.wanted.schema)
     }
 
     fn partitions(&self) -> usize {
@@ -185,32 +158,32 @@ impl Source for PromqlSource {
     }
 
     fn open(&self, _partition: usize, rows: usize) -> Result<Box<dyn Reader>> {
-        let Statement { snapshot, limits, query, running } = self.statement.as_ref();
+        let Statement { snapshot, limits, query, running } = self.call.statement.as_ref();
+        let Wanted { columns, schema, memory, .. } = &self.wanted;
         let cancelled = || query.cancel.is_cancelled();
-        let reserve = |bytes: usize| self.memory.try_resize(bytes).map_err(|error| execute::no_memory(error, running));
-        let answer =
-            planner::with_large_stack(|| promql::evaluate_within(&self.query, snapshot, limits, &cancelled, &reserve));
+        let reserve = |bytes: usize| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, running));
+        let answer = planner::with_large_stack(|| {
+            promql::evaluate_within(&self.call.query, snapshot, limits, &cancelled, &reserve)
+        });
         // From here on the reader says what it holds.
-        self.memory.free();
+        memory.free();
         let series = match answer? {
             Answer::Vector(series) | Answer::Matrix(series) => series,
             Answer::Scalar(_) | Answer::Text(..) => Vec::new(),
         };
         let labels: ArrayRef = Arc::new(whole_label_maps(series.iter().map(|row| &row.labels))?);
-        let schema = Arc::clone(&self.schema);
         Ok(Box::new(AnswerReader {
             series,
             labels,
             at: (0, 0),
             rows: rows.max(1),
-            columns: self.columns.clone(),
-            schema,
+            columns: columns.clone(),
+            schema: Arc::clone(schema),
         }))
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let PromQuery { text, start_ms, end_ms, step_ms, .. } = &self.query;
-        write!(f, "{PROMQL}={text:?}, ts=[{start_ms}..={end_ms}]ms, step={}ms", step_ms.unwrap_or_default())
+        write!(f, "{:?}", self.call)
     }
 }
 

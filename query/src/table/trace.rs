@@ -7,17 +7,15 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::error::Result;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::logical_expr::Expr;
 use foretell_engine::{RowFilter, Selector, Series, SeriesId, Snapshot, TimeRange};
 
+use super::call::{Call, CallTable, Wanted};
 use super::columns::times;
 use super::histogram::stored;
-use super::scan_exec::{OneBatch, Reader, ScanExec, Source, external};
+use super::scan_exec::{OneBatch, Reader, Source, external};
 use super::timestamp_type;
 use crate::error::{Error, ErrorKind};
 use crate::event::{SERVICE_LABEL, SPAN_ID_BYTES, Signal, TRACE_ID_BYTES, from_hex, hex};
@@ -95,13 +93,13 @@ impl fmt::Debug for TraceFunction {
 
 impl TableFunctionImpl for TraceFunction {
     fn call_with_args(&self, args: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
-        Ok(Arc::new(TraceTable {
+        let call = TraceCall {
             view: self.view,
             trace: trace_id(self.view.name(), args.exprs())?,
             snapshot: self.snapshot.clone(),
             query: Arc::clone(&self.query),
-            schema: self.view.schema(),
-        }))
+        };
+        Ok(Arc::new(CallTable::new(call, self.view.schema())))
     }
 }
 
@@ -120,64 +118,32 @@ fn trace_id(function: &str, args: &[Expr]) -> Result<[u8; TRACE_ID_BYTES], Error
 }
 
 /// One call.
-struct TraceTable {
+#[derive(Clone)]
+struct TraceCall {
     view: View,
     trace: [u8; TRACE_ID_BYTES],
     snapshot: Snapshot,
     query: Arc<Query>,
-    schema: SchemaRef,
 }
 
-impl fmt::Debug for TraceTable {
+impl fmt::Debug for TraceCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TraceTable({} {})", self.view.name(), hex(&self.trace))
+        write!(f, "{}={}", self.view.name(), hex(&self.trace))
     }
 }
 
-#[async_trait]
-impl TableProvider for TraceTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
+impl Call for TraceCall {
+    const CONSUMER: &'static str = "a trace";
 
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
-        let source = TraceSource {
-            view: self.view,
-            trace: self.trace,
-            snapshot: self.snapshot.clone(),
-            query: Arc::clone(&self.query),
-            whole: Arc::clone(&self.schema),
-            schema: Arc::new(self.schema.project(&columns)?),
-            columns,
-            memory: MemoryConsumer::new("a trace").register(&session.runtime_env().memory_pool),
-        };
-        Ok(Arc::new(ScanExec::new(Arc::new(source), limit)))
+    fn source(&self, wanted: Wanted) -> Arc<dyn Source> {
+        Arc::new(TraceSource { call: self.clone(), wanted })
     }
 }
 
+/// The answer of one call, made when it is opened.
 struct TraceSource {
-    view: View,
-    trace: [u8; TRACE_ID_BYTES],
-    snapshot: Snapshot,
-    query: Arc<Query>,
-    /// Of the table.
-    whole: SchemaRef,
-    /// Of what is wanted.
-    schema: SchemaRef,
-    columns: Vec<usize>,
-    /// While the trace is read and put in order.
-    memory: MemoryReservation,
+    call: TraceCall,
+    wanted: Wanted,
 }
 
 impl fmt::Debug for TraceSource {
@@ -188,7 +154,7 @@ impl fmt::Debug for TraceSource {
 
 impl Source for TraceSource {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+        Arc::clone(&self.wanted.schema)
     }
 
     fn partitions(&self) -> usize {
@@ -197,14 +163,14 @@ impl Source for TraceSource {
 
     fn open(&self, _partition: usize, rows: usize) -> Result<Box<dyn Reader>> {
         let trace = self.read()?;
-        let batch = trace.shown(self.view, &self.whole)?.project(&self.columns)?;
+        let batch = trace.shown(self.call.view, &self.wanted.whole)?.project(&self.wanted.columns)?;
         // From here on the reader says what it holds.
-        self.memory.free();
+        self.wanted.memory.free();
         Ok(Box::new(OneBatch::new(batch, rows)))
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.view.name(), hex(&self.trace))
+        write!(f, "{:?}", self.call)
     }
 }
 
@@ -213,28 +179,28 @@ impl TraceSource {
     fn read(&self) -> Result<Trace> {
         let mut trace = Trace::default();
         let table = Signal::Spans.table_name();
-        if self.snapshot.record_table(table).is_none() {
+        if self.call.snapshot.record_table(table).is_none() {
             return Ok(trace);
         }
         let metric = Some(Signal::Spans.stream_name().to_owned());
-        let streams = self.snapshot.select(&Selector { metric, matchers: Vec::new(), range: TimeRange::ALL });
+        let streams = self.call.snapshot.select(&Selector { metric, matchers: Vec::new(), range: TimeRange::ALL });
         let streams = streams.map_err(external)?;
         let held = streams.iter().map(|one| size_of::<Series>() + one.labels.own_bytes()).sum::<usize>();
-        self.memory.try_resize(held)?;
+        self.wanted.memory.try_resize(held)?;
         let ids: Vec<SeriesId> = streams.iter().map(|one| one.id).collect();
-        let exact = [RowFilter::Value { column: "trace_id".to_owned(), value: self.trace.to_vec() }];
-        let scan = self.snapshot.scan_records_for(table, &ids, TimeRange::ALL, Some(&NEEDED), &[], &exact);
+        let exact = [RowFilter::Value { column: "trace_id".to_owned(), value: self.call.trace.to_vec() }];
+        let scan = self.call.snapshot.scan_records_for(table, &ids, TimeRange::ALL, Some(&NEEDED), &[], &exact);
         let mut scan = scan.map_err(external)?;
         while let Some(batch) = scan.next_batch().map_err(external)? {
-            if self.query.cancel.is_cancelled() {
+            if self.call.query.cancel.is_cancelled() {
                 return Err(execute::cancelled().into());
             }
-            trace.take(&batch, &self.trace, &streams)?;
+            trace.take(&batch, &self.call.trace, &streams)?;
             if trace.spans.len() > SPANS_MAX {
                 let why = format!("the trace has more than {SPANS_MAX} spans: read it from the table spans instead");
                 return Err(Error::new(ErrorKind::Execution, why).into());
             }
-            self.memory.try_resize(held + scan.bytes() + trace.bytes())?;
+            self.wanted.memory.try_resize(held + scan.bytes() + trace.bytes())?;
         }
         Ok(trace)
     }

@@ -2,7 +2,6 @@
 //!
 //! Streaming: one detector a partition of the window, O(1) state, no row is looked at twice. Causal: a row's answer depends
 //! on no later row.
-use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, StructArray};
@@ -16,6 +15,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use foretell_ml::detect::{Detector, DetectorOptions, Method, Verdict};
 
 use super::constant;
+use super::streaming::{Evaluator, Streaming};
 use crate::error::Error;
 
 /// Fields of `anomaly`.
@@ -146,7 +146,7 @@ impl WindowUDFImpl for Anomaly {
             return Err(Error::invalid(format!("{} needs OVER (… ORDER BY ts)", self.name)).into());
         };
         let detector = detector(self.name, method, season)?;
-        Ok(Box::new(Evaluator { detector, whole: self.whole, ready: VecDeque::new() }))
+        Ok(Box::new(Evaluator::new(Scores { detector, whole: self.whole })))
     }
 
     fn field(&self, args: WindowUDFFieldArgs) -> Result<FieldRef> {
@@ -170,15 +170,12 @@ pub(crate) fn time_type(function: &str, given: &DataType) -> Result<DataType> {
 
 /// One detector on the rows of one partition of the window.
 #[derive(Debug)]
-struct Evaluator {
+struct Scores {
     detector: Detector,
     whole: bool,
-    /// Answers for rows that DataFusion has not asked for yet. It asks row by row; the detector runs batch by batch.
-    ready: VecDeque<ScalarValue>,
 }
 
-impl Evaluator {
-    /// Answers for rows `from..` of the arguments.
+impl Streaming for Scores {
     fn answer(&mut self, arguments: &[ArrayRef], from: usize) -> Result<ArrayRef> {
         let values = arguments[0].as_primitive::<Float64Type>();
         let times = arguments[3].as_primitive::<TimestampNanosecondType>();
@@ -204,37 +201,4 @@ fn whole(values: &[f64], verdicts: &[Verdict]) -> Result<ArrayRef> {
     ];
     let present = NullBuffer::from(values.iter().map(|v| !v.is_nan()).collect::<Vec<bool>>());
     Ok(Arc::new(StructArray::try_new(WHOLE.clone(), columns, Some(present))?))
-}
-
-impl PartitionEvaluator for Evaluator {
-    fn is_causal(&self) -> bool {
-        true
-    }
-
-    fn supports_bounded_execution(&self) -> bool {
-        true
-    }
-
-    fn evaluate(&mut self, arguments: &[ArrayRef], range: &std::ops::Range<usize>) -> Result<ScalarValue> {
-        if self.ready.is_empty() {
-            let answers = self.answer(arguments, range.start)?;
-            match answers.as_primitive_opt::<Float64Type>() {
-                Some(scores) => self.ready.extend(scores.iter().map(ScalarValue::Float64)),
-                None => {
-                    for i in 0..answers.len() {
-                        self.ready.push_back(ScalarValue::try_from_array(&answers, i)?);
-                    }
-                }
-            }
-        }
-        self.ready
-            .pop_front()
-            .ok_or_else(|| Error::internal("a window function was asked for a row that it was not given").into())
-    }
-
-    fn evaluate_all(&mut self, arguments: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
-        let answers = self.answer(arguments, 0)?;
-        debug_assert_eq!(answers.len(), rows);
-        Ok(answers)
-    }
 }

@@ -19,6 +19,7 @@
 //! | [`named`] | `name => value` arguments, checked against the known names |
 //! | [`hooks`] | what is rewritten while an expression is planned: hidden time arguments, `first`, `last` |
 //! | [`collect`] | the accumulator shared by the aggregates: rows of a group, sorted by time at the end |
+//! | [`streaming`] | window functions that go along with their input |
 //! | [`constant`] | constant arguments |
 //!
 //! Invariant: a function says at planning time what is wrong with its constant arguments, and lists what it knows.
@@ -46,6 +47,7 @@ pub(crate) mod match_words;
 pub(crate) mod named;
 pub(crate) mod relation;
 pub(crate) mod season;
+pub(crate) mod streaming;
 pub(crate) mod table_form;
 pub(crate) mod time_bucket;
 

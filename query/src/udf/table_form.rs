@@ -245,8 +245,7 @@ impl TableForm {
         let mut ids: Vec<Ident> = Vec::with_capacity(list.len());
         for column in list {
             let name = match &column {
-                Expr::Identifier(name) if name.quote_style.is_some() => name.value.clone(),
-                Expr::Identifier(name) => name.value.to_lowercase(),
+                Expr::Identifier(name) => shown(name),
                 other => match text(other) {
                     Some(name) => name,
                     None => return Err(self.fault("argument 'id' must be names of columns, such as id => [host]")),
@@ -274,8 +273,7 @@ impl TableForm {
         for column in list {
             let column = text(&column).map_or(column, quoted);
             let name = match &column {
-                Expr::Identifier(name) if name.quote_style.is_some() => name.value.clone(),
-                Expr::Identifier(name) => name.value.to_lowercase(),
+                Expr::Identifier(name) => shown(name),
                 other => other.to_string(),
             };
             if names.contains(&name) {
@@ -347,6 +345,14 @@ fn text(value: &Expr) -> Option<String> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// The name of a column as SQL reads it.
+fn shown(column: &Ident) -> String {
+    match column.quote_style {
+        Some(_) => column.value.clone(),
+        None => column.value.to_lowercase(),
     }
 }
 

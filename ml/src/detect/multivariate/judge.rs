@@ -28,11 +28,6 @@ impl Default for Judge {
 }
 
 impl Judge {
-    /// Learns a distance of the time when scores are not told yet.
-    pub(super) fn warm_up(&mut self, distance: f64) {
-        self.learn(distance);
-    }
-
     /// `distance` as a share of the distance that one in 10,000 lies beyond; then learns it.
     pub(super) fn score(&mut self, distance: f64) -> f64 {
         let z = self.z(distance);
@@ -54,7 +49,8 @@ impl Judge {
         }
     }
 
-    fn learn(&mut self, distance: f64) {
+    /// Learns a distance; on its own while scores are not told yet.
+    pub(super) fn learn(&mut self, distance: f64) {
         let spread = self.variance.sqrt();
         let most = if self.count >= FEW && spread > ROUNDING { self.mean + CLIP * spread } else { f64::INFINITY };
         self.count = self.count.saturating_add(1);

@@ -121,13 +121,9 @@ impl std::str::FromStr for Method {
     /// # Errors
     /// `Invalid`, listing the known methods.
     fn from_str(s: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|method| method.name().eq_ignore_ascii_case(s)).ok_or_else(|| {
-            let known: Vec<&str> = Self::ALL.iter().map(|method| method.name()).collect();
-            Error::Invalid(format!(
-                "unknown anomaly method '{}' for rows of several columns, known methods are: {}",
-                s.escape_default(),
-                known.join(", ")
-            ))
+        let known = Self::ALL.into_iter().find(|method| method.name().eq_ignore_ascii_case(s));
+        known.ok_or_else(|| {
+            Error::unknown_method("anomaly", s, " for rows of several columns", Self::ALL.map(Self::name))
         })
     }
 }
@@ -252,7 +248,7 @@ impl Detector {
             }
             match warm {
                 true => scores.push((part.judge.score(distance), blame)),
-                false => part.judge.warm_up(distance),
+                false => part.judge.learn(distance),
             }
         }
         let together = together(scores.iter().map(|(score, _)| *score));

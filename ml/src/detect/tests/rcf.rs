@@ -1,11 +1,6 @@
 //! `rcf`: what it is for, and what it takes for calm.
 use super::*;
 
-/// A swing whose values are all between -11 and 11, mostly.
-fn swinging(seed: u64, n: usize) -> Vec<f64> {
-    noise(seed, n).iter().enumerate().map(|(i, e)| 10.0 * (i as f64 * TAU / 12.0).sin() + 0.5 * e).collect()
-}
-
 #[test]
 fn a_swing_that_flips_between_its_extremes_is_found() {
     let (mut found, mut seen_by_mad) = (0, 0);

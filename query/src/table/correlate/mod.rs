@@ -12,18 +12,15 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::error::Result;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
 use foretell_engine::types::METRIC_NAME;
 use foretell_engine::{LabelSet, Snapshot};
 use foretell_ml::correlate::Ranking;
 
+use super::call::{Call, CallTable, Wanted};
 use super::columns::{label_maps, map_type};
-use super::scan_exec::{OneBatch, Reader, ScanExec, Source};
+use super::scan_exec::{OneBatch, Reader, Source};
 use crate::error::Error;
 use crate::promql::Limits;
 use crate::running::Query;
@@ -66,70 +63,41 @@ impl TableFunctionImpl for CorrelateFunction {
             Field::new("r", DataType::Float64, false),
             Field::new("p_value", DataType::Float64, false),
         ]);
-        Ok(Arc::new(CorrelateTable {
+        let call = CorrelateCall {
             snapshot: self.snapshot.clone(),
             query: Arc::clone(&self.query),
             question: Arc::new(question),
-            schema: Arc::new(schema),
-        }))
+        };
+        Ok(Arc::new(CallTable::new(call, Arc::new(schema))))
     }
 }
 
 /// One call.
-struct CorrelateTable {
+#[derive(Clone)]
+struct CorrelateCall {
     snapshot: Snapshot,
     query: Arc<Query>,
     question: Arc<Question>,
-    schema: SchemaRef,
 }
 
-impl fmt::Debug for CorrelateTable {
+impl fmt::Debug for CorrelateCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CorrelateTable({:?})", self.question)
+        write!(f, "{CORRELATE}={:?}", self.question)
     }
 }
 
-#[async_trait]
-impl TableProvider for CorrelateTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
+impl Call for CorrelateCall {
+    const CONSUMER: &'static str = CORRELATE;
 
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
-        let source = CorrelateSource {
-            snapshot: self.snapshot.clone(),
-            query: Arc::clone(&self.query),
-            question: Arc::clone(&self.question),
-            shown: Arc::new(self.schema.project(&columns)?),
-            whole: Arc::clone(&self.schema),
-            columns,
-            memory: MemoryConsumer::new("correlate").register(&session.runtime_env().memory_pool),
-        };
-        Ok(Arc::new(ScanExec::new(Arc::new(source), limit)))
+    fn source(&self, wanted: Wanted) -> Arc<dyn Source> {
+        Arc::new(CorrelateSource { call: self.clone(), wanted })
     }
 }
 
 /// The answer of one call, made when it is opened.
 struct CorrelateSource {
-    snapshot: Snapshot,
-    query: Arc<Query>,
-    question: Arc<Question>,
-    /// All columns, those that are wanted, and their schema.
-    whole: SchemaRef,
-    columns: Vec<usize>,
-    shown: SchemaRef,
-    memory: MemoryReservation,
+    call: CorrelateCall,
+    wanted: Wanted,
 }
 
 impl fmt::Debug for CorrelateSource {
@@ -140,7 +108,7 @@ impl fmt::Debug for CorrelateSource {
 
 impl Source for CorrelateSource {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.shown)
+        Arc::clone(&self.wanted.schema)
     }
 
     fn partitions(&self) -> usize {
@@ -148,13 +116,15 @@ impl Source for CorrelateSource {
     }
 
     fn open(&self, _partition: usize, rows: usize) -> Result<Box<dyn Reader>> {
-        let mut store = Store { snapshot: &self.snapshot, query: &self.query, memory: &self.memory, held: 0 };
-        let (frame, mut target, own) = store.target(&self.question)?;
+        let CorrelateCall { snapshot, query, question } = &self.call;
+        let Wanted { whole, columns: wanted, memory, .. } = &self.wanted;
+        let mut store = Store { snapshot, query, memory, held: 0 };
+        let (frame, mut target, own) = store.target(question)?;
         let mut ranking = Ranking::default();
-        let candidates = store.candidates(&self.question, &frame, &own, &mut |values| {
+        let candidates = store.candidates(question, &frame, &own, &mut |values| {
             ranking.add(target.correlate(&values));
         })?;
-        let strongest = ranking.strongest(self.question.limit);
+        let strongest = ranking.strongest(question.limit);
         let chosen: Vec<&LabelSet> = strongest.iter().map(|&(at, _)| &candidates[at]).collect();
         let names: StringArray = chosen.iter().map(|labels| labels.get(METRIC_NAME).or(Some(""))).collect();
         let lags = strongest.iter().map(|(_, found)| found.lag.saturating_mul(frame.step));
@@ -165,14 +135,14 @@ impl Source for CorrelateSource {
             Arc::new(Float64Array::from_iter_values(strongest.iter().map(|(_, found)| found.r))),
             Arc::new(Float64Array::from_iter_values(strongest.iter().map(|(_, found)| found.p_value))),
         ];
-        let batch = RecordBatch::try_new(Arc::clone(&self.whole), columns)?.project(&self.columns)?;
+        let batch = RecordBatch::try_new(Arc::clone(whole), columns)?.project(wanted)?;
         // From here on the reader says what it holds.
-        self.memory.free();
+        memory.free();
         Ok(Box::new(OneBatch::new(batch, rows)))
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{CORRELATE}={:?}", self.question)
+        write!(f, "{:?}", self.call)
     }
 }
 

@@ -1,8 +1,8 @@
 //! `explain_change(TABLE selected, TABLE baseline, dims => [a, b])` as an aggregate over the rows of both sides.
-use datafusion::sql::sqlparser::ast::{Expr, FunctionArg, Ident, Query, Value, VisitMut};
+use datafusion::sql::sqlparser::ast::{Expr, FunctionArg, Query, Value, VisitMut};
 use foretell_ml::contrast::DIMS_MAX;
 
-use super::{ROWS, Rows, TableForm, answer, fill, listed, parse, quoted, text};
+use super::{ROWS, Rows, TableForm, answer, fill, listed, parse, quoted, shown, text};
 use crate::error::{Error, Result};
 
 /// The parameter of the attributes.
@@ -85,12 +85,4 @@ fn dims(form: &TableForm, args: impl Iterator<Item = FunctionArg>) -> Result<Vec
         dims.push((name, expr));
     }
     Ok(dims)
-}
-
-/// The name of a column as SQL reads it.
-fn shown(column: &Ident) -> String {
-    match column.quote_style {
-        Some(_) => column.value.clone(),
-        None => column.value.to_lowercase(),
-    }
 }
