@@ -12,6 +12,8 @@ use foretell_engine::{MatchOp, Matcher, TimeRange};
 
 use arrow::datatypes::{DataType, TimeUnit};
 
+use crate::udf::not_unique;
+
 #[cfg(test)]
 mod tests;
 
@@ -259,12 +261,12 @@ fn strip(expr: &Expr) -> &Expr {
     }
 }
 
-/// Without aliases and casts between kinds of text.
+/// Without aliases, casts between kinds of text, and what keeps a label from being taken for unique.
 pub(super) fn strip_label(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => strip_label(&alias.expr),
         Expr::Cast(cast) if is_text(cast.field.data_type()) => strip_label(&cast.expr),
-        other => other,
+        other => not_unique::argument(other).map_or(other, strip_label),
     }
 }
 

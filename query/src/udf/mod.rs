@@ -20,6 +20,7 @@
 //! | [`hooks`] | what is rewritten while an expression is planned: hidden time arguments, `first`, `last` |
 //! | [`collect`] | the accumulator shared by the aggregates: rows of a group, sorted by time at the end |
 //! | [`streaming`] | window functions that go along with their input |
+//! | [`not_unique`] | `not_unique(x)`: keeps the key of a GROUP BY from being taken for unique after `unnest` |
 //! | [`constant`] | constant arguments |
 //!
 //! Invariant: a function says at planning time what is wrong with its constant arguments, and lists what it knows.
@@ -45,6 +46,7 @@ pub(crate) mod hooks;
 pub(crate) mod log_template;
 pub(crate) mod match_words;
 pub(crate) mod named;
+pub(crate) mod not_unique;
 pub(crate) mod relation;
 pub(crate) mod season;
 pub(crate) mod streaming;
@@ -59,8 +61,13 @@ pub(crate) fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
 /// Row by row; `templates` is what those of logs learn.
 pub(crate) fn scalar_functions(templates: &Arc<log_template::Templates>) -> Vec<Arc<ScalarUDF>> {
     let [text, id] = log_template::LogTemplate::both(templates);
-    let functions: [ScalarUDF; 4] =
-        [match_words::MatchWords::default().into(), time_bucket::TimeBucket::default().into(), text.into(), id.into()];
+    let functions: [ScalarUDF; 5] = [
+        match_words::MatchWords::default().into(),
+        time_bucket::TimeBucket::default().into(),
+        not_unique::NotUnique::default().into(),
+        text.into(),
+        id.into(),
+    ];
     functions.map(Arc::new).into()
 }
 

@@ -17,6 +17,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use foretell_ml::detect::multivariate::COLUMNS_MAX;
 
 use super::named::{self, Call, call};
+use super::not_unique::NAME as NOT_UNIQUE;
 use crate::error::{Error, Result};
 
 mod clusters;
@@ -154,6 +155,8 @@ impl TableForm {
         let mut args = args.into_iter();
         let rows = self.relation(args.next(), "first")?;
         let Arguments { ids, values } = self.arguments(call, columns, args)?;
+        let believed = |id: &Ident| if list { format!("{NOT_UNIQUE}({id}) AS {id}, ") } else { format!("{id}, ") };
+        let shown: String = ids.iter().map(believed).collect();
         let ids: String = ids.iter().map(|id| format!("{id}, ")).collect();
         let group = match ids.strip_suffix(", ") {
             Some(ids) => format!(" GROUP BY {ids}"),
@@ -164,7 +167,7 @@ impl TableForm {
         let aggregate = format!("{}({})", self.name, parameters.join(", "));
         let aggregate = if list { format!("unnest({aggregate})") } else { aggregate };
         let mut query = parse(&format!(
-            "SELECT {ids}{} FROM (SELECT {ids}{aggregate} AS \"{ANSWER}\" FROM \"{ROWS}\" AS \"{ROWS}\"{group})",
+            "SELECT {shown}{} FROM (SELECT {ids}{aggregate} AS \"{ANSWER}\" FROM \"{ROWS}\" AS \"{ROWS}\"{group})",
             columns.join(", ")
         ))?;
         fill(&mut query, |name| values.get(call.parameters.iter().position(|p| *p == name)?));

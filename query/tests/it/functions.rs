@@ -237,3 +237,40 @@ async fn rows_of_many_forecasts_are_sorted_by_all_that_was_asked() {
         assert!(rows.is_sorted(), "{sql}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forecast_as_a_table_has_many_rows_of_a_key_wherever_it_stands() {
+    let store = Store::empty(QueryLimits::default());
+    for host in ["a", "b", "c"] {
+        let samples: Vec<(i64, f64)> = (0..100).map(|i| (START + i * MINUTE, f64::from(7 * i as i32 % 11))).collect();
+        write(&store.engine, &[("__name__", "load"), ("host", host)], &samples);
+    }
+    let by_hand = "(SELECT not_unique(host) AS host, f['ts'] AS ts FROM (SELECT host, unnest(forecast(ts, value, 8)) AS f FROM load GROUP BY host))";
+    let as_table = "forecast(TABLE load, id => [host], horizon => 8)";
+    for rows in [by_hand, as_table] {
+        for (sql, expect) in [
+            (format!("SELECT count(*) FROM (SELECT host, ts FROM {rows} GROUP BY host, ts)"), vec![vec!["24"]]),
+            (format!("SELECT count(*) FROM (SELECT DISTINCT host, ts FROM {rows})"), vec![vec!["24"]]),
+            (
+                format!("SELECT host, count(*) FROM {rows} GROUP BY host ORDER BY host"),
+                vec![vec!["a", "8"], vec!["b", "8"], vec!["c", "8"]],
+            ),
+            (
+                format!("SELECT count(*) FROM (VALUES ('a'), ('b')) AS k(host) JOIN {rows} AS r ON k.host = r.host"),
+                vec![vec!["16"]],
+            ),
+            (
+                format!(
+                    "SELECT count(*) FROM (VALUES ('a'), ('z')) AS k(host) LEFT JOIN {rows} AS r ON k.host = r.host"
+                ),
+                vec![vec!["9"]],
+            ),
+            (format!("SELECT count(*), min(host) FROM {rows} WHERE host = 'b'"), vec![vec!["8", "b"]]),
+        ] {
+            assert_eq!(store.rows(&sql).await.unwrap(), expect, "{sql}");
+        }
+        let plan =
+            store.rows(&format!("EXPLAIN SELECT * FROM {rows} WHERE host = 'b'")).await.unwrap().concat().concat();
+        assert!(plan.contains("series=1"), "the condition reaches the index: {plan}");
+    }
+}

@@ -41,9 +41,6 @@ pub struct Options {
     /// Days of each, 1,440 rows a day
     #[arg(long, default_value_t = 7)]
     pub days: usize,
-    /// Statements over all series, each over a part of them: 1, 2, 5 or 10. A statement holds its rows while it sorts them
-    #[arg(long, default_value_t = 10)]
-    pub statements: usize,
     /// Repetitions of the statements over a tenth of the series, of which the median counts
     #[arg(long, default_value_t = 3)]
     pub runs: usize,
@@ -60,12 +57,11 @@ pub struct Options {
 /// # Errors
 /// When the server refuses a body or a statement, or, after all is written, a figure missed its goal.
 pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()> {
-    ensure!([1, 2, 5, 10].contains(&options.statements), "--statements is 1, 2, 5 or 10");
     let rows = (options.series * options.days * ROWS_PER_DAY) as u64;
     let mut report = Report::new(
         "detect-speed",
         json!({
-            "series": options.series, "days": options.days, "rows": rows, "statements": options.statements,
+            "series": options.series, "days": options.days, "rows": rows,
             "runs": options.runs, "library_series": options.library_series, "seed": options.seed,
         }),
     );
@@ -76,7 +72,7 @@ pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()>
     report.figure("write_seconds", begun.elapsed().as_secs_f64(), "making the values included");
     store.wait_idle()?;
     methods(options, &store, &mut report)?;
-    all(options, &store, rows, &mut report)?;
+    all(&store, rows, &mut report)?;
     store.stop()?;
     if options.sources.libraries {
         beside_libraries(options, &mut report)?;
@@ -177,28 +173,17 @@ fn state_bytes(options: &Options, method: Method) -> Result<f64> {
 }
 
 /// The default method over all series.
-fn all(options: &Options, store: &Store, rows: u64, report: &mut Report) -> Result<()> {
+fn all(store: &Store, rows: u64, report: &mut Report) -> Result<()> {
     print("the default method over all series");
-    let each = PARTS / options.statements;
-    let (mut seconds, mut cpu_seconds, mut counted, mut alarms) = (0.0, 0.0, 0, 0);
-    for statement in 0..options.statements {
-        let parts: Vec<String> = (0..each).map(|i| format!("'p{}'", statement * each + i)).collect();
-        let only = match options.statements {
-            1 => String::new(),
-            _ => format!(" WHERE part IN ({})", parts.join(", ")),
-        };
-        let (answer, wall, cpu) = store.timed(&format!(
-            "SELECT count(*), count(*) FILTER (WHERE score > 1) FROM (\
-             SELECT {} {OVER} AS score FROM metrics.\"{METRIC}\"{only})",
-            score("auto")
-        ))?;
-        let cell = |i: usize| answer.first().and_then(|row| row.get(i)?.as_u64()).context("no count");
-        (seconds, cpu_seconds) = (seconds + wall.as_secs_f64(), cpu_seconds + cpu);
-        (counted, alarms) = (counted + cell(0)?, alarms + cell(1)?);
-    }
+    let (answer, wall, cpu) = store.timed(&format!(
+        "SELECT count(*), count(*) FILTER (WHERE score > 1) FROM (SELECT {} {OVER} AS score FROM metrics.\"{METRIC}\")",
+        score("auto")
+    ))?;
+    let cell = |i: usize| answer.first().and_then(|row| row.get(i)?.as_u64()).context("no count");
+    let (counted, alarms, seconds) = (cell(0)?, cell(1)?, wall.as_secs_f64());
     ensure!(counted == rows, "{rows} rows written, {counted} scored");
     report.goal("auto_all_seconds", seconds, ALL_SECONDS_GOAL, "every row of every series, wall clock over HTTP");
-    report.figure("auto_all_cpu_ns_per_point", cpu_seconds * 1e9 / rows as f64, "the server's user and system time");
+    report.figure("auto_all_cpu_ns_per_point", cpu * 1e9 / rows as f64, "the server's user and system time");
     report.figure("auto_all_points_per_second", rows as f64 / seconds, "wall clock");
     report.figure("auto_all_rows_above_1", alarms as f64, "");
     report.figure("rss_peak_bytes", store.usage()?.rss_peak_bytes as f64, "the server's most memory, writes included");

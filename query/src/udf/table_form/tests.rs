@@ -15,7 +15,7 @@ fn check(from: &str, expect: &str) {
 fn a_call_becomes_a_grouped_subquery() {
     check(
         "forecast((SELECT * FROM t), id => [host, 'A.b'], horizon => $1, level => 0.9) AS f",
-        "FROM (SELECT \"host\", \"A.b\", \"$answer\"['ts'] AS ts, \"$answer\"['value'] AS value, \"$answer\"['lo'] AS lo, \
+        "FROM (SELECT not_unique(\"host\") AS \"host\", not_unique(\"A.b\") AS \"A.b\", \"$answer\"['ts'] AS ts, \"$answer\"['value'] AS value, \"$answer\"['lo'] AS lo, \
          \"$answer\"['hi'] AS hi FROM (SELECT \"host\", \"A.b\", unnest(forecast(ts, value, $1, NULL, 0.9, NULL, NULL)) AS \"$answer\" \
          FROM (SELECT * FROM t) AS \"$rows\" GROUP BY \"host\", \"A.b\")) AS f",
     );
