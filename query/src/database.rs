@@ -26,6 +26,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 
 use crate::admit::{Admitted, admit};
+use crate::continuous::statement::Noun;
 use crate::continuous::{self, ContinuousLimits, ContinuousQueries};
 use crate::delete;
 use crate::error::{Error, ErrorKind, Result};
@@ -124,7 +125,10 @@ impl Database {
             Arc::new(move |snapshot| sessions.state(snapshot, &sessions.memory()))
         };
         let continuous = ContinuousQueries::open(engine.clone(), make, limits.clone(), ContinuousLimits::default())?;
-        sessions.sys().register("continuous_queries", Arc::new(ContinuousList(Arc::downgrade(&continuous))));
+        for noun in [Noun::Query, Noun::Detector] {
+            let list = ContinuousList(Arc::downgrade(&continuous), noun);
+            sessions.sys().register(noun.table(), Arc::new(list));
+        }
         let gate = Gate::new(&limits);
         sessions.templates().restore(&engine.snapshot());
         let runtime = QueryRuntime::start()?;
@@ -538,14 +542,14 @@ fn small(id: u64, rows: RecordBatch) -> QueryResponse {
     QueryResponse { id, schema: Arc::clone(&schema), stream: Box::pin(RecordBatchStreamAdapter::new(schema, stream)) }
 }
 
-/// `sys.continuous_queries`
+/// `sys.continuous_queries` or `sys.detectors`
 ///
 /// Weak, because the queries' sessions hold this table: otherwise a database that is dropped would never let go of its engine.
-struct ContinuousList(Weak<ContinuousQueries>);
+struct ContinuousList(Weak<ContinuousQueries>, Noun);
 
 impl SysTable for ContinuousList {
     fn rows(&self, _snapshot: &Snapshot) -> datafusion::error::Result<RecordBatch> {
         let queries = self.0.upgrade().ok_or_else(|| Error::internal("the database is closed"))?;
-        Ok(queries.rows()?)
+        Ok(queries.rows(self.1)?)
     }
 }

@@ -80,6 +80,11 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// The whole statement, without a semicolon.
+    pub(crate) fn statement(&self) -> &'a str {
+        self.sql.trim().trim_end_matches(|c: char| c == ';' || c.is_whitespace())
+    }
+
     /// The value of a quoted text.
     pub(crate) fn text(&mut self, what: &str) -> Result<&'a str> {
         match self.take() {

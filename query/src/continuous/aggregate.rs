@@ -25,7 +25,7 @@ use datafusion::scalar::ScalarValue;
 use tokio::runtime::Handle;
 
 use super::grid::Grid;
-use super::output::DerivedTable;
+use super::output::{DerivedTable, LabelColumn};
 use super::plan::{Kind, Select, TS, needed_columns, physical, refused, simplified};
 use crate::error::{Error, Result};
 
@@ -42,6 +42,8 @@ pub(super) struct Aggregation {
     pub(super) bucket: usize,
     /// Places of the output's labels among the group columns.
     labels: Vec<usize>,
+    /// Places of the output's labels among the columns of the source, unless they are made of those of events.
+    pub(super) source_labels: Option<Vec<usize>>,
     values: Vec<Arc<dyn PhysicalExpr>>,
     task: Arc<TaskContext>,
     runtime: Handle,
@@ -104,6 +106,11 @@ impl Aggregation {
             filters.push(lowered.filter);
         }
         let (table, labels, values) = outputs(select, owner, aggregate, *bucket)?;
+        let source_label = |&place: &usize| match &aggregate.group_expr[place] {
+            Expr::Column(column) if select.origin.signal().is_none() => logical.maybe_index_of_column(column),
+            _ => None,
+        };
+        let source_labels = labels.iter().map(source_label).collect();
         let values = values.iter().map(|e| physical(e, &aggregate.schema)).collect::<Result<_>>()?;
 
         let time_only = needed_columns(&logical, [])?;
@@ -118,6 +125,7 @@ impl Aggregation {
             filters,
             bucket: *bucket,
             labels,
+            source_labels,
             values,
             task: state.task_ctx(),
             runtime,
@@ -125,6 +133,14 @@ impl Aggregation {
         let nothing = aggregation.memory(Vec::new(), &aggregation.source)?;
         aggregation.states = aggregation.partial(nothing)?.schema();
         Ok((aggregation, table, grid))
+    }
+
+    /// The text of the output's labels of each row of states.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub(super) fn labels_of(&self, states: &RecordBatch) -> Result<Vec<LabelColumn>> {
+        self.labels.iter().map(|&place| LabelColumn::new(states.column(place))).collect()
     }
 
     /// Number of group columns.

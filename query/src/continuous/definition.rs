@@ -11,6 +11,7 @@
 //! ```
 use foretell_engine::Lsn;
 
+use super::statement::Noun;
 use crate::codec::{Decoder, Encoder};
 use crate::error::Result;
 
@@ -23,28 +24,110 @@ pub(crate) struct Definition {
     pub(crate) target: String,
     /// The SELECT.
     pub(crate) sql: String,
-    /// How far behind the newest sample a window stays open, nanoseconds. Later rows are still exact, only dearer.
+    /// The table it reads; known once it is created.
+    pub(crate) source: String,
+    /// How far behind the newest row of the source a bucket stays open, or a row waits, nanoseconds.
     pub(crate) watermark_ns: i64,
+    /// When rows are written.
+    pub(crate) emit: Emit,
+    /// What becomes of rows that come after the watermark.
+    pub(crate) late: Late,
+    /// Rows of the source before this are not looked at.
+    pub(crate) from: Option<i64>,
+    /// Whether it rests until it is resumed.
+    pub(crate) paused: bool,
+    /// The statement, if it is a detector's.
+    pub(crate) detector: Option<String>,
+}
+
+/// When the row of a bucket is written, or the score of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Emit {
+    /// At once, and again whenever it changes.
+    #[default]
+    Update,
+    /// Once the source has rows that are newer by the watermark.
+    Close,
+}
+
+/// What becomes of rows that come after the watermark.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// They count, however late.
+    #[default]
+    Revise,
+    /// They count for so long after the watermark, ns; 0 for not at all.
+    Within(i64),
+    /// They do not count and are written to this table as they are.
+    Into(String),
+}
+
+impl Late {
+    /// How long after the watermark rows still count, ns; for ever if `None`.
+    pub(super) fn within(&self) -> Option<i64> {
+        match self {
+            Self::Revise => None,
+            Self::Within(within) => Some(*within),
+            Self::Into(_) => Some(0),
+        }
+    }
 }
 
 impl Definition {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new(Self::VERSION);
         out.text(&self.name).text(&self.target).text(&self.sql).signed(self.watermark_ns);
+        out.text(&self.source).flag(self.emit == Emit::Close);
+        let (within, into) = match &self.late {
+            Late::Revise => (None, None),
+            Late::Within(within) => (Some(*within), None),
+            Late::Into(table) => (None, Some(table.as_str())),
+        };
+        let signed = |out: &mut Encoder, ns: i64| {
+            out.signed(ns);
+        };
+        let text = |out: &mut Encoder, text: &str| {
+            out.text(text);
+        };
+        out.option(within, signed).option(into, text).option(self.from, signed).flag(self.paused);
+        out.option(self.detector.as_deref(), text);
         out.finish()
     }
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut from = Decoder::new("definition of a continuous query", bytes, Self::VERSION)?;
-        let definition = Self {
+        const WHAT: &str = "definition of a continuous query";
+        let first = bytes.first() == Some(&1);
+        let mut from = Decoder::new(WHAT, bytes, if first { 1 } else { Self::VERSION })?;
+        let mut definition = Self {
             name: from.text()?.to_owned(),
             target: from.text()?.to_owned(),
             sql: from.text()?.to_owned(),
+            source: String::new(),
             watermark_ns: from.signed()?,
+            emit: Emit::Update,
+            late: Late::Revise,
+            from: None,
+            paused: false,
+            detector: None,
         };
+        if !first {
+            let text = |from: &mut Decoder<'_>| from.text().map(str::to_owned);
+            definition.source = text(&mut from)?;
+            definition.emit = if from.flag()? { Emit::Close } else { Emit::Update };
+            let (within, into) = (from.option(Decoder::signed)?, from.option(text)?);
+            definition.late = into.map_or_else(|| within.map_or(Late::Revise, Late::Within), Late::Into);
+            definition.from = from.option(Decoder::signed)?;
+            definition.paused = from.flag()?;
+            definition.detector = from.option(text)?;
+        }
         from.end()?;
         Ok(definition)
+    }
+
+    /// Which kind of object it is.
+    pub(super) fn noun(&self) -> Noun {
+        if self.detector.is_some() { Noun::Detector } else { Noun::Query }
     }
 }
 
@@ -65,12 +148,18 @@ pub(super) struct Progress {
     pub(super) rows_out: u64,
     /// Source rows that were out of order, repeated or overwriting.
     pub(super) late: u64,
-    /// Buckets or series computed again from storage.
+    /// Rows of buckets, and series, that were computed again from storage.
     pub(super) recomputed: u64,
+    /// Time of the newest source row seen.
+    pub(super) newest_ts: i64,
+    /// Of a query that writes when windows close: everything before this is written.
+    pub(super) emitted_through: i64,
+    /// Source rows that came too late to count.
+    pub(super) dropped: u64,
 }
 
 impl Progress {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 
     /// Of a query that has seen nothing.
     pub(super) fn start(position: Lsn) -> Self {
@@ -83,6 +172,9 @@ impl Progress {
             rows_out: 0,
             late: 0,
             recomputed: 0,
+            newest_ts: i64::MIN,
+            emitted_through: i64::MIN,
+            dropped: 0,
         }
     }
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -92,11 +184,14 @@ impl Progress {
             .signed(self.closed_through)
             .unsigned(self.series_known);
         out.unsigned(self.rows_in).unsigned(self.rows_out).unsigned(self.late).unsigned(self.recomputed);
+        out.signed(self.newest_ts).signed(self.emitted_through).unsigned(self.dropped);
         out.finish()
     }
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut from = Decoder::new("position of a continuous query", bytes, Self::VERSION)?;
-        let progress = Self {
+        let first = bytes.first() == Some(&1);
+        let version = if first { 1 } else { Self::VERSION };
+        let mut from = Decoder::new("position of a continuous query", bytes, version)?;
+        let mut progress = Self {
             backfilling: from.unsigned()? != 0,
             position: Lsn(from.unsigned()?),
             closed_through: from.signed()?,
@@ -105,7 +200,12 @@ impl Progress {
             rows_out: from.unsigned()?,
             late: from.unsigned()?,
             recomputed: from.unsigned()?,
+            ..Self::start(Lsn(0))
         };
+        if !first {
+            (progress.newest_ts, progress.emitted_through) = (from.signed()?, from.signed()?);
+            progress.dropped = from.unsigned()?;
+        }
         from.end()?;
         Ok(progress)
     }
@@ -163,13 +263,35 @@ mod tests {
 
     #[test]
     fn definition_and_progress_read_back() {
-        let definition =
-            Definition {
-                name: "a".into(), target: "b".into(), sql: "SELECT 'ü'".into(), watermark_ns: 30_000_000_000
+        for late in [Late::Revise, Late::Within(0), Late::Within(7), Late::Into("t".into())] {
+            let definition = Definition {
+                name: "a".into(),
+                target: "b".into(),
+                sql: "SELECT 'ü'".into(),
+                source: "m".into(),
+                watermark_ns: 30_000_000_000,
+                emit: Emit::Close,
+                late,
+                from: Some(-5),
+                paused: true,
+                detector: Some("CREATE DETECTOR a".into()),
             };
-        assert_eq!(Definition::decode(&definition.encode()).unwrap(), definition);
-        let progress = Progress { late: 9, ..Progress::start(Lsn(77)) };
+            assert_eq!(Definition::decode(&definition.encode()).unwrap(), definition);
+            assert!(Progress::decode(&definition.encode()).is_err());
+        }
+        let progress = Progress { late: 9, newest_ts: 3, dropped: 4, ..Progress::start(Lsn(77)) };
         assert_eq!(Progress::decode(&progress.encode()).unwrap(), progress);
-        assert!(Progress::decode(&definition.encode()).is_err());
+    }
+
+    #[test]
+    fn what_the_first_version_stored_is_read() {
+        let mut out = Encoder::new(1);
+        out.text("a").text("b").text("SELECT 1").signed(5);
+        let definition = Definition::decode(&out.finish()).unwrap();
+        assert_eq!((definition.emit, &definition.late, definition.paused), (Emit::Update, &Late::Revise, false));
+        let mut out = Encoder::new(1);
+        out.unsigned(0).unsigned(9).signed(-1).unsigned(2).unsigned(3).unsigned(4).unsigned(5).unsigned(6);
+        let progress = Progress::decode(&out.finish()).unwrap();
+        assert_eq!((progress.position, progress.recomputed, progress.newest_ts), (Lsn(9), 6, i64::MIN));
     }
 }

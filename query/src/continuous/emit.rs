@@ -5,7 +5,7 @@
 //! early too: see `scores`.)
 use std::collections::BTreeMap;
 
-use foretell_engine::{Engine, Selector, SeriesId, Snapshot, TimeRange, WriteBatch};
+use foretell_engine::{Engine, LabelSet, Selector, SeriesId, Snapshot, TimeRange, WriteBatch};
 use hashbrown::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
@@ -41,6 +41,11 @@ impl Emitter {
             self.batch.push(series, ts, value);
         }
         self.rows += 1;
+    }
+
+    /// A sample of another table.
+    pub(super) fn aside(&mut self, series: SeriesId, ts: i64, value: f64) {
+        self.batch.push(series, ts, value);
     }
 
     /// New value of a key, written with the last record.
@@ -123,6 +128,8 @@ pub(super) enum Swept<'a> {
     Table(&'a str),
     /// Those of some series.
     Series(&'a [SeriesId]),
+    /// Those of a table with certain labels.
+    Labels(&'a str, &'a dyn Fn(&LabelSet) -> bool),
 }
 
 /// Buries the rows of `swept` in `range` that stand in `snapshot` and were not produced again.
@@ -136,16 +143,14 @@ pub(super) fn bury(
     range: TimeRange,
     produced: &Produced,
 ) -> Result<()> {
+    let of_table = |table: &str, swept: &dyn Fn(&LabelSet) -> bool| -> Result<Vec<SeriesId>> {
+        let selector = Selector { metric: Some(table.to_owned()), matchers: Vec::new(), range };
+        let series = snapshot.select(&selector).map_err(|e| Error::from_engine(&e))?;
+        Ok(series.into_iter().filter(|series| swept(&series.labels)).map(|series| series.id).collect())
+    };
     let mut ids: Vec<SeriesId> = match swept {
-        Swept::Table(table) => {
-            let selector = Selector { metric: Some((*table).to_owned()), matchers: Vec::new(), range };
-            snapshot
-                .select(&selector)
-                .map_err(|e| Error::from_engine(&e))?
-                .into_iter()
-                .map(|series| series.id)
-                .collect()
-        }
+        Swept::Table(table) => of_table(table, &|_| true)?,
+        Swept::Labels(table, swept) => of_table(table, swept)?,
         Swept::Series(ids) => ids.to_vec(),
     };
     ids.sort_unstable();

@@ -12,24 +12,28 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`statement`] | CREATE, SHOW, DESCRIBE, DROP |
+//! | [`statement`] | CREATE, ALTER, SHOW, DESCRIBE, EXPLAIN, DROP |
+//! | [`detector`] | CREATE DETECTOR: a query over `anomaly(…)` |
 //! | [`plan`] | the two shapes of SELECT and what is refused |
 //! | [`definition`] | what is stored, and under which keys |
 //! | [`worker`] | load, backfill, tick, commit of one query |
 //! | [`arrival`] | in order or late |
-//! | [`buckets`], [`aggregate`], [`windows`], [`grid`], [`ranges`] | aggregates over buckets of time |
+//! | [`buckets`], [`aggregate`], [`windows`], [`grid`] | aggregates over buckets of time |
+//! | [`dirty`], [`ranges`] | which keys of which buckets a tick computes again |
 //! | [`scores`], [`scoring`], [`checkpoint`] | detectors over series |
 //! | [`source`] | rows of the metric it reads |
 //! | [`emit`], [`output`] | rows of the table it writes |
 //! | [`status`] | how queries look from outside |
 //!
 //! Invariants: a row is added to running state at most once; state and position are stored in the record of the rows they
-//! speak of; a query's table has no other writer.
+//! speak of; a query's table has no other writer, but for the rows of other detectors.
 mod aggregate;
 mod arrival;
 mod buckets;
 mod checkpoint;
 mod definition;
+mod detector;
+mod dirty;
 mod emit;
 mod grid;
 mod operator;
@@ -58,10 +62,12 @@ use parking_lot::RwLock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::QueryLimits;
 use crate::planner;
-use definition::{DEFINITIONS, Definition, Progress, definition_key, detectors_prefix, progress_key, windows_prefix};
+use definition::{
+    DEFINITIONS, Definition, Late, Progress, definition_key, detectors_prefix, progress_key, windows_prefix,
+};
 use output::DerivedTable;
 use query::Query;
-use statement::ObjectStatement;
+use statement::{Existing, Noun, ObjectStatement};
 use worker::{Shared, consumer};
 
 /// Makes a session over a snapshot.
@@ -82,7 +88,7 @@ pub(crate) struct ContinuousLimits {
     pub(crate) position_lag_max: u64,
     /// Pause between ticks: commits of this time are worked on together.
     pub(crate) pause: Duration,
-    /// Pause of a query after it read buckets of events from storage again, or ten times what that took if this is longer.
+    /// Pause of a query after it read events from storage again, or ten times what that took if this is longer.
     pub(crate) reread_pause: Duration,
     /// Pause after a failure, doubled each time up to 64 times this.
     pub(crate) retry: Duration,
@@ -161,30 +167,42 @@ impl ContinuousQueries {
     /// `Invalid`, `NotFound`, or as the engine.
     pub(crate) async fn execute(&self, statement: ObjectStatement) -> Result<RecordBatch> {
         match statement {
-            ObjectStatement::Create { definition, if_not_exists } => self.create(definition, if_not_exists).await,
-            ObjectStatement::Show => self.rows(),
-            ObjectStatement::Describe { name } => status::description(&self.find(&name)?.status(&self.shared.engine)),
-            ObjectStatement::Drop { name, if_exists } => self.drop_query(&name, if_exists).await,
+            ObjectStatement::Create { definition, existing } => self.create(definition, existing).await,
+            ObjectStatement::Show(noun) => self.rows(noun),
+            ObjectStatement::Describe(noun, name) => {
+                status::description(&self.find(noun, &name)?.status(&self.shared.engine))
+            }
+            ObjectStatement::Explain(noun, name) => self.explain(noun, &name).await,
+            ObjectStatement::Pause { noun, name, paused } => self.pause(noun, &name, paused).await,
+            ObjectStatement::Drop { noun, name, if_exists } => self.drop_query(noun, &name, if_exists).await,
         }
     }
 
-    /// `sys.continuous_queries`.
+    /// `sys.continuous_queries` or `sys.detectors`.
     ///
     /// # Errors
     /// `Internal`.
-    pub(crate) fn rows(&self) -> Result<RecordBatch> {
-        let all: Vec<status::Status> = self.all().iter().map(|query| query.status(&self.shared.engine)).collect();
+    pub(crate) fn rows(&self, noun: Noun) -> Result<RecordBatch> {
+        let all = self.all().into_iter().filter(|query| query.definition().noun() == noun);
+        let all: Vec<status::Status> = all.map(|query| query.status(&self.shared.engine)).collect();
         status::table(&all)
     }
 
-    /// Waits until every query has worked through all commits up to now.
+    /// Waits until every query has worked through all commits up to now, and those that read what others write through what came
+    /// of that.
     ///
     /// # Errors
     /// The first query's that fails.
     pub(crate) async fn drain(&self) -> Result<()> {
-        let through = self.shared.engine.snapshot().lsn();
-        for query in self.all() {
-            query.catch_up(&self.shared, through).await?;
+        // Each round brings rows one query further.
+        for _ in 0..=self.all().len() {
+            let through = self.shared.engine.snapshot().lsn();
+            for query in self.all() {
+                query.catch_up(&self.shared, through).await?;
+            }
+            if self.shared.engine.snapshot().lsn() == through {
+                break;
+            }
         }
         Ok(())
     }
@@ -208,70 +226,98 @@ impl ContinuousQueries {
         self.queries.read().values().cloned().collect()
     }
 
-    fn find(&self, name: &str) -> Result<Arc<Query>> {
-        self.queries.read().get(name).cloned().ok_or_else(|| missing(name))
+    fn find(&self, noun: Noun, name: &str) -> Result<Arc<Query>> {
+        let found = self.queries.read().get(name).cloned();
+        found.filter(|query| query.definition().noun() == noun).ok_or_else(|| missing(noun, name))
     }
 
-    async fn create(&self, definition: Definition, if_not_exists: bool) -> Result<RecordBatch> {
+    async fn create(&self, definition: Definition, existing: Existing) -> Result<RecordBatch> {
         let _one = self.changing.lock().await;
-        let name = definition.name.clone();
-        if self.queries.read().contains_key(&name) {
-            if if_not_exists {
-                return status::answer(format!("continuous query {name} exists"));
+        let (name, noun) = (definition.name.clone(), definition.noun());
+        let old = self.queries.read().get(&name).cloned();
+        match (&old, existing) {
+            (Some(old), Existing::Replaced) if old.definition().noun() == noun => {}
+            (Some(_), Existing::Kept) => return status::answer(format!("{} {name} exists", noun.name())),
+            (Some(old), _) => {
+                return Err(Error::invalid(format!(
+                    "{} {name} exists: drop it first or choose another name",
+                    old.definition().noun().name()
+                )));
             }
-            return Err(Error::invalid(format!(
-                "continuous query {name} exists: drop it first or choose another name"
-            )));
-        }
-        if self.queries.read().len() >= self.shared.limits.queries_max {
-            return Err(Error::new(
-                ErrorKind::Execution,
-                format!("there are {} continuous queries already: drop one first", self.shared.limits.queries_max),
-            ));
-        }
-        let (shared, others) = (self.shared.clone(), self.all());
-        let query = planner::on_large_stack(move || {
-            let snapshot = shared.engine.snapshot();
-            let (metric, table) = worker::check(&shared, &definition, &snapshot)?;
-            check_target(&definition, &metric, &table, &others, &snapshot)?;
-            shared.engine.retain_wal(&consumer(&definition.name), Some(snapshot.lsn()));
-            let progress = Progress::start(snapshot.lsn());
-            let state = vec![
-                (definition_key(&definition.name), Some(definition.encode())),
-                (progress_key(&definition.name), Some(progress.encode())),
-                (DerivedTable::key(&definition.target), Some(table.encode())),
-            ];
-            let written =
-                shared.engine.write(WriteBatch { state, ..WriteBatch::default() }).and_then(|handle| handle.wait());
-            if let Err(error) = written {
-                shared.engine.retain_wal(&consumer(&definition.name), None);
-                return Err(Error::from_engine(&error));
+            (None, _) if self.queries.read().len() >= self.shared.limits.queries_max => {
+                return Err(Error::new(
+                    ErrorKind::Execution,
+                    format!(
+                        "there are {} continuous queries and detectors already: drop one first",
+                        self.shared.limits.queries_max
+                    ),
+                ));
             }
-            Ok(Query::new(definition, progress))
+            (None, _) => {}
+        }
+        if let Some(old) = &old {
+            old.retire().await;
+        }
+        let others = self.all().into_iter().filter(|other| other.definition().name != name).collect::<Vec<_>>();
+        let (shared, replaces) = (self.shared.clone(), old.is_some());
+        let created = planner::on_large_stack(move || create(&shared, definition, replaces, &others)).await;
+        match created {
+            Ok(query) => {
+                self.queries.write().insert(name.clone(), Arc::new(query));
+                self.changed.notify_one();
+                let done = if replaces { "replaced" } else { "created" };
+                status::answer(format!("{} {name} {done}", noun.name()))
+            }
+            Err(error) => {
+                if let Some(old) = old {
+                    old.revive();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn explain(&self, noun: Noun, name: &str) -> Result<RecordBatch> {
+        let query = self.find(noun, name)?;
+        let (shared, engine) = (self.shared.clone(), self.shared.engine.clone());
+        planner::on_large_stack(move || {
+            let snapshot = engine.snapshot();
+            let explained = worker::explain(&shared, query.definition(), &snapshot)?;
+            status::explanation(&query.status(&engine), &explained)
         })
-        .await?;
-        self.queries.write().insert(name.clone(), Arc::new(query));
-        self.changed.notify_one();
-        status::answer(format!("continuous query {name} created"))
+        .await
     }
 
-    async fn drop_query(&self, name: &str, if_exists: bool) -> Result<RecordBatch> {
+    async fn pause(&self, noun: Noun, name: &str, paused: bool) -> Result<RecordBatch> {
         let _one = self.changing.lock().await;
-        let query = match self.find(name) {
+        let query = self.find(noun, name)?;
+        query.pause(paused).await;
+        let definition = Definition { paused, ..query.definition().clone() };
+        let state = vec![(definition_key(name), Some(definition.encode()))];
+        let engine = self.shared.engine.clone();
+        let written = planner::on_large_stack(move || write(&engine, state)).await;
+        if let Err(error) = written {
+            query.pause(!paused).await;
+            return Err(error);
+        }
+        self.changed.notify_one();
+        let done = if paused { "rests; what comes meanwhile is worked on when it is resumed" } else { "goes on" };
+        status::answer(format!("{} {name} {done}", noun.name()))
+    }
+
+    async fn drop_query(&self, noun: Noun, name: &str, if_exists: bool) -> Result<RecordBatch> {
+        let _one = self.changing.lock().await;
+        let query = match self.find(noun, name) {
             Ok(query) => query,
-            Err(_) if if_exists => return status::answer(format!("there is no continuous query {name}")),
+            Err(_) if if_exists => return status::answer(format!("there is no {} {name}", noun.name())),
             Err(error) => return Err(error),
         };
         query.retire().await;
         let (engine, owned) = (self.shared.engine.clone(), name.to_owned());
         let deleted = planner::on_large_stack(move || {
-            let snapshot = engine.snapshot();
             let mut state = vec![(definition_key(&owned), None), (progress_key(&owned), None)];
-            for prefix in [windows_prefix(&owned), detectors_prefix(&owned)] {
-                state.extend(snapshot.state_prefix(&prefix).into_iter().map(|(key, _)| (key, None)));
-            }
-            let written = engine.write(WriteBatch { state, ..WriteBatch::default() }).and_then(|handle| handle.wait());
-            written.map_err(|e| Error::from_engine(&e))
+            state.extend(forgotten(&engine.snapshot(), &owned));
+            write(&engine, state)
         })
         .await;
         if let Err(error) = deleted {
@@ -280,44 +326,116 @@ impl ContinuousQueries {
         }
         self.shared.engine.retain_wal(&consumer(name), None);
         self.queries.write().remove(name);
-        status::answer(format!("continuous query {name} dropped, its rows stay in {}", query.definition().target))
+        status::answer(format!("{} {name} dropped, its rows stay in {}", noun.name(), query.definition().target))
     }
 }
 
-/// Refuses tables that hold something else, have another writer or would feed themselves.
+/// Checks and stores a definition.
+fn create(shared: &Shared, definition: Definition, replaces: bool, others: &[Arc<Query>]) -> Result<Query> {
+    let snapshot = shared.engine.snapshot();
+    let (source, table) = worker::check(shared, &definition, &snapshot)?;
+    let definition = Definition { source, ..definition };
+    let table = check_target(&definition, table, replaces, others, &snapshot)?;
+    shared.engine.retain_wal(&consumer(&definition.name), Some(snapshot.lsn()));
+    let progress = Progress::start(snapshot.lsn());
+    let mut state = vec![
+        (definition_key(&definition.name), Some(definition.encode())),
+        (progress_key(&definition.name), Some(progress.encode())),
+        (DerivedTable::key(&definition.target), Some(table.encode())),
+    ];
+    state.extend(forgotten(&snapshot, &definition.name));
+    if let Err(error) = write(&shared.engine, state) {
+        if !replaces {
+            shared.engine.retain_wal(&consumer(&definition.name), None);
+        }
+        return Err(error);
+    }
+    Ok(Query::new(definition, progress))
+}
+
+type State = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// Deletes what is stored of the windows and detectors of a query.
+fn forgotten(snapshot: &Snapshot, name: &str) -> State {
+    let stored = [windows_prefix(name), detectors_prefix(name)].map(|prefix| snapshot.state_prefix(&prefix));
+    stored.into_iter().flatten().map(|(key, _)| (key, None)).collect()
+}
+
+fn write(engine: &Engine, state: State) -> Result<()> {
+    let written = engine.write(WriteBatch { state, ..WriteBatch::default() }).and_then(|handle| handle.wait());
+    written.map(drop).map_err(|e| Error::from_engine(&e))
+}
+
+/// Refuses tables that hold something else, have another writer or would feed themselves; answers the columns of the table.
 fn check_target(
     definition: &Definition,
-    metric: &str,
-    table: &DerivedTable,
+    table: DerivedTable,
+    replaces: bool,
     others: &[Arc<Query>],
     snapshot: &Snapshot,
-) -> Result<()> {
-    let target = &definition.target;
-    if metric == target {
+) -> Result<DerivedTable> {
+    let (target, noun) = (&definition.target, definition.noun());
+    if let Late::Into(late) = &definition.late
+        && (late == target
+            || *late == definition.source
+            || others.iter().any(|other| other.definition().target == *late))
+    {
+        return Err(Error::invalid(format!("late rows cannot go to {late}, which has a writer: choose another table")));
+    }
+    if let Some(path) = cycle(definition, others) {
         return Err(Error::invalid(format!(
-            "a continuous query cannot write to {target}, which it reads: choose another table"
+            "{} {} would feed itself ({path}): choose another table to write to",
+            noun.name(),
+            definition.name
         )));
     }
-    if let Some(other) = others.iter().find(|other| other.definition().target == *target) {
+    // Several detectors may share a table.
+    let shares = |other: &&Arc<Query>| other.definition().target == *target;
+    if let Some(other) = others.iter().find(shares).map(|other| other.definition())
+        && (other.noun(), noun) != (Noun::Detector, Noun::Detector)
+    {
         return Err(Error::invalid(format!(
-            "continuous query {} writes to {target}: choose another table",
-            other.definition().name
+            "{} {} writes to {target}: choose another table",
+            other.noun().name(),
+            other.name
         )));
     }
     match DerivedTable::stored(snapshot, target)? {
-        Some(stored) if stored.same_columns(table) => Ok(()),
+        Some(stored) if stored.same_columns(&table) => Ok(table),
+        Some(stored) if noun == Noun::Detector && stored.fields == table.fields => Ok(stored.with_labels_of(&table)),
+        Some(stored) if replaces && stored.owner == definition.name => Ok(table),
         Some(stored) if snapshot.metric(target).is_some() => Err(Error::invalid(format!(
-            "table {target}, which continuous query {} filled, has other columns: choose another table",
+            "table {target}, which {} filled, has other columns: choose another table",
             stored.owner
         ))),
-        Some(_) => Ok(()),
+        Some(_) => Ok(table),
         None if snapshot.metric(target).is_some() => {
             Err(Error::invalid(format!("{target} is a metric: choose another table")))
         }
-        None => Ok(()),
+        None => Ok(table),
     }
 }
 
-fn missing(name: &str) -> Error {
-    Error::new(ErrorKind::NotFound, format!("there is no continuous query {name}: SHOW CONTINUOUS QUERIES lists all"))
+/// How a query would read what comes of its own rows, if it would.
+fn cycle(definition: &Definition, others: &[Arc<Query>]) -> Option<String> {
+    let mut reached = vec![(definition.source.clone(), definition.source.clone())];
+    let mut next = 0;
+    while let Some((table, path)) = reached.get(next).cloned() {
+        if table == definition.target {
+            return Some(format!("{path} → {}", definition.name));
+        }
+        let writers = others.iter().map(|other| other.definition()).filter(|other| other.target == table);
+        for writer in writers {
+            if !reached.iter().any(|(known, _)| *known == writer.source) {
+                reached.push((writer.source.clone(), format!("{} → {} → {path}", writer.source, writer.name)));
+            }
+        }
+        next += 1;
+    }
+    None
+}
+
+fn missing(noun: Noun, name: &str) -> Error {
+    let (what, listed_by) = (noun.name(), noun.listed_by());
+    Error::new(ErrorKind::NotFound, format!("there is no {what} {name}: {listed_by} lists all"))
 }

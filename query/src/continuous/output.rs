@@ -73,6 +73,13 @@ impl DerivedTable {
     pub(crate) fn same_columns(&self, other: &Self) -> bool {
         (&self.labels, &self.fields) == (&other.labels, &other.fields)
     }
+    /// The same with the labels of `other`, too.
+    pub(crate) fn with_labels_of(mut self, other: &Self) -> Self {
+        let new = other.labels.iter().filter(|label| !self.labels.contains(label)).cloned().collect::<Vec<_>>();
+        self.labels.extend(new);
+        self.owner.clone_from(&other.owner);
+        self
+    }
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new(Self::VERSION);
         out.text(&self.owner).unsigned(self.labels.len() as u64);
@@ -163,6 +170,9 @@ impl TargetSeries {
     pub(super) fn table(&self) -> &str {
         &self.table
     }
+    pub(super) fn columns(&self) -> &DerivedTable {
+        &self.columns
+    }
 
     /// The series of the row with these labels, one per value column.
     ///
@@ -170,12 +180,7 @@ impl TargetSeries {
     /// `Execution` when the engine takes no more series.
     pub(super) fn of(&mut self, engine: &Engine, labels: &[Option<&str>]) -> Result<Arc<[SeriesId]>> {
         self.key.clear();
-        for label in labels {
-            // A label value never holds more than 2^32 bytes; absent and empty mean the same.
-            let value = label.unwrap_or_default();
-            self.key.extend_from_slice(&(value.len() as u32).to_le_bytes());
-            self.key.extend_from_slice(value.as_bytes());
-        }
+        encode_labels(labels.iter().copied(), &mut self.key);
         if let Some(series) = self.known.get(self.key.as_slice()) {
             return Ok(Arc::clone(series));
         }
@@ -199,6 +204,16 @@ impl TargetSeries {
                 engine.resolve(&set).map_err(|e| Error::from_engine(&e))
             })
             .collect()
+    }
+}
+
+/// Appends label values as bytes that tell them apart.
+pub(super) fn encode_labels<'a>(labels: impl Iterator<Item = Option<&'a str>>, bytes: &mut Vec<u8>) {
+    for label in labels {
+        // A label value never holds more than 2^32 bytes; absent and empty mean the same.
+        let value = label.unwrap_or_default();
+        bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(value.as_bytes());
     }
 }
 

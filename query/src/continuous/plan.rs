@@ -1,21 +1,27 @@
 //! What kinds of SELECT a continuous query may be, and what the planner made of one.
 //!
 //! ```text
-//!  Projection(labels, bucket, f(aggregates))        Projection(ts, labels, f(value, scores))
-//!    Aggregate(bucket, labels; aggregates)            Window(anomaly_score … PARTITION BY labels ORDER BY ts)
+//!  Projection(labels, bucket, f(aggregates))        Projection(ts, labels, f(values, scores))
+//!    Aggregate(bucket, labels; aggregates)            [Window(anomaly_score … PARTITION BY labels ORDER BY ts)]
 //!      [Filter]                                         [Filter]
-//!        TableScan metrics."x" | logs | spans             TableScan metrics."x"
+//!        TableScan of a metric, of what a               TableScan of a metric, or of what a
+//!        continuous query writes, of events             continuous query writes
 //! ```
 //! Works on the analysed but not yet optimised plan, so that the shape is the statement's own. Pure: nothing is read.
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, TableReference};
+use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, TableScan, Window, WindowFunctionDefinition};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{
+    Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, Projection, TableScan, Window, WindowFunctionDefinition, lit,
+};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::PhysicalExpr;
+use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
@@ -24,28 +30,63 @@ use crate::error::{Error, Result};
 use crate::event::Signal;
 use crate::limits::QueryLimits;
 use crate::planner;
-use crate::table::{METRICS, PUBLIC};
+use crate::table::derived::FIELD_LABEL;
+use crate::table::{METRICS, PUBLIC, label_type, limited};
 use foretell_engine::Snapshot;
+use hashbrown::HashSet;
 
 /// What users are told when a statement is of neither kind.
 const SHAPES: &str = "a continuous query is either `SELECT time_bucket('1m', ts) AS ts, <labels>, <aggregates> FROM metrics.\"m\" | logs | spans [WHERE …] GROUP BY <bucket, labels>` \
-     or `SELECT ts, <labels>, value, anomaly_score(value) OVER (PARTITION BY <labels> ORDER BY ts) AS score FROM metrics.\"m\" [WHERE …]`";
+     or `SELECT ts, <labels>, value [, anomaly_score(value) OVER (PARTITION BY <labels> ORDER BY ts) AS score] FROM metrics.\"m\" [WHERE …]`; \
+     what another continuous query writes may stand for the metric";
 
 /// Time column of every metric.
 pub(super) const TS: &str = "ts";
-/// Value column of every metric.
-pub(super) const VALUE: &str = "value";
 
 /// Functions that cut time into buckets.
 const BUCKET_FUNCTIONS: [&str; 3] = ["time_bucket", "date_bin", "date_trunc"];
 
+/// What a query reads.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    /// The metric, or the table of events.
+    pub(super) table: String,
+    /// What that is.
+    pub(super) kind: OriginKind,
+    /// Its columns that are neither the time nor labels.
+    pub(super) values: Vec<String>,
+}
+
+/// Kinds of tables that a query may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OriginKind {
+    /// Samples of a metric.
+    Metric,
+    /// What a continuous query writes.
+    Derived,
+    /// Logs or spans.
+    Events(Signal),
+}
+
+impl Origin {
+    /// The events, unless it is a metric.
+    pub(super) fn signal(&self) -> Option<Signal> {
+        match self.kind {
+            OriginKind::Events(signal) => Some(signal),
+            OriginKind::Metric | OriginKind::Derived => None,
+        }
+    }
+    /// Whether a column is constant along a series.
+    fn is_label(&self, column: &Column) -> bool {
+        column.name != TS && !self.values.contains(&column.name)
+    }
+}
+
 /// An analysed SELECT of one of the two shapes.
 #[derive(Debug)]
 pub(super) struct Select {
-    /// The metric or the table of events it reads.
-    pub(super) metric: String,
-    /// The events, unless it reads a metric.
-    pub(super) signal: Option<Signal>,
+    /// What it reads.
+    pub(super) origin: Origin,
     /// `Filter?(TableScan)`, bound to the snapshot it was planned on.
     pub(super) input: LogicalPlan,
     /// The condition, if any.
@@ -61,11 +102,46 @@ pub(super) struct Select {
 pub(super) enum Kind {
     /// Aggregates over buckets of time; the first number is the bucket's place in the grouping.
     Buckets { aggregate: Aggregate, bucket: usize },
-    /// Detectors over each partition in time order.
-    Scores { window: Window },
+    /// Detectors over each partition in time order; rows as they are without.
+    Scores { window: Option<Window> },
 }
 
-/// Plans `sql` on `state` and sorts it into one of the shapes. Call it where the stack is large.
+impl Select {
+    /// Whether an expression speaks of nothing but labels.
+    pub(super) fn is_about_labels(&self, expr: &Expr) -> bool {
+        expr.column_refs().iter().all(|column| self.origin.is_label(column))
+    }
+
+    /// Its input with no rows but those of the series with these numbers.
+    pub(super) fn limited_to(&self, series: &Arc<HashSet<u32>>) -> Result<LogicalPlan> {
+        let input = self.input.clone().transform(|node| match node {
+            LogicalPlan::TableScan(mut scan) => {
+                if let Some(limited) = limited(&*source_as_provider(&scan.source)?, series) {
+                    scan.source = provider_as_source(limited);
+                }
+                Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+            }
+            other => Ok(Transformed::no(other)),
+        });
+        input.map(|input| input.data).map_err(Error::from_datafusion)
+    }
+
+    /// The same without rows before `from`.
+    fn since(mut self, from: Option<i64>) -> Result<Self> {
+        let Some(from) = from else { return Ok(self) };
+        let time = self.input.schema().iter().find(|(_, field)| field.name() == TS);
+        let (qualifier, field) = time.ok_or_else(|| Error::internal("a table without a time column"))?;
+        let time = Expr::Column(Column::from((qualifier, field)));
+        let condition = time.gt_eq(lit(ScalarValue::TimestampNanosecond(Some(from), Some(Arc::from("UTC")))));
+        let input = LogicalPlanBuilder::from(self.input).filter(condition.clone()).and_then(LogicalPlanBuilder::build);
+        self.input = input.map_err(Error::from_datafusion)?;
+        self.filter = conjunction(self.filter.into_iter().chain([condition]));
+        Ok(self)
+    }
+}
+
+/// Plans `sql` on `state` and sorts it into one of the shapes; rows before `from` are not looked at. Call it where the stack is
+/// large.
 ///
 /// # Errors
 /// `Invalid` for what is not supported, naming it and the two shapes; `NotFound` for an unknown metric.
@@ -73,6 +149,7 @@ pub(super) async fn analyse(
     snapshot: &Snapshot,
     state: &SessionState,
     sql: &str,
+    from: Option<i64>,
     limits: &QueryLimits,
 ) -> Result<Select> {
     if has_wildcard(sql) {
@@ -83,17 +160,18 @@ pub(super) async fn analyse(
         state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(Error::from_datafusion)?;
     let LogicalPlan::Projection(Projection { expr, input, .. }) = plan else { return Err(refused_node(&plan)) };
     let columns = expr.into_iter().map(named).collect();
-    match input.as_ref() {
+    let select = match input.as_ref() {
         LogicalPlan::Aggregate(aggregate) => buckets(snapshot, aggregate.clone(), columns),
         LogicalPlan::Window(window) => scores(snapshot, window.clone(), columns),
         LogicalPlan::Filter(filter) if matches!(filter.input.as_ref(), LogicalPlan::Aggregate(_)) => {
             Err(refused("HAVING is not supported: filter when reading the table"))
         }
         LogicalPlan::Filter(_) | LogicalPlan::TableScan(_) | LogicalPlan::SubqueryAlias(_) => {
-            Err(refused("neither GROUP BY nor anomaly_score is used"))
+            rows(snapshot, &input, columns)
         }
         other => Err(refused_node(other)),
-    }
+    };
+    select?.since(from)
 }
 
 /// An item of the select list with its column name.
@@ -106,12 +184,12 @@ fn named(item: Expr) -> (String, Expr) {
 }
 
 fn buckets(snapshot: &Snapshot, aggregate: Aggregate, columns: Vec<(String, Expr)>) -> Result<Select> {
-    let (metric, signal, filter) = source(snapshot, &aggregate.input)?;
+    let (origin, filter) = source(snapshot, &aggregate.input)?;
     let mut bucket = None;
     for (index, group) in aggregate.group_expr.iter().enumerate() {
         match group {
-            Expr::Column(column) if signal.is_none() && !is_own_column(column) => {}
-            other if signal.is_some_and(|signal| is_event_label(signal, other)) => deterministic(other)?,
+            Expr::Column(column) if origin.signal().is_none() && origin.is_label(column) => {}
+            other if origin.signal().is_some_and(|signal| is_event_label(signal, other)) => deterministic(other)?,
             Expr::Column(column) => {
                 return Err(refused(&format!(
                     "GROUP BY {} groups by a raw column: group by time_bucket('1m', ts) and labels",
@@ -137,8 +215,7 @@ fn buckets(snapshot: &Snapshot, aggregate: Aggregate, columns: Vec<(String, Expr
         deterministic(expr)?;
     }
     Ok(Select {
-        metric,
-        signal,
+        origin,
         input: aggregate.input.as_ref().clone(),
         filter,
         columns,
@@ -150,8 +227,8 @@ fn scores(snapshot: &Snapshot, window: Window, columns: Vec<(String, Expr)>) -> 
     if matches!(window.input.as_ref(), LogicalPlan::Window(_)) {
         return Err(refused("several OVER clauses that differ are not supported: use one PARTITION BY and ORDER BY"));
     }
-    let (metric, signal, filter) = source(snapshot, &window.input)?;
-    if signal.is_some() {
+    let (origin, filter) = source(snapshot, &window.input)?;
+    if origin.signal().is_some() {
         return Err(refused("scores are of the values of a metric: aggregate events over buckets of time"));
     }
     for expr in &window.window_expr {
@@ -170,7 +247,7 @@ fn scores(snapshot: &Snapshot, window: Window, columns: Vec<(String, Expr)>) -> 
         if !in_time_order {
             return Err(refused("the window must be ordered by ts alone: write OVER (PARTITION BY … ORDER BY ts)"));
         }
-        if let Some(other) = params.partition_by.iter().find(|e| !matches!(e, Expr::Column(c) if !is_own_column(c))) {
+        if let Some(other) = params.partition_by.iter().find(|e| !matches!(e, Expr::Column(c) if origin.is_label(c))) {
             return Err(refused(&format!("PARTITION BY {other} is not a label")));
         }
         for argument in &params.args {
@@ -180,11 +257,24 @@ fn scores(snapshot: &Snapshot, window: Window, columns: Vec<(String, Expr)>) -> 
     for (_, expr) in &columns {
         deterministic(expr)?;
     }
-    Ok(Select { metric, signal, input: window.input.as_ref().clone(), filter, columns, kind: Kind::Scores { window } })
+    let input = window.input.as_ref().clone();
+    Ok(Select { origin, input, filter, columns, kind: Kind::Scores { window: Some(window) } })
 }
 
-/// The metric or the table of events, and the condition under an aggregate or a window.
-fn source(snapshot: &Snapshot, input: &LogicalPlan) -> Result<(String, Option<Signal>, Option<Expr>)> {
+/// Rows as they are.
+fn rows(snapshot: &Snapshot, input: &LogicalPlan, columns: Vec<(String, Expr)>) -> Result<Select> {
+    let (origin, filter) = source(snapshot, input)?;
+    if origin.signal().is_some() {
+        return Err(refused("a table holds numbers: aggregate events over buckets of time"));
+    }
+    for (_, expr) in &columns {
+        deterministic(expr)?;
+    }
+    Ok(Select { origin, input: input.clone(), filter, columns, kind: Kind::Scores { window: None } })
+}
+
+/// What is read under an aggregate or a window, and the condition there.
+fn source(snapshot: &Snapshot, input: &LogicalPlan) -> Result<(Origin, Option<Expr>)> {
     let (input, condition) = match input {
         LogicalPlan::Filter(filter) => {
             deterministic(&filter.predicate)?;
@@ -192,10 +282,13 @@ fn source(snapshot: &Snapshot, input: &LogicalPlan) -> Result<(String, Option<Si
         }
         other => (other, None),
     };
-    match events(input) {
-        Some(signal) => Ok((signal.table_name().to_owned(), Some(signal), condition)),
-        None => Ok((metric(snapshot, input)?, None, condition)),
-    }
+    let (table, kind) = match events(input) {
+        Some(signal) => (signal.table_name().to_owned(), OriginKind::Events(signal)),
+        None => metric(snapshot, input)?,
+    };
+    let values = input.schema().fields().iter().filter(|field| *field.data_type() != label_type());
+    let values = values.map(|field| field.name().clone()).filter(|name| name != TS).collect();
+    Ok((Origin { table, kind, values }, condition))
 }
 
 /// The events that a scan reads.
@@ -213,22 +306,20 @@ fn events(input: &LogicalPlan) -> Option<Signal> {
 }
 
 /// An unqualified name that is a metric's can be no other table's: the catalogue refuses ambiguous names.
-fn metric(snapshot: &Snapshot, input: &LogicalPlan) -> Result<String> {
+fn metric(snapshot: &Snapshot, input: &LogicalPlan) -> Result<(String, OriginKind)> {
     match input {
         LogicalPlan::SubqueryAlias(alias) if matches!(alias.input.as_ref(), LogicalPlan::TableScan(_)) => {
             metric(snapshot, &alias.input)
         }
         LogicalPlan::TableScan(TableScan { table_name, .. }) => {
             let name = table_name.table();
-            if !matches!(table_name.schema(), None | Some(METRICS | PUBLIC)) || snapshot.metric(name).is_none() {
+            let known = snapshot.metric(name);
+            let has_fields = known.iter().flat_map(|info| &info.label_names).any(|label| **label == *FIELD_LABEL);
+            let derived = has_fields || DerivedTable::stored(snapshot, name)?.is_some();
+            if !matches!(table_name.schema(), None | Some(METRICS | PUBLIC)) || (known.is_none() && !derived) {
                 return Err(refused(&format!("{name} is not the table of a metric")));
             }
-            if DerivedTable::stored(snapshot, name)?.is_some() {
-                return Err(refused(&format!(
-                    "{name} is written by a continuous query, and those cannot be chained yet"
-                )));
-            }
-            Ok(name.to_owned())
+            Ok((name.to_owned(), if derived { OriginKind::Derived } else { OriginKind::Metric }))
         }
         other => Err(refused_node(other)),
     }
@@ -306,11 +397,6 @@ fn is_event_label(signal: Signal, expr: &Expr) -> bool {
 
 fn is_column(expr: &Expr, name: &str) -> bool {
     matches!(expr, Expr::Column(column) if column.name == name)
-}
-
-/// Whether a column is one that every metric has, not a label.
-fn is_own_column(column: &Column) -> bool {
-    column.name == TS || column.name == VALUE
 }
 
 /// Whether the select list has a `*` that stands for columns.

@@ -28,11 +28,13 @@ struct Seen {
     read_to: Lsn,
     error: Option<String>,
     retired: bool,
+    paused: bool,
 }
 
 impl Query {
     pub(super) fn new(definition: Definition, progress: Progress) -> Self {
-        let seen = Seen { progress, read_to: progress.position, error: None, retired: false };
+        let paused = definition.paused;
+        let seen = Seen { progress, read_to: progress.position, error: None, retired: false, paused };
         Self {
             definition,
             seen: RwLock::new(seen),
@@ -51,6 +53,7 @@ impl Query {
         let newest = engine.commits().borrow().0;
         let seen = self.seen.read();
         let state = match (&seen.error, seen.progress.backfilling) {
+            _ if seen.paused => State::Paused,
             (Some(_), _) => State::Failed,
             (None, true) => State::Backfilling,
             (None, false) => State::Running,
@@ -77,7 +80,7 @@ impl Query {
     /// Whether commits up to `through` are in its rows.
     pub(super) fn is_at(&self, through: Lsn) -> bool {
         let seen = self.seen.read();
-        seen.retired || (seen.read_to >= through && !seen.progress.backfilling && seen.error.is_none())
+        seen.retired || seen.paused || (seen.read_to >= through && !seen.progress.backfilling && seen.error.is_none())
     }
 
     /// Works until all commits up to `through` are in the rows written.
@@ -97,11 +100,11 @@ impl Query {
     /// What went wrong.
     pub(super) async fn step(self: &Arc<Self>, shared: &Shared) -> Result<()> {
         let mut slot = Arc::clone(&self.worker).lock_owned().await;
-        if self.seen.read().retired {
+        if self.rests() {
             return Ok(());
         }
         let (query, shared) = (Arc::clone(self), shared.clone());
-        let (begun, pause) = (Instant::now(), shared.limits.reread_pause);
+        let begun = Instant::now();
         let outcome = planner::on_large_stack(move || {
             let mut worker = match slot.take() {
                 Some(worker) => worker,
@@ -110,8 +113,8 @@ impl Query {
             let stepped = worker.step();
             if stepped.is_ok() {
                 query.note(&worker);
-                let rest = || Instant::now() + pause.max(begun.elapsed() * 10);
-                *query.rests_until.lock() = worker.has_reread().then(rest);
+                let rest = worker.rest().map(|rest| Instant::now() + rest.max(begun.elapsed() * 10));
+                *query.rests_until.lock() = rest;
                 *slot = Some(worker);
             }
             stepped
@@ -141,6 +144,18 @@ impl Query {
         let mut worker = self.worker.lock().await;
         self.seen.write().retired = true;
         *worker = None;
+    }
+
+    fn rests(&self) -> bool {
+        let seen = self.seen.read();
+        seen.retired || seen.paused
+    }
+
+    /// Lets it rest, once the current step is over, or go on.
+    pub(super) async fn pause(&self, paused: bool) {
+        let _worker = self.worker.lock().await;
+        let mut seen = self.seen.write();
+        (seen.paused, seen.error) = (paused, None);
     }
 
     /// Takes [`Query::retire`] back.

@@ -1,13 +1,17 @@
-//! Detectors over each series in time order.
+//! Detectors over each series in time order, and rows as they are.
 //!
 //! ```text
 //!  in-order row of a series -> its detector -> score
 //!  late row of a series     -> go back to the newest checkpoint before it (or to the start), read the series from storage
 //!                              from there, write its scores again
+//!  row that has to wait, row of what a continuous query writes
+//!                           -> read from storage at the end of the tick, when it is old enough: from where the detector stands,
+//!                              or as a late row
 //! ```
-//! A partition of the window must be one series, so that the order of its rows is never in doubt. Two checkpoints a series
-//! are kept in memory, a watermark apart; the newer one is stored whenever it moves, so that what a tick writes is a small
-//! part of what it reads. After a restart a series goes on from its stored checkpoint like after a late row.
+//! A partition of the window must be one series (of a derived table: one key), so that the order of its rows is never in doubt. Two
+//! checkpoints a series are kept in memory, a watermark apart; the newer one is stored whenever it moves, so that what a tick writes
+//! is a small part of what it reads. After a restart a series goes on from its stored checkpoint like after a late row. Without
+//! a detector there is nothing to go back for.
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray};
@@ -22,13 +26,11 @@ use super::emit::{Emitter, Produced, Swept, bury};
 use super::operator::{Chunk, Operator, Work, engine_fault};
 use super::output::samples_of;
 use super::scoring::Scoring;
-use super::source::Rows;
+use super::source::{Lines, Rows, Span};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A checkpoint moves after at least this many rows (and a watermark).
 const CHECKPOINT_ROWS_MIN: u32 = 32;
-/// Rows read from storage at once.
-const SCAN_ROWS: usize = 16 << 10;
 
 /// One series' detectors.
 struct Key {
@@ -37,14 +39,26 @@ struct Key {
     older: Option<Checkpoint>,
     rows_since: u32,
     targets: Arc<[SeriesId]>,
+    /// Time of the newest row that its detectors have seen.
+    last_ts: i64,
+}
+
+/// Where a series is read from.
+enum Start {
+    /// From where its detectors stand.
+    Live(i64),
+    /// From a checkpoint, or from the beginning.
+    Checkpoint(Option<Checkpoint>),
+    /// From this row on: there is no detector.
+    Row(i64),
 }
 
 /// Operator of a score query.
 pub(super) struct Scores {
     scoring: Scoring,
     keys: HashMap<u32, Key>,
-    /// Series to compute again, from this time at the latest.
-    dirty: HashMap<u32, i64>,
+    /// Series that are read from storage at the end of a tick: from when at the latest, and their newest row.
+    waiting: HashMap<u32, Span>,
     /// Series that pass the conditions on labels, by partition: more than one of a partition is an error once both have rows.
     partitions: HashMap<Box<[u8]>, Vec<u32>>,
     relevant: HashSet<u32>,
@@ -54,8 +68,17 @@ pub(super) struct Scores {
 
 impl Scores {
     pub(super) fn new(scoring: Scoring) -> Self {
-        let (keys, dirty, partitions) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { scoring, keys, dirty, partitions, relevant: HashSet::new(), sorted: 0 }
+        let (keys, waiting, partitions) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { scoring, keys, waiting, partitions, relevant: HashSet::new(), sorted: 0 }
+    }
+
+    /// The last instant whose rows may be written.
+    fn bound(work: &Work) -> i64 {
+        if work.on_close() { work.complete_before() } else { i64::MAX }
+    }
+
+    fn wait(&mut self, number: u32, span: Span) {
+        self.waiting.entry(number).or_insert(span).widen(span);
     }
 
     /// Sorts newly seen series into partitions.
@@ -77,49 +100,51 @@ impl Scores {
         &mut self,
         work: &mut Work,
         snapshot: &Snapshot,
-        rows: Rows,
+        lines: Lines,
         emitter: &mut Emitter,
         mut produced: Option<&mut Produced>,
     ) -> Result<()> {
-        let (ids, ts) = (rows.ids.clone(), rows.ts.clone());
-        let batch = work.source.batch(rows)?;
-        let kept = self.scoring.kept(&batch)?;
-        let (batch, ids, ts) = match &kept {
-            None => (batch, ids, ts),
+        let kept = self.scoring.kept(&lines.batch)?;
+        let Lines { keys, ts, batch } = match &kept {
+            None => lines,
             Some(kept) => {
-                let batch = filter_record_batch(&batch, kept).map_err(|e| Error::internal(e.to_string()))?;
-                (batch, pick(&ids, kept), pick(&ts, kept))
+                let batch = filter_record_batch(&lines.batch, kept).map_err(|e| Error::internal(e.to_string()))?;
+                Lines { keys: pick(&lines.keys, kept), ts: pick(&lines.ts, kept), batch }
             }
         };
-        if ids.is_empty() {
+        if keys.is_empty() {
             return Ok(());
         }
         let inputs = self.scoring.inputs(&batch)?;
-        let mut verdicts: Vec<Vec<Verdict>> = inputs.iter().map(|_| Vec::with_capacity(ids.len())).collect();
-        for (row, id) in ids.iter().enumerate() {
-            if !self.keys.contains_key(&id.number()) {
-                let key = self.fresh(work, snapshot, id.number())?;
-                self.keys.insert(id.number(), key);
+        let mut verdicts: Vec<Vec<Verdict>> = inputs.iter().map(|_| Vec::with_capacity(keys.len())).collect();
+        for (row, &number) in keys.iter().enumerate() {
+            if !self.keys.contains_key(&number) {
+                let key = self.fresh(work, snapshot, number)?;
+                self.keys.insert(number, key);
             }
-            let Some(key) = self.keys.get_mut(&id.number()) else { continue };
+            let Some(key) = self.keys.get_mut(&number) else { continue };
+            key.last_ts = ts[row];
             for (detector, (values, verdicts)) in key.detectors.iter_mut().zip(inputs.iter().zip(&mut verdicts)) {
                 verdicts.push(detector.update(ts[row], values[row]));
             }
             key.rows_since = key.rows_since.saturating_add(1);
+            if self.scoring.is_stateless() {
+                continue;
+            }
             let due =
                 key.newer.as_ref().is_none_or(|newer| ts[row].saturating_sub(newer.ts) >= work.definition.watermark_ns);
             // Spread, so that series which are scraped together do not all store theirs in one record.
-            if due && key.rows_since >= CHECKPOINT_ROWS_MIN + id.number() % CHECKPOINT_ROWS_MIN {
+            if due && key.rows_since >= CHECKPOINT_ROWS_MIN + number % CHECKPOINT_ROWS_MIN {
                 let checkpoint = Checkpoint::take(ts[row], &key.detectors);
-                emitter.state(detector_key(&work.definition.name, id.number()), Some(checkpoint.bytes.to_vec()));
+                emitter.state(detector_key(&work.definition.name, number), Some(checkpoint.bytes.to_vec()));
                 key.older = key.newer.replace(checkpoint);
                 key.rows_since = 0;
             }
         }
         let columns = self.scoring.values(batch, &inputs, &verdicts)?;
         let columns = columns.iter().map(samples_of).collect::<Result<Vec<_>>>()?;
-        for (row, id) in ids.iter().enumerate() {
-            let Some(key) = self.keys.get(&id.number()) else { continue };
+        for (row, number) in keys.iter().enumerate() {
+            let Some(key) = self.keys.get(number) else { continue };
             emitter.row(&key.targets, ts[row], columns.iter().map(|column| column[row]));
             if let Some(produced) = &mut produced {
                 produced.add(&key.targets, ts[row]);
@@ -134,7 +159,8 @@ impl Scores {
         self.sort_series(work)?;
         self.alone(work, snapshot, number)?;
         let targets = self.targets(work, number)?;
-        Ok(Key { detectors: self.scoring.detectors(), newer: None, older: None, rows_since: 0, targets })
+        let detectors = self.scoring.detectors();
+        Ok(Key { detectors, newer: None, older: None, rows_since: 0, targets, last_ts: i64::MIN })
     }
 
     fn targets(&self, work: &mut Work, number: u32) -> Result<Arc<[SeriesId]>> {
@@ -166,38 +192,54 @@ impl Scores {
     }
 
     fn has_rows(&self, work: &Work, snapshot: &Snapshot, number: u32) -> Result<bool> {
-        let mut found = false;
-        read(SeriesId::new(work.source.ordinal(), number), snapshot, TimeRange::ALL, |rows| {
-            let batch = work.source.batch(rows)?;
-            found = self.scoring.kept(&batch)?.is_none_or(|kept| kept.true_count() > 0);
-            Ok(!found)
-        })?;
-        Ok(found)
+        let mut rows = work.source.open(snapshot, number, TimeRange::ALL)?;
+        while let Some(lines) = rows.next()? {
+            if self.scoring.kept(&lines.batch)?.is_none_or(|kept| kept.true_count() > 0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    /// Where to go on from so that everything from `from` on is right; `None` is the start of time.
-    fn restart(&self, work: &Work, snapshot: &Snapshot, number: u32, from: i64) -> Result<Option<Checkpoint>> {
+    /// Where to go on from so that everything from `from` on is right.
+    fn restart(&self, work: &Work, snapshot: &Snapshot, number: u32, from: i64) -> Result<Start> {
+        if self.scoring.is_stateless() {
+            return Ok(Start::Row(from));
+        }
         let newest_first = match self.keys.get(&number) {
+            Some(key) if from > key.last_ts => return Ok(Start::Live(key.last_ts)),
             Some(key) => [key.newer.clone(), key.older.clone()],
             None => {
                 let stored = snapshot.state(&detector_key(&work.definition.name, number));
                 [stored.map(Checkpoint::stored).transpose()?.flatten(), None]
             }
         };
-        Ok(newest_first.into_iter().flatten().find(|checkpoint| checkpoint.ts < from))
+        Ok(Start::Checkpoint(newest_first.into_iter().flatten().find(|checkpoint| checkpoint.ts < from)))
     }
 
-    /// Computes a series again from `checkpoint` on. Rows of the table that are not there any more are buried if `written`,
+    /// Computes a series again from `start` to `end`. Rows of the table that are not there any more are buried if `written`,
     /// a snapshot that holds everything this query wrote, is given.
     fn recompute(
         &mut self,
         work: &mut Work,
         snapshot: &Snapshot,
         number: u32,
-        checkpoint: Option<Checkpoint>,
+        (start, end): (Start, i64),
         written: Option<&Snapshot>,
         emitter: &mut Emitter,
     ) -> Result<()> {
+        let checkpoint = match start {
+            Start::Live(seen) => {
+                let range = TimeRange { start: seen.saturating_add(1), end };
+                return self.read(work, snapshot, number, range, None, emitter);
+            }
+            Start::Row(start) => {
+                let range = TimeRange { start, end };
+                work.progress.recomputed += 1;
+                return self.read(work, snapshot, number, range, written, emitter);
+            }
+            Start::Checkpoint(checkpoint) => checkpoint,
+        };
         let stored = self
             .keys
             .remove(&number)
@@ -206,19 +248,11 @@ impl Scores {
         let start = checkpoint.as_ref().map_or(i64::MIN, |checkpoint| checkpoint.ts + 1);
         if let Some(checkpoint) = checkpoint {
             let detectors = checkpoint.load()?;
-            let targets = self.targets(work, number)?;
-            self.keys.insert(number, Key { detectors, newer: Some(checkpoint), older: None, rows_since: 0, targets });
+            let (targets, last_ts) = (self.targets(work, number)?, checkpoint.ts);
+            let newer = Some(checkpoint);
+            self.keys.insert(number, Key { detectors, newer, older: None, rows_since: 0, targets, last_ts });
         }
-        let range = TimeRange { start, end: i64::MAX };
-        let mut produced = written.map(|_| Produced::default());
-        read(SeriesId::new(work.source.ordinal(), number), snapshot, range, |rows| {
-            self.feed(work, snapshot, rows, emitter, produced.as_mut())?;
-            Ok(true)
-        })?;
-        if let (Some(produced), Some(written)) = (produced, written) {
-            let targets = self.targets(work, number)?;
-            bury(emitter, written, &Swept::Series(&targets), range, &produced)?;
-        }
+        self.read(work, snapshot, number, TimeRange { start, end }, written, emitter)?;
         let newest = self.keys.get(&number).and_then(|key| key.newer.as_ref());
         if !stored || went_on_from.is_none() || newest.map(|checkpoint| checkpoint.ts) != went_on_from {
             emitter
@@ -227,67 +261,133 @@ impl Scores {
         work.progress.recomputed += 1;
         Ok(())
     }
+
+    /// Reads rows of a series from storage and writes what becomes of them.
+    fn read(
+        &mut self,
+        work: &mut Work,
+        snapshot: &Snapshot,
+        number: u32,
+        range: TimeRange,
+        written: Option<&Snapshot>,
+        emitter: &mut Emitter,
+    ) -> Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let mut produced = written.map(|_| Produced::default());
+        let mut rows = work.source.open(snapshot, number, range)?;
+        while let Some(lines) = rows.next()? {
+            self.feed(work, snapshot, lines, emitter, produced.as_mut())?;
+        }
+        if let (Some(produced), Some(written)) = (produced, written) {
+            let targets = self.targets(work, number)?;
+            bury(emitter, written, &Swept::Series(&targets), range, &produced)?;
+        }
+        Ok(())
+    }
 }
 
 impl Operator for Scores {
     fn absorb(&mut self, work: &mut Work, snapshot: &Snapshot, chunk: Chunk, emitter: &mut Emitter) -> Result<()> {
         for (row, id) in chunk.rows.ids.iter().enumerate() {
-            if !chunk.in_order[row] {
-                let ts = chunk.rows.ts[row];
-                let earliest = self.dirty.entry(id.number()).or_insert(ts);
-                *earliest = ts.min(*earliest);
+            if chunk.rows.ts[row] < work.final_before {
+                work.put_aside(&chunk.rows, row, emitter)?;
+            } else if !chunk.in_order[row] {
+                // Rows that follow are read from storage, too.
+                let to = if self.scoring.is_stateless() { chunk.rows.ts[row] } else { i64::MAX };
+                self.wait(id.number(), Span { from: chunk.rows.ts[row], to });
             }
         }
         let mut fed = Rows::default();
         for (row, id) in chunk.rows.ids.iter().enumerate() {
-            if !self.dirty.contains_key(&id.number()) {
+            if self.scoring.is_stateless() && self.waiting.contains_key(&id.number()) {
+                self.wait(id.number(), Span::at(chunk.rows.ts[row]));
+            }
+            if !self.waiting.contains_key(&id.number()) && chunk.rows.ts[row] >= work.final_before {
                 fed.push(*id, chunk.rows.ts[row], chunk.rows.values[row]);
             }
         }
-        if fed.is_empty() { Ok(()) } else { self.feed(work, snapshot, fed, emitter, None) }
+        if fed.is_empty() { Ok(()) } else { self.feed(work, snapshot, work.source.lines(fed)?, emitter, None) }
     }
 
-    fn touch(&mut self, _: &[i64]) -> Result<()> {
-        Err(Error::internal("scores of events"))
+    fn touch(&mut self, work: &mut Work, rows: &Rows, emitter: &mut Emitter) -> Result<()> {
+        for (row, (id, &ts)) in rows.ids.iter().zip(&rows.ts).enumerate() {
+            if ts < work.final_before {
+                work.put_aside(rows, row, emitter)?;
+                continue;
+            }
+            work.progress.late += u64::from(work.on_close() && ts <= work.progress.emitted_through);
+            self.wait(work.source.key(id.number()), Span::at(ts));
+        }
+        Ok(())
     }
 
     fn finish(&mut self, work: &mut Work, snapshot: &Snapshot, emitter: &mut Emitter) -> Result<()> {
-        if self.dirty.is_empty() {
-            return Ok(());
+        let bound = Self::bound(work);
+        if !self.waiting.is_empty() {
+            self.sort_series(work)?;
         }
-        self.sort_series(work)?;
-        let mut dirty = Vec::new();
+        let mut due = Vec::new();
         let mut retracted = HashMap::new();
-        for (number, from) in std::mem::take(&mut self.dirty) {
-            if self.relevant.contains(&number) {
-                let checkpoint = self.restart(work, snapshot, number, from)?;
-                if let Some(key) = self.keys.get(&number) {
-                    let start = checkpoint.as_ref().map_or(i64::MIN, |checkpoint| checkpoint.ts + 1);
-                    retracted.extend(key.targets.iter().map(|&target| (target, start)));
-                }
-                dirty.push((number, checkpoint));
+        for (number, span) in std::mem::take(&mut self.waiting) {
+            if !self.relevant.contains(&number) {
+                continue;
             }
+            if span.to > bound && bound != i64::MAX {
+                self.waiting.insert(number, Span { from: span.from.max(bound.saturating_add(1)), to: span.to });
+            }
+            if span.from > bound {
+                continue;
+            }
+            let start = self.restart(work, snapshot, number, span.from)?;
+            if let (Some(key), Start::Checkpoint(checkpoint)) = (self.keys.get(&number), &start) {
+                let start = checkpoint.as_ref().map_or(i64::MIN, |checkpoint| checkpoint.ts + 1);
+                retracted.extend(key.targets.iter().map(|&target| (target, start)));
+            }
+            let end = if self.scoring.is_stateless() { bound.min(span.to) } else { bound };
+            due.push((number, start, end));
         }
-        dirty.sort_unstable_by_key(|(number, _)| *number);
+        due.sort_unstable_by_key(|(number, ..)| *number);
         emitter.retract(&retracted);
-        let written = self.scoring.rows_may_vanish().then(|| work.engine.snapshot());
-        for (number, checkpoint) in dirty {
-            self.recompute(work, snapshot, number, checkpoint, written.as_ref(), emitter)?;
+        let written = (self.scoring.rows_may_vanish() && !due.is_empty()).then(|| work.engine.snapshot());
+        for (number, start, end) in due {
+            self.recompute(work, snapshot, number, (start, end), written.as_ref(), emitter)?;
+        }
+        if work.on_close() {
+            work.progress.emitted_through = work.progress.emitted_through.max(bound);
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, work: &mut Work, snapshot: &Snapshot) -> Result<()> {
+        if work.on_close() {
+            self.waiting = work.source.spans(snapshot, work.progress.emitted_through.saturating_add(1))?;
         }
         Ok(())
     }
 
     fn backfill(&mut self, work: &mut Work, snapshot: &Snapshot, emitter: &mut Emitter) -> Result<()> {
         self.keys.clear();
-        self.dirty.clear();
+        self.waiting.clear();
         // The source is another one.
         self.sorted = 0;
         self.sort_series(work)?;
+        if work.on_close() {
+            let spans = work.source.spans(snapshot, i64::MIN)?;
+            work.progress.newest_ts = spans.values().map(|span| span.to).max().unwrap_or(i64::MIN);
+            let after = Self::bound(work).saturating_add(1);
+            let waiting = spans.into_iter().filter(|(_, span)| span.to >= after);
+            self.waiting = waiting.map(|(key, span)| (key, Span { from: span.from.max(after), ..span })).collect();
+            work.progress.emitted_through = Self::bound(work);
+        }
+        let bound = Self::bound(work);
         let mut numbers: Vec<u32> = self.relevant.iter().copied().collect();
         numbers.sort_unstable();
         let mut live = HashSet::new();
         for number in numbers {
-            self.recompute(work, snapshot, number, None, Some(snapshot), emitter)?;
+            let start = if self.scoring.is_stateless() { Start::Row(i64::MIN) } else { Start::Checkpoint(None) };
+            self.recompute(work, snapshot, number, (start, bound), Some(snapshot), emitter)?;
             // Later rows go on from the checkpoint: no need to hold every series in memory.
             if let Some(key) = self.keys.remove(&number) {
                 live.extend(key.targets.iter().copied());
@@ -295,7 +395,7 @@ impl Operator for Scores {
         }
         let old = foretell_engine::Selector {
             metric: Some(work.target.table().to_owned()),
-            matchers: Vec::new(),
+            matchers: self.scoring.constants(work.target.columns()),
             range: TimeRange::ALL,
         };
         let old = snapshot.select(&old).map_err(engine_fault)?;
@@ -319,26 +419,4 @@ fn pick<T: Copy>(from: &[T], kept: &BooleanArray) -> Vec<T> {
         .filter(|(row, _)| kept.is_valid(*row) && kept.value(*row))
         .map(|(_, value)| *value)
         .collect()
-}
-
-/// Reads a series batch by batch until `take` answers `false`.
-fn read(
-    series: SeriesId,
-    snapshot: &Snapshot,
-    range: TimeRange,
-    mut take: impl FnMut(Rows) -> Result<bool>,
-) -> Result<()> {
-    let mut scan = snapshot.scan(&[series], range, true, SCAN_ROWS).map_err(engine_fault)?;
-    let mut batch = Default::default();
-    while scan.next_batch(&mut batch).map_err(engine_fault)? {
-        let rows = Rows {
-            ids: vec![series; batch.ts.len()],
-            ts: std::mem::take(&mut batch.ts),
-            values: std::mem::take(&mut batch.values),
-        };
-        if !rows.is_empty() && !take(rows)? {
-            break;
-        }
-    }
-    Ok(())
 }

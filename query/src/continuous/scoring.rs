@@ -6,16 +6,16 @@ use arrow::datatypes::{DataType, Float64Type, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
-use datafusion::logical_expr::{Expr, ExprSchemable, Window};
+use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::physical_plan::PhysicalExpr;
-use foretell_engine::SeriesId;
+use foretell_engine::{MatchOp, Matcher};
 use foretell_ml::detect::{Detector, Verdict};
 use hashbrown::HashSet;
 
 use super::aggregate::{distinct_columns, field_name, label_name};
-use super::output::DerivedTable;
-use super::plan::{Kind, Select, TS, VALUE, needed_columns, physical, refused};
-use super::source::{Rows, Source};
+use super::output::{DerivedTable, encode_labels};
+use super::plan::{Kind, OriginKind, Select, TS, needed_columns, physical, refused};
+use super::source::Source;
 use crate::error::{Error, Result};
 use crate::udf::anomaly;
 
@@ -39,9 +39,16 @@ pub(super) struct Scoring {
     rows: SchemaRef,
     /// Places of PARTITION BY among the source columns.
     partition: Vec<usize>,
-    /// Places of the output's labels among the source columns.
-    labels: Vec<usize>,
+    labels: Vec<Label>,
     values: Vec<Arc<dyn PhysicalExpr>>,
+}
+
+/// A label of the output.
+enum Label {
+    /// The column of the source in this place.
+    Source(usize),
+    /// The same text in all rows.
+    Constant(String),
 }
 
 impl Scoring {
@@ -51,14 +58,16 @@ impl Scoring {
     /// `Invalid` for columns that cannot be stored.
     pub(super) fn compile(select: &Select, owner: &str, state: &SessionState) -> Result<(Self, DerivedTable)> {
         let Kind::Scores { window } = &select.kind else { return Err(Error::internal("not a score query")) };
-        let input = window.input.schema();
-        let used = window.window_expr.iter().chain(&select.filter).chain(select.columns.iter().map(|(_, e)| e));
+        let input = select.input.schema();
+        let window_expr = window.as_ref().map_or(&[][..], |window| window.window_expr.as_slice());
+        let schema = window.as_ref().map_or(input, |window| &window.schema);
+        let used = window_expr.iter().chain(&select.filter).chain(select.columns.iter().map(|(_, e)| e));
         let logical = needed_columns(input, used)?;
         let physical = |expr: &Expr, schema: &DFSchema| physical(expr, schema, state);
 
         let mut calls = Vec::new();
         let mut partition_by: Option<Vec<Expr>> = None;
-        for expr in &window.window_expr {
+        for expr in window_expr {
             let Expr::WindowFunction(function) = expr.clone().unalias() else {
                 return Err(Error::internal("not a window function"));
             };
@@ -78,31 +87,38 @@ impl Scoring {
             Expr::Column(column) => logical.maybe_index_of_column(column),
             _ => None,
         };
-        let partition: Vec<usize> = partition_by.iter().flatten().filter_map(place).collect();
-        let (table, labels, values) = outputs(select, owner, window, place)?;
-        if let Some(missing) = partition.iter().find(|place| !labels.contains(place)) {
+        let (table, labels, values) = outputs(select, owner, schema, place)?;
+        let selected = |label: &Label| match label {
+            Label::Source(place) => Some(*place),
+            Label::Constant(_) => None,
+        };
+        let selected: Vec<usize> = labels.iter().filter_map(selected).collect();
+        let partition = match partition_by {
+            Some(by) => by.iter().filter_map(place).collect(),
+            // Rows are told apart by what is selected.
+            None => selected.clone(),
+        };
+        if let Some(missing) = partition.iter().find(|place| !selected.contains(place)) {
             let name = logical.field(*missing).name();
             return Err(refused(&format!(
                 "{name} is in PARTITION BY but not selected, so rows could not be told apart"
             )));
         }
         let own = logical.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
-        let called = window
-            .schema
-            .iter()
-            .skip(input.fields().len())
-            .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
+        let called =
+            schema.iter().skip(input.fields().len()).map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
         let row_schema = DFSchema::new_with_metadata(own.chain(called).collect(), Default::default())
             .map_err(Error::from_datafusion)?;
 
-        let own_column = |expr: &Expr| expr.column_refs().iter().any(|c| c.name == TS || c.name == VALUE);
-        let about_labels = select.filter.iter().flat_map(split_conjunction).filter(|e| !own_column(e)).cloned();
+        let about_labels =
+            select.filter.iter().flat_map(split_conjunction).filter(|e| select.is_about_labels(e)).cloned();
         let label_filter = conjunction(about_labels).map(|e| physical(&e, &logical)).transpose()?;
         let scoring = Self {
             source: Arc::new(logical.as_arrow().clone()),
             filter: select.filter.as_ref().map(|e| physical(e, &logical)).transpose()?,
             label_filter,
-            rows_may_vanish: select.filter.iter().any(|e| e.column_refs().iter().any(|c| c.name == VALUE)),
+            rows_may_vanish: select.origin.kind == OriginKind::Derived
+                || select.filter.iter().any(|e| e.column_refs().iter().any(|c| select.origin.values.contains(&c.name))),
             calls,
             rows: Arc::new(Schema::new(row_schema.fields().clone())),
             partition,
@@ -112,6 +128,18 @@ impl Scoring {
         Ok((scoring, table))
     }
 
+    /// Whether a row of the output depends on no other row of the source than its own.
+    pub(super) fn is_stateless(&self) -> bool {
+        self.calls.is_empty()
+    }
+    /// Labels that all rows of the output have.
+    pub(super) fn constants(&self, table: &DerivedTable) -> Vec<Matcher> {
+        let constant = |(name, label): (&String, &Label)| match label {
+            Label::Constant(value) => Some(Matcher { name: name.clone(), op: MatchOp::Equal, value: value.clone() }),
+            Label::Source(_) => None,
+        };
+        table.labels.iter().zip(&self.labels).filter_map(constant).collect()
+    }
     /// Whether overwriting a sample can take its row out of the answer.
     pub(super) fn rows_may_vanish(&self) -> bool {
         self.rows_may_vanish
@@ -174,32 +202,28 @@ impl Scoring {
 
     /// The label values of an output row of a series.
     pub(super) fn labels(&self, source: &Source, number: u32) -> Vec<Option<String>> {
-        self.labels.iter().map(|&place| label(source, number, place).map(str::to_owned)).collect()
+        let label = |label: &Label| match label {
+            Label::Source(place) => source.label(number, *place).map(str::to_owned),
+            Label::Constant(value) => Some(value.clone()),
+        };
+        self.labels.iter().map(label).collect()
     }
 
     /// The partition of a series as bytes.
     pub(super) fn partition(&self, source: &Source, number: u32) -> Box<[u8]> {
         let mut bytes = Vec::new();
-        for &place in &self.partition {
-            let value = label(source, number, place).unwrap_or_default();
-            bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(value.as_bytes());
-        }
+        encode_labels(self.partition.iter().map(|&place| source.label(number, place)), &mut bytes);
         bytes.into()
     }
 
-    /// The series whose labels pass WHERE.
+    /// The keys whose labels pass WHERE.
     ///
     /// # Errors
     /// As the expression.
     pub(super) fn relevant(&self, source: &Source) -> Result<HashSet<u32>> {
-        let Some(filter) = &self.label_filter else { return Ok(source.series().keys().copied().collect()) };
-        let mut rows = Rows::default();
-        for &number in source.series().keys() {
-            rows.push(SeriesId::new(source.ordinal(), number), 0, 0.0);
-        }
-        let numbers: Vec<u32> = rows.ids.iter().map(|id| id.number()).collect();
-        let passing = condition(filter, &source.batch(rows)?)?;
+        let Some(filter) = &self.label_filter else { return Ok(source.keys().collect()) };
+        let numbers: Vec<u32> = source.keys().collect();
+        let passing = condition(filter, &source.labels(&numbers)?)?;
         Ok(numbers
             .into_iter()
             .enumerate()
@@ -209,20 +233,16 @@ impl Scoring {
     }
 }
 
-fn label(source: &Source, number: u32, place: usize) -> Option<&str> {
-    source.series().get(&number)?.labels.get(source.label(place)?)
-}
-
 fn condition(filter: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<BooleanArray> {
     let flags =
         filter.evaluate(batch).and_then(|value| value.into_array(batch.num_rows())).map_err(Error::from_datafusion)?;
     flags.as_boolean_opt().cloned().ok_or_else(|| Error::internal("WHERE is not a condition"))
 }
 
-type Outputs = (DerivedTable, Vec<usize>, Vec<Expr>);
+type Outputs = (DerivedTable, Vec<Label>, Vec<Expr>);
 
 /// Sorts the select list into time, labels and values; `place` finds a column of the source.
-fn outputs(select: &Select, owner: &str, window: &Window, place: impl Fn(&Expr) -> Option<usize>) -> Result<Outputs> {
+fn outputs(select: &Select, owner: &str, schema: &DFSchema, place: impl Fn(&Expr) -> Option<usize>) -> Result<Outputs> {
     let mut table = DerivedTable { owner: owner.to_owned(), labels: Vec::new(), fields: Vec::new() };
     let (mut labels, mut values, mut has_time) = (Vec::new(), Vec::new(), false);
     for (name, expr) in &select.columns {
@@ -237,13 +257,18 @@ fn outputs(select: &Select, owner: &str, window: &Window, place: impl Fn(&Expr) 
                 }
                 has_time = true;
             }
-            (Some(own), Some(place)) if own != VALUE => {
+            (Some(_), Some(place)) if select.is_about_labels(expr) => {
                 label_name(name)?;
-                labels.push(place);
+                labels.push(Label::Source(place));
+                table.labels.push(name.clone());
+            }
+            _ if constant_text(expr).is_some() => {
+                label_name(name)?;
+                labels.extend(constant_text(expr).map(Label::Constant));
                 table.labels.push(name.clone());
             }
             _ => {
-                let data_type = expr.get_type(&window.schema).map_err(Error::from_datafusion)?;
+                let data_type = expr.get_type(schema).map_err(Error::from_datafusion)?;
                 table.fields.push((field_name(name, &data_type)?, data_type));
                 values.push(expr.clone());
             }
@@ -254,4 +279,12 @@ fn outputs(select: &Select, owner: &str, window: &Window, place: impl Fn(&Expr) 
     }
     distinct_columns(&table)?;
     Ok((table, labels, values))
+}
+
+/// A text that stands in the select list.
+fn constant_text(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Literal(value, _) => value.try_as_str().flatten().filter(|text| !text.is_empty()).map(str::to_owned),
+        _ => None,
+    }
 }

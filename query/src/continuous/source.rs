@@ -1,26 +1,33 @@
-//! The metric a query reads: its series with their labels, and rows of it as Arrow batches.
+//! What a query reads: the series of a metric with their labels, and rows of it as Arrow batches.
 //!
-//! Batches have exactly the columns the query mentions, in the form in which the metric's table delivers them, so that an
-//! expression gives the same bits over the feed as over storage. Of events (`logs`, `spans`) nothing is known here: their rows are
-//! read from storage only.
+//! Batches have exactly the columns the query mentions, in the form in which the table delivers them, so that an expression gives
+//! the same bits over the feed as over storage. What a continuous query wrote has several series a row, one of each column: they are
+//! one *key* here, with the smallest number among them. Of events (`logs`, `spans`) nothing is known: they are read by DataFusion only.
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use foretell_engine::{Lsn, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
+use arrow::array::{ArrayRef, AsArray, DictionaryArray, Float64Array, RecordBatch, new_null_array};
+use arrow::datatypes::{Int32Type, SchemaRef, TimestampNanosecondType};
+use foretell_engine::{Lsn, Scan, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
 use hashbrown::HashMap;
 
-use super::plan::{TS, VALUE};
-use crate::error::{Error, ErrorKind, Result};
-use crate::event::Signal;
+use super::grid::timestamps;
+use super::plan::{Origin, OriginKind, TS};
+use crate::error::{Error, Result};
 use crate::table;
 use crate::table::columns::{BatchMaker, Column};
+use crate::table::derived::{DerivedTable, FIELD_LABEL};
+use crate::table::scan_exec::Reader;
 
-/// Rows of the source metric.
+/// Rows read from storage at once.
+const SCAN_ROWS: usize = 16 << 10;
+
+/// Samples of the source.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
+    /// None for events.
     pub(super) ids: Vec<SeriesId>,
     pub(super) ts: Vec<i64>,
+    /// None for events.
     pub(super) values: Vec<f64>,
 }
 
@@ -31,7 +38,7 @@ impl Rows {
         self.values.push(value);
     }
     pub(super) fn len(&self) -> usize {
-        self.ids.len()
+        self.ts.len()
     }
     /// Keeps the rows of the series that `keep` accepts.
     fn retain(&mut self, keep: impl Fn(SeriesId) -> bool) {
@@ -44,19 +51,81 @@ impl Rows {
         self.values.retain(|_| flag.next() == Some(&true));
     }
     pub(super) fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.ts.is_empty()
     }
 }
 
-/// The source metric of one query.
+/// Rows of the table that a query reads, in the order of time within each key.
+pub(super) struct Lines {
+    /// The key of each.
+    pub(super) keys: Vec<u32>,
+    pub(super) ts: Vec<i64>,
+    pub(super) batch: RecordBatch,
+}
+
+/// The first and the last of some instants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) from: i64,
+    pub(super) to: i64,
+}
+
+impl Span {
+    pub(super) fn at(ts: i64) -> Self {
+        Self { from: ts, to: ts }
+    }
+    pub(super) fn widen(&mut self, other: Self) {
+        self.from = self.from.min(other.from);
+        self.to = self.to.max(other.to);
+    }
+}
+
+/// The rows of a key, to be read batch by batch.
+pub(super) enum Opened {
+    Nothing,
+    Metric { key: u32, maker: BatchMaker, scan: Box<Scan> },
+    Derived { key: u32, time: usize, reader: Box<dyn Reader> },
+}
+
+impl Opened {
+    /// The next rows.
+    ///
+    /// # Errors
+    /// As a scan.
+    pub(super) fn next(&mut self) -> Result<Option<Lines>> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Metric { key, maker, scan } => {
+                let mut scanned = ScanBatch::default();
+                while scan.next_batch(&mut scanned).map_err(|e| Error::from_engine(&e))? {
+                    if !scanned.ts.is_empty() {
+                        let ts = scanned.ts.clone();
+                        let batch = maker.make(&mut scanned).map_err(Error::from_datafusion)?;
+                        return Ok(Some(Lines { keys: vec![*key; ts.len()], ts, batch }));
+                    }
+                }
+                Ok(None)
+            }
+            Self::Derived { key, time, reader } => {
+                let Some(batch) = reader.next().map_err(Error::from_datafusion)? else { return Ok(None) };
+                let ts = batch.column(*time).as_primitive::<TimestampNanosecondType>().values().to_vec();
+                Ok(Some(Lines { keys: vec![*key; ts.len()], ts, batch }))
+            }
+        }
+    }
+}
+
+/// The source of one query.
 pub(super) struct Source {
-    metric: String,
-    /// The events, unless it is a metric.
-    signal: Option<Signal>,
-    ordinal: u32,
+    origin: Origin,
+    /// The high half of the ids of its series, once there is one.
+    ordinal: Option<u32>,
     schema: SchemaRef,
     columns: Vec<Column>,
     series: HashMap<u32, Series>,
+    /// Of a derived table: the key of each series whose number is not its key, and the series of each key.
+    key_of: HashMap<u32, u32>,
+    members: HashMap<u32, Vec<u32>>,
     /// The position as of which `series` is complete.
     learned: Lsn,
     /// How often `series` was read.
@@ -67,66 +136,72 @@ impl Source {
     /// `schema` holds the columns the query mentions.
     ///
     /// # Errors
-    /// `NotFound` when the metric never had a series.
-    pub(super) fn new(snapshot: &Snapshot, metric: &str, signal: Option<Signal>, schema: SchemaRef) -> Result<Self> {
-        if signal.is_some() {
-            let (columns, series) = Default::default();
-            let (metric, learned) = (metric.to_owned(), snapshot.lsn());
-            return Ok(Self { metric, signal, ordinal: u32::MAX, schema, columns, series, learned, readings: 0 });
-        }
-        let gone = || Error::new(ErrorKind::NotFound, format!("metric {metric} has no series"));
-        let info = snapshot.metric(metric).ok_or_else(gone)?;
-        let label_of: HashMap<String, String> = table::label_columns(info.label_names.iter().map(|name| &**name))
-            .into_iter()
-            .map(|(label, column)| (column, label))
-            .collect();
-        let columns = schema
-            .fields()
-            .iter()
-            .map(|field| match field.name().as_str() {
-                TS => Column::Ts,
-                VALUE => Column::Value,
-                name => Column::Label(label_of.get(name).cloned().unwrap_or_else(|| name.to_owned())),
-            })
-            .collect();
+    /// As a scan.
+    pub(super) fn new(snapshot: &Snapshot, origin: &Origin, schema: SchemaRef) -> Result<Self> {
         let mut source = Self {
-            metric: metric.to_owned(),
-            signal: None,
-            ordinal: info.ordinal,
-            schema,
-            columns,
+            origin: origin.clone(),
+            ordinal: None,
+            columns: Vec::new(),
             series: HashMap::new(),
-            learned: Lsn(0),
+            key_of: HashMap::new(),
+            members: HashMap::new(),
+            learned: snapshot.lsn(),
             readings: 0,
+            schema,
         };
-        source.learn(snapshot)?;
+        if origin.signal().is_none() {
+            source.find(snapshot)?;
+        }
         Ok(source)
     }
 
-    pub(super) fn metric(&self) -> &str {
-        &self.metric
+    /// Looks for the metric, which may have its first series now.
+    fn find(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let info = snapshot.metric(&self.origin.table);
+        let labels: Vec<&str> = match &info {
+            Some(info) => info.label_names.iter().map(|name| &**name).filter(|name| *name != FIELD_LABEL).collect(),
+            None => Vec::new(),
+        };
+        let label_of: HashMap<String, String> =
+            table::label_columns(labels.into_iter()).into_iter().map(|(label, column)| (column, label)).collect();
+        let column = |name: &String| match name.as_str() {
+            TS => Column::Ts,
+            name if self.origin.values.iter().any(|value| value == name) => Column::Value,
+            name => Column::Label(label_of.get(name).cloned().unwrap_or_else(|| name.to_owned())),
+        };
+        self.columns = self.schema.fields().iter().map(|field| column(field.name())).collect();
+        self.ordinal = info.map(|info| info.ordinal);
+        self.learn(snapshot)
     }
-    /// The events it reads, unless it reads a metric.
-    pub(super) fn signal(&self) -> Option<Signal> {
-        self.signal
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
     }
-    /// The high half of the ids of its series; no metric's for events.
-    pub(super) fn ordinal(&self) -> u32 {
+    /// The high half of the ids of its series, once there is one.
+    pub(super) fn ordinal(&self) -> Option<u32> {
         self.ordinal
     }
     pub(super) fn schema(&self) -> &SchemaRef {
         &self.schema
     }
-    /// The label behind column `index`, unless it is the time or the value.
-    pub(super) fn label(&self, index: usize) -> Option<&str> {
-        match &self.columns[index] {
-            Column::Label(name) => Some(name),
-            _ => None,
-        }
-    }
     /// Every series stored, by number.
     pub(super) fn series(&self) -> &HashMap<u32, Series> {
         &self.series
+    }
+    /// The key of a series.
+    pub(super) fn key(&self, number: u32) -> u32 {
+        self.key_of.get(&number).copied().unwrap_or(number)
+    }
+    /// Every key stored.
+    pub(super) fn keys(&self) -> impl Iterator<Item = u32> {
+        self.series.keys().copied().filter(|number| !self.key_of.contains_key(number))
+    }
+    /// The label of a key that column `index` shows.
+    pub(super) fn label(&self, key: u32, index: usize) -> Option<&str> {
+        match &self.columns[index] {
+            Column::Label(name) => self.series.get(&key)?.labels.get(name),
+            _ => None,
+        }
     }
     /// Another number when [`Source::series`] may be others.
     pub(super) fn readings(&self) -> u64 {
@@ -151,21 +226,67 @@ impl Source {
             let before = rows.len();
             rows.retain(|id| self.series.contains_key(&id.number()));
             let passed_over = before - rows.len();
-            tracing::info!(metric = self.metric, rows = passed_over, "passing over rows that are no longer stored");
+            tracing::info!(
+                table = self.origin.table,
+                rows = passed_over,
+                "passing over rows that are no longer stored"
+            );
         }
         Ok(())
     }
 
+    /// Learns the metric's number if it was not there before.
+    ///
+    /// # Errors
+    /// As [`Snapshot::select`].
+    pub(super) fn look(&mut self, snapshot: &Snapshot) -> Result<()> {
+        if self.ordinal.is_none() && self.origin.signal().is_none() { self.find(snapshot) } else { Ok(()) }
+    }
+
     fn learn(&mut self, snapshot: &Snapshot) -> Result<()> {
-        let selector = Selector { metric: Some(self.metric.clone()), matchers: Vec::new(), range: TimeRange::ALL };
+        let selector =
+            Selector { metric: Some(self.origin.table.clone()), matchers: Vec::new(), range: TimeRange::ALL };
         let series = snapshot.select(&selector).map_err(|e| Error::from_engine(&e))?;
+        if self.origin.kind == OriginKind::Derived {
+            self.key_of.clear();
+            self.members.clear();
+            let mut rows: HashMap<_, Vec<u32>> = HashMap::new();
+            for one in &series {
+                rows.entry(one.labels.filtered(|name| name != FIELD_LABEL)).or_default().push(one.id.number());
+            }
+            for mut numbers in rows.into_values() {
+                numbers.sort_unstable();
+                let Some((&key, others)) = numbers.split_first() else { continue };
+                self.key_of.extend(others.iter().map(|&other| (other, key)));
+                self.members.insert(key, numbers);
+            }
+        }
         self.series = series.into_iter().map(|series| (series.id.number(), series)).collect();
         self.learned = snapshot.lsn();
         self.readings += 1;
         Ok(())
     }
 
-    /// `rows` as a batch, in their order. All series must be known.
+    /// The series of a key.
+    pub(super) fn members(&self, key: u32) -> impl Iterator<Item = u32> {
+        let (members, alone) = match self.members.get(&key) {
+            Some(members) => (members.as_slice(), None),
+            None => (&[][..], Some(key)),
+        };
+        members.iter().copied().chain(alone)
+    }
+
+    /// Samples of a metric as rows, in their order. All series must be known.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub(super) fn lines(&self, rows: Rows) -> Result<Lines> {
+        let keys = rows.ids.iter().map(|id| id.number()).collect();
+        let ts = rows.ts.clone();
+        Ok(Lines { keys, ts, batch: self.batch(rows)? })
+    }
+
+    /// Samples of a metric as a batch, in their order. All series must be known.
     ///
     /// # Errors
     /// `Internal`.
@@ -187,5 +308,70 @@ impl Source {
         let maker =
             BatchMaker::new(Arc::clone(&self.schema), &self.columns, &series).map_err(Error::from_datafusion)?;
         maker.make(&mut scanned).map_err(Error::from_datafusion)
+    }
+
+    /// A row of each of `keys`: their labels, and nothing of what differs from row to row.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub(super) fn labels(&self, keys: &[u32]) -> Result<RecordBatch> {
+        let column = |(at, field): (usize, &Arc<arrow::datatypes::Field>)| -> Result<ArrayRef> {
+            Ok(match &self.columns[at] {
+                Column::Ts => timestamps(field.data_type(), vec![0; keys.len()])?,
+                Column::Label(_) => {
+                    Arc::new(keys.iter().map(|&key| self.label(key, at)).collect::<DictionaryArray<Int32Type>>())
+                }
+                _ if field.is_nullable() => new_null_array(field.data_type(), keys.len()),
+                _ => Arc::new(Float64Array::from(vec![0.0; keys.len()])),
+            })
+        };
+        let columns = self.schema.fields().iter().enumerate().map(column).collect::<Result<Vec<_>>>()?;
+        RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|e| Error::internal(e.to_string()))
+    }
+
+    /// Opens the rows of a key in `range`.
+    ///
+    /// # Errors
+    /// As a scan.
+    pub(super) fn open(&self, snapshot: &Snapshot, key: u32, range: TimeRange) -> Result<Opened> {
+        let Some(ordinal) = self.ordinal else { return Ok(Opened::Nothing) };
+        if self.origin.kind == OriginKind::Derived {
+            let group = self.members(key).filter_map(|number| self.series.get(&number).cloned()).collect();
+            let info = snapshot.metric(&self.origin.table);
+            let table = DerivedTable::open(snapshot.clone(), &self.origin.table, info.as_ref());
+            let reader = table.and_then(|table| table.reader(group, range, Arc::clone(&self.schema)));
+            let time = self.schema.index_of(TS).map_err(|e| Error::internal(e.to_string()))?;
+            return Ok(Opened::Derived { key, time, reader: Box::new(reader.map_err(Error::from_datafusion)?) });
+        }
+        let series: Vec<Series> = self.series.get(&key).cloned().into_iter().collect();
+        let maker =
+            BatchMaker::new(Arc::clone(&self.schema), &self.columns, &series).map_err(Error::from_datafusion)?;
+        let scan = snapshot.scan(&[SeriesId::new(ordinal, key)], range, true, SCAN_ROWS);
+        Ok(Opened::Metric { key, maker, scan: Box::new(scan.map_err(|e| Error::from_engine(&e))?) })
+    }
+
+    /// From when to when each key has samples at or after `from`.
+    ///
+    /// # Errors
+    /// As a scan.
+    pub(super) fn spans(&self, snapshot: &Snapshot, from: i64) -> Result<HashMap<u32, Span>> {
+        let mut spans: HashMap<u32, Span> = HashMap::new();
+        let Some(ordinal) = self.ordinal else { return Ok(spans) };
+        let mut ids: Vec<SeriesId> = self.series.keys().map(|&number| SeriesId::new(ordinal, number)).collect();
+        ids.sort_unstable();
+        let range = TimeRange { start: from, end: i64::MAX };
+        let mut scan = snapshot.scan(&ids, range, false, SCAN_ROWS).map_err(|e| Error::from_engine(&e))?;
+        let mut batch = ScanBatch::default();
+        while scan.next_batch(&mut batch).map_err(|e| Error::from_engine(&e))? {
+            let mut at = 0;
+            for &(series, rows) in &batch.runs {
+                let run = &batch.ts[at..at + rows as usize];
+                at += rows as usize;
+                let (Some(&from), Some(&to)) = (run.first(), run.last()) else { continue };
+                let span = Span { from, to };
+                spans.entry(self.key(ids[series as usize].number())).or_insert(span).widen(span);
+            }
+        }
+        Ok(spans)
     }
 }

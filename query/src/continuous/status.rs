@@ -5,7 +5,7 @@ use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::array_value_to_string;
 
-use super::definition::{Definition, Progress};
+use super::definition::{Definition, Emit, Late, Progress};
 use crate::duration;
 use crate::error::{Error, Result};
 
@@ -18,6 +18,8 @@ pub(crate) enum State {
     Running,
     /// Failed; tried again after a pause.
     Failed,
+    /// Rests until it is resumed.
+    Paused,
 }
 
 impl State {
@@ -26,6 +28,7 @@ impl State {
             Self::Backfilling => "backfilling",
             Self::Running => "running",
             Self::Failed => "failed",
+            Self::Paused => "paused",
         }
     }
 }
@@ -42,7 +45,7 @@ pub(super) struct Status {
 }
 
 impl Status {
-    fn cells(&self) -> [Cell; 12] {
+    fn cells(&self) -> [Cell; 16] {
         let count = |n: u64| Cell::Count(i64::try_from(n).unwrap_or(i64::MAX));
         [
             Cell::Text(Some(self.definition.name.clone())),
@@ -54,10 +57,31 @@ impl Status {
             count(self.progress.rows_out),
             count(self.progress.late),
             count(self.progress.recomputed),
+            count(self.progress.dropped),
             Cell::Text(Some(duration::format(self.definition.watermark_ns))),
+            Cell::Text(Some(self.emit().to_owned())),
+            Cell::Text(Some(self.late())),
             Cell::Text(self.last_error.clone()),
-            Cell::Text(Some(self.definition.sql.clone())),
+            Cell::Text(Some(self.definition.source.clone()).filter(|source| !source.is_empty())),
+            Cell::Text(Some(self.definition.detector.as_ref().unwrap_or(&self.definition.sql).clone())),
         ]
+    }
+}
+
+impl Status {
+    fn emit(&self) -> &'static str {
+        match self.definition.emit {
+            Emit::Update => "update",
+            Emit::Close => "window close",
+        }
+    }
+    fn late(&self) -> String {
+        match &self.definition.late {
+            Late::Revise => "revise".to_owned(),
+            Late::Within(0) => "drop".to_owned(),
+            Late::Within(within) => format!("revise within {}", duration::format(*within)),
+            Late::Into(table) => format!("into {table}"),
+        }
     }
 }
 
@@ -67,7 +91,7 @@ enum Cell {
 }
 
 /// Columns of `sys.continuous_queries`.
-const COLUMNS: [(&str, DataType); 12] = [
+const COLUMNS: [(&str, DataType); 16] = [
     ("name", DataType::Utf8),
     ("target", DataType::Utf8),
     ("state", DataType::Utf8),
@@ -77,12 +101,16 @@ const COLUMNS: [(&str, DataType); 12] = [
     ("rows_out", DataType::Int64),
     ("late", DataType::Int64),
     ("recomputed", DataType::Int64),
+    ("dropped", DataType::Int64),
     ("watermark", DataType::Utf8),
+    ("emit", DataType::Utf8),
+    ("late_rows", DataType::Utf8),
     ("last_error", DataType::Utf8),
+    ("source", DataType::Utf8),
     ("sql", DataType::Utf8),
 ];
 
-/// Columns of `sys.continuous_queries` and `SHOW CONTINUOUS QUERIES`.
+/// Columns of `sys.continuous_queries`, `sys.detectors`, `SHOW CONTINUOUS QUERIES` and `SHOW DETECTORS`.
 pub(crate) fn schema() -> SchemaRef {
     Arc::new(Schema::new(COLUMNS.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec()))
 }
@@ -92,7 +120,7 @@ pub(crate) fn schema() -> SchemaRef {
 /// # Errors
 /// `Internal`.
 pub(super) fn table(queries: &[Status]) -> Result<RecordBatch> {
-    let rows: Vec<[Cell; 12]> = queries.iter().map(Status::cells).collect();
+    let rows: Vec<[Cell; 16]> = queries.iter().map(Status::cells).collect();
     let columns = (0..COLUMNS.len())
         .map(|column| -> ArrayRef {
             match COLUMNS[column].1 {
@@ -116,6 +144,32 @@ pub(super) fn table(queries: &[Status]) -> Result<RecordBatch> {
 /// `Internal`.
 pub(super) fn description(query: &Status) -> Result<RecordBatch> {
     properties(&table(std::slice::from_ref(query))?)
+}
+
+/// How a query works, and what it has cost, as properties and values.
+///
+/// # Errors
+/// `Internal`.
+pub(super) fn explanation(query: &Status, explained: &[(&'static str, String)]) -> Result<RecordBatch> {
+    let Progress { rows_in, rows_out, late, recomputed, dropped, .. } = query.progress;
+    let (mut names, mut values): (Vec<&str>, Vec<String>) = explained.iter().cloned().unzip();
+    let more = [
+        ("watermark", duration::format(query.definition.watermark_ns)),
+        ("emit", query.emit().to_owned()),
+        ("late policy", query.late()),
+        (
+            "rows so far",
+            format!("{rows_in} in, {rows_out} out, {late} late, {recomputed} computed again, {dropped} dropped"),
+        ),
+    ];
+    for (name, value) in more {
+        names.push(name);
+        values.push(value);
+    }
+    let schema =
+        Schema::new(vec![Field::new("property", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]);
+    let columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(names)), Arc::new(StringArray::from(values))];
+    RecordBatch::try_new(Arc::new(schema), columns).map_err(|e| Error::internal(e.to_string()))
 }
 
 /// The first row of a table as properties and values.

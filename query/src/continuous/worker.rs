@@ -3,17 +3,18 @@
 //! A tick takes a snapshot, reads the feed from the stored position exactly up to it, and commits rows, state and the new
 //! position in one record. Storage and feed therefore agree whenever something is computed again from the snapshot.
 use std::sync::Arc;
+use std::time::Duration;
 
 use foretell_engine::{Commit, Engine, ErrorKind as EngineErrorKind, Lsn, Snapshot};
 
 use super::aggregate::Aggregation;
 use super::arrival::{Arrival, Arrivals};
 use super::buckets::Buckets;
-use super::definition::{Definition, Progress, detectors_prefix, progress_key, windows_prefix};
+use super::definition::{Definition, Emit, Late, Progress, detectors_prefix, progress_key, windows_prefix};
 use super::emit::Emitter;
 use super::operator::{Chunk, Operator, Work, engine_fault, plan_select};
 use super::output::{DerivedTable, TargetSeries};
-use super::plan::{Kind, Select};
+use super::plan::{Kind, OriginKind, Select};
 use super::scores::Scores;
 use super::scoring::Scoring;
 use super::source::{Rows, Source};
@@ -24,6 +25,7 @@ use crate::event::Signal;
 use crate::limits::QueryLimits;
 
 use datafusion::execution::session_state::SessionState;
+use hashbrown::HashMap;
 
 /// What every worker is made with.
 #[derive(Clone)]
@@ -59,15 +61,81 @@ fn compile(
     })
 }
 
-/// Checks a definition as far as that goes without reading data; answers the metric it reads and the table it fills.
+/// Checks a definition as far as that goes without reading data; answers the table it reads and the one it fills.
 ///
 /// # Errors
 /// `Invalid` or `NotFound`, saying what to change.
 pub(super) fn check(shared: &Shared, definition: &Definition, snapshot: &Snapshot) -> Result<(String, DerivedTable)> {
-    let (state, select) =
-        plan_select(&shared.sessions, &shared.query_limits, &shared.runtime, &definition.sql, snapshot)?;
+    let (state, select) = plan_select(&shared.sessions, &shared.query_limits, &shared.runtime, definition, snapshot)?;
+    if let (Late::Into(_), Some(signal)) = (&definition.late, select.origin.signal()) {
+        return Err(Error::invalid(format!(
+            "late rows of {} cannot be put into a table of their own: write LATE DROP, which counts them",
+            signal.table_name()
+        )));
+    }
     let (_, table) = compile(&select, &definition.name, &state, shared.runtime.clone())?;
-    Ok((select.metric, table))
+    Ok((select.origin.table, table))
+}
+
+/// How a query works, in words: what EXPLAIN shows.
+///
+/// # Errors
+/// As [`check`].
+pub(super) fn explain(
+    shared: &Shared,
+    definition: &Definition,
+    snapshot: &Snapshot,
+) -> Result<Vec<(&'static str, String)>> {
+    let (state, select) = plan_select(&shared.sessions, &shared.query_limits, &shared.runtime, definition, snapshot)?;
+    let (compiled, table) = compile(&select, &definition.name, &state, shared.runtime.clone())?;
+    let on_close = definition.emit == Emit::Close;
+    let reads = match select.origin.kind {
+        OriginKind::Metric => "metric",
+        OriginKind::Derived => "rows of a continuous query",
+        OriginKind::Events(_) => "events",
+    };
+    let (shape, rows, late) = match (&compiled, select.origin.kind) {
+        (Compiled::Buckets(..), _) if on_close => (
+            "aggregates over buckets of time",
+            "each bucket is read from storage once, when it is complete",
+            "their keys in their buckets are read from storage again",
+        ),
+        (Compiled::Buckets(..), OriginKind::Metric) => (
+            "aggregates over buckets of time",
+            "added to the partial aggregates of open buckets",
+            "their keys in their buckets are read from storage again",
+        ),
+        (Compiled::Buckets(..), OriginKind::Derived) => {
+            ("aggregates over buckets of time", "their keys in their buckets are read from storage", "as others")
+        }
+        (Compiled::Buckets(..), OriginKind::Events(_)) => {
+            ("aggregates over buckets of time", "their buckets are read from storage", "as others")
+        }
+        (Compiled::Scores(scoring), _) if scoring.is_stateless() => {
+            ("rows as they are", "computed as they come", "computed again")
+        }
+        (Compiled::Scores(_), kind) => (
+            "detectors over each series",
+            if on_close || kind == OriginKind::Derived {
+                "read from storage in the order of time, one detector a series goes on with them"
+            } else {
+                "one detector a series goes on with them"
+            },
+            "their series are read from storage again from the last checkpoint before them",
+        ),
+    };
+    let columns: Vec<&str> = table.labels.iter().map(String::as_str).collect();
+    let values: Vec<&str> = table.fields.iter().map(|(name, _)| name.as_str()).collect();
+    Ok(vec![
+        ("kind", shape.to_owned()),
+        ("reads", format!("{} ({reads})", select.origin.table)),
+        ("filter", select.filter.map_or_else(|| "none".to_owned(), |filter| filter.to_string())),
+        ("key", if columns.is_empty() { "none: one row a time".to_owned() } else { columns.join(", ") }),
+        ("values", values.join(", ")),
+        ("writes", definition.target.clone()),
+        ("rows in order", rows.to_owned()),
+        ("late rows", late.to_owned()),
+    ])
 }
 
 /// One query at work.
@@ -92,9 +160,9 @@ impl Worker {
         let progress = stored.map_or_else(|| Ok(Progress::start(snapshot.lsn())), |bytes| Progress::decode(&bytes))?;
         shared.engine.retain_wal(&consumer(&definition.name), Some(progress.position));
         let (state, select) =
-            plan_select(&shared.sessions, &shared.query_limits, &shared.runtime, &definition.sql, &snapshot)?;
+            plan_select(&shared.sessions, &shared.query_limits, &shared.runtime, definition, &snapshot)?;
         let (compiled, table) = compile(&select, &definition.name, &state, shared.runtime.clone())?;
-        let (columns, operator): (_, Box<dyn Operator>) = match compiled {
+        let (columns, mut operator): (_, Box<dyn Operator>) = match compiled {
             Compiled::Buckets(aggregation, grid) => {
                 let mut windows = Windows::new(&definition.name, aggregation.states(), aggregation.group_columns())?;
                 if !progress.backfilling {
@@ -104,17 +172,22 @@ impl Worker {
             }
             Compiled::Scores(scoring) => (Arc::clone(&scoring.source), Box::new(Scores::new(*scoring))),
         };
-        let work = Work {
+        let mut work = Work {
             engine: shared.engine.clone(),
             sessions: Arc::clone(&shared.sessions),
             query_limits: shared.query_limits.clone(),
             limits: shared.limits.clone(),
             runtime: shared.runtime.clone(),
             definition: definition.clone(),
-            source: Source::new(&snapshot, &select.metric, select.signal, columns)?,
+            source: Source::new(&snapshot, &select.origin, columns)?,
             target: TargetSeries::new(definition.target.clone(), table),
             progress,
+            final_before: i64::MIN,
+            late_series: HashMap::new(),
         };
+        if !progress.backfilling {
+            operator.resume(&mut work, &snapshot)?;
+        }
         let arrivals = Arrivals::new(progress.series_known);
         Ok(Self { operator, arrivals, read_to: progress.position, reread: false, work })
     }
@@ -127,9 +200,11 @@ impl Worker {
         self.read_to
     }
 
-    /// Whether the last step read buckets of events from storage, so that the next one had better wait for more rows.
-    pub(super) fn has_reread(&self) -> bool {
-        self.reread
+    /// How long the next step waits at least, because the last one read from storage and had better find more rows when it does
+    /// so again.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        let events = self.work.source.origin().signal().is_some();
+        self.reread.then_some(if events { self.work.limits.reread_pause } else { Duration::ZERO })
     }
 
     /// One step: the backfill if it is due, else one tick. Does nothing when there is nothing new.
@@ -178,8 +253,7 @@ impl Worker {
             Progress { backfilling: true, position: snapshot.lsn(), closed_through: i64::MIN, ..work.progress };
         emitter.state(progress_key(&name), Some(work.progress.encode()));
         emitter.commit()?;
-        let (metric, signal) = (work.source.metric(), work.source.signal());
-        work.source = Source::new(snapshot, metric, signal, Arc::clone(work.source.schema()))?;
+        work.source = Source::new(snapshot, work.source.origin(), Arc::clone(work.source.schema()))?;
         self.operator.backfill(work, snapshot, &mut emitter)?;
         self.arrivals = Arrivals::new(work.source.series_end());
         work.progress.backfilling = false;
@@ -190,7 +264,12 @@ impl Worker {
         let through = snapshot.lsn();
         let mut emitter = Emitter::new(self.work.engine.clone());
         let mut rows_in = 0;
-        let ordinal = self.work.source.ordinal();
+        self.work.source.look(snapshot)?;
+        let (ordinal, kind) = (self.work.source.ordinal(), self.work.source.origin().kind);
+        let incremental = kind == OriginKind::Metric && !self.work.on_close();
+        let within = self.work.definition.late.within();
+        self.work.final_before = within.map_or(i64::MIN, |within| self.work.complete_before().saturating_sub(within));
+        let mut newest_ts = self.work.progress.newest_ts;
         let mut at = self.read_to;
         while at < through {
             let commits = self.work.engine.read_commits(at, through, self.work.limits.feed_rows_max).map_err(
@@ -201,24 +280,21 @@ impl Worker {
             )?;
             let Some(last) = commits.last() else { break };
             at = last.lsn;
-            if let Some(signal) = self.work.source.signal() {
-                rows_in += self.touch(signal, &commits)?;
-                continue;
-            }
-            let mut rows = Rows::default();
-            for commit in &commits {
-                let batch = &commit.batch;
-                for (row, &id) in batch.series.iter().enumerate() {
-                    if id.metric() == ordinal {
-                        rows.push(id, batch.ts[row], batch.values[row]);
-                    }
-                }
-            }
+            let mut rows = match kind {
+                OriginKind::Events(signal) => instants(signal, &commits),
+                OriginKind::Metric | OriginKind::Derived => samples(ordinal, &commits),
+            };
             self.work.source.keep_stored(snapshot, &mut rows)?;
             if rows.is_empty() {
                 continue;
             }
             rows_in += rows.len() as u64;
+            newest_ts = rows.ts.iter().copied().fold(newest_ts, i64::max);
+            if !incremental {
+                self.operator.touch(&mut self.work, &rows, &mut emitter)?;
+                self.reread = true;
+                continue;
+            }
             let in_order = rows
                 .ids
                 .iter()
@@ -237,8 +313,11 @@ impl Worker {
             let unstored = through.0.saturating_sub(self.work.progress.position.0);
             return if unstored >= self.work.limits.position_lag_max { Ok(self.store_position()?) } else { Ok(()) };
         }
+        self.work.progress.newest_ts = newest_ts;
         self.operator.finish(&mut self.work, snapshot, &mut emitter)?;
-        self.arrivals.settle(ordinal, snapshot)?;
+        if let Some(ordinal) = ordinal {
+            self.arrivals.settle(ordinal, snapshot)?;
+        }
         self.work.progress.rows_in += rows_in;
         self.commit(through, emitter)?;
         if self.operator.keys() > self.work.limits.series_held_max {
@@ -246,21 +325,6 @@ impl Worker {
             self.arrivals = Arrivals::new(self.work.progress.series_known);
         }
         Ok(())
-    }
-
-    /// Tells the operator at which instants `commits` have rows of events; answers how many rows.
-    fn touch(&mut self, signal: Signal, commits: &[Commit]) -> Result<u64> {
-        let mut ts = Vec::new();
-        for records in commits.iter().flat_map(|commit| &commit.batch.records) {
-            if **records.table.name() == *signal.table_name() {
-                ts.extend_from_slice(&records.ts);
-            }
-        }
-        if !ts.is_empty() {
-            self.operator.touch(&ts)?;
-            self.reread = true;
-        }
-        Ok(ts.len() as u64)
     }
 
     fn commit(&mut self, position: Lsn, mut emitter: Emitter) -> Result<()> {
@@ -274,6 +338,30 @@ impl Worker {
         self.work.engine.retain_wal(&consumer(&self.work.definition.name), Some(position));
         Ok(())
     }
+}
+
+/// The instants at which `commits` have rows of events.
+fn instants(signal: Signal, commits: &[Commit]) -> Rows {
+    let mut rows = Rows::default();
+    for records in commits.iter().flat_map(|commit| &commit.batch.records) {
+        if **records.table.name() == *signal.table_name() {
+            rows.ts.extend_from_slice(&records.ts);
+        }
+    }
+    rows
+}
+
+/// The samples of a metric in `commits`.
+fn samples(ordinal: Option<u32>, commits: &[Commit]) -> Rows {
+    let mut rows = Rows::default();
+    for Commit { batch, .. } in commits {
+        for (row, &id) in batch.series.iter().enumerate() {
+            if Some(id.metric()) == ordinal {
+                rows.push(id, batch.ts[row], batch.values[row]);
+            }
+        }
+    }
+    rows
 }
 
 /// Why a tick did not end.

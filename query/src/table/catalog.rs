@@ -20,6 +20,7 @@ use super::records::{Kind, RecordsTable};
 use super::samples::SamplesTable;
 use super::sys::SysTables;
 use super::{CATALOG, METRICS, PUBLIC, SAMPLES, SYS};
+use crate::continuous::output::DerivedTable as Definition;
 use crate::error::Error;
 use crate::event::Signal;
 
@@ -41,8 +42,13 @@ impl fmt::Debug for Tables {
 
 impl Tables {
     fn metric(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let Some(info) = self.snapshot.metric(name) else { return Ok(None) };
-        Ok(Some(metric_table(&self.snapshot, &info)?))
+        match self.snapshot.metric(name) {
+            Some(info) if info.series > 0 => Ok(Some(metric_table(&self.snapshot, &info)?)),
+            _ if declared(&self.snapshot, name) => {
+                Ok(Some(Arc::new(Table(DerivedTable::open(self.snapshot.clone(), name, None)?))))
+            }
+            info => Ok(info.map(|info| metric_table(&self.snapshot, &info)).transpose()?),
+        }
     }
 
     fn samples(&self) -> Arc<dyn TableProvider> {
@@ -94,10 +100,15 @@ impl Tables {
     }
 }
 
+/// Whether a continuous query fills the table, or did.
+fn declared(snapshot: &Snapshot, name: &str) -> bool {
+    snapshot.state(&Definition::key(name)).is_some()
+}
+
 /// The table of one metric, derived or plain.
 pub(crate) fn metric_table(snapshot: &Snapshot, info: &MetricInfo) -> Result<Arc<dyn TableProvider>> {
     if info.label_names.iter().any(|name| &**name == derived::FIELD_LABEL) {
-        Ok(Arc::new(Table(DerivedTable::open(snapshot.clone(), info)?)))
+        Ok(Arc::new(Table(DerivedTable::open(snapshot.clone(), &info.name, Some(info))?)))
     } else {
         Ok(Arc::new(Table(MetricTable::new(snapshot.clone(), info))))
     }
@@ -172,7 +183,7 @@ impl SchemaProvider for Schema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        let metric = || self.tables.snapshot.metric(name).is_some();
+        let metric = || self.tables.snapshot.metric(name).is_some() || declared(&self.tables.snapshot, name);
         let sys = || self.tables.sys.contains(name);
         match self.name {
             METRICS => metric(),

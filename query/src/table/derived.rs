@@ -18,14 +18,16 @@ use datafusion::catalog::Session;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::Expr;
-use foretell_engine::{MetricInfo, ScanBatch, Series, SeriesId, Snapshot};
+use foretell_engine::{MetricInfo, ScanBatch, Series, SeriesId, Snapshot, TimeRange};
+use hashbrown::HashSet;
 
 use super::columns::{BatchMaker, Column};
-use super::metric::{describe, reserve, select, split};
+use super::metric::{describe, keep, reserve, select, split};
 use super::plan::Rows;
 use super::pushdown::{Conditions, Shape};
 use super::scan_exec::{Reader, Source, external};
 use super::{label_columns, label_type, timestamp_type};
+use crate::continuous::output::DerivedTable as Stored;
 
 /// The label that names a value column.
 pub(crate) const FIELD_LABEL: &str = "__field__";
@@ -33,6 +35,9 @@ pub(crate) const FIELD_LABEL: &str = "__field__";
 pub(crate) const NULL_BITS: u64 = 0x7ff8_f0e7_e11a_0001;
 /// A NaN in every value column of a row that is no longer there.
 pub(crate) const TOMBSTONE_BITS: u64 = 0x7ff8_f0e7_e11a_0002;
+
+/// Rows of a batch of [`DerivedTable::reader`].
+const READER_ROWS: usize = 16 << 10;
 
 /// The name of the column of series without [`FIELD_LABEL`], should a derived table have some.
 const PLAIN_FIELD: &str = "value";
@@ -45,11 +50,13 @@ enum Shown {
 }
 
 /// One derived table.
+#[derive(Clone)]
 pub(crate) struct DerivedTable {
     snapshot: Snapshot,
     metric: Arc<str>,
     columns: Vec<Shown>,
     schema: SchemaRef,
+    only: Option<Arc<HashSet<u32>>>,
 }
 
 impl fmt::Debug for DerivedTable {
@@ -59,21 +66,29 @@ impl fmt::Debug for DerivedTable {
 }
 
 impl DerivedTable {
-    /// Columns come from the writer's definition, or from the series when there is none.
-    pub(crate) fn open(snapshot: Snapshot, info: &MetricInfo) -> Result<Self> {
-        let fields = match super::derived_fields(&snapshot, &info.name)? {
-            Some(fields) => fields,
+    /// Columns come from the writer's definition, and from the series: those that no definition names, if there are some.
+    /// `info` is none as long as the table has no rows.
+    ///
+    /// # Errors
+    /// When the stored definition cannot be read.
+    pub(crate) fn open(snapshot: Snapshot, name: &str, info: Option<&MetricInfo>) -> Result<Self> {
+        let metric: Arc<str> = Arc::from(name);
+        let (mut labels, fields) = match Stored::stored(&snapshot, name)? {
+            Some(stored) => (stored.labels, stored.fields),
             None => {
-                let series = select(&snapshot, Some(info.name.to_string()), &Conditions::default())?;
+                let series = select(&snapshot, Some(name.to_owned()), &Conditions::default())?;
                 let mut names: Vec<String> = series.iter().map(|s| field_of(s).to_owned()).collect();
                 names.sort_unstable();
                 names.dedup();
-                names.into_iter().map(|name| (name, DataType::Float64)).collect()
+                (Vec::new(), names.into_iter().map(|name| (name, DataType::Float64)).collect())
             }
         };
+        labels.extend(info.iter().flat_map(|info| &info.label_names).map(|label| label.to_string()));
+        labels.retain(|label| label != FIELD_LABEL);
+        labels.sort_unstable();
+        labels.dedup();
         let mut shown = vec![(Field::new("ts", timestamp_type(), false), Shown::Ts)];
-        let labels: Vec<&str> = info.label_names.iter().map(|l| &**l).filter(|l| *l != FIELD_LABEL).collect();
-        for (label, column) in label_columns(labels.iter().copied()) {
+        for (label, column) in label_columns(labels.iter().map(String::as_str)) {
             // A field hides a label of the same name: the writer chose the field's name.
             if !fields.iter().any(|(name, _)| *name == column) {
                 shown.push((Field::new(column, label_type(), true), Shown::Label(label)));
@@ -83,7 +98,33 @@ impl DerivedTable {
             shown.push((Field::new(&name, kind.clone(), true), Shown::Field(name, kind)));
         }
         let (fields, columns): (Vec<Field>, Vec<Shown>) = shown.into_iter().unzip();
-        Ok(Self { snapshot, metric: Arc::clone(&info.name), columns, schema: Arc::new(Schema::new(fields)) })
+        Ok(Self { snapshot, metric, columns, schema: Arc::new(Schema::new(fields)), only: None })
+    }
+
+    /// The same table with no rows but those of the series with these numbers.
+    pub(crate) fn limited(&self, series: Arc<HashSet<u32>>) -> Self {
+        Self { only: Some(series), ..self.clone() }
+    }
+
+    /// Reads the rows of `group`, series that differ in nothing but their field, in `range`: the columns of `schema`, by name.
+    ///
+    /// # Errors
+    /// When a column is not the table's.
+    pub(crate) fn reader(
+        &self,
+        group: Vec<Series>,
+        range: TimeRange,
+        schema: SchemaRef,
+    ) -> Result<impl Reader + use<>> {
+        let columns: Vec<usize> = schema
+            .fields()
+            .iter()
+            .map(|field| self.schema.index_of(field.name()))
+            .collect::<std::result::Result<_, _>>()?;
+        let columns = columns.into_iter().map(|at| self.columns[at].clone()).collect();
+        let conditions = Conditions { range, ..Conditions::default() };
+        let shared = Arc::new(Shared { snapshot: self.snapshot.clone(), conditions, columns, schema });
+        Ok(ZipReader { shared, groups: vec![group], next: 0, current: None, rows: READER_ROWS })
     }
 
     /// The metric it shows.
@@ -118,7 +159,8 @@ impl Rows for DerivedTable {
         schema: SchemaRef,
         columns: &[usize],
     ) -> Result<Arc<dyn Source>> {
-        let series = select(&self.snapshot, Some(self.metric.to_string()), &conditions)?;
+        let mut series = select(&self.snapshot, Some(self.metric.to_string()), &conditions)?;
+        keep(&mut series, self.only.as_deref());
         let memory = reserve(session, &series)?;
         let groups = group(series);
         let parts = split(groups.len(), session.config().target_partitions());

@@ -10,7 +10,7 @@ use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::Expr;
 use foretell_engine::{MatchOp, MetricInfo, Scan, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::columns::{BatchMaker, Column};
 use super::partial::Plain;
@@ -20,11 +20,13 @@ use super::scan_exec::{Reader, Source, external};
 use super::{label_columns, label_type, timestamp_type};
 
 /// One metric as a table.
+#[derive(Clone)]
 pub(crate) struct MetricTable {
     snapshot: Snapshot,
     metric: Arc<str>,
     columns: Vec<Column>,
     schema: SchemaRef,
+    only: Option<Arc<HashSet<u32>>>,
 }
 
 impl fmt::Debug for MetricTable {
@@ -41,17 +43,22 @@ impl MetricTable {
             fields.push(Field::new(column, label_type(), true));
             columns.push(Column::Label(label));
         }
-        Self { snapshot, metric: Arc::clone(&info.name), columns, schema: Arc::new(Schema::new(fields)) }
+        Self { snapshot, metric: Arc::clone(&info.name), columns, schema: Arc::new(Schema::new(fields)), only: None }
     }
 
-    /// What it shows.
-    pub(crate) fn plain(&self) -> Plain {
-        Plain {
+    /// The same table with no rows but those of the series with these numbers.
+    pub(crate) fn limited(&self, series: Arc<HashSet<u32>>) -> Self {
+        Self { only: Some(series), ..self.clone() }
+    }
+
+    /// What it shows, unless that is only a part of the metric.
+    pub(crate) fn plain(&self) -> Option<Plain> {
+        self.only.is_none().then(|| Plain {
             snapshot: self.snapshot.clone(),
             metric: Some(self.metric.to_string()),
             columns: self.columns.clone(),
             schema: Arc::clone(&self.schema),
-        }
+        })
     }
 
     /// The metric it shows.
@@ -83,7 +90,10 @@ impl Rows for MetricTable {
         columns: &[usize],
     ) -> Result<Arc<dyn Source>> {
         let columns = columns.iter().map(|&i| self.columns[i].clone()).collect();
-        let source = SeriesSource::select(&self.snapshot, Some(&self.metric), conditions, schema, columns, session)?;
+        let mut series = select(&self.snapshot, Some(self.metric.to_string()), &conditions)?;
+        keep(&mut series, self.only.as_deref());
+        let metric = Some(self.metric.to_string());
+        let source = SeriesSource::of(&self.snapshot, metric, series, conditions, schema, columns, session)?;
         Ok(Arc::new(source))
     }
 }
@@ -113,6 +123,19 @@ impl SeriesSource {
     ) -> Result<Self> {
         let metric = metric.map(str::to_owned);
         let series = select(snapshot, metric.clone(), &conditions)?;
+        Self::of(snapshot, metric, series, conditions, schema, columns, session)
+    }
+
+    /// Over `series`, which `conditions` leave.
+    fn of(
+        snapshot: &Snapshot,
+        metric: Option<String>,
+        series: Vec<Series>,
+        conditions: Conditions,
+        schema: SchemaRef,
+        columns: Vec<Column>,
+        session: &dyn Session,
+    ) -> Result<Self> {
         let memory = reserve(session, &series)?;
         let parts = split(series.len(), session.config().target_partitions());
         Ok(Self { snapshot: snapshot.clone(), metric, conditions, series, parts, columns, schema, _memory: memory })
@@ -142,6 +165,13 @@ pub(crate) fn select(snapshot: &Snapshot, metric: Option<String>, conditions: &C
     }
     let selector = Selector { metric, matchers: conditions.matchers.clone(), range: conditions.range };
     snapshot.select(&selector).map_err(external)
+}
+
+/// Leaves the series with numbers in `only`, if there is such a limit.
+pub(super) fn keep(series: &mut Vec<Series>, only: Option<&HashSet<u32>>) {
+    if let Some(only) = only {
+        series.retain(|one| only.contains(&one.id.number()));
+    }
 }
 
 /// `n` items in at most `parts` ranges of nearly equal length, at least one.

@@ -26,10 +26,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::catalog::TableProvider;
-use datafusion::error::Result;
-use foretell_engine::Snapshot;
-
-use crate::continuous::output::DerivedTable;
+use hashbrown::HashSet;
 
 pub(crate) mod call;
 pub(crate) mod catalog;
@@ -80,6 +77,15 @@ pub(crate) fn stored(provider: &dyn TableProvider) -> Option<Stored<'_>> {
     provider.downcast_ref::<Table<SamplesTable>>().map(|Table(table)| Stored { metric: None, shape: table })
 }
 
+/// `provider`, a table of one metric, with no rows but those of the series with these numbers.
+pub(crate) fn limited(provider: &dyn TableProvider, series: &Arc<HashSet<u32>>) -> Option<Arc<dyn TableProvider>> {
+    if let Some(Table(table)) = provider.downcast_ref::<Table<MetricTable>>() {
+        return Some(Arc::new(Table(table.limited(Arc::clone(series)))));
+    }
+    let Table(table) = provider.downcast_ref::<Table<derived::DerivedTable>>()?;
+    Some(Arc::new(Table(table.limited(Arc::clone(series)))))
+}
+
 /// The one catalogue.
 pub(crate) const CATALOG: &str = "foretell";
 /// The default schema: everything whose name is unambiguous.
@@ -112,14 +118,6 @@ pub(crate) fn qualified(schema: &str, name: &str) -> String {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     let name = if plain { name.to_owned() } else { quoted(name) };
     if schema == PUBLIC { name } else { format!("{schema}.{name}") }
-}
-
-/// Value columns of a derived table with their SQL types, from its writer's definition.
-///
-/// # Errors
-/// When the stored definition cannot be read.
-pub(crate) fn derived_fields(snapshot: &Snapshot, table: &str) -> Result<Option<Vec<(String, DataType)>>> {
-    Ok(DerivedTable::stored(snapshot, table)?.map(|table| table.fields))
 }
 
 /// The column that shows label `name`: itself, unless it would hide `ts` or `value`.

@@ -47,7 +47,7 @@ pub(crate) struct Plain {
 /// The plain series that `table` shows, if it shows such, and how.
 pub(crate) fn plain(table: &dyn TableProvider) -> Option<(Plain, &dyn Shape)> {
     if let Some(Table(table)) = table.downcast_ref::<Table<MetricTable>>() {
-        return Some((table.plain(), table));
+        return Some((table.plain()?, table));
     }
     table.downcast_ref::<Table<SamplesTable>>().map(|Table(table)| (table.plain(), table as &dyn Shape))
 }
