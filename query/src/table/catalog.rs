@@ -75,8 +75,12 @@ impl Tables {
         Ok(Some(table))
     }
 
-    /// An unqualified name: `samples`, a metric or a `sys` table, if only one of them has it.
+    /// An unqualified name: `samples`, a metric or a `sys` table, if only one of them has it, or what a continuous query fills, whose
+    /// name somebody chose here.
     fn public(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if declared(&self.snapshot, name) {
+            return self.metric(name);
+        }
         let mut found = Vec::new();
         if name == SAMPLES {
             found.push((PUBLIC, self.samples()));

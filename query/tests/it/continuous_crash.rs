@@ -6,7 +6,7 @@ use foretell_engine::fs::{FaultFs, FaultPlan, Survival};
 
 use crate::continuous_fixture::{Lives, SECOND, START, Sample, difference};
 
-const QUERIES: [(&str, &str); 2] = [
+const QUERIES: [(&str, &str); 3] = [
     (
         "counts",
         "SELECT time_bucket('1m', ts) AS ts, host, count(*) AS n, sum(value) AS total FROM metrics.\"m\" GROUP BY 1, 2",
@@ -15,6 +15,7 @@ const QUERIES: [(&str, &str); 2] = [
         "scores",
         "SELECT ts, host, value, anomaly_score(value, method => 'ewma') OVER (PARTITION BY host ORDER BY ts) AS score FROM metrics.\"m\"",
     ),
+    ("chained", "SELECT time_bucket('2m', ts) AS ts, sum(n) AS n, max(total) AS total FROM counts_out GROUP BY 1"),
 ];
 
 fn batch(number: i64) -> Vec<Sample> {

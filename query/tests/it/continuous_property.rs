@@ -5,8 +5,8 @@ use proptest::test_runner::{Config, TestCaseError};
 
 use crate::continuous_fixture::{Lives, SECOND, START, Sample, difference};
 
-/// Queries under test: name, columns whose rounding depends on the order of the sum, SELECT.
-const QUERIES: [(&str, &[&str], &str); 6] = [
+/// Queries under test: name, columns whose rounding depends on the order of the sum, SELECT. Some read what those before them write.
+const QUERIES: [(&str, &[&str], &str); 11] = [
     (
         "by_job",
         &["sd", "mean"],
@@ -42,6 +42,49 @@ const QUERIES: [(&str, &[&str], &str); 6] = [
         "alone",
         &[],
         "SELECT ts, anomaly_score(value, method => 'mad') OVER (ORDER BY ts) AS score FROM metrics.\"m\" WHERE instance = 'c' AND job = 'db'",
+    ),
+    ("rows", &[], "SELECT ts, instance, job, value * 8 AS bits, value > 44 AS high FROM metrics.\"m\" WHERE value < 50"),
+    (
+        "by_job_5m",
+        &["mean"],
+        "SELECT time_bucket('5m', ts) AS ts, job, sum(n) AS n, max(high) AS high, avg(mean) AS mean, count(*) AS minutes \
+         FROM by_job_out WHERE n > 2 GROUP BY 1, 2",
+    ),
+    (
+        "all_5m",
+        &[],
+        "SELECT time_bucket('10m', ts) AS ts, sum(n) AS n, min(high) AS low, max(minutes) AS most FROM by_job_5m_out GROUP BY 1",
+    ),
+    (
+        "job_scores",
+        &[],
+        "SELECT ts, job, n, anomaly_score(total, method => 'ewma') OVER (PARTITION BY job ORDER BY ts) AS score FROM by_job_out WHERE hot",
+    ),
+    ("widths", &[], "SELECT ts, job, high - low AS width FROM by_job_out WHERE n > 3"),
+];
+
+/// The same, written when windows close: name, SELECT, how its rows are bounded by the newest row of the source.
+const CLOSED: [(&str, &str, &str); 4] = [
+    (
+        "closed_minutes",
+        "SELECT time_bucket('1m', ts) AS ts, job, count(*) AS n, max(value) AS high FROM metrics.\"m\" GROUP BY 1, 2",
+        "ts < (SELECT time_bucket('1m', max(ts) - INTERVAL '3 minutes') FROM metrics.\"m\")",
+    ),
+    (
+        "closed_scores",
+        "SELECT ts, job, instance, anomaly_score(value, method => 'mad') OVER (PARTITION BY job, instance ORDER BY ts) AS score \
+         FROM metrics.\"m\" WHERE value < 90",
+        "ts <= (SELECT max(ts) - INTERVAL '3 minutes' FROM metrics.\"m\")",
+    ),
+    (
+        "closed_rows",
+        "SELECT ts, instance, job, value AS v FROM metrics.\"m\" WHERE job = 'web'",
+        "ts <= (SELECT max(ts) - INTERVAL '3 minutes' FROM metrics.\"m\")",
+    ),
+    (
+        "closed_chain",
+        "SELECT ts, job, anomaly_score(n, method => 'ewma') OVER (PARTITION BY job ORDER BY ts) AS score FROM by_job_out",
+        "ts <= (SELECT max(ts) - INTERVAL '3 minutes' FROM by_job_out)",
     ),
 ];
 
@@ -125,6 +168,10 @@ fn check(steps: &[Step], created_after: usize) -> Result<(), TestCaseError> {
             for (name, _, select) in QUERIES {
                 lives.run(&format!("CREATE CONTINUOUS QUERY {name} INTO {name}_out WATERMARK '3m' AS {select}"));
             }
+            for (name, select, _) in CLOSED {
+                let options = "EMIT ON WINDOW CLOSE WATERMARK '3m'";
+                lives.run(&format!("CREATE CONTINUOUS QUERY {name} INTO {name}_out {options} AS {select}"));
+            }
         }
         match step {
             Step::Drain => lives.drain(),
@@ -144,6 +191,13 @@ fn check(steps: &[Step], created_after: usize) -> Result<(), TestCaseError> {
                     return Err(TestCaseError::fail(format!("after step {at}, {name}: {difference}")));
                 }
                 assert!(!expected.is_empty(), "{name} answers nothing: the test would prove nothing");
+            }
+            for (name, select, bound) in CLOSED {
+                let got = lives.table(&format!("SELECT * FROM {name}_out"));
+                let expected = lives.table(&format!("SELECT * FROM ({select}) WHERE {bound}"));
+                if let Some(difference) = difference(&got, &expected, &[]) {
+                    return Err(TestCaseError::fail(format!("after step {at}, {name}: {difference}")));
+                }
             }
         }
     }

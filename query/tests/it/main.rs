@@ -7,6 +7,7 @@ mod continuous;
 mod continuous_crash;
 mod continuous_events;
 mod continuous_fixture;
+mod continuous_objects;
 mod continuous_property;
 mod continuous_retention;
 mod delete;
