@@ -26,6 +26,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 
 use crate::admit::{Admitted, admit};
+use crate::alert::{self, ActiveAlert, AlertStats, Alerts, Notice};
 use crate::continuous::statement::Noun;
 use crate::continuous::{self, ContinuousLimits, ContinuousQueries};
 use crate::delete;
@@ -61,6 +62,7 @@ pub struct Database {
     running: Arc<Running>,
     continuous: Arc<ContinuousQueries>,
     models: Arc<Models>,
+    alerts: Arc<Alerts>,
     runtime: QueryRuntime,
 }
 
@@ -129,10 +131,14 @@ impl Database {
             let list = ContinuousList(Arc::downgrade(&continuous), noun);
             sessions.sys().register(noun.table(), Arc::new(list));
         }
+        let alerts = Arc::new(Alerts::open(engine.clone())?);
+        for (name, table) in alert::list::tables(&alerts) {
+            sessions.sys().register(name, Arc::new(table));
+        }
         let gate = Gate::new(&limits);
         sessions.templates().restore(&engine.snapshot());
         let runtime = QueryRuntime::start()?;
-        let database = Arc::new(Self { engine, limits, sessions, gate, running, continuous, models, runtime });
+        let database = Arc::new(Self { engine, limits, sessions, gate, running, continuous, models, alerts, runtime });
         // Weak: a database that is dropped lets go of its engine.
         let weak = Arc::downgrade(&database);
         tokio::spawn(async move {
@@ -153,6 +159,7 @@ impl Database {
                 database.models.step_all(&database).await;
             }
         });
+        tokio::spawn(Alerts::run(Arc::downgrade(&database), database.engine.commits()));
         Ok(database)
     }
 
@@ -197,6 +204,11 @@ impl Database {
         if let Some(statement) = model::statement::parse(&request.sql) {
             let listed = self.running.begin(&request.sql)?;
             let rows = self.models.execute(self, statement?, request.timeout).await?;
+            return Ok(small(listed.query.id, rows));
+        }
+        if let Some(statement) = alert::statement::parse(&request.sql) {
+            let listed = self.running.begin(&request.sql)?;
+            let rows = self.alerts.execute(self, statement?).await?;
             return Ok(small(listed.query.id, rows));
         }
         if delete::is_delete(&admitted) {
@@ -512,6 +524,62 @@ impl Database {
     /// The first model's that fails.
     pub async fn drain_models(self: &Arc<Self>) -> Result<()> {
         self.models.catch_up(self).await
+    }
+
+    /// Waits until every alert of a detector has looked at all commits up to now (used by tests).
+    ///
+    /// # Errors
+    /// The first alert's that fails.
+    pub async fn drain_alerts(self: &Arc<Self>) -> Result<()> {
+        self.alerts.drain(self).await
+    }
+
+    /// Numbers about alerts.
+    pub fn alert_stats(&self) -> AlertStats {
+        self.alerts.stats()
+    }
+
+    /// Alerts that are pending or firing.
+    pub fn active_alerts(&self) -> Vec<ActiveAlert> {
+        self.alerts.active()
+    }
+
+    /// Notices that nobody has taken yet, oldest first.
+    pub fn notices(&self) -> Vec<Arc<Notice>> {
+        self.alerts.notices()
+    }
+
+    /// Is told of new ones.
+    pub fn notices_told(&self) -> Arc<tokio::sync::Notify> {
+        self.alerts.told()
+    }
+
+    /// Forgets notices that were taken.
+    ///
+    /// # Errors
+    /// As the engine: they have to be delivered again then, under the same idempotency keys.
+    pub async fn notices_taken(&self, seqs: &[u64]) -> Result<()> {
+        self.alerts.taken(seqs).await
+    }
+
+    /// Keeps a notice in `sys.notifications` as given up.
+    ///
+    /// # Errors
+    /// As the engine: it has to be delivered again then.
+    pub async fn notice_given_up(&self, seq: u64, why: &str) -> Result<()> {
+        self.alerts.give_up(seq, why).await
+    }
+
+    pub(crate) fn continuous(&self) -> &ContinuousQueries {
+        &self.continuous
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.running.is_closed()
+    }
+
+    pub(crate) fn alerts(&self) -> &Arc<Alerts> {
+        &self.alerts
     }
 
     /// Numbers about models.

@@ -21,6 +21,8 @@
 //! | `execute` | running a plan on the queries' own threads |
 //! | `memory` | how much memory rows take |
 //! | `continuous` | continuous queries |
+//! | `alert` | alerts: pending, firing, told |
+//! | `subscribe` | rows of a table as they come |
 //! | `model` | models: learnt, kept in versions, watched |
 //! | `statement`, `codec` | statements about objects, and how objects are stored |
 //! | [`metadata`] | type, help and unit of metric families, as stored |
@@ -40,6 +42,7 @@ pub mod native;
 pub mod promql;
 
 mod admit;
+mod alert;
 mod codec;
 mod continuous;
 mod delete;
@@ -51,13 +54,16 @@ mod rule;
 mod running;
 mod session;
 mod statement;
+mod subscribe;
 mod table;
 mod trace;
 mod udf;
 
+pub use alert::{ActiveAlert, AlertStats, Notice, Target};
 pub use database::{Database, Memory, PromAnswer, QueryInfo, QueryRequest, QueryResponse};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::QueryLimits;
 pub use metadata::{MetricMetadata, MetricType};
 pub use model::ModelStats;
+pub use subscribe::{Delivery, Subscribe, Subscription};
 pub use udf::log_template::TemplateStats;

@@ -108,14 +108,7 @@ impl<'a> Cursor<'a> {
 
     /// Names in brackets, at least one.
     pub(crate) fn names(&mut self, what: &str) -> Result<Vec<String>> {
-        self.punctuation(&Token::LParen)?;
-        let mut names = vec![self.column(what)?];
-        while self.peek() == Some(&Token::Comma) {
-            self.next += 1;
-            names.push(self.column(what)?);
-        }
-        self.punctuation(&Token::RParen)?;
-        Ok(names)
+        self.list(|cursor| cursor.column(what))
     }
 
     /// The name of a column: any text.
@@ -128,7 +121,47 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn punctuation(&mut self, token: &Token) -> Result<()> {
+    /// Things in brackets with commas between them, at least one.
+    pub(crate) fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+        self.punctuation(&Token::LParen)?;
+        let mut items = vec![item(self)?];
+        while self.peek() == Some(&Token::Comma) {
+            self.next += 1;
+            items.push(item(self)?);
+        }
+        self.punctuation(&Token::RParen)?;
+        Ok(items)
+    }
+
+    /// What stands before the first of `words` outside of brackets, or before the end, byte for byte.
+    pub(crate) fn until(&mut self, words: &[&str], what: &str) -> Result<&'a str> {
+        let (start, mut open) = (self.next, 0usize);
+        while let Some(token) = self.peek() {
+            match token {
+                Token::LParen => open += 1,
+                Token::RParen => open = open.saturating_sub(1),
+                Token::SemiColon | Token::EOF => break,
+                Token::Word(word)
+                    if open == 0
+                        && word.quote_style.is_none()
+                        && words.iter().any(|end| word.value.eq_ignore_ascii_case(end)) =>
+                {
+                    break;
+                }
+                _ => {}
+            }
+            self.next += 1;
+        }
+        if self.next == start {
+            return Err(expected(what, self.peek()));
+        }
+        let from = byte_offset(self.sql, self.tokens[start].span.start);
+        let to = byte_offset(self.sql, self.tokens[self.next - 1].span.end);
+        Ok(self.sql[from..to].trim())
+    }
+
+    /// Consumes this token.
+    pub(crate) fn punctuation(&mut self, token: &Token) -> Result<()> {
         if self.peek() == Some(token) {
             self.next += 1;
             return Ok(());

@@ -9,8 +9,10 @@ use foretell_query::Database;
 use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
+use crate::alerts::Told;
 use crate::config::{Config, DECODED_AT_ONCE};
 use crate::error::ApiError;
+use crate::http::Subscribers;
 use crate::loki::query::tail::Tails;
 use crate::metrics::Metrics;
 use crate::remote_write::ingest::WorkerPool;
@@ -58,6 +60,10 @@ pub(crate) struct App {
     requests_active: AtomicUsize,
     /// Clients that are told of lines as they come.
     pub(crate) tails: Tails,
+    /// What was told of the alerts of `CREATE ALERT`.
+    pub(crate) told: Arc<Told>,
+    /// Clients that are told of rows as they come.
+    pub(crate) subscribers: Subscribers,
 }
 
 impl App {
@@ -79,6 +85,8 @@ impl App {
             decoding,
             requests_active: AtomicUsize::new(0),
             tails: Tails::default(),
+            told: Arc::default(),
+            subscribers: Subscribers::default(),
         })
     }
 
@@ -97,6 +105,7 @@ impl App {
     pub(crate) fn set_stopping(&self) {
         *self.phase.write() = Phase::Stopping;
         self.tails.stop();
+        self.subscribers.stop();
     }
 
     /// The store, if this is the time for work.

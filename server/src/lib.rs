@@ -31,6 +31,7 @@
 //!
 //! Architecture invariants: only this crate knows HTTP, JSON and protobuf; it stores nothing and computes nothing itself; every
 //! buffer that a sender can fill has a limit here.
+mod alerts;
 mod app;
 pub mod backup;
 pub mod command;

@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::alerts::Deliverer;
 use crate::app::{App, Store};
 use crate::config::Config;
 use crate::{http, otlp, red, rules};
@@ -142,6 +143,8 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
     app.set_ready(store.clone());
     red::switch_on(&store.database, &app.config.continuous.enable.0).await;
     app.rules.start(store.clone(), label_limits, app.metrics.rule_seconds(), specs).await;
+    let deliverer =
+        Deliverer::start(Arc::clone(&store.database), rules::Settings::new(&app.config), Arc::clone(&app.told));
     tokio::spawn(reload_on_hangup(Arc::clone(&app), hangup));
 
     stop.signal().await;
@@ -161,6 +164,7 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
     })
     .await;
     app.rules.stop().await;
+    deliverer.close().await;
     store.database.close().await.context("cannot close the database")?;
     let engine = store.engine.clone();
     tokio::task::spawn_blocking(move || engine.close())

@@ -20,7 +20,7 @@ use futures::StreamExt;
 
 use super::aggregate::{Aggregation, Finished, stored_rows};
 use super::dirty::{Dirty, Groups, Part};
-use super::emit::{Emitter, Produced, Swept, bury};
+use super::emit::{Emitter, Standing, Swept, bury};
 use super::grid::Grid;
 use super::operator::{Chunk, Operator, Work};
 use super::output::{LabelColumn, samples_of};
@@ -180,7 +180,7 @@ impl Buckets {
         work: &mut Work,
         states: Vec<RecordBatch>,
         emitter: &mut Emitter,
-        mut produced: Option<&mut Produced>,
+        mut standing: Option<&mut Standing>,
     ) -> Result<()> {
         for Finished { buckets, labels, values } in self.aggregation.finish(states)? {
             let buckets = buckets.as_primitive::<TimestampNanosecondType>().values();
@@ -191,9 +191,9 @@ impl Buckets {
                 texts.clear();
                 texts.extend(labels.iter().map(|label| label.get(row)));
                 let series = work.target.of(&work.engine, &texts)?;
-                emitter.row(&series, bucket, values.iter().map(|column| column[row]));
-                if let Some(produced) = &mut produced {
-                    produced.add(&series, bucket);
+                let row = || values.iter().map(|column| column[row]);
+                if !standing.as_mut().is_some_and(|standing| standing.has(&series, bucket, row())) {
+                    emitter.row(&series, bucket, row());
                 }
             }
             emitter.spill()?;
@@ -226,15 +226,16 @@ impl Buckets {
                     self.windows.replace(bucket, states, emitter)?;
                 }
             }
-            let mut produced = Produced::default();
-            self.emit(work, states, emitter, Some(&mut produced))?;
-            bury_between(work, from, at, stop, &produced, emitter)?;
+            let swept = Swept::Table(work.target.table());
+            let mut standing = Standing::read(from.snapshot, &swept, before(at, stop))?;
+            self.emit(work, states, emitter, Some(&mut standing))?;
+            standing.bury(emitter)?;
             self.chunk_buckets = next_chunk(self.chunk_buckets, rows as i64);
             at = stop;
             if rows == 0 && at < end {
                 // Nothing here: continue where the next row is, however far that may be.
                 let resume = self.first_bucket(work, from, at, end)?.clamp(at, end);
-                bury_between(work, from, at, resume, &Produced::default(), emitter)?;
+                bury_between(work, from, at, resume, emitter)?;
                 at = resume;
             }
         }
@@ -267,18 +268,16 @@ impl Buckets {
                     self.windows.update(bucket, batch, emitter)?;
                 }
             }
-            let mut produced = Produced::default();
-            self.emit(work, states, emitter, Some(&mut produced))?;
+            let names = &work.target.columns().labels;
+            let swept = |labels: &LabelSet| {
+                let group = self.groups.find(names.iter().map(|name| labels.get(name)));
+                group.is_some_and(|group| part.groups.contains(&group))
+            };
+            let swept = Swept::Labels(work.target.table(), &swept);
+            let mut standing = Standing::read(from.snapshot, &swept, before(at, stop))?;
+            self.emit(work, states, emitter, Some(&mut standing))?;
             self.chunk_buckets = next_chunk(self.chunk_buckets, rows as i64);
-            if rows < part.groups.len() * buckets {
-                let range = TimeRange { start: at, end: stop - 1 };
-                let names = &work.target.columns().labels;
-                let swept = |labels: &LabelSet| {
-                    let group = self.groups.find(names.iter().map(|name| labels.get(name)));
-                    group.is_some_and(|group| part.groups.contains(&group))
-                };
-                bury(emitter, from.snapshot, &Swept::Labels(work.target.table(), &swept), range, &produced)?;
-            }
+            standing.bury(emitter)?;
         }
         Ok(())
     }
@@ -415,7 +414,7 @@ impl Operator for Buckets {
             work.progress.closed_through = i64::MAX;
             self.emit_closed(work, snapshot, emitter)?;
             // What stood there before may reach further.
-            return bury_between(work, &from, work.progress.emitted_through, i64::MAX, &Produced::default(), emitter);
+            return bury_between(work, &from, work.progress.emitted_through, i64::MAX, emitter);
         }
         work.progress.newest_ts = i64::MIN;
         // Windows are kept in a second pass over the newest buckets: only the first one tells which those are.
@@ -424,7 +423,7 @@ impl Operator for Buckets {
         while at < i64::MAX {
             if seek {
                 let resume = self.first_bucket(work, &from, at, i64::MAX)?.max(at);
-                bury_between(work, &from, at, resume, &Produced::default(), emitter)?;
+                bury_between(work, &from, at, resume, emitter)?;
                 at = resume;
                 if at == i64::MAX {
                     break;
@@ -452,20 +451,17 @@ impl Operator for Buckets {
     }
 }
 
-/// Buries the rows with `start <= ts < end` that were not produced; the last instant of all belongs to a range that ends there.
-fn bury_between(
-    work: &Work,
-    from: &Stored<'_>,
-    start: i64,
-    end: i64,
-    produced: &Produced,
-    emitter: &mut Emitter,
-) -> Result<()> {
+/// Buries the rows with `start <= ts < end`; the last instant of all belongs to a range that ends there.
+fn bury_between(work: &Work, from: &Stored<'_>, start: i64, end: i64, emitter: &mut Emitter) -> Result<()> {
     if start >= end {
         return Ok(());
     }
-    let range = TimeRange { start, end: if end == i64::MAX { end } else { end - 1 } };
-    bury(emitter, from.snapshot, &Swept::Table(work.target.table()), range, produced)
+    bury(emitter, from.snapshot, &Swept::Table(work.target.table()), before(start, end))
+}
+
+/// `start <= ts < end`; the last instant of all belongs to a range that ends there.
+fn before(start: i64, end: i64) -> TimeRange {
+    TimeRange { start, end: if end == i64::MAX { end } else { end - 1 } }
 }
 
 /// Buckets of the next chunk, so that it gives about [`CHUNK_ROWS`] rows.

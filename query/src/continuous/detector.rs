@@ -40,6 +40,12 @@ pub(super) fn read(name: String, cursor: &mut Cursor<'_>) -> Result<Definition> 
         false => String::new(),
     };
     let keys = if cursor.word("key") { cursor.names("a label")? } else { Vec::new() };
+    let own = |key: &&String| [TS, DETECTOR, "value"].contains(&key.as_str()) || FIELDS.contains(&key.as_str());
+    if let Some(key) = keys.iter().find(own) {
+        return Err(Error::invalid(format!(
+            "KEY ({key}): {key} is not a label, or has the name of a column of the answer"
+        )));
+    }
     if cursor.word("time") && cursor.column("the time column")? != TS {
         return Err(Error::invalid("the time of every table is ts: write TIME ts"));
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use foretell_engine::{Engine, LabelSet, Selector, SeriesId, Snapshot, TimeRange, WriteBatch};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use crate::error::{Error, Result};
 use crate::table::derived::TOMBSTONE_BITS;
@@ -112,13 +112,45 @@ impl Emitter {
     }
 }
 
-/// Rows that a recomputation produced, to find those that it did not.
-#[derive(Debug, Default)]
-pub(super) struct Produced(HashSet<(SeriesId, i64)>);
+/// What stands in a table where rows are computed again: rows that come out the same are not written once more, so that nobody who
+/// reads them is told of them again, and those that do not come out are buried.
+#[derive(Debug)]
+pub(super) struct Standing(HashMap<(SeriesId, i64), u64>);
 
-impl Produced {
-    pub(super) fn add(&mut self, series: &[SeriesId], ts: i64) {
-        self.0.extend(series.iter().map(|&id| (id, ts)));
+impl Standing {
+    /// Reads what stands in `snapshot`.
+    ///
+    /// # Errors
+    /// As a scan.
+    pub(super) fn read(snapshot: &Snapshot, swept: &Swept<'_>, range: TimeRange) -> Result<Self> {
+        let mut standing = HashMap::new();
+        sweep(snapshot, swept, range, |id, ts, value| {
+            standing.insert((id, ts), value.to_bits());
+            Ok(())
+        })?;
+        Ok(Self(standing))
+    }
+
+    /// Whether a row that came out stands there already, bit by bit. It is not buried.
+    pub(super) fn has(&mut self, series: &[SeriesId], ts: i64, values: impl Iterator<Item = f64>) -> bool {
+        let mut same = true;
+        for (&id, value) in series.iter().zip(values) {
+            same &= self.0.remove(&(id, ts)) == Some(value.to_bits());
+        }
+        same
+    }
+
+    /// Buries what did not come out.
+    ///
+    /// # Errors
+    /// As [`Engine::write`].
+    pub(super) fn bury(self, emitter: &mut Emitter) -> Result<()> {
+        let mut left: Vec<(SeriesId, i64)> = self.0.into_keys().collect();
+        left.sort_unstable();
+        for (id, ts) in left {
+            emitter.batch.push(id, ts, f64::from_bits(TOMBSTONE_BITS));
+        }
+        emitter.spill()
     }
 }
 
@@ -132,17 +164,27 @@ pub(super) enum Swept<'a> {
     Labels(&'a str, &'a dyn Fn(&LabelSet) -> bool),
 }
 
-/// Buries the rows of `swept` in `range` that stand in `snapshot` and were not produced again.
+/// Buries all rows of `swept` in `range` that stand in `snapshot`.
 ///
 /// # Errors
 /// As a scan.
-pub(super) fn bury(
-    emitter: &mut Emitter,
+pub(super) fn bury(emitter: &mut Emitter, snapshot: &Snapshot, swept: &Swept<'_>, range: TimeRange) -> Result<()> {
+    sweep(snapshot, swept, range, |id, ts, _| {
+        emitter.batch.push(id, ts, f64::from_bits(TOMBSTONE_BITS));
+        emitter.spill()
+    })
+}
+
+/// Goes through the samples of `swept` in `range`, but for those of rows that are gone.
+fn sweep(
     snapshot: &Snapshot,
     swept: &Swept<'_>,
     range: TimeRange,
-    produced: &Produced,
+    mut take: impl FnMut(SeriesId, i64, f64) -> Result<()>,
 ) -> Result<()> {
+    if range.is_empty() {
+        return Ok(());
+    }
     let of_table = |table: &str, swept: &dyn Fn(&LabelSet) -> bool| -> Result<Vec<SeriesId>> {
         let selector = Selector { metric: Some(table.to_owned()), matchers: Vec::new(), range };
         let series = snapshot.select(&selector).map_err(|e| Error::from_engine(&e))?;
@@ -165,13 +207,12 @@ pub(super) fn bury(
         for &(series, rows) in &batch.runs {
             let id = ids[series as usize];
             for at in row..row + rows as usize {
-                if batch.values[at].to_bits() != TOMBSTONE_BITS && !produced.0.contains(&(id, batch.ts[at])) {
-                    emitter.batch.push(id, batch.ts[at], f64::from_bits(TOMBSTONE_BITS));
+                if batch.values[at].to_bits() != TOMBSTONE_BITS {
+                    take(id, batch.ts[at], batch.values[at])?;
                 }
             }
             row += rows as usize;
         }
-        emitter.spill()?;
     }
     Ok(())
 }

@@ -188,6 +188,14 @@ impl ContinuousQueries {
         status::table(&all)
     }
 
+    /// The table that an object writes.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(crate) fn target(&self, noun: Noun, name: &str) -> Result<String> {
+        Ok(self.find(noun, name)?.definition().target.clone())
+    }
+
     /// Waits until every query has worked through all commits up to now, and those that read what others write through what came
     /// of that.
     ///

@@ -22,7 +22,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::checkpoint::Checkpoint;
 use super::definition::detector_key;
-use super::emit::{Emitter, Produced, Swept, bury};
+use super::emit::{Emitter, Standing, Swept, bury};
 use super::operator::{Chunk, Operator, Work, engine_fault};
 use super::output::samples_of;
 use super::scoring::Scoring;
@@ -102,7 +102,7 @@ impl Scores {
         snapshot: &Snapshot,
         lines: Lines,
         emitter: &mut Emitter,
-        mut produced: Option<&mut Produced>,
+        mut standing: Option<&mut Standing>,
     ) -> Result<()> {
         let kept = self.scoring.kept(&lines.batch)?;
         let Lines { keys, ts, batch } = match &kept {
@@ -145,9 +145,9 @@ impl Scores {
         let columns = columns.iter().map(samples_of).collect::<Result<Vec<_>>>()?;
         for (row, number) in keys.iter().enumerate() {
             let Some(key) = self.keys.get(number) else { continue };
-            emitter.row(&key.targets, ts[row], columns.iter().map(|column| column[row]));
-            if let Some(produced) = &mut produced {
-                produced.add(&key.targets, ts[row]);
+            let row_values = || columns.iter().map(|column| column[row]);
+            if !standing.as_mut().is_some_and(|standing| standing.has(&key.targets, ts[row], row_values())) {
+                emitter.row(&key.targets, ts[row], row_values());
             }
         }
         // Checkpoints may go out before the position: rows read again are late for them, and late rows go further back.
@@ -262,7 +262,7 @@ impl Scores {
         Ok(())
     }
 
-    /// Reads rows of a series from storage and writes what becomes of them.
+    /// Reads rows of a series from storage and writes what becomes of them, as far as it does not stand in `written`.
     fn read(
         &mut self,
         work: &mut Work,
@@ -275,15 +275,27 @@ impl Scores {
         if range.is_empty() {
             return Ok(());
         }
-        let mut produced = written.map(|_| Produced::default());
         let mut rows = work.source.open(snapshot, number, range)?;
+        let Some(written) = written else {
+            while let Some(lines) = rows.next()? {
+                self.feed(work, snapshot, lines, emitter, None)?;
+            }
+            return Ok(());
+        };
+        let targets = self.targets(work, number)?;
+        let mut from = range.start;
         while let Some(lines) = rows.next()? {
-            self.feed(work, snapshot, lines, emitter, produced.as_mut())?;
+            let Some(&last) = lines.ts.last() else { continue };
+            let part = TimeRange { start: from, end: last };
+            let mut standing = Standing::read(written, &Swept::Series(&targets), part)?;
+            self.feed(work, snapshot, lines, emitter, Some(&mut standing))?;
+            standing.bury(emitter)?;
+            match last.checked_add(1) {
+                Some(next) => from = next,
+                None => return Ok(()),
+            }
         }
-        if let (Some(produced), Some(written)) = (produced, written) {
-            let targets = self.targets(work, number)?;
-            bury(emitter, written, &Swept::Series(&targets), range, &produced)?;
-        }
+        bury(emitter, written, &Swept::Series(&targets), TimeRange { start: from, end: range.end })?;
         Ok(())
     }
 }
@@ -350,7 +362,7 @@ impl Operator for Scores {
         }
         due.sort_unstable_by_key(|(number, ..)| *number);
         emitter.retract(&retracted);
-        let written = (self.scoring.rows_may_vanish() && !due.is_empty()).then(|| work.engine.snapshot());
+        let written = (!due.is_empty()).then(|| work.engine.snapshot());
         for (number, start, end) in due {
             self.recompute(work, snapshot, number, (start, end), written.as_ref(), emitter)?;
         }
@@ -400,7 +412,7 @@ impl Operator for Scores {
         };
         let old = snapshot.select(&old).map_err(engine_fault)?;
         let gone: Vec<SeriesId> = old.into_iter().map(|series| series.id).filter(|id| !live.contains(id)).collect();
-        bury(emitter, snapshot, &Swept::Series(&gone), TimeRange::ALL, &Produced::default())
+        bury(emitter, snapshot, &Swept::Series(&gone), TimeRange::ALL)
     }
 
     fn keys(&self) -> usize {

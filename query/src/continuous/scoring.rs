@@ -14,7 +14,7 @@ use hashbrown::HashSet;
 
 use super::aggregate::{distinct_columns, field_name, label_name};
 use super::output::{DerivedTable, encode_labels};
-use super::plan::{Kind, OriginKind, Select, TS, needed_columns, physical, refused};
+use super::plan::{Kind, Select, TS, needed_columns, physical, refused};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::udf::anomaly;
@@ -33,7 +33,6 @@ pub(super) struct Scoring {
     filter: Option<Arc<dyn PhysicalExpr>>,
     /// The part of the condition that speaks of labels only.
     label_filter: Option<Arc<dyn PhysicalExpr>>,
-    rows_may_vanish: bool,
     calls: Vec<Call>,
     /// Columns of the source, then one per call.
     rows: SchemaRef,
@@ -117,8 +116,6 @@ impl Scoring {
             source: Arc::new(logical.as_arrow().clone()),
             filter: select.filter.as_ref().map(|e| physical(e, &logical)).transpose()?,
             label_filter,
-            rows_may_vanish: select.origin.kind == OriginKind::Derived
-                || select.filter.iter().any(|e| e.column_refs().iter().any(|c| select.origin.values.contains(&c.name))),
             calls,
             rows: Arc::new(Schema::new(row_schema.fields().clone())),
             partition,
@@ -139,10 +136,6 @@ impl Scoring {
             Label::Source(_) => None,
         };
         table.labels.iter().zip(&self.labels).filter_map(constant).collect()
-    }
-    /// Whether overwriting a sample can take its row out of the answer.
-    pub(super) fn rows_may_vanish(&self) -> bool {
-        self.rows_may_vanish
     }
     /// Detectors that have seen nothing.
     pub(super) fn detectors(&self) -> Vec<Detector> {

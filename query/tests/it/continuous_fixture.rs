@@ -9,8 +9,9 @@ use arrow::datatypes::{DataType, Float64Type};
 use foretell_engine::clock::{Clock, SystemClock};
 use foretell_engine::fs::{Fs, OsFs};
 use foretell_engine::{Engine, EngineConfig, LabelSet, WriteBatch};
-use foretell_query::{Database, Error, QueryLimits, QueryRequest};
+use foretell_query::{Database, Error, Notice, QueryLimits, QueryRequest};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -149,6 +150,37 @@ impl Lives {
     pub(crate) fn try_drain(&self) -> Result<(), Error> {
         let life = self.life();
         life.runtime.block_on(async { tokio::time::timeout(TIMEOUT, life.database.drain_continuous()).await.unwrap() })
+    }
+
+    /// Runs `work` over the database.
+    pub(crate) fn with_database<T>(
+        &self,
+        work: impl FnOnce(Arc<Database>) -> BoxFuture<'static, Result<T, Error>>,
+    ) -> T {
+        let life = self.life();
+        let work = work(Arc::clone(&life.database));
+        life.runtime.block_on(async { tokio::time::timeout(TIMEOUT, work).await }).unwrap().unwrap()
+    }
+
+    /// Waits until every alert of a detector has looked at all rows.
+    pub(crate) fn drain_alerts(&self) {
+        self.with_database(|database| Box::pin(async move { database.drain_alerts().await }));
+    }
+
+    /// Notices that nobody has taken.
+    pub(crate) fn notices(&self) -> Vec<Arc<Notice>> {
+        self.life().database.notices()
+    }
+
+    /// The only column of a statement, as text.
+    pub(crate) fn texts(&self, sql: &str) -> Vec<String> {
+        let batches = self.query(sql).unwrap_or_else(|error| panic!("{sql}\n{error}"));
+        let text = |batch: &RecordBatch| cast(batch.column(0), &DataType::Utf8).unwrap();
+        let rows = batches.iter().map(text).flat_map(|column| {
+            let column = column.as_string::<i32>().clone();
+            (0..column.len()).map(move |row| column.value(row).to_owned()).collect::<Vec<_>>()
+        });
+        rows.collect()
     }
 
     /// Waits until every model was shown all rows.

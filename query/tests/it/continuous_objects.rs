@@ -48,6 +48,7 @@ fn late_rows_compute_their_own_key_and_bucket_again_and_nothing_else() {
         let mut lives = Lives::new();
         lives.write("m", &[host("h0", 0, 0.0)]);
         lives.run(&format!("CREATE CONTINUOUS QUERY q INTO q_out WATERMARK '2m' {options} AS {COUNTS}"));
+        lives.drain();
         an_hour(&lives);
         lives.drain();
         let before = counter(&lives, "q", "recomputed");
@@ -148,6 +149,7 @@ fn rows_after_their_time_are_dropped_counted_and_put_aside_as_the_statement_says
             let lives = Lives::new();
             lives.write("m", &[host("h0", 0, 0.0)]);
             lives.run(&format!("CREATE CONTINUOUS QUERY q INTO q_out WATERMARK '2m' {policy} {emit} AS {COUNTS}"));
+            lives.drain();
             an_hour(&lives);
             lives.drain();
             let before = lives.table("SELECT * FROM q_out WHERE ts < TIMESTAMP '2026-01-01T00:50:00Z'");
@@ -158,7 +160,8 @@ fn rows_after_their_time_are_dropped_counted_and_put_aside_as_the_statement_says
             assert_eq!(counter(&lives, "q", "dropped"), if revised { 0 } else { 2 }, "{policy} {emit}");
             if policy.contains("rest") {
                 let put = lives.table("SELECT * FROM rest");
-                let asked = "SELECT * FROM m WHERE ts IN (TIMESTAMP '2026-01-01T00:03:05Z', TIMESTAMP '2026-01-01T00:03:15Z')";
+                let asked =
+                    "SELECT * FROM m WHERE ts IN (TIMESTAMP '2026-01-01T00:03:05Z', TIMESTAMP '2026-01-01T00:03:15Z')";
                 assert_eq!(difference(&put, &lives.table(asked), &[]), None);
             }
             // what is not late still counts
@@ -214,7 +217,8 @@ fn a_replaced_query_has_the_rows_of_its_new_select_and_no_others() {
     an_hour(&lives);
     lives.run(&format!("CREATE CONTINUOUS QUERY q INTO q_out AS {COUNTS}"));
     lives.drain();
-    let other = "SELECT time_bucket('7m', ts) AS ts, count(*) AS n, max(value) AS high FROM m WHERE value > 3 GROUP BY 1";
+    let other =
+        "SELECT time_bucket('7m', ts) AS ts, count(*) AS n, max(value) AS high FROM m WHERE value > 3 GROUP BY 1";
     lives.run(&format!("CREATE OR REPLACE CONTINUOUS QUERY q INTO q_out AS {other}"));
     assert_same(&lives, "q_out", other);
     lives.kill();
@@ -268,7 +272,10 @@ fn detectors_share_a_table_and_equal_the_select_over_anomaly() {
                     answer("total", "mad", by, "q_out")
                 ),
             ),
-            ("one", format!("SELECT ts, 'one' AS detector, {}", answer("value * 2", "ewma", "", "m WHERE host = 'h3'"))),
+            (
+                "one",
+                format!("SELECT ts, 'one' AS detector, {}", answer("value * 2", "ewma", "", "m WHERE host = 'h3'")),
+            ),
         ] {
             let got = lives.table(&format!("SELECT * FROM anomalies WHERE detector = '{name}'"));
             let expected = lives.table(&expected);

@@ -43,7 +43,11 @@ const QUERIES: [(&str, &[&str], &str); 11] = [
         &[],
         "SELECT ts, anomaly_score(value, method => 'mad') OVER (ORDER BY ts) AS score FROM metrics.\"m\" WHERE instance = 'c' AND job = 'db'",
     ),
-    ("rows", &[], "SELECT ts, instance, job, value * 8 AS bits, value > 44 AS high FROM metrics.\"m\" WHERE value < 50"),
+    (
+        "rows",
+        &[],
+        "SELECT ts, instance, job, value * 8 AS bits, value > 44 AS high FROM metrics.\"m\" WHERE value < 60",
+    ),
     (
         "by_job_5m",
         &["mean"],
@@ -190,7 +194,8 @@ fn check(steps: &[Step], created_after: usize) -> Result<(), TestCaseError> {
                 if let Some(difference) = difference(&got, &expected, inexact) {
                     return Err(TestCaseError::fail(format!("after step {at}, {name}: {difference}")));
                 }
-                assert!(!expected.is_empty(), "{name} answers nothing: the test would prove nothing");
+                let reads_samples = select.contains("metrics.");
+                assert!(!expected.is_empty() || !reads_samples, "{name} answers nothing: the test would prove nothing");
             }
             for (name, select, bound) in CLOSED {
                 let got = lives.table(&format!("SELECT * FROM {name}_out"));

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 mod admission;
 mod aggregates;
+mod alerts;
 mod conditions;
 mod continuous;
 mod continuous_crash;

@@ -4,11 +4,12 @@ mod rules;
 mod scrape;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode};
 use foretell_engine::MemoryShare;
-use foretell_query::{ModelStats, TemplateStats};
+use foretell_query::{AlertStats, ModelStats, TemplateStats};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -104,6 +105,8 @@ pub(crate) struct Metrics {
     registry: Registry,
     http_requests: Family<Labels<3>, Counter>,
     http_seconds: Durations<1>,
+    subscriptions: Gauge,
+    subscription_rows: Counter,
     write_requests: Family<Labels<2>, Counter>,
     write_seconds: Histogram,
     write_samples: Counter,
@@ -141,6 +144,10 @@ impl Metrics {
         root.register("http_requests", "HTTP requests by route, method and status", http_requests.clone());
         let http_seconds: Durations<1> = Family::new_with_constructor(durations);
         root.register("http_request_duration_seconds", "Time to the head of the answer by route", http_seconds.clone());
+        let subscriptions = Gauge::default();
+        root.register("subscriptions", "Clients that have subscribed to rows", subscriptions.clone());
+        let subscription_rows = Counter::default();
+        root.register("subscription_rows", "Rows sent to such clients", subscription_rows.clone());
         let write_requests = Family::<Labels<2>, Counter>::default();
         root.register(
             "remote_write_requests",
@@ -225,6 +232,8 @@ impl Metrics {
             registry: root,
             http_requests,
             http_seconds,
+            subscriptions,
+            subscription_rows,
             write_requests,
             write_seconds,
             write_samples,
@@ -326,6 +335,15 @@ impl Metrics {
         self.loki.tail_lines_dropped.inc_by(dropped);
     }
 
+    /// How many clients have subscribed.
+    pub(crate) fn subscriptions(&self) -> Gauge {
+        self.subscriptions.clone()
+    }
+
+    pub(crate) fn subscription_rows(&self, sent: u64) {
+        self.subscription_rows.inc_by(sent);
+    }
+
     /// A request of OTLP or the line protocol; `status` is that of its transport.
     pub(crate) fn push_request(&self, protocol: &str, transport: &str, status: &str, elapsed: Duration) {
         let protocol = ("protocol", protocol.to_owned());
@@ -415,19 +433,33 @@ impl Metrics {
         let mut memory = vec![MemoryShare { name: "in_flight", used_bytes: in_flight_bytes as u64, max_bytes }];
         let (mut engine, mut lags) = (None, Vec::new());
         let (mut templates, mut models) = (TemplateStats::default(), ModelStats::default());
+        let mut alerts = AlertStats::default();
         if let Phase::Ready(store) = app.phase() {
             engine = Some(store.engine.stats());
             lags = scrape::continuous_lags(&store.database).await;
             templates = store.database.log_templates();
             models = store.database.models();
+            alerts = store.database.alert_stats();
             memory.extend(store.engine.memory());
             let (used_bytes, max_bytes) =
                 (store.database.memory_used_bytes() as u64, app.config.query.memory_bytes_max.0);
             memory.push(MemoryShare { name: "query", used_bytes, max_bytes });
         }
+        let told = [&app.told.taken, &app.told.failed].map(|counter| counter.load(Ordering::Relaxed));
         let memory_bytes = app.config.memory.0;
         let process = process::Usage::read();
-        let now = scrape::Reading { engine, lags, templates, models, in_flight_bytes, memory_bytes, memory, process };
+        let now = scrape::Reading {
+            engine,
+            lags,
+            templates,
+            models,
+            alerts,
+            told,
+            in_flight_bytes,
+            memory_bytes,
+            memory,
+            process,
+        };
         encode_registry(&mut text, &now.registry())?;
         encode_registry(&mut text, &rules::registry(&app.rules))?;
         encode_eof(&mut text)?;

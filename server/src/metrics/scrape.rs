@@ -4,7 +4,7 @@ use std::sync::Arc;
 use arrow::array::{Array as _, AsArray as _};
 use arrow::datatypes::Int64Type;
 use foretell_engine::{EngineStats, MemoryShare};
-use foretell_query::{Database, ModelStats, QueryRequest, TemplateStats};
+use foretell_query::{AlertStats, Database, ModelStats, QueryRequest, TemplateStats};
 use futures::StreamExt as _;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
@@ -23,6 +23,9 @@ pub(super) struct Reading {
     /// What `log_template` knows.
     pub(super) templates: TemplateStats,
     pub(super) models: ModelStats,
+    pub(super) alerts: AlertStats,
+    /// Notices of alerts that were taken, and attempts that failed.
+    pub(super) told: [u64; 2],
     pub(super) in_flight_bytes: usize,
     /// The memory budget, and the shares it is divided into.
     pub(super) memory_bytes: u64,
@@ -42,6 +45,10 @@ impl Reading {
         gauge("log_template_bytes", "Memory that they take", self.templates.bytes);
         gauge("models", "Models there are", self.models.models);
         gauge("model_versions", "Versions of models that are kept", self.models.versions);
+        gauge("alerts", "Alerts that were created by statements", self.alerts.alerts);
+        gauge("alerts_pending", "Alerts that wait for their FOR", self.alerts.pending);
+        gauge("alerts_firing", "Alerts that fire", self.alerts.firing);
+        gauge("alert_notices", "Notices that nobody has taken yet", self.alerts.notices);
         gauge("model_bytes", "Bytes of the detectors of their versions", self.models.bytes);
         if let Some(engine) = &self.engine {
             gauge("engine_lsn", "Newest durable and visible commit", engine.lsn.0);
@@ -92,6 +99,13 @@ impl Reading {
         counter("model_trainings", "Versions of models that were trained", self.models.trained);
         counter("model_promotions", "Versions that became champions", self.models.promoted);
         counter("model_rollbacks", "Champions that made way for the one before", self.models.rolled_back);
+        counter("alert_evaluations", "Looks at what alerts watch", self.alerts.evaluations);
+        counter("alert_evaluation_failures", "Those that failed, see sys.alerts", self.alerts.failures);
+        counter("alert_fired", "Alerts that began to fire", self.alerts.fired);
+        counter("alert_resolved", "Alerts that ended", self.alerts.resolved);
+        counter("alert_notices_taken", "Notices that were taken", self.told[0]);
+        counter("alert_notices_failed", "Notices that were not taken, each attempt counted", self.told[1]);
+        counter("alert_notices_given_up", "Notices that were given up, see sys.notifications", self.alerts.given_up);
         counter("model_failures", "Models that could not be shown their rows, see sys.models", self.models.failures);
         if let Some(engine) = &self.engine {
             counter("engine_samples_written", "Samples committed", engine.samples_written);

@@ -39,7 +39,7 @@ pub(crate) use self::file::{Defaults, Kind, RuleSpec, load};
 pub(crate) use self::group::{Group, RuleState};
 pub(crate) use self::manager::Manager;
 use self::template::Labels;
-pub(crate) use self::template::Template;
+pub(crate) use self::template::{Data as TemplateData, Fault as TemplateFault, Template};
 use crate::config::Config;
 
 /// What the configuration says of rules.
@@ -65,6 +65,23 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// How long who is told may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+    /// How often Alertmanagers are told again of what fires.
+    pub(crate) fn resend(&self) -> Duration {
+        Duration::from_nanos(self.resend_ns.unsigned_abs())
+    }
+    /// Added where an alert has no label of the name.
+    pub(crate) fn external_labels(&self) -> &Labels {
+        &self.external_labels
+    }
+    /// Where people find this server.
+    pub(crate) fn external_url(&self) -> &str {
+        &self.external_url
+    }
+
     pub(crate) fn new(config: &Config) -> Self {
         let ns = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
         let (rules, alerting) = (&config.rules, &config.alerting);

@@ -13,8 +13,8 @@ use crate::run::store::Store;
 /// The channels that TSB-AD scores too.
 const CHANNELS: [&str; 14] =
     ["S-2", "P-11", "F-4", "F-7", "F-5", "D-14", "P-15", "T-4", "M-7", "T-5", "P-14", "M-5", "T-9", "M-6"];
-/// Best that TSB-AD publishes of these channels: KMeansAD.
-const VUS_PR_GOAL: Goal = Goal::AtLeast(0.435);
+/// Above the best that TSB-AD publishes of these channels: KMeansAD, .435.
+const VUS_PR_GOAL: Goal = Goal::AtLeast(0.45);
 /// The channels have no times, only an order.
 const STEP_MS: i64 = 60_000;
 

@@ -13,10 +13,10 @@ use crate::run::store::Store;
 
 /// Letters of a time without fractions of a second: `2014-04-10 07:15:00`.
 const TIME_LETTERS: usize = 19;
-/// Best that is published of these files, the scores in NAB's own repository judged by the same scorer: ARTime.
-const NAB_GOAL: Goal = Goal::AtLeast(68.8);
-/// Best that TSB-AD publishes of these series: KMeansAD, which sees the whole series.
-const VUS_PR_GOAL: Goal = Goal::AtLeast(0.523);
+/// Above the best that is published of these files, the scores in NAB's own repository judged by the same scorer: ARTime, 68.8.
+const NAB_GOAL: Goal = Goal::AtLeast(70.0);
+/// Above the best that TSB-AD publishes of these series: KMeansAD, which sees the whole series, .523.
+const VUS_PR_GOAL: Goal = Goal::AtLeast(0.53);
 /// The series that TSB-AD scores too. It holds two of the three that are marked.
 const ALSO_IN_TSB_AD: [(&str, bool); 12] = [
     ("ec2_request_latency_system_failure", false),

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use foretell_engine::LabelSet;
+use foretell_query::ActiveAlert;
 use foretell_query::promql::{self, LabelFilter};
 use serde_json::{Map, Value, json};
 
@@ -57,9 +58,13 @@ fn page(groups: &[Arc<Group>], filter: &Filter) -> Result<Response, ApiError> {
 
 /// `GET /api/v1/alerts`
 pub(in super::super) async fn alerts(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    app.store()?;
+    let store = app.store()?;
     elsewhere(move || {
         let (mut alerts, mut room) = (Vec::new(), Room(ANSWER_BYTES_MAX));
+        let settings = rules::Settings::new(&app.config);
+        for alert in store.database.active_alerts() {
+            alerts.push(created_json(&settings, &alert, &mut room)?);
+        }
         for group in app.rules.groups().iter() {
             let state = group.state.lock();
             for rule in &state.rules {
@@ -226,6 +231,21 @@ fn rule_json(rule: &RuleSpec, state: &RuleState, excludes_alerts: bool, room: &m
         json["lastError"] = json!(error);
     }
     Ok(json)
+}
+
+/// An alert of `CREATE ALERT`.
+fn created_json(settings: &rules::Settings, alert: &ActiveAlert, room: &mut Room) -> Result<Value, ApiError> {
+    let pairs = (alert.labels.as_slice(), alert.annotations.as_slice());
+    let (labels, annotations) = crate::alerts::texts(settings, &alert.alert, pairs, &alert.of, alert.value);
+    let texts: usize = labels.iter().chain(&annotations).map(|(name, text)| name.len() + text.len()).sum();
+    room.take(ENTRY_BYTES + texts)?;
+    Ok(json!({
+        "labels": labels,
+        "annotations": annotations,
+        "state": if alert.fired_at.is_some() { "firing" } else { "pending" },
+        "activeAt": instant(Some(alert.active_at)),
+        "value": scientific(alert.value),
+    }))
 }
 
 /// The alerts of a rule that are not resolved.

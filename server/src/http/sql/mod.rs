@@ -3,7 +3,9 @@
 //! An answer is gathered up to [`BUFFERED_BYTES_MAX`]; an error until then gives a proper status. Beyond, it is streamed with
 //! status 200, and an error ends the connection without the terminating chunk (HTTP/2: resets the stream), so that no
 //! client can take a part for the whole; JSON and NDJSON say why as their last object, Arrow and Parquet lack their end.
+//! `SUBSCRIBE` is answered by [`subscribe`].
 mod request;
+pub(crate) mod subscribe;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +18,7 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
-use foretell_query::{Error as QueryError, QueryResponse};
+use foretell_query::{Error as QueryError, QueryResponse, Subscribe};
 use futures::StreamExt as _;
 
 use self::request::{SqlParams, parse_body};
@@ -80,6 +82,9 @@ async fn answer(
     let mut request = parse_body(&body, is_json)?;
     drop(body);
     request.timeout = timeout;
+    if let Some(statement) = Subscribe::parse(&request.sql) {
+        return Ok((subscribe::subscribe(app, statement?, headers).await?, None));
+    }
 
     let started = Instant::now();
     let response = store.database.query(request).await?;

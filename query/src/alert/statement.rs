@@ -1,0 +1,260 @@
+//! Statements about alerts.
+//!
+//! ```text
+//!  CREATE [OR REPLACE] ALERT [IF NOT EXISTS] name
+//!      ON DETECTOR d [WHERE condition] | ON (SELECT …) | ON PROMQL '…'
+//!      [EVERY '15s'] [FOR '2m'] [KEEP FIRING FOR '5m'] [LABELS (severity = 'page', …)] [ANNOTATIONS (summary = '…', …)]
+//!      [NOTIFY (WEBHOOK 'http://…', ALERTMANAGER 'http://…', …)]
+//!  SHOW ALERTS        DESCRIBE ALERT name        DROP ALERT [IF EXISTS] name
+//! ```
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use super::definition::{Definition, On, Target};
+use crate::continuous::statement::Existing;
+use crate::error::{Error, Result};
+use crate::statement::{Cursor, expected, tokens};
+
+/// How often a SELECT or a PromQL expression is asked unless the statement says.
+const EVERY_NS_DEFAULT: i64 = 15_000_000_000;
+/// What holds of a detector's row unless the statement says.
+const CONDITION: &str = "is_anomaly";
+/// Longest condition or annotation, bytes.
+const TEXT_BYTES_MAX: usize = 16 << 10;
+/// Labels, annotations and targets of an alert.
+const PAIRS_MAX: usize = 64;
+
+/// A statement about alerts.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum AlertStatement {
+    /// `CREATE ALERT`
+    Create {
+        /// What to watch.
+        definition: Definition,
+        /// What happens to one of the same name.
+        existing: Existing,
+    },
+    /// `SHOW ALERTS`
+    Show,
+    /// `DESCRIBE ALERT`
+    Describe(String),
+    /// `DROP ALERT`
+    Drop {
+        /// Name.
+        name: String,
+        /// Whether a missing one is fine.
+        if_exists: bool,
+    },
+}
+
+const VERBS: [&str; 5] = ["create", "show", "describe", "desc", "drop"];
+
+/// The statement in `sql` if it is one about alerts; `None` leaves the text to others.
+pub(crate) fn parse(sql: &str) -> Option<Result<AlertStatement>> {
+    let tokens = tokens(sql, &VERBS)?;
+    let mut cursor = Cursor::new(sql, &tokens);
+    let verb = VERBS.into_iter().find(|verb| cursor.word(verb))?;
+    let replace = verb == "create" && cursor.word("or") && cursor.word("replace");
+    cursor.word(if verb == "show" { "alerts" } else { "alert" }).then(|| read(verb, replace, cursor))
+}
+
+fn read(verb: &str, replace: bool, mut cursor: Cursor<'_>) -> Result<AlertStatement> {
+    const NAME: &str = "the name of an alert";
+    let statement = match verb {
+        "create" => {
+            let if_not_exists = cursor.word("if");
+            if if_not_exists {
+                cursor.expect("not")?;
+                cursor.expect("exists")?;
+            }
+            let existing = match (replace, if_not_exists) {
+                (true, true) => return Err(Error::invalid("write OR REPLACE or IF NOT EXISTS, not both")),
+                (true, false) => Existing::Replaced,
+                (false, true) => Existing::Kept,
+                (false, false) => Existing::Refused,
+            };
+            AlertStatement::Create { definition: create(&mut cursor)?, existing }
+        }
+        "show" => AlertStatement::Show,
+        "drop" => {
+            let if_exists = cursor.word("if");
+            if if_exists {
+                cursor.expect("exists")?;
+            }
+            AlertStatement::Drop { name: cursor.name(NAME)?, if_exists }
+        }
+        _ => AlertStatement::Describe(cursor.name(NAME)?),
+    };
+    cursor.end()?;
+    Ok(statement)
+}
+
+fn create(cursor: &mut Cursor<'_>) -> Result<Definition> {
+    let name = cursor.name("a name for the alert")?;
+    cursor.expect("on")?;
+    let on = if cursor.word("detector") {
+        let detector = cursor.name("the name of a detector")?;
+        let condition = match cursor.word("where") {
+            true => cursor.until(&["for", "keep", "every", "labels", "annotations", "notify"], "a condition")?,
+            false => CONDITION,
+        };
+        On::Detector { name: detector, condition: bounded(condition)?.to_owned() }
+    } else if cursor.word("promql") {
+        On::Promql(cursor.text("an expression in quotes")?.to_owned())
+    } else {
+        On::Select(cursor.bracketed("DETECTOR, PROMQL or a SELECT in brackets")?.to_owned())
+    };
+    let mut definition = Definition {
+        name,
+        on,
+        every_ns: EVERY_NS_DEFAULT,
+        hold_ns: 0,
+        keep_ns: 0,
+        labels: Vec::new(),
+        annotations: Vec::new(),
+        notify: Vec::new(),
+        statement: cursor.statement().to_owned(),
+    };
+    loop {
+        if cursor.word("every") {
+            definition.every_ns = cursor.duration("EVERY")?;
+        } else if cursor.word("for") {
+            definition.hold_ns = cursor.duration("FOR")?;
+        } else if cursor.word("keep") {
+            cursor.expect("firing")?;
+            cursor.expect("for")?;
+            definition.keep_ns = cursor.duration("KEEP FIRING FOR")?;
+        } else if cursor.word("labels") {
+            definition.labels = pairs(cursor, "a label")?;
+        } else if cursor.word("annotations") {
+            definition.annotations = pairs(cursor, "an annotation")?;
+        } else if cursor.word("notify") {
+            definition.notify = targets(cursor)?;
+        } else {
+            break;
+        }
+    }
+    if let Some((label, _)) = definition.labels.iter().find(|(label, _)| matches!(&**label, "alertname" | "alertstate"))
+    {
+        return Err(Error::invalid(format!("the label {label} is made by the alert itself: choose another name")));
+    }
+    if !matches!(cursor.peek(), None | Some(Token::EOF | Token::SemiColon)) {
+        return Err(expected(
+            "EVERY, FOR, KEEP FIRING FOR, LABELS, ANNOTATIONS, NOTIFY or the end of the statement",
+            cursor.peek(),
+        ));
+    }
+    Ok(definition)
+}
+
+/// `(name = 'text', …)`
+fn pairs(cursor: &mut Cursor<'_>, what: &str) -> Result<Vec<(String, String)>> {
+    cursor
+        .list(|cursor| {
+            let name = cursor.column(what)?;
+            cursor.punctuation(&Token::Eq)?;
+            Ok((name, bounded(cursor.text("a text in quotes")?)?.to_owned()))
+        })
+        .and_then(few)
+}
+
+/// `(WEBHOOK 'url', ALERTMANAGER 'url', …)`
+fn targets(cursor: &mut Cursor<'_>) -> Result<Vec<Target>> {
+    cursor
+        .list(|cursor| {
+            let webhook = cursor.word("webhook");
+            if !webhook && !cursor.word("alertmanager") {
+                return Err(expected("WEBHOOK or ALERTMANAGER", cursor.peek()));
+            }
+            let url = bounded(cursor.text("a URL in quotes")?)?;
+            if !url.starts_with("http://") || url.len() < "http://x".len() {
+                return Err(Error::invalid(format!(
+                    "'{url}' is no URL that begins with http://: others are reached by a proxy"
+                )));
+            }
+            Ok(if webhook { Target::Webhook(url.to_owned()) } else { Target::Alertmanager(url.to_owned()) })
+        })
+        .and_then(few)
+}
+
+fn few<T>(list: Vec<T>) -> Result<Vec<T>> {
+    if list.len() > PAIRS_MAX {
+        return Err(Error::invalid(format!("a list has {} items, the limit is {PAIRS_MAX}", list.len())));
+    }
+    Ok(list)
+}
+
+fn bounded(text: &str) -> Result<&str> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(Error::invalid(format!("a text has {} bytes, the limit is {TEXT_BYTES_MAX}", text.len())));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const S: i64 = 1_000_000_000;
+
+    fn create(sql: &str) -> Definition {
+        match parse(sql).unwrap().unwrap() {
+            AlertStatement::Create { definition, .. } => definition,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_alert_on_a_detector_has_everything() {
+        let made = create(
+            "CREATE ALERT Lat_High ON DETECTOR lat_d WHERE score > 1 AND (tier = 0) FOR '2m' KEEP FIRING FOR '5m' \
+             LABELS (severity = 'page', \"Team\" = 'a') ANNOTATIONS (summary = '{{ $labels.x }} is slow') \
+             NOTIFY (WEBHOOK 'http://a/b', ALERTMANAGER 'http://c:9093');",
+        );
+        assert_eq!(made.name, "lat_high");
+        assert_eq!(made.on, On::Detector { name: "lat_d".into(), condition: "score > 1 AND (tier = 0)".into() });
+        assert_eq!((made.hold_ns, made.keep_ns), (120 * S, 300 * S));
+        assert_eq!(made.labels, [("severity".into(), "page".into()), ("Team".into(), "a".into())]);
+        assert_eq!(made.annotations, [("summary".into(), "{{ $labels.x }} is slow".into())]);
+        assert_eq!(made.notify, [Target::Webhook("http://a/b".into()), Target::Alertmanager("http://c:9093".into())]);
+        assert!(made.statement.starts_with("CREATE ALERT Lat_High") && made.statement.ends_with("9093')"));
+    }
+
+    #[test]
+    fn a_select_and_promql_are_asked_every_so_often() {
+        let made = create("CREATE ALERT a ON (SELECT host, max(value) FROM m GROUP BY host) EVERY '5s'");
+        assert_eq!(
+            (made.on, made.every_ns),
+            (On::Select("SELECT host, max(value) FROM m GROUP BY host".into()), 5 * S)
+        );
+        let made = create("CREATE ALERT a ON PROMQL 'up == 0'");
+        assert_eq!((made.on, made.every_ns), (On::Promql("up == 0".into()), 15 * S));
+        let made = create("CREATE ALERT a ON DETECTOR d");
+        assert_eq!(made.on, On::Detector { name: "d".into(), condition: "is_anomaly".into() });
+    }
+
+    #[test]
+    fn wrong_statements_say_what_was_expected() {
+        for (sql, message) in [
+            ("CREATE ALERT a", "expected ON, found the end of the statement"),
+            ("CREATE ALERT a ON cpu", "expected DETECTOR, PROMQL or a SELECT in brackets, found cpu"),
+            ("CREATE ALERT a ON DETECTOR d WHERE FOR '1m'", "expected a condition, found FOR"),
+            ("CREATE ALERT a ON PROMQL 'up' NOTIFY (MAIL 'x')", "expected WEBHOOK or ALERTMANAGER, found MAIL"),
+            (
+                "CREATE ALERT a ON PROMQL 'up' NOTIFY (WEBHOOK 'ftp://x')",
+                "'ftp://x' is no URL that begins with http://: others are reached by a proxy",
+            ),
+            (
+                "CREATE ALERT a ON PROMQL 'up' LABELS (alertname = 'b')",
+                "the label alertname is made by the alert itself: choose another name",
+            ),
+            (
+                "CREATE ALERT a ON PROMQL 'up' SOMETIMES",
+                "expected EVERY, FOR, KEEP FIRING FOR, LABELS, ANNOTATIONS, NOTIFY or the end of the statement, found SOMETIMES",
+            ),
+        ] {
+            assert_eq!(parse(sql).unwrap().unwrap_err().message, message, "{sql}");
+        }
+        assert!(parse("CREATE TABLE alert (a int)").is_none());
+    }
+}
