@@ -6,6 +6,7 @@
     reason = "a failed unwrap is a failed test; nothing here is an interface; tests break files by hand"
 )]
 mod abuse;
+mod alerts;
 mod backup;
 mod budget;
 mod config;
@@ -35,6 +36,7 @@ mod remote_write_2;
 mod rules;
 mod shell;
 mod sql;
+mod subscribe;
 mod support;
 mod transfer;
 mod transfer_events;
