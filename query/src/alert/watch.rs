@@ -397,7 +397,7 @@ impl Part {
     }
 }
 
-/// The statement that asks for the rows of a detector: time, labels, the score, whether the condition holds.
+/// The statement that asks for the rows of a detector: time, labels, the value, whether the condition holds.
 fn detector_rows(definition: &Definition, table: &str, snapshot: &Snapshot) -> Result<String> {
     let On::Detector { name, condition } = &definition.on else {
         return Err(Error::internal("not a detector's alert"));
@@ -406,7 +406,7 @@ fn detector_rows(definition: &Definition, table: &str, snapshot: &Snapshot) -> R
     let labels = stored.labels.iter().filter(|label| *label != "detector");
     let labels: String = labels.map(|label| format!(", CAST({0} AS VARCHAR) AS {0}", quoted(label))).collect();
     Ok(format!(
-        "SELECT ts, CAST(score AS DOUBLE) AS \"alert$value\", coalesce(CAST(({condition}\n) AS BOOLEAN), false) AS \"alert$holds\"{labels} \
+        "SELECT ts, CAST(value AS DOUBLE) AS \"alert$value\", coalesce(CAST(({condition}\n) AS BOOLEAN), false) AS \"alert$holds\"{labels} \
          FROM {table} WHERE detector = '{name}' ORDER BY ts",
         table = quoted(table),
         name = name.replace('\'', "''"),

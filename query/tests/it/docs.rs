@@ -1,4 +1,4 @@
-//! Every ```sql block of docs/sql.md, docs/models.md and docs/log-templates.md is executed.
+//! Every ```sql block of docs/sql.md, docs/models.md, docs/alerts.md and docs/log-templates.md is executed.
 use std::path::PathBuf;
 
 use crate::store::Store;
@@ -20,6 +20,11 @@ async fn every_example_of_the_sql_reference_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_example_about_models_runs() {
     assert!(run_all("models.md").await > 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_example_about_detectors_and_alerts_runs() {
+    assert!(run_all("alerts.md").await > 12);
 }
 
 /// Runs the examples of a page, one after the other in one store. Answers how many there are.
