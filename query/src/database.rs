@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use crate::admit::{Admitted, admit};
 use crate::alert::{self, ActiveAlert, AlertStats, Alerts, Notice};
-use crate::continuous::statement::Noun;
+use crate::continuous::statement::{Noun, ObjectStatement};
 use crate::continuous::{self, ContinuousLimits, ContinuousQueries};
 use crate::delete;
 use crate::error::{Error, ErrorKind, Result};
@@ -198,7 +198,11 @@ impl Database {
         let admitted = self.admitted(&request)?;
         if let Some(statement) = continuous::statement::parse(&request.sql) {
             let listed = self.running.begin(&request.sql)?;
-            let rows = self.continuous.execute(statement?).await?;
+            let statement = statement?;
+            if let ObjectStatement::Drop { noun: Noun::Detector, name, .. } = &statement {
+                self.alerts.unwatched(name)?;
+            }
+            let rows = self.continuous.execute(statement).await?;
             return Ok(small(listed.query.id, rows));
         }
         if let Some(statement) = model::statement::parse(&request.sql) {

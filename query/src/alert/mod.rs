@@ -211,6 +211,22 @@ impl Alerts {
         self.alerts.read().values().cloned().collect()
     }
 
+    /// Refuses to let a detector go that alerts watch.
+    ///
+    /// # Errors
+    /// `Invalid`, naming one of them.
+    pub(crate) fn unwatched(&self, detector: &str) -> Result<()> {
+        let watches =
+            |alert: &Arc<Alert>| matches!(&alert.definition.on, On::Detector { name, .. } if name == detector);
+        match self.all().into_iter().find(watches) {
+            Some(alert) => Err(Error::invalid(format!(
+                "alert {} watches detector {detector}: drop the alert first",
+                alert.definition.name
+            ))),
+            None => Ok(()),
+        }
+    }
+
     fn find(&self, name: &str) -> Result<Arc<Alert>> {
         self.alerts
             .read()

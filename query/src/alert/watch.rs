@@ -116,7 +116,9 @@ impl Outcome {
             let labels = alert.labels(of);
             let pairs = labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
             let own = [(METRIC_NAME, metric)].into_iter().chain(state.map(|state| ("alertstate", state)));
-            let set = LabelSet::from_pairs(own.chain(pairs.filter(|(name, _)| *name != "alertstate")));
+            // Templates are expanded by who tells people.
+            let plain = pairs.filter(|(name, value)| *name != "alertstate" && !value.contains("{{"));
+            let set = LabelSet::from_pairs(own.chain(plain));
             let series = set.and_then(|set| alerts.engine.resolve(&set)).map_err(|e| Error::from_engine(&e))?;
             // Prometheus's samples have milliseconds.
             batch.push(series, at.div_euclid(NS_PER_MS) * NS_PER_MS, value);
@@ -127,8 +129,8 @@ impl Outcome {
             if before == Some(active) {
                 continue;
             }
-            if before.is_some_and(|before| before.state() != active.state()) {
-                write("ALERTS", Some("pending"), of, active.last_at, STALE)?;
+            if let Some(before) = before.filter(|before| before.state() != active.state()) {
+                write("ALERTS", Some(before.state()), of, active.last_at, STALE)?;
             }
             write("ALERTS", Some(active.state()), of, active.last_at, 1.0)?;
             let since = (active.active_at / 1_000_000_000) as f64;

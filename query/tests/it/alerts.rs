@@ -165,6 +165,8 @@ fn mistakes_are_errors_that_say_what_to_do() {
     }
     let again = lives.query("CREATE ALERT high ON DETECTOR d").unwrap_err();
     assert!(again.message.contains("alert high exists"), "{again}");
+    let watched = lives.query("DROP DETECTOR d").unwrap_err();
+    assert_eq!(watched.message, "alert high watches detector d: drop the alert first");
     lives.run("CREATE ALERT IF NOT EXISTS high ON DETECTOR d");
     lives.run("CREATE OR REPLACE ALERT high ON DETECTOR d WHERE score > 2");
     lives.run("DROP ALERT high");
