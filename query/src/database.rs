@@ -5,11 +5,12 @@
 //!  PromQL: gate -> small (`promql::small`): on the thread that asks; others: on a large stack
 //!  delete: admit -> gate                 -> plan                                     -> the engine commits it
 //! ```
+mod alerts;
 mod memory;
 mod prometheus;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arrow::array::RecordBatch;
@@ -26,7 +27,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 
 use crate::admit::{Admitted, admit};
-use crate::alert::{self, ActiveAlert, AlertStats, Alerts, Notice};
+use crate::alert::{self, Alerts};
 use crate::continuous::statement::{Noun, ObjectStatement};
 use crate::continuous::{self, ContinuousLimits, ContinuousQueries};
 use crate::delete;
@@ -40,7 +41,6 @@ use crate::running::{Gate, Listed, QueryList, Running};
 use crate::session::Sessions;
 use crate::table::correlate::{CORRELATE, CorrelateFunction};
 use crate::table::promql::{PROMQL, PromqlFunction};
-use crate::table::sys::SysTable;
 use crate::table::trace::{TraceFunction, View};
 use crate::table::{METRICS, PUBLIC, SAMPLES, SYS, qualified};
 use crate::udf::log_template::{STORE_EVERY, TemplateStats};
@@ -127,9 +127,8 @@ impl Database {
             Arc::new(move |snapshot| sessions.state(snapshot, &sessions.memory()))
         };
         let continuous = ContinuousQueries::open(engine.clone(), make, limits.clone(), ContinuousLimits::default())?;
-        for noun in [Noun::Query, Noun::Detector] {
-            let list = ContinuousList(Arc::downgrade(&continuous), noun);
-            sessions.sys().register(noun.table(), Arc::new(list));
+        for (name, table) in continuous::tables(&continuous) {
+            sessions.sys().register(name, Arc::new(table));
         }
         let alerts = Arc::new(Alerts::open(engine.clone())?);
         for (name, table) in alert::list::tables(&alerts) {
@@ -530,50 +529,6 @@ impl Database {
         self.models.catch_up(self).await
     }
 
-    /// Waits until every alert of a detector has looked at all commits up to now (used by tests).
-    ///
-    /// # Errors
-    /// The first alert's that fails.
-    pub async fn drain_alerts(self: &Arc<Self>) -> Result<()> {
-        self.alerts.drain(self).await
-    }
-
-    /// Numbers about alerts.
-    pub fn alert_stats(&self) -> AlertStats {
-        self.alerts.stats()
-    }
-
-    /// Alerts that are pending or firing.
-    pub fn active_alerts(&self) -> Vec<ActiveAlert> {
-        self.alerts.active()
-    }
-
-    /// Notices that nobody has taken yet, oldest first.
-    pub fn notices(&self) -> Vec<Arc<Notice>> {
-        self.alerts.notices()
-    }
-
-    /// Is told of new ones.
-    pub fn notices_told(&self) -> Arc<tokio::sync::Notify> {
-        self.alerts.told()
-    }
-
-    /// Forgets notices that were taken.
-    ///
-    /// # Errors
-    /// As the engine: they have to be delivered again then, under the same idempotency keys.
-    pub async fn notices_taken(&self, seqs: &[u64]) -> Result<()> {
-        self.alerts.taken(seqs).await
-    }
-
-    /// Keeps a notice in `sys.notifications` as given up.
-    ///
-    /// # Errors
-    /// As the engine: it has to be delivered again then.
-    pub async fn notice_given_up(&self, seq: u64, why: &str) -> Result<()> {
-        self.alerts.give_up(seq, why).await
-    }
-
     pub(crate) fn continuous(&self) -> &ContinuousQueries {
         &self.continuous
     }
@@ -612,16 +567,4 @@ fn small(id: u64, rows: RecordBatch) -> QueryResponse {
     let schema = rows.schema();
     let stream = stream::once(async move { Ok(rows) }.boxed());
     QueryResponse { id, schema: Arc::clone(&schema), stream: Box::pin(RecordBatchStreamAdapter::new(schema, stream)) }
-}
-
-/// `sys.continuous_queries` or `sys.detectors`
-///
-/// Weak, because the queries' sessions hold this table: otherwise a database that is dropped would never let go of its engine.
-struct ContinuousList(Weak<ContinuousQueries>, Noun);
-
-impl SysTable for ContinuousList {
-    fn rows(&self, _snapshot: &Snapshot) -> datafusion::error::Result<RecordBatch> {
-        let queries = self.0.upgrade().ok_or_else(|| Error::internal("the database is closed"))?;
-        Ok(queries.rows(self.1)?)
-    }
 }

@@ -22,6 +22,17 @@ pub(crate) fn tokens(sql: &str, verbs: &[&str]) -> Option<Vec<TokenWithSpan>> {
     Some(tokens)
 }
 
+/// What happens when an object of the name exists that is to be created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Existing {
+    /// An error.
+    Refused,
+    /// Nothing.
+    Kept,
+    /// It makes way.
+    Replaced,
+}
+
 /// Reads a statement from its beginning.
 pub(crate) struct Cursor<'a> {
     sql: &'a str,
@@ -55,6 +66,32 @@ impl<'a> Cursor<'a> {
     pub(crate) fn expect(&mut self, word: &str) -> Result<()> {
         if self.word(word) { Ok(()) } else { Err(expected(&word.to_ascii_uppercase(), self.peek())) }
     }
+    /// `IF EXISTS`
+    pub(crate) fn if_exists(&mut self) -> Result<bool> {
+        let found = self.word("if");
+        if found {
+            self.expect("exists")?;
+        }
+        Ok(found)
+    }
+    /// `IF NOT EXISTS`
+    pub(crate) fn if_not_exists(&mut self) -> Result<bool> {
+        let found = self.word("if");
+        if found {
+            self.expect("not")?;
+            self.expect("exists")?;
+        }
+        Ok(found)
+    }
+    /// `IF NOT EXISTS` after `CREATE`, or after `CREATE OR REPLACE` (`replace`).
+    pub(crate) fn existing(&mut self, replace: bool) -> Result<Existing> {
+        match (replace, self.if_not_exists()?) {
+            (true, true) => Err(Error::invalid("write OR REPLACE or IF NOT EXISTS, not both")),
+            (true, false) => Ok(Existing::Replaced),
+            (false, true) => Ok(Existing::Kept),
+            (false, false) => Ok(Existing::Refused),
+        }
+    }
     /// The name of an object: lower case unless quoted.
     pub(crate) fn name(&mut self, what: &str) -> Result<String> {
         let name = self.column(what)?;
@@ -77,6 +114,14 @@ impl<'a> Cursor<'a> {
         match self.peek() {
             None | Some(Token::EOF) => Ok(()),
             other => Err(expected("the end of the statement", other)),
+        }
+    }
+
+    /// As [`Cursor::end`]; the error names what might have stood there.
+    pub(crate) fn end_or(&mut self, what: &str) -> Result<()> {
+        match self.peek() {
+            None | Some(Token::EOF | Token::SemiColon) => self.end(),
+            other => Err(expected(&format!("{what} or the end of the statement"), other)),
         }
     }
 

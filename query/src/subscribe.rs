@@ -22,7 +22,7 @@ use crate::database::{Database, QueryRequest, QueryResponse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Signal;
 use crate::planner;
-use crate::statement::{Cursor as Tokens, expected, tokens};
+use crate::statement::{Cursor as Tokens, tokens};
 use crate::table::quoted;
 
 /// Rows of the commits that one statement reads, or those of one commit.
@@ -78,10 +78,7 @@ impl Subscribe {
             }
         };
         let from = if cursor.word("from") { from(cursor.text(FROM)?)? } else { From::Now };
-        if !matches!(cursor.peek(), None | Some(Token::EOF | Token::SemiColon)) {
-            return Err(expected("FROM or the end of the statement", cursor.peek()));
-        }
-        cursor.end()?;
+        cursor.end_or("FROM")?;
         Ok(Self { sql, table, from })
     }
 

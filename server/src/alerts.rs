@@ -8,7 +8,7 @@
 //! ```
 //! A notice outlives this process: what was sent and not known to be taken is sent again under the same idempotency key. A target that
 //! hangs holds up nobody but itself.
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,9 +20,10 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use ureq::Agent;
-use ureq::http::StatusCode;
 
-use crate::rules::{Settings, Template, TemplateData, TemplateFault};
+use crate::rules::{
+    Refused, Settings, Template, TemplateData, TemplateFault, agent, alertmanager_json, alertmanager_url, post,
+};
 use crate::timestamp::rfc3339;
 
 /// Pauses between attempts.
@@ -32,8 +33,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const GIVE_UP_NS: i64 = 24 * 60 * 60 * 1_000_000_000;
 /// Notices of one request to an Alertmanager.
 const BATCH_MAX: usize = 64;
-/// Bytes of an error answer that are shown.
-const ANSWER_BYTES_MAX: u64 = 4 << 10;
 /// How long the end of the server waits for requests on their way.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 /// How long a target that nobody is to be told at keeps its task.
@@ -60,20 +59,12 @@ struct Shared {
     stop: CancellationToken,
 }
 
-/// Why something was not taken.
-struct Refused {
-    message: String,
-    /// Whether it may be taken later.
-    again: bool,
-}
-
 impl Deliverer {
     /// Starts.
     pub(crate) fn start(database: Arc<Database>, settings: Settings, told: Arc<Told>) -> Self {
-        let timeout = settings.timeout();
-        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(timeout)).build();
+        let agent = agent(settings.timeout());
         let stop = CancellationToken::new();
-        let shared = Arc::new(Shared { database, settings, agent: config.new_agent(), told, stop });
+        let shared = Arc::new(Shared { database, settings, agent, told, stop });
         let task = Mutex::new(Some(tokio::spawn(run(Arc::clone(&shared)))));
         Self { shared, task }
     }
@@ -97,9 +88,8 @@ async fn run(shared: Arc<Shared>) {
     let mut resent = tokio::time::Instant::now();
     loop {
         let new = told.notified();
-        let wanted: BTreeSet<Target> = shared.database.notices().iter().map(|notice| notice.target.clone()).collect();
         targets.retain(|_, (task, _)| !task.is_finished());
-        for target in wanted {
+        for target in shared.database.notice_targets() {
             let (_, wake) = targets.entry(target.clone()).or_insert_with(|| {
                 let wake = Arc::new(tokio::sync::Notify::new());
                 (tokio::spawn(deliver(Arc::clone(&shared), target, Arc::clone(&wake))), wake)
@@ -150,8 +140,7 @@ async fn deliver(shared: Arc<Shared>, target: Target, wake: Arc<tokio::sync::Not
             return;
         }
         let at_once = if matches!(target, Target::Alertmanager(_)) { BATCH_MAX } else { 1 };
-        let notices: Vec<Arc<Notice>> =
-            shared.database.notices().into_iter().filter(|notice| notice.target == target).take(at_once).collect();
+        let notices = shared.database.notices_for(&target, at_once);
         if notices.is_empty() {
             tokio::select! {
                 () = shared.stop.cancelled() => return,
@@ -223,22 +212,10 @@ impl Shared {
     fn post(&self, target: &Target, body: &str, key: Option<&str>) -> Result<(), Refused> {
         let url = match target {
             Target::Webhook(url) => url.clone(),
-            Target::Alertmanager(url) => format!("{}/api/v2/alerts", url.trim_end_matches('/')),
+            Target::Alertmanager(url) => alertmanager_url(url),
         };
-        let mut request = self.agent.post(&url).header("Content-Type", "application/json");
-        request = request.header("User-Agent", concat!("foretell/", env!("CARGO_PKG_VERSION")));
-        if let Some(key) = key {
-            request = request.header("Idempotency-Key", key);
-        }
-        let response = request.send(body).map_err(|error| Refused { message: error.to_string(), again: true })?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(());
-        }
-        let again =
-            !status.is_client_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        let answer = response.into_body().into_with_config().limit(ANSWER_BYTES_MAX).read_to_string();
-        Err(Refused { message: format!("{status}: {}", answer.unwrap_or_default().trim()), again })
+        let key = key.map(|key| ("Idempotency-Key", key));
+        post(&self.agent, &url, key.as_slice(), body)
     }
 
     /// What a webhook is told.
@@ -286,14 +263,7 @@ impl Shared {
         let ends_at = ended.map_or(now.saturating_add(resend.saturating_mul(4)), |at| at.max(starts_at));
         let mut all = self.settings.external_labels().clone();
         all.extend(labels);
-        serde_json::json!({
-            "labels": all,
-            "annotations": annotations,
-            "startsAt": rfc3339(starts_at),
-            "endsAt": rfc3339(ends_at),
-            "generatorURL": self.settings.external_url(),
-        })
-        .to_string()
+        alertmanager_json(&all, &annotations, (starts_at, ends_at), self.settings.external_url())
     }
 }
 

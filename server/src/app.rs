@@ -10,10 +10,11 @@ use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::alerts::Told;
+use crate::clients::Clients;
 use crate::config::{Config, DECODED_AT_ONCE};
 use crate::error::ApiError;
-use crate::http::Subscribers;
-use crate::loki::query::tail::Tails;
+use crate::http::subscribers;
+use crate::loki::query::tail;
 use crate::metrics::Metrics;
 use crate::remote_write::ingest::WorkerPool;
 use crate::rules;
@@ -59,11 +60,11 @@ pub(crate) struct App {
     decoding: Semaphore,
     requests_active: AtomicUsize,
     /// Clients that are told of lines as they come.
-    pub(crate) tails: Tails,
+    pub(crate) tails: Clients,
     /// What was told of the alerts of `CREATE ALERT`.
     pub(crate) told: Arc<Told>,
     /// Clients that are told of rows as they come.
-    pub(crate) subscribers: Subscribers,
+    pub(crate) subscribers: Clients,
 }
 
 impl App {
@@ -84,9 +85,9 @@ impl App {
             in_flight,
             decoding,
             requests_active: AtomicUsize::new(0),
-            tails: Tails::default(),
+            tails: tail::clients(),
             told: Arc::default(),
-            subscribers: Subscribers::default(),
+            subscribers: subscribers(),
         })
     }
 

@@ -34,6 +34,7 @@
 mod alerts;
 mod app;
 pub mod backup;
+mod clients;
 pub mod command;
 pub mod config;
 pub mod demo;

@@ -143,8 +143,7 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
     app.set_ready(store.clone());
     red::switch_on(&store.database, &app.config.continuous.enable.0).await;
     app.rules.start(store.clone(), label_limits, app.metrics.rule_seconds(), specs).await;
-    let deliverer =
-        Deliverer::start(Arc::clone(&store.database), rules::Settings::new(&app.config), Arc::clone(&app.told));
+    let deliverer = Deliverer::start(Arc::clone(&store.database), app.rules.settings().clone(), Arc::clone(&app.told));
     tokio::spawn(reload_on_hangup(Arc::clone(&app), hangup));
 
     stop.signal().await;

@@ -1,9 +1,7 @@
 //! How alerts look from outside: `sys.alerts`, `sys.notifications`, and small answers.
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array,
-};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
 use foretell_engine::Snapshot;
 
 use super::definition::{DEAD, Notice, On};
@@ -11,33 +9,14 @@ use super::machine::Active;
 use super::{Alert, Alerts};
 use crate::duration;
 use crate::error::{Error, Result};
-use crate::table::sys::{SysTable, batch};
-
-/// A table about alerts. Weak, because the sessions of alerts hold it.
-pub(crate) struct AlertTable {
-    alerts: Weak<Alerts>,
-    rows: fn(&Alerts, &Snapshot) -> Result<RecordBatch>,
-}
+use crate::table::sys::{Listed, batch, numbers, texts, times};
 
 /// Every table about alerts, by name.
-pub(crate) fn tables(alerts: &Arc<Alerts>) -> [(&'static str, AlertTable); 2] {
-    let table = |rows| AlertTable { alerts: Arc::downgrade(alerts), rows };
+pub(crate) fn tables(alerts: &Arc<Alerts>) -> [(&'static str, Listed<Alerts>); 2] {
+    let table = |rows| Listed::new(alerts, rows);
     [("alerts", table(|alerts, _| instances(&alerts.all()))), ("notifications", table(notifications))]
 }
 
-impl SysTable for AlertTable {
-    fn rows(&self, snapshot: &Snapshot) -> datafusion::error::Result<RecordBatch> {
-        let alerts = self.alerts.upgrade().ok_or_else(|| Error::internal("the database is closed"))?;
-        Ok((self.rows)(&alerts, snapshot)?)
-    }
-}
-
-fn texts<T: Into<String>>(values: impl Iterator<Item = Option<T>>) -> ArrayRef {
-    Arc::new(StringArray::from_iter(values.map(|value| value.map(Into::into))))
-}
-fn times(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
-    Arc::new(TimestampNanosecondArray::from_iter(values).with_timezone("UTC"))
-}
 fn counts(values: impl Iterator<Item = u64>) -> ArrayRef {
     Arc::new(UInt64Array::from_iter_values(values))
 }
@@ -102,7 +81,7 @@ fn instances(all: &[Arc<Alert>]) -> Result<RecordBatch> {
         ("name", texts(rows.iter().map(|(alert, ..)| Some(&*alert.definition.name)))),
         ("state", texts(active().map(|active| Some(active.map_or("inactive", Active::state))))),
         ("labels", texts(rows.iter().map(|(_, labels, ..)| labels.as_ref().map(|labels| shown(labels))))),
-        ("value", Arc::new(Float64Array::from_iter(active().map(|active| active.map(|active| active.value))))),
+        ("value", numbers(active().map(|active| active.map(|active| active.value)))),
         ("active_at", times(active().map(|active| active.map(|active| active.active_at)))),
         ("fired_at", times(active().map(|active| active.and_then(|active| active.fired_at)))),
         ("last_at", times(active().map(|active| active.map(|active| active.last_at)))),

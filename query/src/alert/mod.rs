@@ -22,7 +22,7 @@ mod machine;
 pub(crate) mod statement;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -33,11 +33,11 @@ use foretell_engine::{Engine, LabelSet, Lsn, Snapshot, WriteBatch};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
-use crate::continuous::statement::Existing;
 use crate::continuous::status::{answer, properties};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::planner;
+use crate::statement::Existing;
 use definition::{DEAD, DEFINITIONS, Definition, NEXT, OUTBOX, On, Watched, definition_key, notice_key, state_key};
 use statement::AlertStatement;
 
@@ -350,6 +350,18 @@ impl Alerts {
     /// Notices that have not been taken, oldest first.
     pub(crate) fn notices(&self) -> Vec<Arc<Notice>> {
         self.outbox.lock().values().cloned().collect()
+    }
+
+    /// Who there are notices for.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        let outbox = self.outbox.lock();
+        let targets: BTreeSet<&Target> = outbox.values().map(|notice| &notice.target).collect();
+        targets.into_iter().cloned().collect()
+    }
+
+    /// The oldest notices for `target`, at most `count`.
+    pub(crate) fn notices_for(&self, target: &Target, count: usize) -> Vec<Arc<Notice>> {
+        self.outbox.lock().values().filter(|notice| notice.target == *target).take(count).cloned().collect()
     }
 
     /// Forgets notices that were taken.

@@ -10,9 +10,8 @@
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::definition::{Definition, On, Target};
-use crate::continuous::statement::Existing;
 use crate::error::{Error, Result};
-use crate::statement::{Cursor, expected, tokens};
+use crate::statement::{Cursor, Existing, expected, tokens};
 
 /// How often a SELECT or a PromQL expression is asked unless the statement says.
 const EVERY_NS_DEFAULT: i64 = 15_000_000_000;
@@ -61,25 +60,12 @@ fn read(verb: &str, replace: bool, mut cursor: Cursor<'_>) -> Result<AlertStatem
     const NAME: &str = "the name of an alert";
     let statement = match verb {
         "create" => {
-            let if_not_exists = cursor.word("if");
-            if if_not_exists {
-                cursor.expect("not")?;
-                cursor.expect("exists")?;
-            }
-            let existing = match (replace, if_not_exists) {
-                (true, true) => return Err(Error::invalid("write OR REPLACE or IF NOT EXISTS, not both")),
-                (true, false) => Existing::Replaced,
-                (false, true) => Existing::Kept,
-                (false, false) => Existing::Refused,
-            };
+            let existing = cursor.existing(replace)?;
             AlertStatement::Create { definition: create(&mut cursor)?, existing }
         }
         "show" => AlertStatement::Show,
         "drop" => {
-            let if_exists = cursor.word("if");
-            if if_exists {
-                cursor.expect("exists")?;
-            }
+            let if_exists = cursor.if_exists()?;
             AlertStatement::Drop { name: cursor.name(NAME)?, if_exists }
         }
         _ => AlertStatement::Describe(cursor.name(NAME)?),
@@ -137,12 +123,7 @@ fn create(cursor: &mut Cursor<'_>) -> Result<Definition> {
     {
         return Err(Error::invalid(format!("the label {label} is made by the alert itself: choose another name")));
     }
-    if !matches!(cursor.peek(), None | Some(Token::EOF | Token::SemiColon)) {
-        return Err(expected(
-            "EVERY, FOR, KEEP FIRING FOR, LABELS, ANNOTATIONS, NOTIFY or the end of the statement",
-            cursor.peek(),
-        ));
-    }
+    cursor.end_or("EVERY, FOR, KEEP FIRING FOR, LABELS, ANNOTATIONS, NOTIFY")?;
     Ok(definition)
 }
 

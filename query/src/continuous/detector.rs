@@ -15,7 +15,7 @@ use super::definition::{Definition, Emit};
 use super::plan::TS;
 use super::statement::Options;
 use crate::error::{Error, Result};
-use crate::statement::{Cursor, expected};
+use crate::statement::Cursor;
 use crate::table::quoted;
 
 /// The label that says which detector wrote a row.
@@ -64,10 +64,7 @@ pub(super) fn read(name: String, cursor: &mut Cursor<'_>) -> Result<Definition> 
     cursor.expect("into")?;
     let target = cursor.name("a table to write to")?;
     while options.read(cursor)? {}
-    if !matches!(cursor.peek(), None | Some(Token::EOF | Token::SemiColon)) {
-        return Err(expected("an option or the end of the statement", cursor.peek()));
-    }
-    cursor.end()?;
+    cursor.end_or("an option")?;
 
     let statement = cursor.statement().to_owned();
     let keys: Vec<String> = keys.iter().map(|key| quoted(key)).collect();

@@ -62,12 +62,14 @@ use parking_lot::RwLock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::QueryLimits;
 use crate::planner;
+use crate::statement::Existing;
+use crate::table::sys::Listed;
 use definition::{
     DEFINITIONS, Definition, Late, Progress, definition_key, detectors_prefix, progress_key, windows_prefix,
 };
 use output::DerivedTable;
 use query::Query;
-use statement::{Existing, Noun, ObjectStatement};
+use statement::{Noun, ObjectStatement};
 use worker::{Shared, consumer};
 
 /// Makes a session over a snapshot.
@@ -182,7 +184,7 @@ impl ContinuousQueries {
     ///
     /// # Errors
     /// `Internal`.
-    pub(crate) fn rows(&self, noun: Noun) -> Result<RecordBatch> {
+    fn rows(&self, noun: Noun) -> Result<RecordBatch> {
         let all = self.all().into_iter().filter(|query| query.definition().noun() == noun);
         let all: Vec<status::Status> = all.map(|query| query.status(&self.shared.engine)).collect();
         status::table(&all)
@@ -336,6 +338,14 @@ impl ContinuousQueries {
         self.queries.write().remove(name);
         status::answer(format!("{} {name} dropped, its rows stay in {}", noun.name(), query.definition().target))
     }
+}
+
+/// Tables about queries and detectors, by name.
+pub(crate) fn tables(all: &Arc<ContinuousQueries>) -> [(&'static str, Listed<ContinuousQueries>); 2] {
+    [
+        (Noun::Query.table(), Listed::new(all, |all, _| all.rows(Noun::Query))),
+        (Noun::Detector.table(), Listed::new(all, |all, _| all.rows(Noun::Detector))),
+    ]
 }
 
 /// Checks and stores a definition.

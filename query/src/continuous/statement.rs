@@ -19,7 +19,7 @@ use super::definition::{Definition, Emit, Late};
 use super::detector;
 use crate::duration;
 use crate::error::{Error, Result};
-use crate::statement::{Cursor, expected, tokens};
+use crate::statement::{Cursor, Existing, expected, tokens};
 
 /// How far behind the newest sample windows stay open when the statement does not say.
 const WATERMARK_NS_DEFAULT: i64 = 300_000_000_000;
@@ -55,17 +55,6 @@ impl Noun {
             Self::Detector => "SHOW DETECTORS",
         }
     }
-}
-
-/// What happens when an object of that name exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Existing {
-    /// An error.
-    Refused,
-    /// Nothing.
-    Kept,
-    /// It makes way.
-    Replaced,
 }
 
 /// A statement about continuous queries or detectors.
@@ -126,10 +115,7 @@ fn read(verb: &str, replace: bool, noun: Noun, mut cursor: Cursor<'_>) -> Result
         "create" => return create(replace, noun, cursor),
         "show" => ObjectStatement::Show(noun),
         "drop" => {
-            let if_exists = cursor.word("if");
-            if if_exists {
-                cursor.expect("exists")?;
-            }
+            let if_exists = cursor.if_exists()?;
             ObjectStatement::Drop { noun, name: name(&mut cursor)?, if_exists }
         }
         "alter" => {
@@ -148,17 +134,7 @@ fn read(verb: &str, replace: bool, noun: Noun, mut cursor: Cursor<'_>) -> Result
 }
 
 fn create(replace: bool, noun: Noun, mut cursor: Cursor<'_>) -> Result<ObjectStatement> {
-    let if_not_exists = cursor.word("if");
-    if if_not_exists {
-        cursor.expect("not")?;
-        cursor.expect("exists")?;
-    }
-    let existing = match (replace, if_not_exists) {
-        (true, true) => return Err(Error::invalid("write OR REPLACE or IF NOT EXISTS, not both")),
-        (true, false) => Existing::Replaced,
-        (false, true) => Existing::Kept,
-        (false, false) => Existing::Refused,
-    };
+    let existing = cursor.existing(replace)?;
     let name = cursor.name(&format!("a name for the {}", noun.name()))?;
     let definition = match noun {
         Noun::Query => query(name, &mut cursor)?,

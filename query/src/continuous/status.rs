@@ -166,9 +166,18 @@ pub(super) fn explanation(query: &Status, explained: &[(&'static str, String)]) 
         names.push(name);
         values.push(value);
     }
+    named(names.into_iter(), values.into_iter().map(Some))
+}
+
+/// A table of properties and values.
+fn named<N: AsRef<str>>(
+    names: impl Iterator<Item = N>,
+    values: impl Iterator<Item = Option<String>>,
+) -> Result<RecordBatch> {
     let schema =
         Schema::new(vec![Field::new("property", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]);
-    let columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(names)), Arc::new(StringArray::from(values))];
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(StringArray::from_iter_values(names)), Arc::new(StringArray::from_iter(values))];
     RecordBatch::try_new(Arc::new(schema), columns).map_err(|e| Error::internal(e.to_string()))
 }
 
@@ -182,12 +191,8 @@ pub(crate) fn properties(table: &RecordBatch) -> Result<RecordBatch> {
         true => array_value_to_string(column, 0).map(Some).map_err(internal),
         false => Ok(None),
     };
-    let schema =
-        Schema::new(vec![Field::new("property", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]);
-    let names: ArrayRef = Arc::new(StringArray::from_iter_values(table.schema().fields().iter().map(|f| f.name())));
-    let values: ArrayRef =
-        Arc::new(StringArray::from_iter(table.columns().iter().map(value).collect::<Result<Vec<_>>>()?));
-    RecordBatch::try_new(Arc::new(schema), vec![names, values]).map_err(internal)
+    let values = table.columns().iter().map(value).collect::<Result<Vec<_>>>()?;
+    named(table.schema().fields().iter().map(|field| field.name()), values.into_iter())
 }
 
 /// The answer of a statement that changes something.

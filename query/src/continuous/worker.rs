@@ -37,6 +37,12 @@ pub(super) struct Shared {
     pub(super) runtime: tokio::runtime::Handle,
 }
 
+impl Shared {
+    fn plan(&self, definition: &Definition, snapshot: &Snapshot) -> Result<(SessionState, Select)> {
+        plan_select(&self.sessions, &self.query_limits, &self.runtime, definition, snapshot)
+    }
+}
+
 /// A compiled SELECT.
 enum Compiled {
     Buckets(Box<Aggregation>, super::grid::Grid),
@@ -66,7 +72,7 @@ fn compile(
 /// # Errors
 /// `Invalid` or `NotFound`, saying what to change.
 pub(super) fn check(shared: &Shared, definition: &Definition, snapshot: &Snapshot) -> Result<(String, DerivedTable)> {
-    let (state, select) = plan_select(&shared.sessions, &shared.query_limits, &shared.runtime, definition, snapshot)?;
+    let (state, select) = shared.plan(definition, snapshot)?;
     if let (Late::Into(_), Some(signal)) = (&definition.late, select.origin.signal()) {
         return Err(Error::invalid(format!(
             "late rows of {} cannot be put into a table of their own: write LATE DROP, which counts them",
@@ -86,7 +92,7 @@ pub(super) fn explain(
     definition: &Definition,
     snapshot: &Snapshot,
 ) -> Result<Vec<(&'static str, String)>> {
-    let (state, select) = plan_select(&shared.sessions, &shared.query_limits, &shared.runtime, definition, snapshot)?;
+    let (state, select) = shared.plan(definition, snapshot)?;
     let (compiled, table) = compile(&select, &definition.name, &state, shared.runtime.clone())?;
     let on_close = definition.emit == Emit::Close;
     let reads = match select.origin.kind {
@@ -159,8 +165,7 @@ impl Worker {
         let stored = snapshot.state(&progress_key(&definition.name));
         let progress = stored.map_or_else(|| Ok(Progress::start(snapshot.lsn())), |bytes| Progress::decode(&bytes))?;
         shared.engine.retain_wal(&consumer(&definition.name), Some(progress.position));
-        let (state, select) =
-            plan_select(&shared.sessions, &shared.query_limits, &shared.runtime, definition, &snapshot)?;
+        let (state, select) = shared.plan(definition, &snapshot)?;
         let (compiled, table) = compile(&select, &definition.name, &state, shared.runtime.clone())?;
         let (columns, mut operator): (_, Box<dyn Operator>) = match compiled {
             Compiled::Buckets(aggregation, grid) => {

@@ -1,11 +1,8 @@
 //! How models look from outside: the tables of schema `sys`, and small answers.
 use std::iter::once;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array,
-    UInt64Array,
-};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::util::display::array_value_to_string;
 use foretell_engine::Snapshot;
 use foretell_ml::health::Health;
@@ -17,17 +14,11 @@ use super::{Known, Model, Models};
 use crate::continuous::status::properties;
 use crate::duration;
 use crate::error::{Error, Result};
-use crate::table::sys::{SysTable, batch};
-
-/// A table about models. Weak, because the sessions of models hold it.
-pub(crate) struct ModelTable {
-    models: Weak<Models>,
-    rows: fn(&Models, &Snapshot) -> Result<RecordBatch>,
-}
+use crate::table::sys::{Listed, batch, numbers, texts, times};
 
 /// Every table about models, by name.
-pub(crate) fn tables(models: &Arc<Models>) -> [(&'static str, ModelTable); 4] {
-    let table = |rows| ModelTable { models: Arc::downgrade(models), rows };
+pub(crate) fn tables(models: &Arc<Models>) -> [(&'static str, Listed<Models>); 4] {
+    let table = |rows| Listed::new(models, rows);
     [
         ("models", table(|models, _| self::models(models))),
         ("model_versions", table(|models, _| versions(models))),
@@ -36,24 +27,8 @@ pub(crate) fn tables(models: &Arc<Models>) -> [(&'static str, ModelTable); 4] {
     ]
 }
 
-impl SysTable for ModelTable {
-    fn rows(&self, snapshot: &Snapshot) -> datafusion::error::Result<RecordBatch> {
-        let models = self.models.upgrade().ok_or_else(|| Error::internal("the database is closed"))?;
-        Ok((self.rows)(&models, snapshot)?)
-    }
-}
-
-fn texts<T: Into<String>>(values: impl Iterator<Item = Option<T>>) -> ArrayRef {
-    Arc::new(StringArray::from_iter(values.map(|value| value.map(Into::into))))
-}
-fn times(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
-    Arc::new(TimestampNanosecondArray::from_iter(values).with_timezone("UTC"))
-}
 fn counts(values: impl Iterator<Item = u64>) -> ArrayRef {
     Arc::new(Int64Array::from_iter_values(values.map(|value| i64::try_from(value).unwrap_or(i64::MAX))))
-}
-fn numbers(values: impl Iterator<Item = Option<f64>>) -> ArrayRef {
-    Arc::new(Float64Array::from_iter(values))
 }
 fn small(values: impl Iterator<Item = Option<u32>>) -> ArrayRef {
     Arc::new(UInt32Array::from_iter(values))

@@ -102,10 +102,7 @@ fn read(verb: &str, mut cursor: Cursor<'_>) -> Result<ModelStatement> {
             ModelStatement::Label { id, label: cursor.text("'false_positive' or 'true_positive'")?.parse()? }
         }
         "drop" => {
-            let if_exists = cursor.word("if");
-            if if_exists {
-                cursor.expect("exists")?;
-            }
+            let if_exists = cursor.if_exists()?;
             ModelStatement::Drop { name: cursor.name(NAME)?, if_exists }
         }
         "retrain" => {
@@ -138,11 +135,7 @@ fn version(cursor: &mut Cursor<'_>) -> Result<Option<u32>> {
 }
 
 fn create(mut cursor: Cursor<'_>) -> Result<ModelStatement> {
-    let if_not_exists = cursor.word("if");
-    if if_not_exists {
-        cursor.expect("not")?;
-        cursor.expect("exists")?;
-    }
+    let if_not_exists = cursor.if_not_exists()?;
     let name = cursor.name("a name for the model")?;
     cursor.expect("type")?;
     if !cursor.word("anomaly") {

@@ -1,9 +1,11 @@
 //! Schema `sys`: tables about the store itself. Other modules add theirs with [`SysTables::register`].
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
+use arrow::array::{
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array,
+};
 use arrow::datatypes::{Field, Schema};
 use datafusion::error::Result;
 use foretell_engine::{Selector, Snapshot, TimeRange};
@@ -24,6 +26,39 @@ const TABLES: &str = "tables";
 pub(crate) trait SysTable: Send + Sync {
     /// All rows, as of `snapshot` where the store is concerned.
     fn rows(&self, snapshot: &Snapshot) -> Result<RecordBatch>;
+}
+
+/// A table that somebody makes who holds sessions: weak, or a database that is dropped would never let go of its engine.
+pub(crate) struct Listed<T> {
+    of: Weak<T>,
+    rows: fn(&T, &Snapshot) -> crate::error::Result<RecordBatch>,
+}
+
+impl<T> Listed<T> {
+    /// The table that `rows` makes of `of`.
+    pub(crate) fn new(of: &Arc<T>, rows: fn(&T, &Snapshot) -> crate::error::Result<RecordBatch>) -> Self {
+        Self { of: Arc::downgrade(of), rows }
+    }
+}
+
+impl<T: Send + Sync> SysTable for Listed<T> {
+    fn rows(&self, snapshot: &Snapshot) -> Result<RecordBatch> {
+        let of = self.of.upgrade().ok_or_else(|| Error::internal("the database is closed"))?;
+        Ok((self.rows)(&of, snapshot)?)
+    }
+}
+
+/// A column of texts.
+pub(crate) fn texts<T: Into<String>>(values: impl Iterator<Item = Option<T>>) -> ArrayRef {
+    Arc::new(StringArray::from_iter(values.map(|value| value.map(Into::into))))
+}
+/// A column of times, ns UTC.
+pub(crate) fn times(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
+    Arc::new(TimestampNanosecondArray::from_iter(values).with_timezone("UTC"))
+}
+/// A column of numbers.
+pub(crate) fn numbers(values: impl Iterator<Item = Option<f64>>) -> ArrayRef {
+    Arc::new(Float64Array::from_iter(values))
 }
 
 /// Every table of schema `sys` by name.

@@ -63,6 +63,11 @@ impl Manager {
         }
     }
 
+    /// What the configuration says of rules and alerts.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Starts `specs` over an open store. Alerts go on where the last process ended.
     pub(crate) async fn start(
         &self,

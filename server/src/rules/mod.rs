@@ -38,6 +38,8 @@ pub(crate) use self::alert::{Alert, State};
 pub(crate) use self::file::{Defaults, Kind, RuleSpec, load};
 pub(crate) use self::group::{Group, RuleState};
 pub(crate) use self::manager::Manager;
+pub(crate) use self::notify::alertmanager_json;
+pub(crate) use self::notify::post::{Refused, agent, alertmanager_url, post};
 use self::template::Labels;
 pub(crate) use self::template::{Data as TemplateData, Fault as TemplateFault, Template};
 use crate::config::Config;

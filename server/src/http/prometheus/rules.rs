@@ -61,9 +61,8 @@ pub(in super::super) async fn alerts(State(app): State<Arc<App>>) -> Result<Resp
     let store = app.store()?;
     elsewhere(move || {
         let (mut alerts, mut room) = (Vec::new(), Room(ANSWER_BYTES_MAX));
-        let settings = rules::Settings::new(&app.config);
         for alert in store.database.active_alerts() {
-            alerts.push(created_json(&settings, &alert, &mut room)?);
+            alerts.push(created_json(app.rules.settings(), &alert, &mut room)?);
         }
         for group in app.rules.groups().iter() {
             let state = group.state.lock();

@@ -20,11 +20,10 @@ use axum::response::Response;
 use bytes::Bytes;
 use foretell_query::{Delivery, Subscribe, Subscription};
 use futures::stream;
-use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::clients::{Client, Clients};
 use crate::encode::{Encoder, Format};
 use crate::error::ApiError;
 use crate::http::respond;
@@ -36,31 +35,13 @@ const ALIVE: Duration = Duration::from_secs(15);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The clients that have subscribed.
-pub(crate) struct Subscribers {
-    places: Arc<Semaphore>,
-    stopping: CancellationToken,
-}
-
-impl Default for Subscribers {
-    fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)), stopping: CancellationToken::new() }
-    }
-}
-
-impl Subscribers {
-    /// Lets go of all of them.
-    pub(crate) fn stop(&self) {
-        self.stopping.cancel();
-    }
+pub(crate) fn clients() -> Clients {
+    Clients::new(SUBSCRIBERS_MAX, "have subscribed")
 }
 
 /// Answers a statement that subscribes.
 pub(super) async fn subscribe(app: &Arc<App>, statement: Subscribe, headers: &HeaderMap) -> Result<Response, ApiError> {
-    let place = Arc::clone(&app.subscribers.places).try_acquire_owned().map_err(|_| {
-        ApiError::too_many(format!(
-            "{SUBSCRIBERS_MAX} clients have subscribed already, as many as may: close one or try again soon"
-        ))
-    })?;
+    let client = app.subscribers.enter(app.metrics.subscriptions())?;
     let last = headers.get(LAST_EVENT_ID).and_then(|last| last.to_str().ok()).filter(|last| !last.is_empty());
     let statement = match last {
         Some(last) => statement.resumed(last)?,
@@ -68,14 +49,12 @@ pub(super) async fn subscribe(app: &Arc<App>, statement: Subscribe, headers: &He
     };
     let store = app.store()?;
     let subscription = Subscription::open(&store.database, &store.engine, statement).await?;
-    let gauge = app.metrics.subscriptions();
-    gauge.inc();
     let state = State {
         subscription,
         app: Arc::clone(app),
-        stopping: app.subscribers.stopping.clone(),
+        stopping: app.subscribers.stopping().clone(),
         ended: false,
-        _open: Open { _place: place, gauge },
+        _client: client,
     };
     let mut response =
         respond::text(StatusCode::OK, "text/event-stream", Body::from_stream(stream::unfold(state, next)));
@@ -83,24 +62,12 @@ pub(super) async fn subscribe(app: &Arc<App>, statement: Subscribe, headers: &He
     Ok(response)
 }
 
-/// A client that is counted, until it is dropped.
-struct Open {
-    _place: OwnedSemaphorePermit,
-    gauge: Gauge,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.gauge.dec();
-    }
-}
-
 struct State {
     subscription: Subscription,
     app: Arc<App>,
     stopping: CancellationToken,
     ended: bool,
-    _open: Open,
+    _client: Client,
 }
 
 /// The next events.

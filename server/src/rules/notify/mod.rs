@@ -6,6 +6,7 @@
 //!                                       the oldest go when it is full
 //! ```
 //! A slow or absent Alertmanager delays neither rules nor the others: its queue is its own, and bounded.
+pub(crate) mod post;
 mod queue;
 mod target;
 
@@ -90,12 +91,23 @@ fn encode(origin: &Origin, expr: &str, labels: &LabelSet, alert: &Alert) -> Stri
     all.extend(labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
     let annotations: Labels = alert.annotations.iter().filter(|(_, text)| !text.is_empty()).cloned().collect();
     let url = origin.external_url.trim_end_matches('/');
+    let span = (alert.fired_at_ns.unwrap_or(alert.active_at_ns), alert.resolved_at_ns.unwrap_or(alert.valid_until_ns));
+    alertmanager_json(&all, &annotations, span, &format!("{url}/graph?g0.expr={}&g0.tab=1", url_query(expr)))
+}
+
+/// An alert from when to when, as Alertmanager's API takes it.
+pub(crate) fn alertmanager_json(
+    labels: &Labels,
+    annotations: &Labels,
+    (starts_at, ends_at): (i64, i64),
+    generator_url: &str,
+) -> String {
     serde_json::json!({
-        "labels": all,
+        "labels": labels,
         "annotations": annotations,
-        "startsAt": rfc3339(alert.fired_at_ns.unwrap_or(alert.active_at_ns)),
-        "endsAt": rfc3339(alert.resolved_at_ns.unwrap_or(alert.valid_until_ns)),
-        "generatorURL": format!("{url}/graph?g0.expr={}&g0.tab=1", url_query(expr)),
+        "startsAt": rfc3339(starts_at),
+        "endsAt": rfc3339(ends_at),
+        "generatorURL": generator_url,
     })
     .to_string()
 }

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use ureq::Agent;
-use ureq::http::StatusCode;
 
+use super::post::{Refused, agent, alertmanager_url, post};
 use super::queue::{Batch, Queue};
 
 /// Alerts of one request.
@@ -18,9 +18,6 @@ const BATCH_MAX: usize = 64;
 const ATTEMPTS_MAX: u32 = 10;
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Bytes of an error answer that are shown.
-const ANSWER_BYTES_MAX: u64 = 4 << 10;
-
 /// See the module.
 pub(super) struct Target {
     url: String,
@@ -47,19 +44,11 @@ pub(crate) struct Told {
     pub(crate) queue_max: u64,
 }
 
-/// Why a batch was not taken.
-struct Refused {
-    message: String,
-    /// Whether it may be taken later.
-    again: bool,
-}
-
 impl Target {
     pub(super) fn new(url: &str, queue_max: usize, timeout: Duration) -> Self {
-        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(timeout)).build();
         Self {
-            url: format!("{}/api/v2/alerts", url.trim_end_matches('/')),
-            agent: config.new_agent(),
+            url: alertmanager_url(url),
+            agent: agent(timeout),
             queue: Mutex::new(Queue::new(queue_max)),
             queue_max,
             wake: Notify::new(),
@@ -137,23 +126,7 @@ impl Target {
     async fn hand_over(self: &Arc<Self>, batch: &Batch) -> Result<(), Refused> {
         let texts: Vec<&str> = batch.iter().map(|(_, text)| &**text).collect();
         let (target, body) = (Arc::clone(self), format!("[{}]", texts.join(",")));
-        let posted = tokio::task::spawn_blocking(move || target.post(&body)).await;
+        let posted = tokio::task::spawn_blocking(move || post(&target.agent, &target.url, &[], &body)).await;
         posted.unwrap_or_else(|error| Err(Refused { message: error.to_string(), again: true }))
-    }
-
-    fn post(&self, body: &str) -> Result<(), Refused> {
-        let request = self.agent.post(&self.url).header("Content-Type", "application/json");
-        let response = request
-            .header("User-Agent", concat!("foretell/", env!("CARGO_PKG_VERSION")))
-            .send(body)
-            .map_err(|error| Refused { message: error.to_string(), again: true })?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(());
-        }
-        let again =
-            !status.is_client_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        let answer = response.into_body().into_with_config().limit(ANSWER_BYTES_MAX).read_to_string();
-        Err(Refused { message: format!("{status}: {}", answer.unwrap_or_default().trim()), again })
     }
 }

@@ -29,10 +29,7 @@ use axum::response::Response;
 use foretell_engine::Snapshot;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
-use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_util::sync::CancellationToken;
 
 use self::follow::follow;
 use self::outlet::{BUFFER_BYTES, Outlet, Parcels};
@@ -40,6 +37,7 @@ use super::super::logql::LogQuery;
 use super::lines::categorized;
 use super::params::Params;
 use crate::app::{App, Store};
+use crate::clients::Clients;
 use crate::error::ApiError;
 
 /// Clients at once.
@@ -58,47 +56,8 @@ const CLOSE_MAX: Duration = Duration::from_secs(1);
 const REASON_BYTES_MAX: usize = 123;
 
 /// The clients that are told of lines as they come.
-pub(crate) struct Tails {
-    places: Arc<Semaphore>,
-    stopping: CancellationToken,
-}
-
-impl Default for Tails {
-    fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(TAILS_MAX)), stopping: CancellationToken::new() }
-    }
-}
-
-impl Tails {
-    /// How many there are.
-    pub(crate) fn open(&self) -> usize {
-        TAILS_MAX.saturating_sub(self.places.available_permits())
-    }
-
-    /// Lets go of all of them.
-    pub(crate) fn stop(&self) {
-        self.stopping.cancel();
-    }
-
-    fn enter(&self, gauge: Gauge) -> Result<Open, ApiError> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            ApiError::too_many(format!("{TAILS_MAX} clients tail already, as many as may: close one or try again soon"))
-        })?;
-        gauge.inc();
-        Ok(Open { _place: place, gauge })
-    }
-}
-
-/// A client that is counted, until it is dropped.
-struct Open {
-    _place: OwnedSemaphorePermit,
-    gauge: Gauge,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.gauge.dec();
-    }
+pub(crate) fn clients() -> Clients {
+    Clients::new(TAILS_MAX, "tail")
 }
 
 /// What a client wants.
@@ -192,7 +151,7 @@ async fn run(app: &Arc<App>, store: &Store, wish: &Wish, snapshot: Snapshot, soc
     let (outlet, parcels) = Outlet::new(Arc::clone(app), wish.categorized);
     let end = tokio::select! {
         biased;
-        () = app.tails.stopping.cancelled() => End::Stopping,
+        () = app.tails.stopping().cancelled() => End::Stopping,
         end = listen(&mut heard, patience) => end,
         end = send(app, &mut out, parcels, patience / PINGS) => end,
         failed = follow(app, store, wish, snapshot, outlet) => {
