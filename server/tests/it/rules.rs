@@ -143,6 +143,8 @@ groups:
         ask(&server, "job:requests:sum") == [row("job:requests:sum", "api", "3"), row("job:requests:sum", "web", "5")]
             && ask(&server, "twice") == [row("twice", "api", "6"), row("twice", "web", "10")]
     });
+    // Each rule is durable before the next one is evaluated: this one comes last.
+    wait_until("the third is recorded", || !ask(&server, "constant").is_empty());
     assert_eq!(ask(&server, "constant"), [(json!({"__name__": "constant"}), "42".to_owned())]);
     assert!(server.count("twice") >= 2, "samples are rows like any other");
 
