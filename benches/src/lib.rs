@@ -9,7 +9,9 @@
 //! | [`peer`] | how to start each server that is measured |
 //! | [`report`] | tables and JSON results |
 //! | [`run`] | the benchmarks |
+//! | `mortal` | a real server that is started with small sizes, killed, and started again |
 //! | [`crash`] | the real server killed again and again, and what must be left of what it acknowledged |
+//! | [`stream`] | the real server killed while continuous queries, alerts and subscribers work; what must come of it |
 //! | [`promql`] | the same expressions to a real Prometheus and to Foretell |
 //! | [`rules`] | one rule file in a real Prometheus and in Foretell |
 //! | [`e2e`] | a real Prometheus writes to Foretell, and both are compared sample by sample |
@@ -20,6 +22,7 @@
 pub mod crash;
 pub mod e2e;
 pub mod http;
+mod mortal;
 pub mod peer;
 pub mod process;
 pub mod promql;
@@ -27,4 +30,5 @@ pub mod recording;
 pub mod report;
 pub mod rules;
 pub mod run;
+pub mod stream;
 pub mod workload;

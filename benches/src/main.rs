@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use foretell_benches::peer::Binaries;
 use foretell_benches::report::print;
 use foretell_benches::workload::learn::learn;
-use foretell_benches::{crash, e2e, process, promql, rules, run};
+use foretell_benches::{crash, e2e, process, promql, rules, run, stream};
 
 /// Measures Foretell, alone and beside real peers.
 #[derive(Parser)]
@@ -66,6 +66,8 @@ enum Task {
     E2ePrometheus(e2e::Options),
     /// The server is killed again and again under load; nothing acknowledged may be lost
     Crash(crash::Options),
+    /// The server is killed again and again while continuous queries, alerts and subscribers work: each table is its SELECT
+    Stream(stream::Options),
     /// Classes of PromQL queries beside real peers, cold and warm, answers compared; needs --peers
     Promql(run::promql::Options),
     /// The same expressions to a real Prometheus and to foretell, over the same samples
@@ -132,6 +134,7 @@ fn try_main() -> Result<()> {
         }
         Task::E2ePrometheus(options) => e2e::run(&options, &binaries, results),
         Task::Crash(options) => crash::run(&options, &binaries, results),
+        Task::Stream(options) => stream::run(&options, &binaries, results),
         Task::Promql(options) => run::promql::run(&options, &binaries, results),
         Task::PromqlDiff(options) => promql::run(&options, &binaries, results),
         Task::RulesDiff(options) => rules::run(&options, &binaries, results),

@@ -1,4 +1,5 @@
 //! A pinned view of the store and the scans over it.
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -204,12 +205,16 @@ impl Snapshot {
     }
 
     /// The same view with no rows but those of `commits`, which it must see: what arrived with them. No file is read. Deletes
-    /// are not looked at: what arrived and was deleted since is there. Series are those that are active.
+    /// are not looked at: what arrived and was deleted since is there. Series are those that are active, and those of the
+    /// partitions in which the rows lie.
     pub fn only(&self, commits: &[Commit]) -> Self {
         let pinned = &*self.0;
         // The batches are counted where they came from, not once more here.
         let mut active = Memtable::new(0, Lsn(0), 0, &Arc::default());
+        let mut partitions = BTreeSet::new();
         for Commit { lsn, batch } in commits {
+            let of_records = batch.records.iter().flat_map(|records| &records.ts);
+            partitions.extend(batch.ts.iter().chain(of_records).map(|&ts| pinned.partitioning.of(ts)));
             active.push(Arc::new(CommittedBatch { lsn: *lsn, batch: Arc::clone(batch) }), 0);
         }
         Self(Arc::new(Pinned {
@@ -218,7 +223,8 @@ impl Snapshot {
             active,
             state: pinned.state.clone(),
             tables: pinned.tables.clone(),
-            version: Arc::default(),
+            // After a restart a series of flushed rows is known by its partition's index alone.
+            version: Arc::new(pinned.version.indexes_of(partitions)),
             tombstones: Tombstones::default(),
             head: Arc::clone(&pinned.head),
             catalogue: Arc::clone(&pinned.catalogue),

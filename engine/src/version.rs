@@ -126,6 +126,15 @@ impl Version {
         partition.records.extract_if(.., |records| files.contains(&records.meta().segment.file)).collect()
     }
 
+    /// The indexes of `partitions`, and none of their rows.
+    pub(crate) fn indexes_of(&self, partitions: impl IntoIterator<Item = i64>) -> Self {
+        let index = |number: i64| {
+            let Partition { series, index, .. } = self.partitions.get(&number)?;
+            Some((number, Partition { series: *series, index: index.clone(), ..Partition::default() }))
+        };
+        Self { partitions: partitions.into_iter().filter_map(index).collect() }
+    }
+
     /// Whether `tombstone` concerns a segment, of samples or of records.
     pub(crate) fn is_concerned_by(&self, tombstone: &Tombstone) -> bool {
         self.segments().any(|live| tombstone.concerns(&live.segment, live.meta.applied))

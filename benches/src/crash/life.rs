@@ -10,8 +10,9 @@ use rand::{Rng, SeedableRng};
 
 use super::judge::judge;
 use super::lane::Lane;
-use super::server::{Sizes, Store};
+use super::questions::{ask, cut_newest_log, files_written, read};
 use super::{Counts, Options, Progress};
+use crate::mortal::{Mortal, Sizes};
 use crate::peer::Binaries;
 
 /// See the module.
@@ -19,7 +20,7 @@ pub(super) struct Life<'a> {
     options: &'a Options,
     progress: &'a Progress,
     cycles: u32,
-    store: Store,
+    store: Mortal,
     lanes: Vec<Lane>,
     rng: SmallRng,
     counts: Counts,
@@ -40,7 +41,7 @@ impl<'a> Life<'a> {
             options,
             progress,
             cycles,
-            store: Store::new(binaries, dir)?,
+            store: Mortal::new(binaries, dir)?,
             lanes,
             rng: SmallRng::seed_from_u64(seed),
             counts: Counts::default(),
@@ -64,7 +65,7 @@ impl<'a> Life<'a> {
             return Ok(Counts::default());
         }
         self.start_and_check(true).context("at the end")?;
-        self.counts.files = self.store.files_written()?;
+        self.counts.files = files_written(&self.store)?;
         self.counts.canaries = self.canaries()?;
         self.counts.rows = self.lanes.iter().map(Lane::rows).sum();
         self.counts.acknowledged = self.lanes.iter().map(Lane::acknowledged).sum();
@@ -95,7 +96,7 @@ impl<'a> Life<'a> {
         let ready = self.store.start(&Sizes::any(&mut self.rng))?;
         self.counts.ready_ms.push(ready.as_secs_f64() * 1e3);
         for lane in &mut self.lanes {
-            let stored = self.store.ask(lane, everything)?;
+            let stored = ask(&self.store, lane, everything)?;
             let verdict = judge(lane, &stored, everything);
             self.counts.rows_checked += verdict.rows;
             verdict.demand_clean().with_context(|| format!("writer {}", lane.number()))?;
@@ -136,7 +137,7 @@ impl<'a> Life<'a> {
     /// Faults that must be found; the server is running and everything was just found right.
     fn canaries(&mut self) -> Result<u32> {
         let lane = &self.lanes[0];
-        let stored = self.store.ask(lane, true)?;
+        let stored = ask(&self.store, lane, true)?;
         let mut caught = 0;
         for falsified in lane.falsified() {
             let (what, lane) = falsified?;
@@ -156,7 +157,7 @@ impl<'a> Life<'a> {
 
     /// What the engine reads from the killed server's directory, NaN payloads included.
     fn read_with_the_engine(&mut self) -> Result<()> {
-        let all = self.store.read()?;
+        let all = read(&self.store)?;
         for lane in &mut self.lanes {
             let stored = all.get(&lane.number()).cloned().unwrap_or_default();
             let verdict = judge(lane, &stored, true);
@@ -176,9 +177,9 @@ impl<'a> Life<'a> {
             lane.write_one(self.store.address())?;
         }
         self.store.kill()?;
-        self.store.cut_newest_log(1)?;
+        cut_newest_log(&self.store, 1)?;
         self.store.start(&Sizes::largest())?;
-        let verdict = judge(lane, &self.store.ask(lane, false)?, false);
+        let verdict = judge(lane, &ask(&self.store, lane, false)?, false);
         ensure!(verdict.lost + verdict.wrong > 0, "canary: an acknowledged request cut from the log was not missed");
         self.store.kill()
     }

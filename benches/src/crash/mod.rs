@@ -13,7 +13,7 @@
 //! | [`life`] | one data directory, its server and writers, from the first start to the last canary |
 //! | [`lane`] | a writer: what it sends and what it may rely on |
 //! | [`judge`] | comparing what is stored with what a lane relies on |
-//! | [`server`] | starting, killing and asking the server |
+//! | [`questions`] | what the server is asked, and what its directory holds when it is dead |
 //!
 //! Several servers live side by side, each one life after the other: a store that grew for a thousand kills would spend them
 //! on comparing. Every life has a seed of its own, its last check and its canaries.
@@ -23,7 +23,7 @@
 mod judge;
 mod lane;
 mod life;
-mod server;
+mod questions;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

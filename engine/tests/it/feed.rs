@@ -154,3 +154,22 @@ fn a_view_of_some_commits_has_their_rows_and_no_others_whatever_became_of_them()
     engine.delete(&Selector { metric: Some("m1".to_owned()), ..all() }).unwrap();
     check(&engine);
 }
+
+#[test]
+fn a_view_of_commits_that_were_flushed_before_a_restart_has_their_rows() {
+    let store = Store::new();
+    let engine = store.open();
+    engine.retain_wal("reader", Some(Lsn(0)));
+    let a = series(&engine, 1);
+    write(&engine, &[(a, 10, 1.0)]);
+    write(&engine, &[(a, 20, 2.0)]);
+    engine.flush().unwrap();
+    engine.close().unwrap();
+    drop(engine);
+    let engine = store.open();
+    let snapshot = engine.snapshot();
+    let commits = engine.read_commits(Lsn(0), snapshot.lsn(), usize::MAX).unwrap();
+    let expected: Rows = [((a, 10), 1.0_f64), ((a, 20), 2.0)].map(|(key, v)| (key, v.to_bits())).into();
+    assert_eq!(rows(&snapshot.only(&commits)), expected);
+    assert!(rows(&snapshot.only(&[])).is_empty());
+}

@@ -1,5 +1,4 @@
-//! The server under test: started with small sizes that change from start to start, killed, asked, and read when dead.
-use std::collections::BTreeMap;
+//! A real server that does not live long: started with small sizes that change from start to start, killed, and started again.
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,12 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use foretell_engine::{Engine, EngineConfig, ScanBatch, Selector, SeriesId, TimeRange};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use super::judge::{Answer, Stored};
-use super::lane::{Key, Lane, metric};
 use crate::http::Client;
 use crate::peer::{Binaries, Peer};
 use crate::process::Process;
@@ -24,17 +20,17 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 const LISTENING: &str = "http listening on http://";
 const READY: &str = "ready";
 /// Small, so that a few hours of samples are many partitions.
-const PARTITION_WIDTH: Duration = Duration::from_secs(20 * 60);
+pub(crate) const PARTITION_WIDTH: Duration = Duration::from_secs(20 * 60);
 
 /// Sizes of one start: small, so that flushes and merges happen all the time.
 #[derive(Clone, Debug)]
-pub(super) struct Sizes {
+pub(crate) struct Sizes {
     memtable_bytes: u64,
     wal_segment_bytes: u64,
 }
 
 impl Sizes {
-    pub(super) fn any(rng: &mut SmallRng) -> Self {
+    pub(crate) fn any(rng: &mut SmallRng) -> Self {
         let pick = |rng: &mut SmallRng, of: &[u64]| of[rng.random_range(0..of.len())];
         Self {
             memtable_bytes: pick(rng, &[16 << 10, 64 << 10, 256 << 10, 4 << 20]),
@@ -43,13 +39,13 @@ impl Sizes {
     }
 
     /// Nothing of what one request brings is flushed, and no log file ends.
-    pub(super) fn largest() -> Self {
+    pub(crate) fn largest() -> Self {
         Self { memtable_bytes: 16 << 20, wal_segment_bytes: 64 << 20 }
     }
 }
 
 /// A data directory and the server on it.
-pub(super) struct Store {
+pub(crate) struct Mortal {
     foretell: PathBuf,
     data: PathBuf,
     log: PathBuf,
@@ -60,8 +56,8 @@ pub(super) struct Store {
     opened_in: Duration,
 }
 
-impl Store {
-    pub(super) fn new(binaries: &Binaries, dir: &Path) -> Result<Self> {
+impl Mortal {
+    pub(crate) fn new(binaries: &Binaries, dir: &Path) -> Result<Self> {
         Ok(Self {
             foretell: binaries.path(Peer::Foretell)?,
             data: dir.join("data"),
@@ -73,8 +69,13 @@ impl Store {
         })
     }
 
+    /// For questions to it.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Where the running server listens: at a free port, another one after each start.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
@@ -101,7 +102,7 @@ impl Store {
     }
 
     /// Starts it and waits until it is ready; how long that took.
-    pub(super) fn start(&mut self, sizes: &Sizes) -> Result<Duration> {
+    pub(crate) fn start(&mut self, sizes: &Sizes) -> Result<Duration> {
         let begun = Instant::now();
         self.spawn(sizes)?;
         self.listening()?;
@@ -117,7 +118,7 @@ impl Store {
     }
 
     /// Starts it and kills it after `share` of the time the last open took; whether the open had really not ended.
-    pub(super) fn kill_while_opening(&mut self, sizes: &Sizes, share: f64) -> Result<bool> {
+    pub(crate) fn kill_while_opening(&mut self, sizes: &Sizes, share: f64) -> Result<bool> {
         self.spawn(sizes)?;
         self.listening()?;
         thread::sleep(self.opened_in.mul_f64(share));
@@ -149,12 +150,24 @@ impl Store {
             .any(|line| line.contains(" INFO ") && line.contains(&format!(": {what} ")))
     }
 
-    fn tail(&self) -> String {
+    /// Its directory, if it does not run.
+    pub(crate) fn dead_data(&self) -> Result<&Path> {
+        ensure!(self.process.is_none(), "the server runs");
+        Ok(&self.data)
+    }
+
+    /// Its directory.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The last lines of its log.
+    pub(crate) fn tail(&self) -> String {
         self.process.as_ref().map_or_else(String::new, Process::tail)
     }
 
     /// SIGKILL, if it runs. What it had logged as an error is an error here.
-    pub(super) fn kill(&mut self) -> Result<()> {
+    pub(crate) fn kill(&mut self) -> Result<()> {
         let Some(process) = self.process.take() else { return Ok(()) };
         process.kill()?;
         let text = fs::read(&self.log)?;
@@ -162,84 +175,4 @@ impl Store {
         let bad = text.lines().find(|line| line.contains(" ERROR ") || line.contains("panicked"));
         bad.map_or(Ok(()), |line| bail!("the server logged: {line}"))
     }
-
-    /// The rows of the series that `lane` has touched, or of all.
-    pub(super) fn ask(&self, lane: &Lane, everything: bool) -> Result<Answer> {
-        let touched: Vec<String> = lane.touched.iter().map(|n| format!("'{n}'")).collect();
-        let wanted = if everything { String::new() } else { format!(" WHERE n IN ({})", touched.join(",")) };
-        if !everything && touched.is_empty() {
-            return Ok(Answer::new());
-        }
-        let sql = format!("SELECT n, CAST(ts AS BIGINT), value FROM metrics.\"{}\"{wanted}", metric(lane.number()));
-        let url = format!("http://{}/api/v1/sql?format=csv", self.address);
-        let (status, body) = self.client.post(&url, &[("content-type", "text/plain")], sql.as_bytes())?;
-        let text = std::str::from_utf8(&body)?;
-        ensure!(status == 200, "{sql}: {status} {text}; {}", self.tail());
-        text.lines().skip(1).map(|line| parse(line).with_context(|| format!("answer {line:?}"))).collect()
-    }
-
-    /// The highest number of a file that a flush or a merge wrote.
-    pub(super) fn files_written(&self) -> Result<u64> {
-        let mut highest = 0;
-        for partition in fs::read_dir(self.data.join("partitions"))? {
-            for file in fs::read_dir(partition?.path())? {
-                let name = file?.file_name().to_string_lossy().into_owned();
-                highest = highest.max(name.split('.').next().and_then(|stem| stem.parse().ok()).unwrap_or(0));
-            }
-        }
-        Ok(highest)
-    }
-
-    /// Takes `bytes` from the end of the newest log file of a server that does not run.
-    pub(super) fn cut_newest_log(&self, bytes: u64) -> Result<()> {
-        ensure!(self.process.is_none(), "the server runs");
-        let mut logs = Vec::new();
-        for file in fs::read_dir(self.data.join("wal"))? {
-            logs.push(file?.path());
-        }
-        logs.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));
-        let newest = logs.into_iter().max().context("no log file")?;
-        let file = File::options().write(true).open(&newest)?;
-        Ok(file.set_len(file.metadata()?.len().checked_sub(bytes).context("an empty log")?)?)
-    }
-
-    /// Everything in the directory of a server that does not run, by lane.
-    pub(super) fn read(&self) -> Result<BTreeMap<u32, Answer>> {
-        ensure!(self.process.is_none(), "the server runs");
-        let engine = Engine::open(EngineConfig { partition_width: PARTITION_WIDTH, ..EngineConfig::new(&self.data) })?;
-        let snapshot = engine.snapshot();
-        let series = snapshot.select(&Selector { metric: None, matchers: Vec::new(), range: TimeRange::ALL })?;
-        let ids: Vec<SeriesId> = series.iter().map(|series| series.id).collect();
-        let mut names = Vec::with_capacity(series.len());
-        for series in &series {
-            let of = |name: &str| series.labels.iter().find(|label| label.0 == name).map(|label| label.1);
-            let lane = of("__name__").and_then(|metric| metric.strip_prefix("crash_")?.parse::<u32>().ok());
-            names.push(lane.zip(of("n").and_then(|n| n.parse::<u32>().ok())).context("a series nobody wrote")?);
-        }
-        let mut answers: BTreeMap<u32, Answer> = BTreeMap::new();
-        let (mut scan, mut batch) = (snapshot.scan(&ids, TimeRange::ALL, true, 65_536)?, ScanBatch::default());
-        while scan.next_batch(&mut batch)? {
-            let mut row = 0;
-            for &(of, rows) in &batch.runs {
-                let (lane, n) = names[of as usize];
-                let answer = answers.entry(lane).or_default();
-                for at in row..row + rows as usize {
-                    answer.push(((n, batch.ts[at] / 1_000_000), Stored::Bits(batch.values[at].to_bits())));
-                }
-                row += rows as usize;
-            }
-        }
-        Ok(answers)
-    }
-}
-
-/// Series, nanoseconds, value.
-fn parse(line: &str) -> Result<(Key, Stored)> {
-    let mut fields = line.split(',');
-    let mut next = || fields.next().context("a field is missing");
-    let (series, ts_ns): (u32, i64) = (next()?.parse()?, next()?.parse()?);
-    ensure!(ts_ns % 1_000_000 == 0, "a time between two milliseconds");
-    let value: f64 = next()?.parse()?;
-    let stored = if value.is_nan() { Stored::AnyNan } else { Stored::Bits(value.to_bits()) };
-    Ok(((series, ts_ns / 1_000_000), stored))
 }
