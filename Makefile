@@ -31,6 +31,7 @@ EXPRESSIONS ?= 6000
 EVENTS ?= 20000
 RULES_FOR ?= 60
 KILLS ?= 1000
+STREAM_KILLS ?= 240
 SEED ?= 1
 SEEDS ?= 10000
 FLIPS ?= 10000
@@ -38,7 +39,7 @@ FUZZ ?= 60
 WAL_MIB ?= 1024
 QUESTIONS ?= 10000
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short clients clients-short nezha promql-diff promql-diff-short rules-diff bench-promql bench-ml bench-logs bench-traces crash crash-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short clients clients-short nezha promql-diff promql-diff-short rules-diff bench-promql bench-ml bench-logs bench-traces crash crash-short stream-check stream-check-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -52,7 +53,7 @@ build: setup ## build the foretell binary
 demo: build ## a simulated shop with a fault, sent to a real server; prints the SQL that finds it
 	$(BIN)/foretell demo $(DEMO)
 
-test: setup check unit crash-short e2e-prometheus-short clients-short promql-diff-short ## all that CI runs
+test: setup check unit crash-short stream-check-short e2e-prometheus-short clients-short promql-diff-short ## all that CI runs
 
 check: setup fmt lint ## formatting and lints
 
@@ -107,6 +108,12 @@ crash: build ## kill -9 of the real server under load, a fifth of the times in r
 
 crash-short:
 	@$(MAKE) --no-print-directory crash KILLS=30
+
+stream-check: build ## kill -9 of the real server while continuous queries, alerts and subscribers work: each table is its SELECT (STREAM_KILLS=240 SEED=1)
+	$(BIN)/bench stream --cycles $(STREAM_KILLS) --seed $(SEED)
+
+stream-check-short:
+	@$(MAKE) --no-print-directory stream-check STREAM_KILLS=24
 
 crashfs: setup ## power cuts and failing calls at every call to the file system, all draws
 	FORETELL_CRASH_STRIDE=1 FORETELL_CRASH_SEEDS=8 $(CARGO) test $(FLAGS) --test engine -- --nocapture crash:: faults::

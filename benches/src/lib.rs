@@ -5,6 +5,7 @@
 //! | [`workload`] | fleets of synthetic targets and the bodies they send |
 //! | [`recording`] | bodies written to disk before the clock starts, so that a sender costs next to nothing |
 //! | [`http`] | a lean keep-alive sender, and a client for everything that is not timed |
+//! | [`http_server`] | a small server for those who are told things |
 //! | [`process`] | child processes: started, measured, always ended |
 //! | [`peer`] | how to start each server that is measured |
 //! | [`report`] | tables and JSON results |
@@ -22,6 +23,7 @@
 pub mod crash;
 pub mod e2e;
 pub mod http;
+pub mod http_server;
 mod mortal;
 pub mod peer;
 pub mod process;

@@ -28,6 +28,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// From a sample to the POST that tells of it, at a steady load with many detectors and alerts
+    Alerting(run::alerting::Options),
     /// A tenth of the series replaced every ten minutes for a day: memory and size of the index
     Churn(run::churn::Options),
     /// Samples a second that continuous queries keep up with
@@ -101,6 +103,7 @@ fn try_main() -> Result<()> {
     };
     let (binaries, results) = (Binaries { foretell, peers: cli.peers }, &cli.results);
     match cli.command {
+        Task::Alerting(options) => run::alerting::run(&options, &binaries, results),
         Task::Churn(options) => run::churn::run(&options, results),
         Task::Continuous(options) => run::continuous::run(&options, results),
         Task::Decode(options) => run::decode::run(&options, results),

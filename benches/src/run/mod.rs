@@ -1,6 +1,7 @@
 //! The benchmarks. Each takes its parameters, prints a table and writes one JSON file.
 pub mod abuse;
 pub mod accuracy;
+pub mod alerting;
 pub mod churn;
 pub mod continuous;
 pub mod decode;

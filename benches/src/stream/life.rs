@@ -191,7 +191,7 @@ impl<'a> Life<'a> {
 
     /// One look at everything: comparisons and rows, or the first thing that is not as it must be.
     fn look(&self, webhook: &Webhook, subscriber: &Subscriber) -> Result<std::result::Result<(u64, u64), String>> {
-        for fault in [webhook.received().fault, subscriber.followed().fault].into_iter().flatten() {
+        if let Some(fault) = webhook.received().fault.or(subscriber.followed().fault) {
             bail!(fault);
         }
         let asked = self.asked();

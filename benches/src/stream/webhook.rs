@@ -1,9 +1,7 @@
 //! Somebody who is told of alerts, and does not always take it: refuses, hangs up without an answer, or is slow.
 use std::collections::{BTreeMap, HashMap};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -12,10 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
-/// Largest notice.
-const BODY_BYTES_MAX: usize = 1 << 20;
-/// How long a request may take to come.
-const READ_WITHIN: Duration = Duration::from_secs(20);
+use crate::http_server::{Answer, HttpServer, Request};
 
 /// What was told, without what only says of whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,20 +90,19 @@ fn chrono_ns(text: &str) -> Option<i64> {
 
 /// See the module.
 pub(super) struct Webhook {
-    listener: TcpListener,
-    received: Arc<Mutex<Received>>,
+    server: HttpServer,
+    received: Mutex<Received>,
     rng: Mutex<SmallRng>,
 }
 
 impl Webhook {
     pub(super) fn bind(seed: u64) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
-        Ok(Self { listener, received: Arc::default(), rng: Mutex::new(SmallRng::seed_from_u64(seed ^ 0xa1e7)) })
+        let rng = Mutex::new(SmallRng::seed_from_u64(seed ^ 0xa1e7));
+        Ok(Self { server: HttpServer::bind()?, received: Mutex::default(), rng })
     }
 
     pub(super) fn url(&self) -> Result<String> {
-        Ok(format!("http://{}/told", self.listener.local_addr()?))
+        self.server.url()
     }
 
     pub(super) fn received(&self) -> Received {
@@ -117,62 +111,27 @@ impl Webhook {
 
     /// Takes requests until `stop`.
     pub(super) fn serve(&self, stop: &AtomicBool) {
-        thread::scope(|scope| {
-            while !stop.load(Ordering::Acquire) {
-                match self.listener.accept() {
-                    Ok((stream, _)) => drop(scope.spawn(|| drop(self.answer(stream)))),
-                    Err(_) => thread::sleep(Duration::from_millis(1)),
-                }
-            }
-        });
+        self.server.serve(stop, |request| self.answer(&request));
     }
 
-    /// Reads one request and answers it, or does not.
-    fn answer(&self, stream: TcpStream) -> Result<()> {
-        stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(READ_WITHIN))?;
-        let mut reader = BufReader::new(stream);
-        let (mut length, mut key, mut line) = (0, String::new(), String::new());
-        loop {
-            line.clear();
-            ensure!(reader.read_line(&mut line)? > 0, "the end of the connection");
-            let Some((name, value)) = line.trim_end().split_once(':') else {
-                if line.trim_end().is_empty() {
-                    break;
-                }
-                continue;
-            };
-            match name.to_ascii_lowercase().as_str() {
-                "content-length" => length = value.trim().parse()?,
-                "idempotency-key" => value.trim().clone_into(&mut key),
-                _ => {}
-            }
-        }
-        ensure!(length <= BODY_BYTES_MAX, "a notice of {length} bytes");
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body)?;
+    /// What one request is answered.
+    fn answer(&self, request: &Request) -> Answer {
         let draw = self.rng.lock().unwrap_or_else(PoisonError::into_inner).random_range(0..100);
-        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = if draw < 8 {
-            received.refused += 1;
-            "503 Service Unavailable"
-        } else {
-            if let Err(fault) = received.take(&key, &body) {
+        {
+            let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+            if draw < 8 {
+                received.refused += 1;
+                return Some("503 Service Unavailable");
+            }
+            if let Err(fault) = received.take(request.header("idempotency-key"), &request.body) {
                 received.fault.get_or_insert_with(|| format!("{fault:#}"));
             }
-            "200 OK"
-        };
-        drop(received);
-        if draw >= 92 {
-            // It was taken, and nobody is told so.
-            return Ok(());
         }
-        if draw >= 88 {
+        if (88..92).contains(&draw) {
             thread::sleep(Duration::from_millis(150));
         }
-        let mut stream = reader.into_inner();
-        stream.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes())?;
-        Ok(())
+        // Now and then it was taken, and nobody is told so.
+        (draw < 92).then_some("200 OK")
     }
 }
 

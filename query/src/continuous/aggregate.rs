@@ -34,6 +34,8 @@ pub(super) struct Aggregation {
     /// Columns of the source it needs.
     pub(super) source: SchemaRef,
     filter: Option<Arc<dyn PhysicalExpr>>,
+    /// What of WHERE speaks of labels alone.
+    pub(super) label_filter: Option<Arc<dyn PhysicalExpr>>,
     group_by: PhysicalGroupBy,
     aggregates: Vec<Arc<AggregateFunctionExpr>>,
     filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
@@ -118,6 +120,7 @@ impl Aggregation {
             Grid::new(physical(&aggregate.group_expr[*bucket], &time_only)?, Arc::new(time_only.as_arrow().clone()));
         let mut aggregation = Self {
             filter: select.filter.as_ref().map(|e| physical(e, &logical)).transpose()?,
+            label_filter: select.label_filter().map(|e| physical(&e, &logical)).transpose()?,
             states: Arc::clone(&source),
             source,
             group_by: PhysicalGroupBy::new_single(groups),

@@ -30,6 +30,10 @@ impl Emitter {
     pub(super) fn new(engine: Engine) -> Self {
         Self { engine, batch: WriteBatch::default(), state: BTreeMap::new(), rows: 0 }
     }
+    /// Whether nothing waits to be written, and nothing was.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows == 0 && self.batch.is_empty() && self.state.is_empty()
+    }
     /// Rows pushed since creation.
     pub(super) fn rows(&self) -> u64 {
         self.rows

@@ -35,6 +35,7 @@ mod definition;
 mod detector;
 mod dirty;
 mod emit;
+mod feed;
 mod grid;
 mod operator;
 pub(crate) mod output;
@@ -80,6 +81,8 @@ pub(crate) type Sessions = Arc<dyn Fn(&Snapshot) -> SessionState + Send + Sync>;
 pub(crate) struct ContinuousLimits {
     /// Queries there may be.
     pub(crate) queries_max: usize,
+    /// Queries at work at the same time: they wait for the disk more than they compute.
+    pub(crate) steps_at_once: usize,
     /// Rows read from the feed at once.
     pub(crate) feed_rows_max: usize,
     /// Groups of all open windows of a query; the oldest windows lose their state beyond it.
@@ -99,7 +102,8 @@ pub(crate) struct ContinuousLimits {
 impl Default for ContinuousLimits {
     fn default() -> Self {
         Self {
-            queries_max: 256,
+            queries_max: 4_096,
+            steps_at_once: 16,
             feed_rows_max: 64 << 10,
             open_groups_max: 200_000,
             series_held_max: 100_000,

@@ -15,7 +15,7 @@ use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
     Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, Projection, TableScan, Window, WindowFunctionDefinition, lit,
 };
@@ -110,6 +110,12 @@ impl Select {
     /// Whether an expression speaks of nothing but labels.
     pub(super) fn is_about_labels(&self, expr: &Expr) -> bool {
         expr.column_refs().iter().all(|column| self.origin.is_label(column))
+    }
+
+    /// What of WHERE speaks of labels alone.
+    pub(super) fn label_filter(&self) -> Option<Expr> {
+        let conditions = self.filter.iter().flat_map(split_conjunction);
+        conjunction(conditions.filter(|e| !e.column_refs().is_empty() && self.is_about_labels(e)).cloned())
     }
 
     /// Its input with no rows but those of the series with these numbers.

@@ -6,6 +6,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::definition::{Definition, Progress};
+use super::feed::Look;
 use super::status::{State, Status};
 use super::worker::{Shared, Worker};
 use crate::error::{Error, ErrorKind, Result};
@@ -44,6 +45,9 @@ impl Query {
         }
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.definition.name
+    }
     pub(super) fn definition(&self) -> &Definition {
         &self.definition
     }
@@ -89,16 +93,29 @@ impl Query {
     /// What went wrong, which is also kept for [`Query::status`].
     pub(super) async fn catch_up(self: &Arc<Self>, shared: &Shared, through: Lsn) -> Result<()> {
         while !self.is_at(through) {
-            self.step(shared).await?;
+            self.step(shared, None).await?;
         }
         Ok(())
     }
 
-    /// One step of the worker, on a thread of its own.
+    /// Moves on over commits without rows of its source, if it is loaded and at rest; `false` when it is to be stepped. Blocks.
+    pub(super) fn pass_over(&self, look: &Look) -> bool {
+        let Ok(mut slot) = self.worker.try_lock() else { return true };
+        if self.rests() {
+            return true;
+        }
+        let passed = slot.as_mut().is_some_and(|worker| worker.pass_over(look));
+        if passed && let Some(worker) = &*slot {
+            self.note(worker);
+        }
+        passed
+    }
+
+    /// One step of the worker, on a thread of its own, over what `look` sees or over all there is.
     ///
     /// # Errors
     /// What went wrong.
-    pub(super) async fn step(self: &Arc<Self>, shared: &Shared) -> Result<()> {
+    pub(super) async fn step(self: &Arc<Self>, shared: &Shared, look: Option<Arc<Look>>) -> Result<()> {
         let mut slot = Arc::clone(&self.worker).lock_owned().await;
         if self.rests() {
             return Ok(());
@@ -110,7 +127,8 @@ impl Query {
                 Some(worker) => worker,
                 None => Worker::load(&shared, &query.definition)?,
             };
-            let stepped = worker.step();
+            let look = look.unwrap_or_else(|| Arc::new(Look::new(&shared.engine, shared.limits.feed_rows_max)));
+            let stepped = worker.step(&look);
             if stepped.is_ok() {
                 query.note(&worker);
                 let rest = worker.rest().map(|rest| Instant::now() + rest.max(begun.elapsed() * 10));

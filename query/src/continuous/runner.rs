@@ -1,69 +1,119 @@
 //! The task that keeps all queries going: woken by commits, paced so that commits close together share a tick.
+//!
+//! What is new is read once. Queries that it has no rows for move on without a step; the others take theirs beside each other, so that
+//! their records share the syncs of the log, and one that takes long holds up nobody.
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ContinuousQueries;
+use super::feed::Look;
 use super::query::Query;
+use super::worker::Shared;
+use crate::error::Result;
+use crate::planner;
 
 /// Runs until `stopped` or until nobody holds the queries any more.
 pub(super) async fn run(queries: Weak<ContinuousQueries>, mut stopped: watch::Receiver<bool>) {
-    let Some(mut commits) = queries.upgrade().map(|all| all.shared.engine.commits()) else { return };
+    let Some((mut commits, limits)) =
+        queries.upgrade().map(|all| (all.shared.engine.commits(), all.shared.limits.clone()))
+    else {
+        return;
+    };
+    let permits = Arc::new(Semaphore::new(limits.steps_at_once));
     let mut retries = Retries::default();
+    let mut steps: JoinSet<Step> = JoinSet::new();
+    let mut at_work = std::collections::HashSet::new();
     loop {
         let Some(all) = queries.upgrade() else { return };
         let through = *commits.borrow_and_update();
         let now = Instant::now();
-        for query in all.all() {
-            if *stopped.borrow() {
-                return;
-            }
-            if query.is_at(through) || retries.waiting(&query, now) || query.rests_until(now).is_some() {
-                continue;
-            }
-            // The error is in the query's status.
-            let outcome = query.step(&all.shared).await;
-            retries.note(&query, outcome.is_err(), all.shared.limits.retry);
+        let waits = |query: &Arc<Query>, retries: &Retries| {
+            query.is_at(through) || retries.waiting(query, now) || query.rests_until(now).is_some()
+        };
+        let due = all.all().into_iter().filter(|query| !waits(query, &retries) && !at_work.contains(query.name()));
+        for (query, look) in behind(&all.shared, due.collect()).await {
+            at_work.insert(query.name().to_owned());
+            let (shared, permits, stopped) = (all.shared.clone(), Arc::clone(&permits), stopped.clone());
+            steps.spawn(async move {
+                let _permit = permits.acquire_owned().await;
+                if *stopped.borrow() {
+                    return Step { query, failed: false };
+                }
+                // The error is in the query's status.
+                let outcome = query.step(&shared, Some(look)).await;
+                Step { query, failed: outcome.is_err() }
+            });
         }
-        let pause = all.shared.limits.pause;
-        let now = Instant::now();
-        let behind = all
-            .all()
-            .iter()
-            .any(|query| !query.is_at(through) && !retries.waiting(query, now) && query.rests_until(now).is_none());
         let rests = all.all().iter().filter_map(|query| query.rests_until(now)).min();
-        let (changed, next_retry) = (all.changed(), retries.next().into_iter().chain(rests).min());
+        let (changed, wake) = (all.changed(), retries.next().into_iter().chain(rests).min());
         drop(all);
         tokio::select! {
-            _ = stopped.changed() => return,
-            () = async {
-                if !behind {
-                    tokio::select! {
-                        gone = commits.changed() => if gone.is_err() { std::future::pending::<()>().await },
-                        () = changed.notified() => {}
-                        () = async { match next_retry { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
+            _ = stopped.changed() => break,
+            Some(step) = steps.join_next() => {
+                let mut step = Some(step);
+                // Those that end together are looked at together.
+                while let Some(ended) = step {
+                    if let Ok(Step { query, failed }) = ended {
+                        at_work.remove(query.name());
+                        retries.note(&query, failed, limits.retry);
                     }
+                    step = steps.try_join_next();
                 }
-                sleep(pause).await;
-            } => {}
+            }
+            gone = commits.changed() => if gone.is_err() { break },
+            () = changed.notified() => {}
+            () = async { match wake { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
+        }
+        tokio::select! {
+            _ = stopped.changed() => break,
+            () = sleep(limits.pause) => {}
         }
     }
+    while steps.join_next().await.is_some() {}
+}
+
+/// A step that has ended.
+struct Step {
+    query: Arc<Query>,
+    failed: bool,
+}
+
+/// Those of `queries` that have rows among what is new, and the look at it.
+async fn behind(shared: &Shared, queries: Vec<Arc<Query>>) -> Vec<(Arc<Query>, Arc<Look>)> {
+    if queries.is_empty() {
+        return Vec::new();
+    }
+    let (engine, rows_max) = (shared.engine.clone(), shared.limits.feed_rows_max);
+    let looked: Result<_> = planner::on_large_stack(move || {
+        let look = Arc::new(Look::new(&engine, rows_max));
+        let behind = queries.into_iter().filter(|query| !query.pass_over(&look));
+        Ok(behind.map(|query| (query, Arc::clone(&look))).collect())
+    })
+    .await;
+    looked.unwrap_or_else(|error| {
+        tracing::warn!(%error, "what is new could not be looked at by continuous queries");
+        Vec::new()
+    })
 }
 
 /// When failed queries are tried again.
 #[derive(Default)]
-struct Retries(std::collections::HashMap<String, Instant>);
+struct Retries(HashMap<String, Instant>);
 
 impl Retries {
     fn waiting(&self, query: &Arc<Query>, now: Instant) -> bool {
-        self.0.get(&query.definition().name).is_some_and(|&at| now < at)
+        self.0.get(query.name()).is_some_and(|&at| now < at)
     }
-    fn note(&mut self, query: &Arc<Query>, failed: bool, first: std::time::Duration) {
-        let name = &query.definition().name;
+    fn note(&mut self, query: &Arc<Query>, failed: bool, first: Duration) {
+        let name = query.name();
         if failed {
             let doublings = query.failures().saturating_sub(1).min(6);
-            self.0.insert(name.clone(), Instant::now() + first * (1 << doublings));
+            self.0.insert(name.to_owned(), Instant::now() + first * (1 << doublings));
         } else {
             self.0.remove(name);
         }

@@ -82,17 +82,16 @@ impl Scores {
     }
 
     /// Sorts newly seen series into partitions.
-    fn sort_series(&mut self, work: &Work) -> Result<()> {
+    fn sort_series(&mut self, work: &Work) {
         if self.sorted == work.source.readings() {
-            return Ok(());
+            return;
         }
-        self.relevant = self.scoring.relevant(&work.source)?;
+        self.relevant = work.source.relevant_keys().collect();
         self.partitions.clear();
         for &number in &self.relevant {
             self.partitions.entry(self.scoring.partition(&work.source, number)).or_default().push(number);
         }
         self.sorted = work.source.readings();
-        Ok(())
     }
 
     /// Scores rows whose series are not dirty, each series in time order.
@@ -156,7 +155,7 @@ impl Scores {
 
     /// Detectors for a series whose first row is at hand.
     fn fresh(&mut self, work: &mut Work, snapshot: &Snapshot, number: u32) -> Result<Key> {
-        self.sort_series(work)?;
+        self.sort_series(work);
         self.alone(work, snapshot, number)?;
         let targets = self.targets(work, number)?;
         let detectors = self.scoring.detectors();
@@ -338,7 +337,7 @@ impl Operator for Scores {
     fn finish(&mut self, work: &mut Work, snapshot: &Snapshot, emitter: &mut Emitter) -> Result<()> {
         let bound = Self::bound(work);
         if !self.waiting.is_empty() {
-            self.sort_series(work)?;
+            self.sort_series(work);
         }
         let mut due = Vec::new();
         let mut retracted = HashMap::new();
@@ -384,7 +383,7 @@ impl Operator for Scores {
         self.waiting.clear();
         // The source is another one.
         self.sorted = 0;
-        self.sort_series(work)?;
+        self.sort_series(work);
         if work.on_close() {
             let spans = work.source.spans(snapshot, i64::MIN)?;
             work.progress.newest_ts = spans.values().map(|span| span.to).max().unwrap_or(i64::MIN);

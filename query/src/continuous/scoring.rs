@@ -1,21 +1,19 @@
 //! A compiled score query: from rows of the source to detector inputs, and from verdicts to the columns of the SELECT.
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::physical_plan::PhysicalExpr;
 use foretell_engine::{MatchOp, Matcher};
 use foretell_ml::detect::{Detector, Verdict};
-use hashbrown::HashSet;
 
 use super::aggregate::{distinct_columns, field_name, label_name};
 use super::output::{DerivedTable, encode_labels};
 use super::plan::{Kind, Select, TS, needed_columns, physical, refused};
-use super::source::Source;
+use super::source::{Source, condition};
 use crate::error::{Error, Result};
 use crate::udf::anomaly;
 
@@ -32,7 +30,8 @@ pub(super) struct Scoring {
     pub(super) source: SchemaRef,
     filter: Option<Arc<dyn PhysicalExpr>>,
     /// The part of the condition that speaks of labels only.
-    label_filter: Option<Arc<dyn PhysicalExpr>>,
+    /// What of WHERE speaks of labels alone.
+    pub(super) label_filter: Option<Arc<dyn PhysicalExpr>>,
     calls: Vec<Call>,
     /// Columns of the source, then one per call.
     rows: SchemaRef,
@@ -109,13 +108,10 @@ impl Scoring {
         let row_schema = DFSchema::new_with_metadata(own.chain(called).collect(), Default::default())
             .map_err(Error::from_datafusion)?;
 
-        let about_labels =
-            select.filter.iter().flat_map(split_conjunction).filter(|e| select.is_about_labels(e)).cloned();
-        let label_filter = conjunction(about_labels).map(|e| physical(&e, &logical)).transpose()?;
         let scoring = Self {
             source: Arc::new(logical.as_arrow().clone()),
             filter: select.filter.as_ref().map(|e| physical(e, &logical)).transpose()?,
-            label_filter,
+            label_filter: select.label_filter().map(|e| physical(&e, &logical)).transpose()?,
             calls,
             rows: Arc::new(Schema::new(row_schema.fields().clone())),
             partition,
@@ -208,28 +204,6 @@ impl Scoring {
         encode_labels(self.partition.iter().map(|&place| source.label(number, place)), &mut bytes);
         bytes.into()
     }
-
-    /// The keys whose labels pass WHERE.
-    ///
-    /// # Errors
-    /// As the expression.
-    pub(super) fn relevant(&self, source: &Source) -> Result<HashSet<u32>> {
-        let Some(filter) = &self.label_filter else { return Ok(source.keys().collect()) };
-        let numbers: Vec<u32> = source.keys().collect();
-        let passing = condition(filter, &source.labels(&numbers)?)?;
-        Ok(numbers
-            .into_iter()
-            .enumerate()
-            .filter(|(row, _)| passing.is_valid(*row) && passing.value(*row))
-            .map(|(_, number)| number)
-            .collect())
-    }
-}
-
-fn condition(filter: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<BooleanArray> {
-    let flags =
-        filter.evaluate(batch).and_then(|value| value.into_array(batch.num_rows())).map_err(Error::from_datafusion)?;
-    flags.as_boolean_opt().cloned().ok_or_else(|| Error::internal("WHERE is not a condition"))
 }
 
 type Outputs = (DerivedTable, Vec<Label>, Vec<Expr>);

@@ -5,8 +5,11 @@
 //! one *key* here, with the smallest number among them. Of events (`logs`, `spans`) nothing is known: they are read by DataFusion only.
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, DictionaryArray, Float64Array, RecordBatch, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, RecordBatch, new_null_array,
+};
 use arrow::datatypes::{Int32Type, SchemaRef, TimestampNanosecondType};
+use datafusion::physical_plan::PhysicalExpr;
 use foretell_engine::{Lsn, Scan, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
 use hashbrown::HashMap;
 
@@ -22,7 +25,7 @@ use crate::table::scan_exec::Reader;
 const SCAN_ROWS: usize = 16 << 10;
 
 /// Samples of the source.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Rows {
     /// None for events.
     pub(super) ids: Vec<SeriesId>,
@@ -40,19 +43,19 @@ impl Rows {
     pub(super) fn len(&self) -> usize {
         self.ts.len()
     }
-    /// Keeps the rows of the series that `keep` accepts.
-    fn retain(&mut self, keep: impl Fn(SeriesId) -> bool) {
-        let flags: Vec<bool> = self.ids.iter().map(|&id| keep(id)).collect();
-        let mut flag = flags.iter();
-        self.ids.retain(|_| flag.next() == Some(&true));
-        flag = flags.iter();
-        self.ts.retain(|_| flag.next() == Some(&true));
-        flag = flags.iter();
-        self.values.retain(|_| flag.next() == Some(&true));
-    }
     pub(super) fn is_empty(&self) -> bool {
         self.ts.is_empty()
     }
+}
+
+/// Which rows of `batch` fulfil a condition.
+///
+/// # Errors
+/// As the expression.
+pub(super) fn condition(filter: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<BooleanArray> {
+    let flags =
+        filter.evaluate(batch).and_then(|value| value.into_array(batch.num_rows())).map_err(Error::from_datafusion)?;
+    flags.as_boolean_opt().cloned().ok_or_else(|| Error::internal("WHERE is not a condition"))
 }
 
 /// Rows of the table that a query reads, in the order of time within each key.
@@ -123,6 +126,10 @@ pub(super) struct Source {
     schema: SchemaRef,
     columns: Vec<Column>,
     series: HashMap<u32, Series>,
+    /// What of WHERE speaks of labels alone.
+    label_filter: Option<Arc<dyn PhysicalExpr>>,
+    /// By number of the series, whether it passes `label_filter`; `None` for one that is not stored.
+    passes: Vec<Option<bool>>,
     /// Of a derived table: the key of each series whose number is not its key, and the series of each key.
     key_of: HashMap<u32, u32>,
     members: HashMap<u32, Vec<u32>>,
@@ -133,16 +140,23 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// `schema` holds the columns the query mentions.
+    /// `schema` holds the columns the query mentions, and `label_filter`, over those, what of WHERE speaks of labels alone.
     ///
     /// # Errors
     /// As a scan.
-    pub(super) fn new(snapshot: &Snapshot, origin: &Origin, schema: SchemaRef) -> Result<Self> {
+    pub(super) fn new(
+        snapshot: &Snapshot,
+        origin: &Origin,
+        schema: SchemaRef,
+        label_filter: Option<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Self> {
         let mut source = Self {
             origin: origin.clone(),
             ordinal: None,
             columns: Vec::new(),
             series: HashMap::new(),
+            label_filter,
+            passes: Vec::new(),
             key_of: HashMap::new(),
             members: HashMap::new(),
             learned: snapshot.lsn(),
@@ -153,6 +167,14 @@ impl Source {
             source.find(snapshot)?;
         }
         Ok(source)
+    }
+
+    /// The same source with nothing known but what `snapshot` has.
+    ///
+    /// # Errors
+    /// As a scan.
+    pub(super) fn anew(&self, snapshot: &Snapshot) -> Result<Self> {
+        Self::new(snapshot, &self.origin, Arc::clone(&self.schema), self.label_filter.clone())
     }
 
     /// Looks for the metric, which may have its first series now.
@@ -180,9 +202,6 @@ impl Source {
     /// The high half of the ids of its series, once there is one.
     pub(super) fn ordinal(&self) -> Option<u32> {
         self.ordinal
-    }
-    pub(super) fn schema(&self) -> &SchemaRef {
-        &self.schema
     }
     /// Every series stored, by number.
     pub(super) fn series(&self) -> &HashMap<u32, Series> {
@@ -212,27 +231,41 @@ impl Source {
         self.series.keys().map(|&n| u64::from(n) + 1).max().unwrap_or(0)
     }
 
-    /// Takes the rows of series that are no longer stored out of `rows`, which `snapshot` sees: a retention dropped them
-    /// before the feed came to them. All others are known afterwards.
+    /// Those of `rows`, which `snapshot` sees, that pass what WHERE says of labels. Rows of series that are no longer stored are not
+    /// among them: a retention dropped them before the feed came to them. All others are known afterwards.
     ///
     /// # Errors
     /// As [`Snapshot::select`].
-    pub(super) fn keep_stored(&mut self, snapshot: &Snapshot, rows: &mut Rows) -> Result<()> {
-        let all_known = |source: &Self| rows.ids.iter().all(|id| source.series.contains_key(&id.number()));
-        if !all_known(self) && self.learned < snapshot.lsn() {
-            self.learn(snapshot)?;
+    pub(super) fn relevant_rows(&mut self, snapshot: &Snapshot, rows: &Rows) -> Result<Rows> {
+        if self.origin.signal().is_some() {
+            return Ok(rows.clone());
         }
-        if !all_known(self) {
-            let before = rows.len();
-            rows.retain(|id| self.series.contains_key(&id.number()));
-            let passed_over = before - rows.len();
-            tracing::info!(
-                table = self.origin.table,
-                rows = passed_over,
-                "passing over rows that are no longer stored"
-            );
+        let (mut kept, mut passed_over) = (Rows::default(), 0);
+        for (row, id) in rows.ids.iter().enumerate() {
+            if self.passes(id.number()).is_none() && self.learned < snapshot.lsn() {
+                self.learn(snapshot)?;
+            }
+            match self.passes(id.number()) {
+                Some(true) => kept.push(*id, rows.ts[row], rows.values[row]),
+                Some(false) => {}
+                None => passed_over += 1,
+            }
         }
-        Ok(())
+        if passed_over > 0 {
+            let table = &self.origin.table;
+            tracing::info!(table, rows = passed_over, "passing over rows that are no longer stored");
+        }
+        Ok(kept)
+    }
+
+    /// Whether a series passes what WHERE says of labels; `None` when it is not stored.
+    fn passes(&self, number: u32) -> Option<bool> {
+        self.passes.get(number as usize).copied().flatten()
+    }
+
+    /// The keys that pass what WHERE says of labels.
+    pub(super) fn relevant_keys(&self) -> impl Iterator<Item = u32> {
+        self.keys().filter(|&key| self.passes(key) == Some(true))
     }
 
     /// Learns the metric's number if it was not there before.
@@ -264,6 +297,24 @@ impl Source {
         self.series = series.into_iter().map(|series| (series.id.number(), series)).collect();
         self.learned = snapshot.lsn();
         self.readings += 1;
+        self.sort_out()
+    }
+
+    /// Finds out which series pass.
+    fn sort_out(&mut self) -> Result<()> {
+        let mut passes = vec![None; self.series_end() as usize];
+        let keys: Vec<u32> = self.keys().collect();
+        let passing = match &self.label_filter {
+            Some(filter) => Some(condition(filter, &self.labels(&keys)?)?),
+            None => None,
+        };
+        for (row, &key) in keys.iter().enumerate() {
+            let passes_filter = passing.as_ref().is_none_or(|passing| passing.is_valid(row) && passing.value(row));
+            for number in self.members(key) {
+                passes[number as usize] = Some(passes_filter);
+            }
+        }
+        self.passes = passes;
         Ok(())
     }
 

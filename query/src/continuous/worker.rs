@@ -5,23 +5,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foretell_engine::{Commit, Engine, ErrorKind as EngineErrorKind, Lsn, Snapshot};
+use foretell_engine::{Engine, Lsn, Snapshot};
 
 use super::aggregate::Aggregation;
 use super::arrival::{Arrival, Arrivals};
 use super::buckets::Buckets;
 use super::definition::{Definition, Emit, Late, Progress, detectors_prefix, progress_key, windows_prefix};
 use super::emit::Emitter;
-use super::operator::{Chunk, Operator, Work, engine_fault, plan_select};
+use super::feed::{Look, Unread};
+use super::operator::{Chunk, Operator, Work, plan_select};
 use super::output::{DerivedTable, TargetSeries};
 use super::plan::{Kind, OriginKind, Select};
 use super::scores::Scores;
 use super::scoring::Scoring;
-use super::source::{Rows, Source};
+use super::source::Source;
 use super::windows::Windows;
 use super::{ContinuousLimits, Sessions};
 use crate::error::{Error, Result};
-use crate::event::Signal;
 use crate::limits::QueryLimits;
 
 use datafusion::execution::session_state::SessionState;
@@ -151,6 +151,8 @@ pub(super) struct Worker {
     arrivals: Arrivals,
     /// Read up to here; at or after `work.progress.position`, which is stored.
     read_to: Lsn,
+    /// The newest commit when it was loaded.
+    loaded_at: Lsn,
     /// Whether the last step read buckets of events from storage.
     reread: bool,
 }
@@ -167,15 +169,18 @@ impl Worker {
         shared.engine.retain_wal(&consumer(&definition.name), Some(progress.position));
         let (state, select) = shared.plan(definition, &snapshot)?;
         let (compiled, table) = compile(&select, &definition.name, &state, shared.runtime.clone())?;
-        let (columns, mut operator): (_, Box<dyn Operator>) = match compiled {
+        let (columns, label_filter, mut operator): (_, _, Box<dyn Operator>) = match compiled {
             Compiled::Buckets(aggregation, grid) => {
                 let mut windows = Windows::new(&definition.name, aggregation.states(), aggregation.group_columns())?;
                 if !progress.backfilling {
                     windows.load(&snapshot)?;
                 }
-                (Arc::clone(&aggregation.source), Box::new(Buckets::new(*aggregation, grid, windows)))
+                let label_filter = aggregation.label_filter.clone();
+                (Arc::clone(&aggregation.source), label_filter, Box::new(Buckets::new(*aggregation, grid, windows)))
             }
-            Compiled::Scores(scoring) => (Arc::clone(&scoring.source), Box::new(Scores::new(*scoring))),
+            Compiled::Scores(scoring) => {
+                (Arc::clone(&scoring.source), scoring.label_filter.clone(), Box::new(Scores::new(*scoring)))
+            }
         };
         let mut work = Work {
             engine: shared.engine.clone(),
@@ -184,7 +189,7 @@ impl Worker {
             limits: shared.limits.clone(),
             runtime: shared.runtime.clone(),
             definition: definition.clone(),
-            source: Source::new(&snapshot, &select.origin, columns)?,
+            source: Source::new(&snapshot, &select.origin, columns, label_filter)?,
             target: TargetSeries::new(definition.target.clone(), table),
             progress,
             final_before: i64::MIN,
@@ -194,7 +199,7 @@ impl Worker {
             operator.resume(&mut work, &snapshot)?;
         }
         let arrivals = Arrivals::new(progress.series_known);
-        Ok(Self { operator, arrivals, read_to: progress.position, reread: false, work })
+        Ok(Self { operator, arrivals, read_to: progress.position, loaded_at: snapshot.lsn(), reread: false, work })
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -212,25 +217,52 @@ impl Worker {
         self.reread.then_some(if events { self.work.limits.reread_pause } else { Duration::ZERO })
     }
 
-    /// One step: the backfill if it is due, else one tick. Does nothing when there is nothing new.
+    /// One step: the backfill if it is due, else one tick over what `look` sees. Does nothing when there is nothing new.
     ///
     /// # Errors
     /// Any; the worker must then be thrown away and loaded again.
-    pub(super) fn step(&mut self) -> Result<()> {
-        let snapshot = self.work.engine.snapshot();
+    pub(super) fn step(&mut self, look: &Look) -> Result<()> {
         self.reread = false;
-        if self.work.progress.backfilling {
-            return self.backfill(&snapshot);
+        // Somebody looked after `look` was taken: what was written then is not in it.
+        if self.loaded_at > look.through() || self.read_to > look.through() {
+            return Ok(());
         }
-        match self.tick(&snapshot) {
-            Err(Step::LogGone) => {
+        if self.work.progress.backfilling {
+            return self.backfill(look.snapshot());
+        }
+        match self.tick(look) {
+            Err(Unread::LogGone) => {
                 tracing::warn!(query = %self.work.definition.name, "the log after its position is gone: computing everything again");
                 self.work.progress.backfilling = true;
-                self.backfill(&snapshot)
+                self.backfill(look.snapshot())
             }
-            Err(Step::Failed(error)) => Err(error),
+            Err(Unread::Failed(error)) => Err(error),
             Ok(()) => Ok(()),
         }
+    }
+
+    /// Moves on over commits without rows of the source; `false` when a step is due.
+    pub(super) fn pass_over(&mut self, look: &Look) -> bool {
+        let (through, position) = (look.through(), self.work.progress.position);
+        let due = self.work.progress.backfilling
+            || self.loaded_at > through
+            || through.0.saturating_sub(position.0) >= self.work.limits.position_lag_max
+            || (self.work.source.ordinal().is_none() && self.work.source.origin().signal().is_none());
+        if due {
+            return false;
+        }
+        let mut at = self.read_to;
+        while at < through {
+            match look.after(at) {
+                Ok(Some(part)) if part.rows(self.work.source.origin().kind, self.work.source.ordinal()).is_none() => {
+                    at = part.through;
+                }
+                Ok(None) => break,
+                Ok(Some(_)) | Err(_) => return false,
+            }
+        }
+        self.read_to = self.read_to.max(through);
+        true
     }
 
     /// Stores the position if commits without rows for this query have moved it, so that the log can be dropped.
@@ -258,15 +290,15 @@ impl Worker {
             Progress { backfilling: true, position: snapshot.lsn(), closed_through: i64::MIN, ..work.progress };
         emitter.state(progress_key(&name), Some(work.progress.encode()));
         emitter.commit()?;
-        work.source = Source::new(snapshot, work.source.origin(), Arc::clone(work.source.schema()))?;
+        work.source = work.source.anew(snapshot)?;
         self.operator.backfill(work, snapshot, &mut emitter)?;
         self.arrivals = Arrivals::new(work.source.series_end());
         work.progress.backfilling = false;
         self.commit(snapshot.lsn(), emitter)
     }
 
-    fn tick(&mut self, snapshot: &Snapshot) -> Result<(), Step> {
-        let through = snapshot.lsn();
+    fn tick(&mut self, look: &Look) -> Result<(), Unread> {
+        let (snapshot, through) = (look.snapshot(), look.through());
         let mut emitter = Emitter::new(self.work.engine.clone());
         let mut rows_in = 0;
         self.work.source.look(snapshot)?;
@@ -277,24 +309,15 @@ impl Worker {
         let mut newest_ts = self.work.progress.newest_ts;
         let mut at = self.read_to;
         while at < through {
-            let commits = self.work.engine.read_commits(at, through, self.work.limits.feed_rows_max).map_err(
-                |error| match error.kind() {
-                    EngineErrorKind::Limit => Step::LogGone,
-                    _ => Step::Failed(engine_fault(error)),
-                },
-            )?;
-            let Some(last) = commits.last() else { break };
-            at = last.lsn;
-            let mut rows = match kind {
-                OriginKind::Events(signal) => instants(signal, &commits),
-                OriginKind::Metric | OriginKind::Derived => samples(ordinal, &commits),
-            };
-            self.work.source.keep_stored(snapshot, &mut rows)?;
+            let Some(part) = look.after(at)? else { break };
+            at = part.through;
+            let Some(rows) = part.rows(kind, ordinal) else { continue };
+            newest_ts = rows.ts.iter().copied().fold(newest_ts, i64::max);
+            let rows = self.work.source.relevant_rows(snapshot, rows)?;
             if rows.is_empty() {
                 continue;
             }
             rows_in += rows.len() as u64;
-            newest_ts = rows.ts.iter().copied().fold(newest_ts, i64::max);
             if !incremental {
                 self.operator.touch(&mut self.work, &rows, &mut emitter)?;
                 self.reread = true;
@@ -313,13 +336,16 @@ impl Worker {
             self.operator.absorb(&mut self.work, snapshot, Chunk { rows, in_order }, &mut emitter)?;
         }
         self.read_to = through;
-        if rows_in == 0 {
+        let time_went_on = newest_ts > self.work.progress.newest_ts;
+        self.work.progress.newest_ts = newest_ts;
+        if rows_in > 0 || (time_went_on && self.work.on_close()) {
+            self.operator.finish(&mut self.work, snapshot, &mut emitter)?;
+        }
+        if rows_in == 0 && emitter.is_empty() {
             // Storing every position would answer each commit of this query with another one.
             let unstored = through.0.saturating_sub(self.work.progress.position.0);
             return if unstored >= self.work.limits.position_lag_max { Ok(self.store_position()?) } else { Ok(()) };
         }
-        self.work.progress.newest_ts = newest_ts;
-        self.operator.finish(&mut self.work, snapshot, &mut emitter)?;
         if let Some(ordinal) = ordinal {
             self.arrivals.settle(ordinal, snapshot)?;
         }
@@ -345,37 +371,7 @@ impl Worker {
     }
 }
 
-/// The instants at which `commits` have rows of events.
-fn instants(signal: Signal, commits: &[Commit]) -> Rows {
-    let mut rows = Rows::default();
-    for records in commits.iter().flat_map(|commit| &commit.batch.records) {
-        if **records.table.name() == *signal.table_name() {
-            rows.ts.extend_from_slice(&records.ts);
-        }
-    }
-    rows
-}
-
-/// The samples of a metric in `commits`.
-fn samples(ordinal: Option<u32>, commits: &[Commit]) -> Rows {
-    let mut rows = Rows::default();
-    for Commit { batch, .. } in commits {
-        for (row, &id) in batch.series.iter().enumerate() {
-            if Some(id.metric()) == ordinal {
-                rows.push(id, batch.ts[row], batch.values[row]);
-            }
-        }
-    }
-    rows
-}
-
-/// Why a tick did not end.
-enum Step {
-    LogGone,
-    Failed(Error),
-}
-
-impl From<Error> for Step {
+impl From<Error> for Unread {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
