@@ -11,14 +11,20 @@
 //! | [`statement`] | CREATE, SHOW, DESCRIBE, DROP |
 //! | [`definition`] | what is stored, and under which keys |
 //! | [`machine`] | the life of alerts; pure |
-//! | [`watch`] | looking at what an alert watches, over a database |
+//! | [`watch`] | looking at what is due: SELECTs and expressions, over a database |
+//! | [`follow`] | alerts of detectors: rows as they come |
+//! | [`rows`] | rows of a detector's table, put together from commits; conditions over them |
+//! | [`outcome`] | what a look changes, and the record that says so |
 //! | [`list`] | `sys.alerts`, `sys.notifications` |
 //!
 //! Invariants: state and notices are stored in one record, so that each change is told, and none twice under two keys; a notice is
 //! forgotten only when somebody has taken it, or is kept as given up.
 mod definition;
+mod follow;
 pub(crate) mod list;
 mod machine;
+mod outcome;
+mod rows;
 pub(crate) mod statement;
 mod watch;
 
@@ -65,6 +71,7 @@ pub(crate) struct Alerts {
     told: Arc<Notify>,
     next_notice: AtomicU64,
     counts: Counts,
+    followed: Mutex<follow::Followed>,
 }
 
 /// What has been done since the start.
@@ -186,6 +193,7 @@ impl Alerts {
             told: Arc::default(),
             next_notice: AtomicU64::new(next),
             counts: Counts::default(),
+            followed: Mutex::default(),
         })
     }
 
@@ -309,7 +317,7 @@ impl Alerts {
     async fn end(self: &Arc<Self>, alert: &Arc<Alert>) -> Result<()> {
         let _looking = alert.looking.lock().await;
         let watched = alert.known.read().watched.clone();
-        let mut outcome = watch::Outcome::new(&watched);
+        let mut outcome = outcome::Outcome::new(&watched);
         outcome.end(SystemClock.now_ns());
         let (mut batch, notices) = outcome.record(self, alert)?;
         batch.state.retain(|(key, _)| *key != state_key(&alert.definition.name));

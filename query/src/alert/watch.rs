@@ -9,149 +9,32 @@ use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Float64Type};
 use foretell_engine::clock::{Clock, SystemClock};
-use foretell_engine::{Commit, ErrorKind as EngineErrorKind, LabelSet, Lsn, METRIC_NAME, Snapshot, WriteBatch};
+use foretell_engine::{LabelSet, METRIC_NAME, Snapshot, WriteBatch};
 use futures::StreamExt;
 
-use super::definition::{Definition, NEXT, Notice, OUTBOX, On, Watched, notice_key, state_key};
-use super::machine::{Active, Change, step};
+use super::definition::{Definition, On, Watched};
+use super::follow::detector_rows;
+use super::machine::Change;
+use super::outcome::Outcome;
 use super::{Alert, Alerts};
-use crate::continuous::output::DerivedTable;
 use crate::continuous::statement::Noun;
 use crate::database::{Database, QueryRequest};
 use crate::error::{Error, ErrorKind, Result};
-use crate::planner;
 use crate::promql::{Answer, PromQuery, Row};
-use crate::table::quoted;
 
-/// Rows of the feed that one look reads.
-const FEED_ROWS: usize = 64 << 10;
 /// Commits without rows for an alert after which its position is stored all the same.
 const POSITION_LAG_MAX: u64 = 4_096;
+/// Rows of one answer.
+const ASKED_ROWS_MAX: usize = 64 << 10;
 /// Rows of one answer that may be alerts.
 const ROWS_MAX: usize = 10_000;
-/// An alert of a detector whose series has had no row for so long, by the newest row of the others, ns: it has ended. No older row
-/// begins one.
-const SILENCE_NS: i64 = 600_000_000_000;
 /// After an outage longer than two intervals and this, time without a look does not count for FOR, ns.
 const OUTAGE_NS: i64 = 1_000_000_000;
 /// How far back PromQL looks, ms.
 const LOOKBACK_MS: i64 = 300_000;
-/// Ends a series, as Prometheus writes it.
-const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 const NS_PER_MS: i64 = 1_000_000;
-
-/// What one look changes.
-pub(super) struct Outcome {
-    pub(super) watched: Watched,
-    before: BTreeMap<LabelSet, Active>,
-    changes: Vec<(LabelSet, Change, i64)>,
-}
-
-impl Outcome {
-    pub(super) fn new(watched: &Watched) -> Self {
-        Self { watched: watched.clone(), before: watched.alerts.clone(), changes: Vec::new() }
-    }
-
-    /// Moves one alert on.
-    fn step(&mut self, definition: &Definition, labels: &LabelSet, at: i64, holds: bool, value: f64) {
-        if let Some(change) = step(&mut self.watched.alerts, labels, at, holds, value, definition.policy()) {
-            self.changes.push((labels.clone(), change, at));
-        }
-    }
-
-    /// Ends everything.
-    pub(super) fn end(&mut self, at: i64) {
-        for (labels, alert) in std::mem::take(&mut self.watched.alerts) {
-            if alert.fired_at.is_some() {
-                self.changes.push((labels, Change::Resolved(alert), at.max(alert.last_at)));
-            }
-        }
-    }
-
-    fn is_unchanged(&self) -> bool {
-        self.before == self.watched.alerts && self.changes.is_empty()
-    }
-
-    /// What is written: state, notices, and samples of `ALERTS`.
-    pub(super) fn record(&self, alerts: &Alerts, alert: &Alert) -> Result<(WriteBatch, Vec<Notice>)> {
-        let definition = &alert.definition;
-        let mut batch = WriteBatch::default();
-        batch.state.push((state_key(&definition.name), Some(self.watched.encode())));
-        let mut notices = Vec::new();
-        for (of, change, at) in &self.changes {
-            let (active, firing) = match change {
-                Change::Fired(active) => (active, true),
-                Change::Resolved(active) => (active, false),
-            };
-            for target in &definition.notify {
-                notices.push(Notice {
-                    seq: alerts.number(),
-                    alert: definition.name.clone(),
-                    target: target.clone(),
-                    labels: alert.labels(of),
-                    annotations: definition.annotations.clone(),
-                    of: of.clone(),
-                    firing,
-                    value: active.value,
-                    starts_at: active.fired_at.unwrap_or(*at),
-                    ends_at: (!firing).then_some(*at),
-                    made_at: SystemClock.now_ns(),
-                    error: None,
-                });
-            }
-        }
-        batch.state.extend(notices.iter().map(|notice| (notice_key(OUTBOX, notice.seq), Some(notice.encode()))));
-        if let Some(last) = notices.last() {
-            batch.state.push((NEXT.to_vec(), Some((last.seq + 1).to_be_bytes().to_vec())));
-        }
-        self.samples(alerts, alert, &mut batch)?;
-        Ok((batch, notices))
-    }
-
-    /// `ALERTS` and `ALERTS_FOR_STATE`, with an end for each series that goes.
-    fn samples(&self, alerts: &Alerts, alert: &Alert, batch: &mut WriteBatch) -> Result<()> {
-        let mut write = |metric: &str, state: Option<&str>, of: &LabelSet, at: i64, value: f64| -> Result<()> {
-            let labels = alert.labels(of);
-            let pairs = labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-            let own = [(METRIC_NAME, metric)].into_iter().chain(state.map(|state| ("alertstate", state)));
-            // Templates are expanded by who tells people.
-            let plain = pairs.filter(|(name, value)| *name != "alertstate" && !value.contains("{{"));
-            let set = LabelSet::from_pairs(own.chain(plain));
-            let series = set.and_then(|set| alerts.engine.resolve(&set)).map_err(|e| Error::from_engine(&e))?;
-            // Prometheus's samples have milliseconds.
-            batch.push(series, at.div_euclid(NS_PER_MS) * NS_PER_MS, value);
-            Ok(())
-        };
-        for (of, active) in &self.watched.alerts {
-            let before = self.before.get(of);
-            if before == Some(active) {
-                continue;
-            }
-            if let Some(before) = before.filter(|before| before.state() != active.state()) {
-                write("ALERTS", Some(before.state()), of, active.last_at, STALE)?;
-            }
-            write("ALERTS", Some(active.state()), of, active.last_at, 1.0)?;
-            let since = (active.active_at / 1_000_000_000) as f64;
-            write("ALERTS_FOR_STATE", None, of, active.last_at, since)?;
-        }
-        for (of, gone) in self.before.iter().filter(|(of, _)| !self.watched.alerts.contains_key(*of)) {
-            let at = gone.last_at.max(self.watched.newest_at).saturating_add(NS_PER_MS);
-            write("ALERTS", Some(gone.state()), of, at, STALE)?;
-            write("ALERTS_FOR_STATE", None, of, at, STALE)?;
-        }
-        Ok(())
-    }
-}
-
-/// A row that an alert looks at.
-struct Judged {
-    labels: LabelSet,
-    at: i64,
-    holds: bool,
-    value: f64,
-}
 
 /// Checks what can be checked without looking.
 ///
@@ -178,15 +61,13 @@ pub(super) async fn check(database: &Arc<Database>, definition: &Definition, sna
 impl Alerts {
     /// Looks at everything that is due. What fails is in `sys.alerts` and tried again.
     pub(crate) async fn step_all(self: &Arc<Self>, database: &Arc<Database>) {
-        let mut read = Read::default();
-        for alert in self.all() {
-            let outcome = self.look(database, &alert, &mut read).await;
-            let failed = outcome.err();
-            if let Some(error) = &failed {
-                self.counts.failures.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(alert = alert.definition.name, %error, "an alert could not be looked at");
+        let all = self.all();
+        self.follow(database, &all).await;
+        for alert in &all {
+            if let Some(at) = due(alert) {
+                let outcome = self.look(database, alert, at).await;
+                self.note(alert, outcome.err());
             }
-            alert.known.write().error = failed.map(|error| error.message);
         }
         for seq in self.surplus() {
             if let Err(error) = self.give_up(seq, "too many notices wait to be taken").await {
@@ -201,29 +82,40 @@ impl Alerts {
     /// The first that fails.
     pub(crate) async fn drain(self: &Arc<Self>, database: &Arc<Database>) -> Result<()> {
         let through = self.engine.snapshot().lsn();
-        for alert in self.all() {
-            while matches!(alert.definition.on, On::Detector { .. }) && alert.known.read().read_to < through {
-                self.look(database, &alert, &mut Read::default()).await?;
+        loop {
+            let is_behind = |alert: &Arc<Alert>| {
+                matches!(alert.definition.on, On::Detector { .. }) && alert.known.read().read_to < through
+            };
+            let behind: Vec<Arc<Alert>> = self.all().into_iter().filter(is_behind).collect();
+            if behind.is_empty() {
+                return Ok(());
+            }
+            self.follow(database, &behind).await;
+            if let Some(error) = behind.iter().find_map(|alert| alert.known.read().error.clone()) {
+                return Err(Error::new(ErrorKind::Execution, error));
             }
         }
-        Ok(())
     }
 
-    async fn look(self: &Arc<Self>, database: &Arc<Database>, alert: &Arc<Alert>, read: &mut Read) -> Result<()> {
+    /// Keeps what has failed, for others to see.
+    pub(super) fn note(&self, alert: &Alert, failed: Option<Error>) {
+        if let Some(error) = &failed {
+            self.counts.failures.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(alert = alert.definition.name, %error, "an alert could not be looked at");
+        }
+        alert.known.write().error = failed.map(|error| error.message);
+    }
+
+    /// Asks what an alert asks at instant `at`.
+    async fn look(self: &Arc<Self>, database: &Arc<Database>, alert: &Arc<Alert>, at: i64) -> Result<()> {
         let _looking = alert.looking.lock().await;
         if alert.known.read().dropped {
             return Ok(());
         }
-        match &alert.definition.on {
-            On::Detector { name, .. } => self.follow(database, alert, name, read).await,
-            On::Select(sql) => {
-                let Some(at) = due(alert) else { return Ok(()) };
-                let snapshot = self.snapshot();
-                let seen = seen(ask(database, sql.clone(), snapshot).await?)?;
-                self.evaluated(alert, at, seen).await
-            }
+        let seen = match &alert.definition.on {
+            On::Detector { .. } => return Ok(()),
+            On::Select(sql) => seen(ask(database, sql.clone(), self.snapshot()).await?)?,
             On::Promql(expr) => {
-                let Some(at) = due(alert) else { return Ok(()) };
                 let at_ms = at.div_euclid(NS_PER_MS);
                 let query = PromQuery {
                     text: expr.clone(),
@@ -232,10 +124,10 @@ impl Alerts {
                     step_ms: None,
                     lookback_ms: LOOKBACK_MS,
                 };
-                let seen = series(database.promql(query, None).await?)?;
-                self.evaluated(alert, at, seen).await
+                series(database.promql(query, None).await?)?
             }
-        }
+        };
+        self.evaluated(alert, at, seen).await
     }
 
     /// Goes on with what was `seen` at instant `at`.
@@ -258,87 +150,58 @@ impl Alerts {
         for (labels, value) in seen {
             outcome.step(&alert.definition, &labels, at, true, value);
         }
-        let position = self.snapshot().lsn();
-        outcome.watched.position = position;
-        self.commit(alert, outcome, position).await
+        outcome.watched.position = self.snapshot().lsn();
+        self.commit(&mut [(Arc::clone(alert), outcome)]).await
     }
 
-    /// Reads the commits since the last look.
-    async fn follow(
-        self: &Arc<Self>,
-        database: &Arc<Database>,
-        alert: &Arc<Alert>,
-        detector: &str,
-        read: &mut Read,
-    ) -> Result<()> {
-        let table = database.detector_table(detector)?;
-        let position = alert.known.read().read_to;
-        let snapshot = self.snapshot();
-        if position >= snapshot.lsn() {
-            return Ok(());
+    /// Writes what looks have changed as one record, and shows it. Nothing is shown of what could not be written.
+    pub(super) async fn commit(&self, looks: &mut [(Arc<Alert>, Outcome)]) -> Result<()> {
+        let (mut record, mut told) = (WriteBatch::default(), Vec::new());
+        let is_written = |alert: &Alert, outcome: &Outcome| {
+            let lag = outcome.watched.position.0.saturating_sub(alert.known.read().watched.position.0);
+            !outcome.is_unchanged() || lag >= POSITION_LAG_MAX
+        };
+        let written: Vec<bool> = looks.iter().map(|(alert, outcome)| is_written(alert, outcome)).collect();
+        for ((alert, outcome), _) in looks.iter().zip(&written).filter(|(_, written)| **written) {
+            let (batch, notices) = outcome.record(self, alert)?;
+            record.series.extend(batch.series);
+            record.ts.extend(batch.ts);
+            record.values.extend(batch.values);
+            record.state.extend(batch.state);
+            told.extend(notices);
         }
-        let part = read.after(self, position, &snapshot).await?;
-        let ordinal = snapshot.metric(&table).map(|info| info.ordinal);
-        let commits = part.of(ordinal);
-        let mut outcome = Outcome::new(&alert.known.read().watched);
-        if !commits.is_empty() {
-            let sql = detector_rows(&alert.definition, &table, &snapshot)?;
-            let rows = rows(ask(database, sql, snapshot.only(&commits)).await?)?;
-            for row in &rows {
-                let begins = row.holds && !outcome.watched.alerts.contains_key(&row.labels);
-                if begins && row.at < outcome.watched.newest_at.saturating_sub(SILENCE_NS) {
-                    // It came out otherwise than it was, long after.
-                    continue;
-                }
-                outcome.watched.newest_at = outcome.watched.newest_at.max(row.at);
-                outcome.step(&alert.definition, &row.labels, row.at, row.holds, row.value);
+        if written.contains(&true) {
+            self.write(record).await?;
+        }
+        for ((alert, outcome), written) in looks.iter_mut().zip(written) {
+            self.counts.evaluations.fetch_add(1, Ordering::Relaxed);
+            for (_, change, _) in &outcome.changes {
+                let counter = match change {
+                    Change::Fired(_) => &self.counts.fired,
+                    Change::Resolved(_) => &self.counts.resolved,
+                };
+                counter.fetch_add(1, Ordering::Relaxed);
             }
-            let silent_before = outcome.watched.newest_at.saturating_sub(SILENCE_NS);
-            let silent = outcome.watched.alerts.iter().filter(|(_, alert)| alert.last_at < silent_before);
-            for labels in silent.map(|(labels, _)| labels.clone()).collect::<Vec<_>>() {
-                let at = outcome.watched.newest_at;
-                if let Some(alert) = outcome.watched.alerts.remove(&labels).filter(|alert| alert.fired_at.is_some()) {
-                    outcome.changes.push((labels, Change::Resolved(alert), at));
-                }
+            let position = outcome.watched.position;
+            let mut known = alert.known.write();
+            known.read_to = known.read_to.max(position);
+            if written {
+                alert.definition.retain(&self.engine, position);
+                known.watched = std::mem::replace(&mut outcome.watched, Watched::new(position));
+            } else {
+                known.watched.newest_at = outcome.watched.newest_at;
             }
         }
-        outcome.watched.position = part.through;
-        self.commit(alert, outcome, part.through).await
-    }
-
-    /// Writes what a look has changed, and shows it.
-    async fn commit(self: &Arc<Self>, alert: &Arc<Alert>, outcome: Outcome, read_to: Lsn) -> Result<()> {
-        self.counts.evaluations.fetch_add(1, Ordering::Relaxed);
-        let stored = alert.known.read().watched.position;
-        let lag = read_to.0.saturating_sub(stored.0);
-        if outcome.is_unchanged() && lag < POSITION_LAG_MAX {
-            let mut known = alert.known.write();
-            known.read_to = known.read_to.max(read_to);
-            known.watched.newest_at = outcome.watched.newest_at;
-            return Ok(());
-        }
-        let (batch, notices) = outcome.record(self, alert)?;
-        self.write(batch).await?;
-        for (_, change, _) in &outcome.changes {
-            let counter = match change {
-                Change::Fired(_) => &self.counts.fired,
-                Change::Resolved(_) => &self.counts.resolved,
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-        alert.definition.retain(&self.engine, read_to);
-        {
-            let mut known = alert.known.write();
-            known.watched = outcome.watched;
-            known.read_to = known.read_to.max(read_to);
-        }
-        self.publish(notices);
+        self.publish(told);
         Ok(())
     }
 }
 
 /// The instant at which an alert is to be asked now, if it is.
 fn due(alert: &Alert) -> Option<i64> {
+    if matches!(alert.definition.on, On::Detector { .. }) {
+        return None;
+    }
     let every = alert.definition.every_ns.max(1);
     let at = SystemClock.now_ns().div_euclid(every) * every;
     (at > alert.known.read().watched.newest_at).then_some(at)
@@ -355,73 +218,13 @@ pub(super) fn pause(alerts: &Alerts) -> Duration {
     Duration::from_nanos(ns.unsigned_abs()).min(Duration::from_secs(1))
 }
 
-/// Commits that several alerts read together.
-#[derive(Default)]
-struct Read(BTreeMap<Lsn, Arc<Part>>);
-
-/// Some commits.
-struct Part {
-    commits: Vec<Commit>,
-    through: Lsn,
-}
-
-impl Read {
-    async fn after(&mut self, alerts: &Alerts, position: Lsn, snapshot: &Snapshot) -> Result<Arc<Part>> {
-        if let Some(part) = self.0.get(&position) {
-            return Ok(Arc::clone(part));
-        }
-        let (engine, newest) = (alerts.engine.clone(), snapshot.lsn());
-        let read = planner::on_large_stack(move || match engine.read_commits(position, newest, FEED_ROWS) {
-            Ok(commits) => {
-                let through = commits.last().map_or(newest, |commit| commit.lsn);
-                Ok(Part { commits, through })
-            }
-            Err(error) if error.kind() == EngineErrorKind::Limit => {
-                tracing::warn!(
-                    position = position.0,
-                    "the log that alerts have not read is gone: going on with what comes"
-                );
-                Ok(Part { commits: Vec::new(), through: newest })
-            }
-            Err(error) => Err(Error::from_engine(&error)),
-        });
-        let part = Arc::new(read.await?);
-        self.0.insert(position, Arc::clone(&part));
-        Ok(part)
-    }
-}
-
-impl Part {
-    /// Those with samples of a metric.
-    fn of(&self, ordinal: Option<u32>) -> Vec<Commit> {
-        let has = |commit: &&Commit| commit.batch.series.iter().any(|id| Some(id.metric()) == ordinal);
-        self.commits.iter().filter(has).cloned().collect()
-    }
-}
-
-/// The statement that asks for the rows of a detector: time, labels, the value, whether the condition holds.
-fn detector_rows(definition: &Definition, table: &str, snapshot: &Snapshot) -> Result<String> {
-    let On::Detector { name, condition } = &definition.on else {
-        return Err(Error::internal("not a detector's alert"));
-    };
-    let stored = DerivedTable::stored(snapshot, table)?.ok_or_else(|| Error::internal("a detector without a table"))?;
-    let labels = stored.labels.iter().filter(|label| *label != "detector");
-    let labels: String = labels.map(|label| format!(", CAST({0} AS VARCHAR) AS {0}", quoted(label))).collect();
-    Ok(format!(
-        "SELECT ts, CAST(value AS DOUBLE) AS \"alert$value\", coalesce(CAST(({condition}\n) AS BOOLEAN), false) AS \"alert$holds\"{labels} \
-         FROM {table} WHERE detector = '{name}' ORDER BY ts",
-        table = quoted(table),
-        name = name.replace('\'', "''"),
-    ))
-}
-
-async fn ask(database: &Arc<Database>, sql: String, over: Snapshot) -> Result<Vec<RecordBatch>> {
+pub(super) async fn ask(database: &Arc<Database>, sql: String, over: Snapshot) -> Result<Vec<RecordBatch>> {
     let mut response = database.query_over(QueryRequest { sql, ..QueryRequest::default() }, over).await?;
     let (mut batches, mut rows) = (Vec::new(), 0);
     while let Some(batch) = response.stream.next().await {
         let batch = batch.map_err(Error::from_datafusion)?;
         rows += batch.num_rows();
-        if rows > FEED_ROWS.max(ROWS_MAX) {
+        if rows > ASKED_ROWS_MAX {
             return Err(Error::new(ErrorKind::Execution, format!("more than {rows} rows at once: aggregate")));
         }
         batches.push(batch);
@@ -429,12 +232,12 @@ async fn ask(database: &Arc<Database>, sql: String, over: Snapshot) -> Result<Ve
     Ok(batches)
 }
 
-fn texts(batch: &RecordBatch, column: usize) -> Result<ArrayRef> {
+pub(super) fn texts(batch: &RecordBatch, column: usize) -> Result<ArrayRef> {
     cast(batch.column(column), &DataType::Utf8).map_err(|e| Error::internal(e.to_string()))
 }
 
 /// The texts of a row as labels.
-fn labels_of(batch: &RecordBatch, columns: &[(usize, ArrayRef)], row: usize) -> Result<LabelSet> {
+pub(super) fn labels_of(batch: &RecordBatch, columns: &[(usize, ArrayRef)], row: usize) -> Result<LabelSet> {
     let schema = batch.schema();
     let text = |(column, texts): &(usize, ArrayRef)| {
         let texts = texts.as_string::<i32>();
@@ -444,27 +247,6 @@ fn labels_of(batch: &RecordBatch, columns: &[(usize, ArrayRef)], row: usize) -> 
     let pairs: Vec<(String, String)> = columns.iter().filter_map(text).filter(|(_, value)| !value.is_empty()).collect();
     LabelSet::from_pairs(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())))
         .map_err(|e| Error::from_engine(&e))
-}
-
-/// Rows of [`detector_rows`].
-fn rows(batches: Vec<RecordBatch>) -> Result<Vec<Judged>> {
-    let shape = || Error::internal("a detector's table has other columns than an alert asked for");
-    let mut rows = Vec::new();
-    for batch in &batches {
-        let ts = batch.column(0).as_primitive_opt::<TimestampNanosecondType>().ok_or_else(shape)?;
-        let values = batch.column(1).as_primitive_opt::<Float64Type>().ok_or_else(shape)?;
-        let holds = batch.column(2).as_boolean_opt().ok_or_else(shape)?;
-        let columns = (3..batch.num_columns()).map(|at| Ok((at, texts(batch, at)?))).collect::<Result<Vec<_>>>()?;
-        for row in 0..batch.num_rows() {
-            rows.push(Judged {
-                labels: labels_of(batch, &columns, row)?,
-                at: ts.value(row),
-                holds: holds.is_valid(row) && holds.value(row),
-                value: if values.is_valid(row) { values.value(row) } else { f64::NAN },
-            });
-        }
-    }
-    Ok(rows)
 }
 
 /// Rows of a SELECT: their texts are labels, their first number is the value, and 1 without one.
@@ -534,7 +316,7 @@ impl Database {
     ///
     /// # Errors
     /// `NotFound`.
-    fn detector_table(&self, name: &str) -> Result<String> {
+    pub(super) fn detector_table(&self, name: &str) -> Result<String> {
         self.continuous().target(Noun::Detector, name)
     }
 }

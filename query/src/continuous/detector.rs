@@ -19,7 +19,7 @@ use crate::statement::Cursor;
 use crate::table::quoted;
 
 /// The label that says which detector wrote a row.
-pub(super) const DETECTOR: &str = "detector";
+pub(crate) const DETECTOR: &str = "detector";
 
 /// Fields of `anomaly` that the table has.
 const FIELDS: [&str; 6] = ["score", "expected", "lo", "hi", "is_anomaly", "tier"];

@@ -94,7 +94,10 @@ impl Grid {
 }
 
 /// A timestamp column of `data_type`.
-pub(super) fn timestamps(data_type: &DataType, ts: Vec<i64>) -> Result<ArrayRef> {
+///
+/// # Errors
+/// `Internal` for another type.
+pub(crate) fn timestamps(data_type: &DataType, ts: Vec<i64>) -> Result<ArrayRef> {
     match data_type {
         DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
             Ok(Arc::new(TimestampNanosecondArray::from(ts).with_timezone_opt(zone.clone())))

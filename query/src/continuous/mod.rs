@@ -73,6 +73,10 @@ use query::Query;
 use statement::{Noun, ObjectStatement};
 use worker::{Shared, consumer};
 
+pub(crate) use detector::DETECTOR as DETECTOR_LABEL;
+pub(crate) use grid::timestamps;
+pub(crate) use plan::physical;
+
 /// Makes a session over a snapshot.
 pub(crate) type Sessions = Arc<dyn Fn(&Snapshot) -> SessionState + Send + Sync>;
 
@@ -192,6 +196,11 @@ impl ContinuousQueries {
         let all = self.all().into_iter().filter(|query| query.definition().noun() == noun);
         let all: Vec<status::Status> = all.map(|query| query.status(&self.shared.engine)).collect();
         status::table(&all)
+    }
+
+    /// A session over a snapshot.
+    pub(crate) fn session(&self, snapshot: &Snapshot) -> SessionState {
+        (self.shared.sessions)(snapshot)
     }
 
     /// The table that an object writes.

@@ -434,7 +434,10 @@ pub(super) fn simplified(expr: Expr, schema: &DFSchema, state: &SessionState) ->
 }
 
 /// What computes `expr` over rows of `schema`.
-pub(super) fn physical(expr: &Expr, schema: &DFSchema, state: &SessionState) -> Result<Arc<dyn PhysicalExpr>> {
+///
+/// # Errors
+/// `Invalid` when it cannot be computed from them.
+pub(crate) fn physical(expr: &Expr, schema: &DFSchema, state: &SessionState) -> Result<Arc<dyn PhysicalExpr>> {
     let expr = simplified(expr.clone(), schema, state)?;
     state.create_physical_expr(expr, schema).map_err(Error::from_datafusion)
 }

@@ -296,7 +296,10 @@ impl Shared {
 }
 
 /// Samples are doubles; the writer says what SQL type they had.
-fn typed(doubles: Float64Array, kind: &DataType) -> Result<ArrayRef> {
+///
+/// # Errors
+/// When the type is none of a field.
+pub(crate) fn typed(doubles: Float64Array, kind: &DataType) -> Result<ArrayRef> {
     Ok(match kind {
         DataType::Float64 => Arc::new(doubles),
         DataType::Boolean => Arc::new(BooleanArray::from_iter(doubles.iter().map(|v| v.map(|v| v != 0.0)))),
