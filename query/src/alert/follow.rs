@@ -38,50 +38,45 @@ pub(super) struct Followed {
     conditions: HashMap<String, Condition>,
 }
 
-/// An alert that is looked at, with its detector's table and its condition.
+/// An alert of a detector that is looked at.
 struct Looked {
     alert: Arc<Alert>,
     detector: String,
-    table: String,
     condition: String,
-    outcome: Outcome,
+    /// The detector's.
+    table: String,
 }
 
 impl Alerts {
     /// Goes on with every alert of a detector among `alerts` until it has seen all commits up to now.
     pub(super) async fn follow(self: &Arc<Self>, database: &Arc<Database>, alerts: &[Arc<Alert>]) {
         let snapshot = self.engine.snapshot();
-        let (mut looking, mut due) = (Vec::new(), Vec::new());
+        let mut looking = Vec::new();
+        let mut due: BTreeMap<Lsn, Vec<Looked>> = BTreeMap::new();
         for alert in alerts {
             let On::Detector { name, condition } = &alert.definition.on else { continue };
             if alert.known.read().read_to >= snapshot.lsn() {
                 continue;
             }
             looking.push(alert.looking.lock().await);
-            let known = alert.known.read().clone();
-            if known.dropped || known.read_to >= snapshot.lsn() {
+            let (dropped, read_to) = {
+                let known = alert.known.read();
+                (known.dropped, known.read_to)
+            };
+            if dropped || read_to >= snapshot.lsn() {
                 continue;
             }
             match database.detector_table(name) {
                 Ok(table) => {
-                    let mut outcome = Outcome::new(&known.watched);
-                    outcome.watched.position = known.read_to;
-                    let (detector, condition) = (name.clone(), condition.clone());
-                    due.push(Looked { alert: Arc::clone(alert), detector, table, condition, outcome });
+                    let (alert, detector, condition) = (Arc::clone(alert), name.clone(), condition.clone());
+                    due.entry(read_to).or_default().push(Looked { alert, detector, condition, table });
                 }
                 Err(error) => self.note(alert, Some(error)),
             }
         }
-        if due.is_empty() {
-            return;
-        }
         let mut failed: Vec<(Arc<Alert>, Error)> = Vec::new();
         // Who is at the same position reads the same commits, once.
-        let mut by_position: BTreeMap<Lsn, Vec<Looked>> = BTreeMap::new();
-        for looked in due {
-            by_position.entry(looked.outcome.watched.position).or_default().push(looked);
-        }
-        for (position, looked) in by_position {
+        for (position, looked) in due {
             let (mut at, mut looked) = (position, looked);
             while at < snapshot.lsn() && !looked.is_empty() {
                 let read = self.part(database, &snapshot, at, looked, &mut failed).await;
@@ -124,34 +119,37 @@ impl Alerts {
             }
         };
         let (mut looks, mut rest) = (Vec::new(), Vec::new());
-        for (mut looked, rows) in judged {
+        for (looked, rows) in judged {
             let rows = match rows {
                 Ok(Some(rows)) => Ok(rows),
                 Ok(None) => self.asked(database, snapshot, &looked, &part).await,
                 Err(error) => Err(error),
             };
-            match rows {
-                Ok(rows) => {
-                    looked.outcome.take(&looked.alert.definition, &rows);
-                    looked.outcome.watched.position = part.through;
-                    let Looked { alert, detector, table, condition, outcome } = looked;
-                    looks.push((Arc::clone(&alert), outcome));
-                    rest.push((alert, detector, table, condition));
+            let rows = match rows {
+                Ok(rows) => rows,
+                Err(error) => {
+                    failed.push((looked.alert, error));
+                    continue;
                 }
-                Err(error) => failed.push((looked.alert, error)),
+            };
+            if !rows.is_empty() || looked.alert.is_far_behind(part.through) {
+                let mut outcome = Outcome::new(&looked.alert.known.read().watched);
+                outcome.take(&looked.alert.definition, &rows);
+                outcome.watched.position = part.through;
+                looks.push((Arc::clone(&looked.alert), outcome));
             }
+            rest.push(looked);
         }
         if let Err(error) = self.commit(&mut looks).await {
             failed.extend(looks.into_iter().map(|(alert, _)| (alert, error.clone())));
             return None;
         }
-        let go_on = |(alert, detector, table, condition): (Arc<Alert>, String, String, String)| {
-            let mut outcome = Outcome::new(&alert.known.read().watched);
-            outcome.watched.position = part.through;
-            self.note(&alert, None);
-            Looked { alert, detector, table, condition, outcome }
-        };
-        Some((part.through, rest.into_iter().map(go_on).collect()))
+        for looked in &rest {
+            let mut known = looked.alert.known.write();
+            known.read_to = known.read_to.max(part.through);
+            known.error = None;
+        }
+        Some((part.through, rest))
     }
 
     /// Rows whose condition cannot be judged row by row.

@@ -11,7 +11,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use foretell_engine::clock::{Clock, SystemClock};
-use foretell_engine::{LabelSet, METRIC_NAME, Snapshot, WriteBatch};
+use foretell_engine::{LabelSet, Lsn, METRIC_NAME, Snapshot, WriteBatch};
 use futures::StreamExt;
 
 use super::definition::{Definition, On, Watched};
@@ -157,10 +157,8 @@ impl Alerts {
     /// Writes what looks have changed as one record, and shows it. Nothing is shown of what could not be written.
     pub(super) async fn commit(&self, looks: &mut [(Arc<Alert>, Outcome)]) -> Result<()> {
         let (mut record, mut told) = (WriteBatch::default(), Vec::new());
-        let is_written = |alert: &Alert, outcome: &Outcome| {
-            let lag = outcome.watched.position.0.saturating_sub(alert.known.read().watched.position.0);
-            !outcome.is_unchanged() || lag >= POSITION_LAG_MAX
-        };
+        let is_written =
+            |alert: &Alert, outcome: &Outcome| !outcome.is_unchanged() || alert.is_far_behind(outcome.watched.position);
         let written: Vec<bool> = looks.iter().map(|(alert, outcome)| is_written(alert, outcome)).collect();
         for ((alert, outcome), _) in looks.iter().zip(&written).filter(|(_, written)| **written) {
             let (batch, notices) = outcome.record(self, alert)?;
@@ -194,6 +192,13 @@ impl Alerts {
         }
         self.publish(told);
         Ok(())
+    }
+}
+
+impl Alert {
+    /// Whether its stored position holds back more of the log than it should.
+    pub(super) fn is_far_behind(&self, through: Lsn) -> bool {
+        through.0.saturating_sub(self.known.read().watched.position.0) >= POSITION_LAG_MAX
     }
 }
 

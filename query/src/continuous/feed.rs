@@ -1,5 +1,6 @@
 //! The feed, read once for all queries that look at it together, its rows sorted by the table they are of.
 //!
+//! Parts lie one after the other: one that was read for a query is there for the others, however far they have come.
 //! ```text
 //!  commits ──read once──► part: rows by metric, instants of events by table ──► each query: those of its source
 //! ```
@@ -17,15 +18,28 @@ use super::source::Rows;
 use crate::error::Error;
 use crate::event::Signal;
 
-/// Parts that a look keeps for whoever comes to them later; beyond that they are read again.
-const PARTS_MAX: usize = 8;
+/// Rows that are kept sorted for whoever comes to them later; beyond that they are read again.
+const ROWS_HELD_MAX: usize = 1 << 20;
 
-/// One look at the store: a snapshot, and the commits up to it.
-pub(super) struct Look {
+/// What is kept of the feed.
+pub(super) struct Feed {
     engine: Engine,
-    snapshot: Snapshot,
+    /// About the rows of a part.
     rows_max: usize,
-    parts: Mutex<BTreeMap<Lsn, Arc<Part>>>,
+    parts: Mutex<Parts>,
+}
+
+/// Parts by the position that they begin after.
+#[derive(Default)]
+struct Parts {
+    by_start: BTreeMap<Lsn, Arc<Part>>,
+    rows: usize,
+}
+
+/// The store at one moment, and the feed up to it.
+pub(super) struct Look {
+    feed: Arc<Feed>,
+    snapshot: Snapshot,
 }
 
 /// Why a part cannot be had.
@@ -35,11 +49,34 @@ pub(super) enum Unread {
     Failed(Error),
 }
 
-impl Look {
-    /// A look at the store as it is now; its parts have about `rows_max` rows.
-    pub(super) fn new(engine: &Engine, rows_max: usize) -> Self {
-        Self { snapshot: engine.snapshot(), engine: engine.clone(), rows_max, parts: Mutex::default() }
+impl Feed {
+    pub(super) fn new(engine: Engine, rows_max: usize) -> Arc<Self> {
+        Arc::new(Self { engine, rows_max, parts: Mutex::default() })
     }
+
+    /// A look at the store as it is now.
+    pub(super) fn look(self: &Arc<Self>) -> Look {
+        Look { feed: Arc::clone(self), snapshot: self.engine.snapshot() }
+    }
+
+    /// Lets go of what everybody has seen who is at or after `position`.
+    pub(super) fn forget_before(&self, position: Lsn) {
+        let mut parts = self.parts.lock();
+        while parts.by_start.first_key_value().is_some_and(|(_, part)| part.through <= position) {
+            parts.pop_first();
+        }
+    }
+}
+
+impl Parts {
+    fn pop_first(&mut self) {
+        if let Some((_, part)) = self.by_start.pop_first() {
+            self.rows -= part.len;
+        }
+    }
+}
+
+impl Look {
     /// The store.
     pub(super) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
@@ -54,21 +91,25 @@ impl Look {
     /// # Errors
     /// As [`Engine::read_commits`].
     pub(super) fn after(&self, position: Lsn) -> Result<Option<Arc<Part>>, Unread> {
-        let mut parts = self.parts.lock();
-        if let Some(part) = parts.get(&position) {
+        let mut parts = self.feed.parts.lock();
+        // One that reaches further was made by a newer look.
+        if let Some(part) = parts.by_start.get(&position).filter(|part| part.through <= self.through()) {
             return Ok(Some(Arc::clone(part)));
         }
-        let commits =
-            self.engine.read_commits(position, self.through(), self.rows_max).map_err(|error| match error.kind() {
-                EngineErrorKind::Limit => Unread::LogGone,
-                _ => Unread::Failed(engine_fault(error)),
-            })?;
+        let read = self.feed.engine.read_commits(position, self.through(), self.feed.rows_max);
+        let commits = read.map_err(|error| match error.kind() {
+            EngineErrorKind::Limit => Unread::LogGone,
+            _ => Unread::Failed(engine_fault(error)),
+        })?;
         let Some(last) = commits.last() else { return Ok(None) };
         let part = Arc::new(Part::new(&commits, last.lsn));
-        if parts.len() >= PARTS_MAX {
-            parts.pop_first();
+        if !parts.by_start.contains_key(&position) {
+            parts.rows += part.len;
+            parts.by_start.insert(position, Arc::clone(&part));
+            while parts.rows > ROWS_HELD_MAX {
+                parts.pop_first();
+            }
         }
-        parts.insert(position, Arc::clone(&part));
         Ok(Some(part))
     }
 }
@@ -77,6 +118,7 @@ impl Look {
 pub(super) struct Part {
     /// The last of the commits.
     pub(super) through: Lsn,
+    len: usize,
     samples: HashMap<u32, Rows>,
     events: HashMap<Signal, Rows>,
 }
@@ -104,7 +146,8 @@ impl Part {
                 }
             }
         }
-        Self { through, samples, events }
+        let len = samples.values().chain(events.values()).map(Rows::len).sum();
+        Self { through, len, samples, events }
     }
 
     /// The rows of a source; of events only when they were.

@@ -68,6 +68,7 @@ use crate::table::sys::Listed;
 use definition::{
     DEFINITIONS, Definition, Late, Progress, definition_key, detectors_prefix, progress_key, windows_prefix,
 };
+use feed::Feed;
 use output::DerivedTable;
 use query::Query;
 use statement::{Noun, ObjectStatement};
@@ -107,7 +108,7 @@ impl Default for ContinuousLimits {
     fn default() -> Self {
         Self {
             queries_max: 4_096,
-            steps_at_once: 16,
+            steps_at_once: 64,
             feed_rows_max: 64 << 10,
             open_groups_max: 200_000,
             series_held_max: 100_000,
@@ -143,7 +144,8 @@ impl ContinuousQueries {
         limits: ContinuousLimits,
     ) -> Result<Arc<Self>> {
         let runtime = tokio::runtime::Handle::current();
-        let shared = Shared { engine, sessions, query_limits, limits, runtime };
+        let feed = Feed::new(engine.clone(), limits.feed_rows_max);
+        let shared = Shared { engine, feed, sessions, query_limits, limits, runtime };
         let snapshot = shared.engine.snapshot();
         let mut queries = BTreeMap::new();
         for (_, bytes) in snapshot.state_prefix(DEFINITIONS) {

@@ -98,6 +98,12 @@ impl Query {
         Ok(())
     }
 
+    /// How far it has come, if it works at all.
+    pub(super) fn position(&self) -> Option<Lsn> {
+        let seen = self.seen.read();
+        (!seen.retired && !seen.paused).then_some(seen.read_to)
+    }
+
     /// Moves on over commits without rows of its source, if it is loaded and at rest; `false` when it is to be stepped. Blocks.
     pub(super) fn pass_over(&self, look: &Look) -> bool {
         let Ok(mut slot) = self.worker.try_lock() else { return true };
@@ -127,7 +133,7 @@ impl Query {
                 Some(worker) => worker,
                 None => Worker::load(&shared, &query.definition)?,
             };
-            let look = look.unwrap_or_else(|| Arc::new(Look::new(&shared.engine, shared.limits.feed_rows_max)));
+            let look = look.unwrap_or_else(|| Arc::new(shared.feed.look()));
             let stepped = worker.step(&look);
             if stepped.is_ok() {
                 query.note(&worker);

@@ -35,6 +35,7 @@ pub(super) async fn run(queries: Weak<ContinuousQueries>, mut stopped: watch::Re
         let waits = |query: &Arc<Query>, retries: &Retries| {
             query.is_at(through) || retries.waiting(query, now) || query.rests_until(now).is_some()
         };
+        all.shared.feed.forget_before(all.all().iter().filter_map(|query| query.position()).min().unwrap_or(through));
         let due = all.all().into_iter().filter(|query| !waits(query, &retries) && !at_work.contains(query.name()));
         for (query, look) in behind(&all.shared, due.collect()).await {
             at_work.insert(query.name().to_owned());
@@ -88,9 +89,9 @@ async fn behind(shared: &Shared, queries: Vec<Arc<Query>>) -> Vec<(Arc<Query>, A
     if queries.is_empty() {
         return Vec::new();
     }
-    let (engine, rows_max) = (shared.engine.clone(), shared.limits.feed_rows_max);
+    let feed = Arc::clone(&shared.feed);
     let looked: Result<_> = planner::on_large_stack(move || {
-        let look = Arc::new(Look::new(&engine, rows_max));
+        let look = Arc::new(feed.look());
         let behind = queries.into_iter().filter(|query| !query.pass_over(&look));
         Ok(behind.map(|query| (query, Arc::clone(&look))).collect())
     })

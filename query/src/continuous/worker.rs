@@ -12,7 +12,7 @@ use super::arrival::{Arrival, Arrivals};
 use super::buckets::Buckets;
 use super::definition::{Definition, Emit, Late, Progress, detectors_prefix, progress_key, windows_prefix};
 use super::emit::Emitter;
-use super::feed::{Look, Unread};
+use super::feed::{Feed, Look, Unread};
 use super::operator::{Chunk, Operator, Work, plan_select};
 use super::output::{DerivedTable, TargetSeries};
 use super::plan::{Kind, OriginKind, Select};
@@ -31,6 +31,7 @@ use hashbrown::HashMap;
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) engine: Engine,
+    pub(super) feed: Arc<Feed>,
     pub(super) sessions: Sessions,
     pub(super) query_limits: QueryLimits,
     pub(super) limits: ContinuousLimits,
