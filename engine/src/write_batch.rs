@@ -30,6 +30,16 @@ impl WriteBatch {
         self.ts.push(ts);
         self.values.push(value);
     }
+    /// Adds what another batch has, after what this one has.
+    pub fn append(&mut self, other: Self) {
+        let Self { series, ts, values, records, state, deletes } = other;
+        self.series.extend(series);
+        self.ts.extend(ts);
+        self.values.extend(values);
+        self.records.extend(records);
+        self.state.extend(state);
+        self.deletes.extend(deletes);
+    }
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.series.len()

@@ -162,10 +162,7 @@ impl Alerts {
         let written: Vec<bool> = looks.iter().map(|(alert, outcome)| is_written(alert, outcome)).collect();
         for ((alert, outcome), _) in looks.iter().zip(&written).filter(|(_, written)| **written) {
             let (batch, notices) = outcome.record(self, alert)?;
-            record.series.extend(batch.series);
-            record.ts.extend(batch.ts);
-            record.values.extend(batch.values);
-            record.state.extend(batch.state);
+            record.append(batch);
             told.extend(notices);
         }
         if written.contains(&true) {

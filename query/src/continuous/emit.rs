@@ -109,6 +109,12 @@ impl Emitter {
         self.write()
     }
 
+    /// What waits, rows and state together, for somebody else to write.
+    pub(super) fn record(mut self) -> WriteBatch {
+        self.batch.state = self.state.into_iter().collect();
+        self.batch
+    }
+
     fn write(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
         self.engine.write(batch).and_then(|handle| handle.wait()).map_err(|e| Error::from_engine(&e))?;

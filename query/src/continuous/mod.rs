@@ -86,8 +86,10 @@ pub(crate) type Sessions = Arc<dyn Fn(&Snapshot) -> SessionState + Send + Sync>;
 pub(crate) struct ContinuousLimits {
     /// Queries there may be.
     pub(crate) queries_max: usize,
-    /// Queries at work at the same time: they wait for the disk more than they compute.
+    /// Queries whose steps take long and that are at work at the same time.
     pub(crate) steps_at_once: usize,
+    /// Queries whose steps are short and that are stepped together.
+    pub(crate) steps_together: usize,
     /// Rows read from the feed at once.
     pub(crate) feed_rows_max: usize,
     /// Groups of all open windows of a query; the oldest windows lose their state beyond it.
@@ -96,8 +98,9 @@ pub(crate) struct ContinuousLimits {
     pub(crate) series_held_max: usize,
     /// Commits without rows for a query after which its position is stored all the same.
     pub(crate) position_lag_max: u64,
-    /// Pause between ticks: commits of this time are worked on together.
+    /// Pause between ticks, and its longest: commits of this time are worked on together. It is twice what the last tick took.
     pub(crate) pause: Duration,
+    pub(crate) pause_max: Duration,
     /// Pause of a query after it read events from storage again, or ten times what that took if this is longer.
     pub(crate) reread_pause: Duration,
     /// Pause after a failure, doubled each time up to 64 times this.
@@ -108,12 +111,14 @@ impl Default for ContinuousLimits {
     fn default() -> Self {
         Self {
             queries_max: 4_096,
-            steps_at_once: 64,
+            steps_at_once: 8,
+            steps_together: 64,
             feed_rows_max: 64 << 10,
             open_groups_max: 200_000,
             series_held_max: 100_000,
             position_lag_max: 4_096,
             pause: Duration::from_millis(50),
+            pause_max: Duration::from_millis(300),
             reread_pause: Duration::from_secs(1),
             retry: Duration::from_secs(1),
         }

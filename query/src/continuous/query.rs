@@ -1,7 +1,9 @@
 //! One query between the statements that create and drop it: its worker while there is one, and how it looks from outside.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use foretell_engine::{Engine, Lsn};
+use foretell_engine::{Engine, Lsn, WriteBatch};
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
@@ -12,6 +14,9 @@ use super::worker::{Shared, Worker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::planner;
 
+/// A step that is shorter than this is taken together with others.
+const QUICK: Duration = Duration::from_millis(20);
+
 /// A continuous query.
 pub(super) struct Query {
     definition: Definition,
@@ -19,6 +24,8 @@ pub(super) struct Query {
     /// The worker, loaded at first use and after a failure. Whoever holds the lock is the only one at work.
     worker: Arc<tokio::sync::Mutex<Option<Worker>>>,
     attempts: Mutex<u32>,
+    /// Whether its last step was short.
+    quick: AtomicBool,
     /// When the runner steps it again, if it must not at once.
     rests_until: Mutex<Option<Instant>>,
 }
@@ -41,6 +48,7 @@ impl Query {
             seen: RwLock::new(seen),
             worker: Arc::new(tokio::sync::Mutex::new(None)),
             attempts: Mutex::new(0),
+            quick: AtomicBool::new(false),
             rests_until: Mutex::new(None),
         }
     }
@@ -127,33 +135,48 @@ impl Query {
             return Ok(());
         }
         let (query, shared) = (Arc::clone(self), shared.clone());
-        let begun = Instant::now();
         let outcome = planner::on_large_stack(move || {
+            let begun = Instant::now();
             let mut worker = match slot.take() {
                 Some(worker) => worker,
                 None => Worker::load(&shared, &query.definition)?,
             };
             let look = look.unwrap_or_else(|| Arc::new(shared.feed.look()));
-            let stepped = worker.step(&look);
-            if stepped.is_ok() {
-                query.note(&worker);
-                let rest = worker.rest().map(|rest| Instant::now() + rest.max(begun.elapsed() * 10));
-                *query.rests_until.lock() = rest;
-                *slot = Some(worker);
+            if let Some(record) = worker.step(&look)? {
+                write(&shared.engine, record)?;
+                worker.committed();
             }
-            stepped
+            query.stepped(&worker, begun.elapsed());
+            *slot = Some(worker);
+            Ok(())
         })
         .await;
+        self.ended(outcome.as_ref());
+        outcome
+    }
+
+    /// Whether its steps are so short that others may wait for them.
+    pub(super) fn is_quick(&self) -> bool {
+        self.quick.load(Ordering::Relaxed)
+    }
+
+    fn stepped(&self, worker: &Worker, took: Duration) {
+        self.note(worker);
+        self.quick.store(took < QUICK, Ordering::Relaxed);
+        *self.rests_until.lock() = worker.rest().map(|rest| Instant::now() + rest.max(took * 10));
+    }
+
+    fn ended(&self, outcome: std::result::Result<&(), &Error>) {
         let mut attempts = self.attempts.lock();
-        match &outcome {
+        match outcome {
             Ok(()) => *attempts = 0,
             Err(error) => {
                 *attempts = attempts.saturating_add(1);
+                self.quick.store(false, Ordering::Relaxed);
                 tracing::warn!(query = %self.definition.name, error = %error, "a continuous query failed");
                 self.seen.write().error = Some(error.message.clone());
             }
         }
-        outcome
     }
 
     fn note(&self, worker: &Worker) {
@@ -201,4 +224,44 @@ impl Query {
             tracing::warn!(query = %self.definition.name, error = %message, "could not store the position of a continuous query");
         }
     }
+}
+
+/// Steps queries that are at rest, one after the other on this thread: what comes of it is one record. Answers those that failed.
+pub(super) fn step_together(queries: &[Arc<Query>], shared: &Shared, look: &Look) -> Vec<Arc<Query>> {
+    let (mut record, mut stepped, mut failed) = (WriteBatch::default(), Vec::new(), Vec::new());
+    for query in queries {
+        let Ok(mut slot) = query.worker.try_lock() else { continue };
+        let Some(mut worker) = slot.take_if(|_| !query.rests()) else { continue };
+        let begun = Instant::now();
+        match worker.step(look) {
+            Ok(part) => {
+                let is_new = part.is_some();
+                record.append(part.unwrap_or_default());
+                stepped.push((query, slot, worker, is_new, begun.elapsed()));
+            }
+            Err(error) => {
+                query.ended(Err(&error));
+                failed.push(Arc::clone(query));
+            }
+        }
+    }
+    let written = if stepped.iter().any(|(.., is_new, _)| *is_new) { write(&shared.engine, record) } else { Ok(()) };
+    for (query, mut slot, mut worker, is_new, took) in stepped {
+        if written.is_ok() || !is_new {
+            if is_new {
+                worker.committed();
+            }
+            query.stepped(&worker, took);
+            *slot = Some(worker);
+            query.ended(Ok(&()));
+        } else {
+            query.ended(written.as_ref());
+            failed.push(Arc::clone(query));
+        }
+    }
+    failed
+}
+
+fn write(engine: &Engine, record: WriteBatch) -> Result<()> {
+    engine.write(record).and_then(|handle| handle.wait()).map(drop).map_err(|e| Error::from_engine(&e))
 }

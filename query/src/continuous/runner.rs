@@ -1,20 +1,21 @@
 //! The task that keeps all queries going: woken by commits, paced so that commits close together share a tick.
 //!
-//! What is new is read once. Queries that it has no rows for move on without a step; the others take theirs beside each other, so that
-//! their records share the syncs of the log, and one that takes long holds up nobody.
-use std::collections::HashMap;
+//! What is new is read once. Queries that it has no rows for move on without a step. Those whose steps are short are stepped together,
+//! so that a thousand of them are a few records of the log and not a thousand; one that takes long has a thread of its own and holds
+//! up nobody.
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures::StreamExt;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ContinuousQueries;
 use super::feed::Look;
-use super::query::Query;
+use super::query::{Query, step_together};
 use super::worker::Shared;
-use crate::error::Result;
 use crate::planner;
 
 /// Runs until `stopped` or until nobody holds the queries any more.
@@ -27,7 +28,7 @@ pub(super) async fn run(queries: Weak<ContinuousQueries>, mut stopped: watch::Re
     let permits = Arc::new(Semaphore::new(limits.steps_at_once));
     let mut retries = Retries::default();
     let mut steps: JoinSet<Step> = JoinSet::new();
-    let mut at_work = std::collections::HashSet::new();
+    let mut at_work = HashSet::new();
     loop {
         let Some(all) = queries.upgrade() else { return };
         let through = *commits.borrow_and_update();
@@ -37,7 +38,10 @@ pub(super) async fn run(queries: Weak<ContinuousQueries>, mut stopped: watch::Re
         };
         all.shared.feed.forget_before(all.all().iter().filter_map(|query| query.position()).min().unwrap_or(through));
         let due = all.all().into_iter().filter(|query| !waits(query, &retries) && !at_work.contains(query.name()));
-        for (query, look) in behind(&all.shared, due.collect()).await {
+        let begun = Instant::now();
+        let (quick, slow, look) = behind(&all.shared, due.collect()).await;
+        for query in slow {
+            let Some(look) = look.clone() else { break };
             at_work.insert(query.name().to_owned());
             let (shared, permits, stopped) = (all.shared.clone(), Arc::clone(&permits), stopped.clone());
             steps.spawn(async move {
@@ -50,6 +54,12 @@ pub(super) async fn run(queries: Weak<ContinuousQueries>, mut stopped: watch::Re
                 Step { query, failed: outcome.is_err() }
             });
         }
+        if let Some(look) = look {
+            for (query, failed) in together(&all.shared, &quick, &look).await {
+                retries.note(&query, failed, limits.retry);
+            }
+        }
+        let pause = (begun.elapsed() * 2).clamp(limits.pause, limits.pause_max);
         let rests = all.all().iter().filter_map(|query| query.rests_until(now)).min();
         let (changed, wake) = (all.changed(), retries.next().into_iter().chain(rests).min());
         drop(all);
@@ -72,7 +82,7 @@ pub(super) async fn run(queries: Weak<ContinuousQueries>, mut stopped: watch::Re
         }
         tokio::select! {
             _ = stopped.changed() => break,
-            () = sleep(limits.pause) => {}
+            () = sleep(pause) => {}
         }
     }
     while steps.join_next().await.is_some() {}
@@ -84,22 +94,38 @@ struct Step {
     failed: bool,
 }
 
-/// Those of `queries` that have rows among what is new, and the look at it.
-async fn behind(shared: &Shared, queries: Vec<Arc<Query>>) -> Vec<(Arc<Query>, Arc<Look>)> {
+/// Those of `queries` that have rows among what is new, with short steps and others, and the look at it.
+async fn behind(shared: &Shared, queries: Vec<Arc<Query>>) -> (Vec<Arc<Query>>, Vec<Arc<Query>>, Option<Arc<Look>>) {
     if queries.is_empty() {
-        return Vec::new();
+        return Default::default();
     }
     let feed = Arc::clone(&shared.feed);
-    let looked: Result<_> = planner::on_large_stack(move || {
+    let looked = planner::on_large_stack(move || {
         let look = Arc::new(feed.look());
         let behind = queries.into_iter().filter(|query| !query.pass_over(&look));
-        Ok(behind.map(|query| (query, Arc::clone(&look))).collect())
-    })
-    .await;
-    looked.unwrap_or_else(|error| {
+        let (quick, slow) = behind.partition(|query| query.is_quick());
+        Ok((quick, slow, Some(look)))
+    });
+    looked.await.unwrap_or_else(|error| {
         tracing::warn!(%error, "what is new could not be looked at by continuous queries");
-        Vec::new()
+        Default::default()
     })
+}
+
+/// Steps queries whose steps are short; answers which failed.
+async fn together(shared: &Shared, queries: &[Arc<Query>], look: &Arc<Look>) -> Vec<(Arc<Query>, bool)> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let parts: Vec<Vec<Arc<Query>>> = queries.chunks(shared.limits.steps_together).map(<[_]>::to_vec).collect();
+    let parts = parts.into_iter().map(|part| {
+        let (shared, look) = (shared.clone(), Arc::clone(look));
+        planner::on_large_stack(move || {
+            let failed = step_together(&part, &shared, &look);
+            let has_failed = |query: &Arc<Query>| failed.iter().any(|other| Arc::ptr_eq(other, query));
+            Ok(part.iter().map(|query| (Arc::clone(query), has_failed(query))).collect::<Vec<_>>())
+        })
+    });
+    let ended: Vec<_> = futures::stream::iter(parts).buffer_unordered(threads).collect().await;
+    ended.into_iter().flatten().flatten().collect()
 }
 
 /// When failed queries are tried again.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foretell_engine::{Engine, Lsn, Snapshot};
+use foretell_engine::{Engine, Lsn, Snapshot, WriteBatch};
 
 use super::aggregate::Aggregation;
 use super::arrival::{Arrival, Arrivals};
@@ -13,7 +13,7 @@ use super::buckets::Buckets;
 use super::definition::{Definition, Emit, Late, Progress, detectors_prefix, progress_key, windows_prefix};
 use super::emit::Emitter;
 use super::feed::{Feed, Look, Unread};
-use super::operator::{Chunk, Operator, Work, plan_select};
+use super::operator::{Chunk, Operator, Work, engine_fault, plan_select};
 use super::output::{DerivedTable, TargetSeries};
 use super::plan::{Kind, OriginKind, Select};
 use super::scores::Scores;
@@ -218,28 +218,36 @@ impl Worker {
         self.reread.then_some(if events { self.work.limits.reread_pause } else { Duration::ZERO })
     }
 
-    /// One step: the backfill if it is due, else one tick over what `look` sees. Does nothing when there is nothing new.
+    /// One step: the backfill if it is due, else one tick over what `look` sees; the record that ends it, if anything is new. The record
+    /// has to be written, and then [`Worker::committed`] to be called.
     ///
     /// # Errors
     /// Any; the worker must then be thrown away and loaded again.
-    pub(super) fn step(&mut self, look: &Look) -> Result<()> {
+    pub(super) fn step(&mut self, look: &Look) -> Result<Option<WriteBatch>> {
         self.reread = false;
         // Somebody looked after `look` was taken: what was written then is not in it.
         if self.loaded_at > look.through() || self.read_to > look.through() {
-            return Ok(());
+            return Ok(None);
         }
         if self.work.progress.backfilling {
-            return self.backfill(look.snapshot());
+            return self.backfill(look.snapshot()).map(Some);
         }
         match self.tick(look) {
             Err(Unread::LogGone) => {
                 tracing::warn!(query = %self.work.definition.name, "the log after its position is gone: computing everything again");
                 self.work.progress.backfilling = true;
-                self.backfill(look.snapshot())
+                self.backfill(look.snapshot()).map(Some)
             }
             Err(Unread::Failed(error)) => Err(error),
-            Ok(()) => Ok(()),
+            Ok(record) => Ok(record),
         }
+    }
+
+    /// The record of the last step is on stable storage.
+    pub(super) fn committed(&mut self) {
+        let position = self.work.progress.position;
+        self.read_to = self.read_to.max(position);
+        self.work.engine.retain_wal(&consumer(&self.work.definition.name), Some(position));
     }
 
     /// Moves on over commits without rows of the source; `false` when a step is due.
@@ -272,12 +280,15 @@ impl Worker {
     /// As [`Engine::write`].
     pub(super) fn store_position(&mut self) -> Result<()> {
         if self.read_to > self.work.progress.position && !self.work.progress.backfilling {
-            self.commit(self.read_to, Emitter::new(self.work.engine.clone()))?;
+            let record = self.record(self.read_to, Emitter::new(self.work.engine.clone()));
+            let written = self.work.engine.write(record).and_then(|handle| handle.wait());
+            written.map_err(engine_fault)?;
+            self.committed();
         }
         Ok(())
     }
 
-    fn backfill(&mut self, snapshot: &Snapshot) -> Result<()> {
+    fn backfill(&mut self, snapshot: &Snapshot) -> Result<WriteBatch> {
         let work = &mut self.work;
         work.engine.retain_wal(&consumer(&work.definition.name), Some(snapshot.lsn()));
         let mut emitter = Emitter::new(work.engine.clone());
@@ -295,10 +306,10 @@ impl Worker {
         self.operator.backfill(work, snapshot, &mut emitter)?;
         self.arrivals = Arrivals::new(work.source.series_end());
         work.progress.backfilling = false;
-        self.commit(snapshot.lsn(), emitter)
+        Ok(self.record(snapshot.lsn(), emitter))
     }
 
-    fn tick(&mut self, look: &Look) -> Result<(), Unread> {
+    fn tick(&mut self, look: &Look) -> Result<Option<WriteBatch>, Unread> {
         let (snapshot, through) = (look.snapshot(), look.through());
         let mut emitter = Emitter::new(self.work.engine.clone());
         let mut rows_in = 0;
@@ -345,30 +356,28 @@ impl Worker {
         if rows_in == 0 && emitter.is_empty() {
             // Storing every position would answer each commit of this query with another one.
             let unstored = through.0.saturating_sub(self.work.progress.position.0);
-            return if unstored >= self.work.limits.position_lag_max { Ok(self.store_position()?) } else { Ok(()) };
+            return Ok((unstored >= self.work.limits.position_lag_max).then(|| self.record(through, emitter)));
         }
         if let Some(ordinal) = ordinal {
             self.arrivals.settle(ordinal, snapshot)?;
         }
         self.work.progress.rows_in += rows_in;
-        self.commit(through, emitter)?;
+        let record = self.record(through, emitter);
         if self.operator.keys() > self.work.limits.series_held_max {
             self.operator.forget();
             self.arrivals = Arrivals::new(self.work.progress.series_known);
         }
-        Ok(())
+        Ok(Some(record))
     }
 
-    fn commit(&mut self, position: Lsn, mut emitter: Emitter) -> Result<()> {
+    /// The record that ends a step: rows, state, and how far it has come.
+    fn record(&mut self, position: Lsn, mut emitter: Emitter) -> WriteBatch {
         let progress = &mut self.work.progress;
         progress.position = position;
         progress.rows_out += emitter.rows();
         progress.series_known = self.arrivals.series_known();
         emitter.state(progress_key(&self.work.definition.name), Some(progress.encode()));
-        emitter.commit()?;
-        self.read_to = self.read_to.max(position);
-        self.work.engine.retain_wal(&consumer(&self.work.definition.name), Some(position));
-        Ok(())
+        emitter.record()
     }
 }
 
