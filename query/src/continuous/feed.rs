@@ -6,11 +6,11 @@
 //! ```
 //! A thousand queries over as many metrics read each sample once, not a thousand times.
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use foretell_engine::{Commit, Engine, ErrorKind as EngineErrorKind, Lsn, Snapshot};
-use hashbrown::HashMap;
-use parking_lot::Mutex;
+use hashbrown::{HashMap, HashSet};
+use parking_lot::{Mutex, RwLock};
 
 use super::operator::engine_fault;
 use super::plan::OriginKind;
@@ -19,13 +19,15 @@ use crate::error::Error;
 use crate::event::Signal;
 
 /// Rows that are kept sorted for whoever comes to them later; beyond that they are read again.
-const ROWS_HELD_MAX: usize = 1 << 20;
+const ROWS_HELD_MAX: usize = 2 << 20;
 
 /// What is kept of the feed.
 pub(super) struct Feed {
     engine: Engine,
     /// About the rows of a part.
     rows_max: usize,
+    /// Tables that somebody reads: parts have the rows of no others. All of them when it is not known.
+    wanted: RwLock<Option<HashSet<String>>>,
     parts: Mutex<Parts>,
 }
 
@@ -40,6 +42,8 @@ struct Parts {
 pub(super) struct Look {
     feed: Arc<Feed>,
     snapshot: Snapshot,
+    /// The metrics among the tables that are read.
+    ordinals: OnceLock<Option<HashSet<u32>>>,
 }
 
 /// Why a part cannot be had.
@@ -51,12 +55,18 @@ pub(super) enum Unread {
 
 impl Feed {
     pub(super) fn new(engine: Engine, rows_max: usize) -> Arc<Self> {
-        Arc::new(Self { engine, rows_max, parts: Mutex::default() })
+        Arc::new(Self { engine, rows_max, wanted: RwLock::default(), parts: Mutex::default() })
     }
 
     /// A look at the store as it is now.
     pub(super) fn look(self: &Arc<Self>) -> Look {
-        Look { feed: Arc::clone(self), snapshot: self.engine.snapshot() }
+        Look { feed: Arc::clone(self), snapshot: self.engine.snapshot(), ordinals: OnceLock::new() }
+    }
+
+    /// Says which tables are read from now on. Call it before whoever reads them takes a look: what was read before lacks their rows.
+    /// One without a name is not known.
+    pub(super) fn want(&self, tables: HashSet<String>) {
+        *self.wanted.write() = (!tables.contains("")).then_some(tables);
     }
 
     /// Lets go of what everybody has seen who is at or after `position`.
@@ -86,6 +96,12 @@ impl Look {
         self.snapshot.lsn()
     }
 
+    fn ordinals(&self) -> Option<&HashSet<u32>> {
+        let ordinal = |name: &String| Some(self.snapshot.metric(name)?.ordinal);
+        let of = |wanted: &HashSet<String>| wanted.iter().filter_map(ordinal).collect();
+        self.ordinals.get_or_init(|| self.feed.wanted.read().as_ref().map(of)).as_ref()
+    }
+
     /// The commits after `position`, or the first of them; `None` when there are none. Who is at the same position has the same.
     ///
     /// # Errors
@@ -102,7 +118,7 @@ impl Look {
             _ => Unread::Failed(engine_fault(error)),
         })?;
         let Some(last) = commits.last() else { return Ok(None) };
-        let part = Arc::new(Part::new(&commits, last.lsn));
+        let part = Arc::new(Part::new(&commits, last.lsn, self.ordinals()));
         if !parts.by_start.contains_key(&position) {
             parts.rows += part.len;
             parts.by_start.insert(position, Arc::clone(&part));
@@ -124,7 +140,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    fn new(commits: &[Commit], through: Lsn) -> Self {
+    fn new(commits: &[Commit], through: Lsn, wanted: Option<&HashSet<u32>>) -> Self {
         let mut samples: HashMap<u32, Rows> = HashMap::new();
         let mut events: HashMap<Signal, Rows> = HashMap::new();
         for Commit { batch, .. } in commits {
@@ -132,9 +148,12 @@ impl Part {
             while let Some(id) = batch.series.get(row) {
                 // Samples of a metric come together more often than not.
                 let run = batch.series[row..].iter().take_while(|next| next.metric() == id.metric()).count();
-                let rows = samples.entry(id.metric()).or_default();
                 let run = row..row + run;
                 row = run.end;
+                if wanted.is_some_and(|wanted| !wanted.contains(&id.metric())) {
+                    continue;
+                }
+                let rows = samples.entry(id.metric()).or_default();
                 rows.ids.extend_from_slice(&batch.series[run.clone()]);
                 rows.ts.extend_from_slice(&batch.ts[run.clone()]);
                 rows.values.extend_from_slice(&batch.values[run]);

@@ -162,6 +162,7 @@ impl ContinuousQueries {
             shared.engine.retain_wal(&consumer(&definition.name), Some(progress.position));
             queries.insert(definition.name.clone(), Arc::new(Query::new(definition, progress)));
         }
+        shared.feed.want(queries.values().map(|query| query.definition().source.clone()).collect());
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let all = Arc::new(Self {
             shared,
@@ -293,7 +294,13 @@ impl ContinuousQueries {
         let created = planner::on_large_stack(move || create(&shared, definition, replaces, &others)).await;
         match created {
             Ok(query) => {
-                self.queries.write().insert(name.clone(), Arc::new(query));
+                let mut queries = self.queries.write();
+                let source = query.definition().source.clone();
+                let sources = queries.values().map(|query| query.definition().source.clone());
+                // Nobody reads the feed for it before it is among them.
+                self.shared.feed.want(sources.chain([source]).collect());
+                queries.insert(name.clone(), Arc::new(query));
+                drop(queries);
                 self.changed.notify_one();
                 let done = if replaces { "replaced" } else { "created" };
                 status::answer(format!("{} {name} {done}", noun.name()))
