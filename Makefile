@@ -39,7 +39,7 @@ FUZZ ?= 60
 WAL_MIB ?= 1024
 QUESTIONS ?= 10000
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short clients clients-short nezha promql-diff promql-diff-short rules-diff bench-promql bench-ml bench-logs bench-traces crash crash-short stream-check stream-check-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short clients clients-short nezha promql-diff promql-diff-short rules-diff alertmanager bench-alerts bench-promql bench-ml bench-logs bench-traces crash crash-short stream-check stream-check-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -98,6 +98,13 @@ promql-diff-short:
 rules-diff: build ## the same rule file in a real Prometheus and in foretell, over the same samples (RULES_FOR=60 seconds)
 	benches/peers.sh $(PEERS) prometheus
 	$(BIN)/bench rules-diff --peers $(PEERS) --for $(RULES_FOR)
+
+alertmanager: build ## a real Alertmanager hears of alerts from foretell, groups them, and tells of their end
+	benches/peers.sh $(PEERS) prometheus-alertmanager
+	$(BIN)/bench alertmanager --peers $(PEERS)
+
+bench-alerts: build ## from a sample to the POST that tells of it: 100,000 series, 1,000 detectors, 500,000 samples a second
+	$(BIN)/bench alerting
 
 bench-promql: build ## each class of PromQL query beside a real Prometheus and a real VictoriaMetrics (FULL=1: 50,000 series, 6 h)
 	benches/peers.sh $(PEERS) prometheus victoria-metrics

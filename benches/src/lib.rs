@@ -15,11 +15,13 @@
 //! | [`stream`] | the real server killed while continuous queries, alerts and subscribers work; what must come of it |
 //! | [`promql`] | the same expressions to a real Prometheus and to Foretell |
 //! | [`rules`] | one rule file in a real Prometheus and in Foretell |
+//! | [`alertmanager`] | a real Alertmanager hears of alerts |
 //! | [`e2e`] | a real Prometheus writes to Foretell, and both are compared sample by sample |
 //!
 //! Architecture invariants: nothing timed is asserted in a test; only loopback is used; only processes that this crate
 //! started are signalled, by their id.
 #![allow(clippy::disallowed_methods, reason = "a harness outside the product: it owns its files, threads and clocks")]
+pub mod alertmanager;
 pub mod crash;
 pub mod e2e;
 pub mod http;

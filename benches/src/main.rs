@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use foretell_benches::peer::Binaries;
 use foretell_benches::report::print;
 use foretell_benches::workload::learn::learn;
-use foretell_benches::{crash, e2e, process, promql, rules, run, stream};
+use foretell_benches::{alertmanager, crash, e2e, process, promql, rules, run, stream};
 
 /// Measures Foretell, alone and beside real peers.
 #[derive(Parser)]
@@ -74,6 +74,8 @@ enum Task {
     Promql(run::promql::Options),
     /// The same expressions to a real Prometheus and to foretell, over the same samples
     PromqlDiff(promql::Options),
+    /// A real Alertmanager hears of alerts, groups them and tells of their end; needs --peers
+    Alertmanager(alertmanager::Options),
     /// The same rule file in a real Prometheus and in foretell, over the same samples
     RulesDiff(rules::Options),
     /// Makes the node workload's page from successive scrapes of a real exporter
@@ -140,6 +142,7 @@ fn try_main() -> Result<()> {
         Task::Stream(options) => stream::run(&options, &binaries, results),
         Task::Promql(options) => run::promql::run(&options, &binaries, results),
         Task::PromqlDiff(options) => promql::run(&options, &binaries, results),
+        Task::Alertmanager(options) => alertmanager::run(&options, &binaries, results),
         Task::RulesDiff(options) => rules::run(&options, &binaries, results),
         Task::LearnPage { scrapes } => learn_page(&scrapes),
     }

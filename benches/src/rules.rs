@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use crate::http::{Client, REMOTE_WRITE_HEADERS, Sender};
@@ -23,32 +24,13 @@ use crate::workload::encode::{BodyEncoder, encode_labels};
 
 /// How far back the rules look.
 const OFFSET_S: u64 = 5;
-const RULES: &str = r#"
-groups:
-- name: recording
-  interval: 1s
-  query_offset: 5s
-  labels: {source: rules}
-  rules:
-  - {record: "diff:alive", expr: "vector(1)"}
-  - {record: "diff:sum", expr: "sum by (job) (load)"}
-  - {record: "diff:rate", expr: "rate(work_total[10s])", labels: {window: 10s}}
-  - {record: "diff:chain", expr: "diff:sum * 2 + 1"}
-  - {record: "diff:scalar", expr: "scalar(sum(load)) / 3"}
-  - {record: "diff:high", expr: "load > 5"}
-- name: alerts
-  interval: 1s
-  query_offset: 5s
-  rules:
-  - {alert: Now, expr: "load > 7", labels: {severity: "{{ if gt $value 8.0 }}page{{ else }}warn{{ end }}"}}
-  - {alert: Later, expr: "load > 3", for: 4s, labels: {place: "{{ $labels.instance | toUpper }}"}}
-  - {alert: Sticky, expr: "load > 8", keep_firing_for: 3s}
-  - {alert: Gone, expr: "absent(short) and on() (count(load) > 0)", for: 2s}
-"#;
+const RULES: &str = include_str!("../data/rules.yml");
 const ALIVE: &str = "diff:alive";
 const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
+/// A run that is so long has every alert of the file fire.
+const FIRED_WITHIN_S: u64 = 60;
 /// Differences that are printed.
 const SHOWN_MAX: usize = 40;
 
@@ -79,11 +61,18 @@ pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()>
     // Alerts are written from the third evaluation on.
     thread::sleep(Duration::from_secs(4));
     let begun_ms = now_ms()?;
-    feed(options.seconds, &[prometheus_port, foretell_port])?;
+    let stop = AtomicBool::new(false);
+    let texts = thread::scope(|scope| {
+        let watch = scope.spawn(|| watch_texts([prometheus_port, foretell_port], &stop));
+        let fed = feed(options.seconds, &[prometheus_port, foretell_port]);
+        stop.store(true, Ordering::Release);
+        let watched = watch.join().map_err(|_| anyhow!("a thread panicked"))?;
+        fed.and(watched)
+    })?;
     let ended_ms = now_ms()?;
     thread::sleep(Duration::from_secs(OFFSET_S + 3));
     let recorded = |port: u16| -> Result<Recorded> {
-        let expr = r#"{__name__=~"diff:.+|ALERTS|ALERTS_FOR_STATE"}"#;
+        let expr = r#"{__name__=~"diff:.+|instance:.+|ALERTS|ALERTS_FOR_STATE"}"#;
         let expr = format!("{expr}[{}s]", options.seconds + 60);
         let question = Question { expr, at: now_ms()? as f64 / 1e3, range: None };
         parse(&Api::new(format!("http://127.0.0.1:{port}")).ask(&question)?)
@@ -100,12 +89,17 @@ pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()>
     report.figure("series", expected.len() as f64, "recorded by Prometheus");
     report.figure("samples", found.samples as f64, "compared");
     report.figure("instants", found.instants as f64, "at which both evaluated the rules");
-    report.figure("differences", found.texts.len() as f64, "");
+    report.figure("alerts_compared", texts.compared as f64, "by their texts, while both had the same value");
+    report.figure("alertnames", texts.names.len() as f64, "that fired in both");
+    report.figure("differences", (found.texts.len() + texts.differences.len()) as f64, "");
     report.print();
     prometheus.stop(STOP_WITHIN)?;
     foretell.stop(STOP_WITHIN)?;
-    found.texts.iter().take(SHOWN_MAX).for_each(|text| print(text));
+    found.texts.iter().chain(&texts.differences).take(SHOWN_MAX).for_each(|text| print(text));
     ensure!(found.texts.is_empty(), "{} samples differ", found.texts.len());
+    ensure!(texts.differences.is_empty(), "{} alerts have other texts", texts.differences.len());
+    let silent: Vec<&str> = RULES.lines().filter_map(alert_name).filter(|name| !texts.names.contains(*name)).collect();
+    ensure!(silent.is_empty() || options.seconds < FIRED_WITHIN_S, "these never fired in both: {}", silent.join(", "));
     ensure!(
         found.instants as u64 + 5 >= options.seconds,
         "only {} evaluations in {} s",
@@ -170,6 +164,7 @@ fn feed(seconds: u64, ports: &[u16]) -> Result<()> {
             40 => encoder.push(&labels("short", 0), ts_ms, STALE),
             _ => {}
         }
+        node_samples(&mut encoder, step, ts_ms);
         let body = encoder.finish()?.to_vec();
         for sender in &mut senders {
             let (status, text) = sender.post(&body)?;
@@ -180,6 +175,105 @@ fn feed(seconds: u64, ports: &[u16]) -> Result<()> {
         thread::sleep(next.saturating_sub(begun.elapsed()));
     }
     Ok(())
+}
+
+/// The alert that a line of the rule file names.
+fn alert_name(line: &str) -> Option<&str> {
+    let (_, name) = line.split_once("alert: ")?;
+    name.split(|c: char| !c.is_alphanumeric()).next()
+}
+
+/// What was seen of the alerts that both show.
+#[derive(Default)]
+struct Texts {
+    compared: u64,
+    names: BTreeSet<String>,
+    differences: Vec<String>,
+}
+
+/// Asks both for their alerts again and again: those with the same labels, state and value have the same annotations.
+fn watch_texts(ports: [u16; 2], stop: &AtomicBool) -> Result<Texts> {
+    let (client, mut texts) = (Client::default(), Texts::default());
+    let ask = |port: u16| -> Result<BTreeMap<String, Value>> {
+        let (status, body) = client.get(&format!("http://127.0.0.1:{port}/api/v1/alerts"))?;
+        ensure!(status == 200, "alerts: {status}");
+        let answer: Value = serde_json::from_slice(&body)?;
+        let alerts = answer["data"]["alerts"].as_array().cloned().unwrap_or_default();
+        let key = |alert: &Value| {
+            let labels: BTreeMap<&String, &Value> = alert["labels"].as_object().into_iter().flatten().collect();
+            format!("{labels:?} {} {}", alert["state"], alert["value"])
+        };
+        Ok(alerts.into_iter().map(|alert| (key(&alert), alert)).collect())
+    };
+    while !stop.load(Ordering::Acquire) {
+        let (expected, actual) = (ask(ports[0])?, ask(ports[1])?);
+        for (key, alert) in &expected {
+            let Some(other) = actual.get(key) else { continue };
+            texts.compared += 1;
+            if alert["state"] == "firing" {
+                texts.names.extend(alert["labels"]["alertname"].as_str().map(str::to_owned));
+            }
+            if alert["annotations"] != other["annotations"] && texts.differences.len() < SHOWN_MAX {
+                let (theirs, ours) = (&alert["annotations"], &other["annotations"]);
+                texts.differences.push(format!("{key}: Prometheus {theirs}, foretell {ours}"));
+            }
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    Ok(texts)
+}
+
+/// Samples as node_exporter has them: each instance goes through everything that the rules speak of, one after the other.
+fn node_samples(encoder: &mut BodyEncoder, step: usize, ts_ms: i64) {
+    for instance in 0..3 {
+        let name = format!("n{instance}");
+        let mut push = |metric: &str, labels: &[(&str, &str)], value: f64| {
+            let own = [("__name__", metric), ("instance", name.as_str()), ("job", "node")];
+            let mut pairs: Vec<(&str, &str)> = own.into_iter().chain(labels.iter().copied()).collect();
+            pairs.sort_unstable();
+            encoder.push(&encode_labels(&pairs), ts_ms, value);
+        };
+        // A minute is 240 steps; instances are a third of one apart.
+        let phase = (step + instance * 80) % 240;
+        let (busy, t) = ((60..160).contains(&phase), step as f64);
+        for cpu in ["0", "1"] {
+            // Seconds that each mode has had: whole quarters, so that sums are exact.
+            let before = (step / 240 * 100 + (step % 240).saturating_sub(60).min(100)) as f64;
+            let user = t * 0.03125 + if instance == 0 { before * 0.1875 } else { 0.0 };
+            push("node_cpu_seconds_total", &[("cpu", cpu), ("mode", "user")], user);
+            push("node_cpu_seconds_total", &[("cpu", cpu), ("mode", "idle")], t * 0.25 - user);
+            push("node_cpu_seconds_total", &[("cpu", cpu), ("mode", "iowait")], t / 1024.0);
+        }
+        push("node_load1", &[], if busy { 5.5 } else { 0.5 });
+        push("node_memory_MemTotal_bytes", &[], 8192.0);
+        if instance == 0 {
+            push("node_memory_Buffers_bytes", &[], 512.0);
+            push("node_memory_MemFree_bytes", &[], 1024.0 + phase as f64);
+        } else {
+            push("node_memory_MemAvailable_bytes", &[], 4096.0 - phase as f64);
+        }
+        for (device, mountpoint, readonly) in [("/dev/sda1", "/", 0.0), ("/dev/sr0", "/media", 1.0)] {
+            let labels = [("device", device), ("fstype", "ext4"), ("mountpoint", mountpoint)];
+            push("node_filesystem_size_bytes", &labels, 240.0);
+            push("node_filesystem_avail_bytes", &labels, 240.0 - phase as f64);
+            push("node_filesystem_readonly", &labels, readonly);
+        }
+        let errors = if instance == 1 { t } else { 0.0 };
+        push("node_network_receive_errs_total", &[("device", "eth0")], errors);
+        push("node_network_receive_packets_total", &[("device", "eth0")], t * 8.0);
+        push("node_nf_conntrack_entries", &[], phase as f64);
+        push("node_nf_conntrack_entries_limit", &[], 240.0);
+        push(
+            "node_timex_offset_seconds",
+            &[],
+            if instance == 2 { -(phase as f64) / 1024.0 } else { phase as f64 / 1024.0 },
+        );
+        push("node_filefd_allocated", &[], phase as f64 * 4.0);
+        push("node_filefd_maximum", &[], 1024.0);
+        push("node_md_disks_required", &[("device", "md0")], 2.0);
+        push("node_md_disks", &[("device", "md0"), ("state", "active")], if busy { 1.0 } else { 2.0 });
+        push("node_md_disks", &[("device", "md0"), ("state", "failed")], if busy { 1.0 } else { 0.0 });
+    }
 }
 
 fn parse(answer: &Value) -> Result<Recorded> {

@@ -1,6 +1,7 @@
 //! Continuous queries over others, what is computed again and what comes too late, pauses and replacements; detectors.
 use std::collections::BTreeSet;
 
+use foretell_engine::{LabelSet, WriteBatch};
 use foretell_query::ErrorKind;
 
 use crate::continuous_fixture::{Lives, SECOND, START, Sample, difference};
@@ -71,6 +72,50 @@ fn late_rows_compute_their_own_key_and_bucket_again_and_nothing_else() {
         assert_eq!(counter(&lives, "q", "recomputed") - before, 2, "{options}");
         assert_eq!(difference(&lives.table(closed), &lives.table(&expected), &[]), None, "{options}");
     }
+}
+
+/// The same at size: ten thousand keys, each with a row that is hours late.
+#[test]
+fn ten_thousand_late_keys_compute_ten_thousand_pairs_again() {
+    const KEYS: i64 = 10_000;
+    const HALF_HOUR: i64 = 1_800 * SECOND;
+    let select = "SELECT time_bucket('30m', ts) AS ts, host, count(*) AS n, sum(value) AS total FROM m GROUP BY 1, 2";
+    let lives = Lives::new();
+    lives.write("m", &[host("a", 0, 1.0)]);
+    lives.run(&format!("CREATE CONTINUOUS QUERY q INTO q_out WATERMARK '5m' AS {select}"));
+    lives.drain();
+    let series: Vec<_> = (0..KEYS)
+        .map(|key| {
+            let name = format!("k{key}");
+            lives
+                .engine()
+                .resolve(&LabelSet::from_pairs([("__name__", "m"), ("host", name.as_str())]).unwrap())
+                .unwrap()
+        })
+        .collect();
+    let write = |of: &dyn Fn(i64) -> (i64, f64)| {
+        let mut batch = WriteBatch::default();
+        for (key, &series) in (0..).zip(&series) {
+            let (at, value) = of(key);
+            batch.push(series, START + at, value);
+        }
+        lives.engine().write(batch).unwrap().wait().unwrap();
+    };
+    for half_hour in 0..12 {
+        write(&|key| (half_hour * HALF_HOUR + key % 60 * SECOND, 1.0));
+        lives.drain();
+    }
+    let before = counter(&lives, "q", "recomputed");
+    write(&|key| (key % 9 * HALF_HOUR + 90 * SECOND, 4.0));
+    lives.drain();
+    assert_eq!(counter(&lives, "q", "late"), KEYS);
+    assert_eq!(counter(&lives, "q", "recomputed") - before, KEYS, "each key in one bucket");
+    let same = format!(
+        "SELECT CAST(count(*) AS VARCHAR) FROM ({select}) a JOIN q_out b ON a.ts = b.ts AND a.host = b.host \
+         WHERE a.n = b.n AND a.total = b.total"
+    );
+    assert_eq!(lives.texts(&same), [(12 * KEYS + 1).to_string()]);
+    assert_eq!(lives.texts("SELECT CAST(count(*) AS VARCHAR) FROM q_out"), [(12 * KEYS + 1).to_string()]);
 }
 
 #[test]
