@@ -66,6 +66,57 @@ fn an_alert_fires_after_its_for_keeps_firing_and_resolves() {
     assert_eq!((firing, samples.len() - firing), (5, 5), "{samples:?}");
 }
 
+/// Conditions that need more than a row are asked; what is told is the same.
+#[test]
+fn a_condition_with_a_subquery_or_the_present_time_is_judged_like_any_other() {
+    let lives = Lives::new();
+    lives.write("m", &[host("a", 0, 1.0), host("b", 0, 1.0)]);
+    lives.run(DETECTOR);
+    for (name, condition) in [
+        ("plain", "value > 10 AND host LIKE 'a%'"),
+        ("asked", "value > (SELECT 10) AND host LIKE 'a%'"),
+        ("timed", "value > 10 AND host LIKE 'a%' AND ts < now() + INTERVAL '100 years'"),
+        ("commented", "value > 10 AND coalesce(host, '') LIKE 'a%' -- all of a"),
+    ] {
+        lives.run(&format!(
+            "CREATE ALERT {name} ON DETECTOR d WHERE {condition}\n NOTIFY (WEBHOOK 'http://127.0.0.1:9/{name}')"
+        ));
+    }
+    lives.write("m", &[host("a", 1, 50.0), host("b", 1, 50.0)]);
+    settle(&lives);
+    lives.write("m", &[host("a", 2, 1.0), host("b", 2, 50.0)]);
+    settle(&lives);
+    let mut by_alert: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for notice in lives.notices() {
+        by_alert.entry(notice.alert.clone()).or_default().extend(told(&[notice]));
+    }
+    let expected = [(true, "a".to_owned(), 1, None), (false, "a".to_owned(), 1, Some(2))];
+    assert_eq!(by_alert.len(), 4, "{by_alert:?}");
+    assert!(by_alert.values().all(|told| *told == expected), "{by_alert:?}");
+}
+
+/// A detector with other labels joins the table of one that an alert watches.
+#[test]
+fn a_table_that_gets_more_labels_is_learned_again() {
+    let lives = with_alert("");
+    lives.write("m", &[host("a", 1, 50.0)]);
+    settle(&lives);
+    lives.write("n", &[(vec![("zone", "z")], START, 1.0)]);
+    lives.run("CREATE DETECTOR e ON n KEY (zone) USING 'ewma' INTO anomalies");
+    lives.run(
+        "CREATE ALERT other ON DETECTOR e WHERE value > 10 AND zone = 'z' NOTIFY (WEBHOOK 'http://127.0.0.1:9/y')",
+    );
+    lives.write("n", &[(vec![("zone", "z")], START + SECOND, 50.0)]);
+    lives.write("m", &[host("b", 1, 50.0)]);
+    settle(&lives);
+    let alerts: Vec<(String, String)> =
+        lives.notices().iter().map(|notice| (notice.alert.clone(), notice.of.to_promql())).collect();
+    let expected = [("high", "{host=\"a\"}"), ("high", "{host=\"b\"}"), ("other", "{zone=\"z\"}")];
+    let mut sorted = alerts.clone();
+    sorted.sort();
+    assert_eq!(sorted, expected.map(|(alert, of)| (alert.to_owned(), of.to_owned())));
+}
+
 #[test]
 fn what_was_taken_is_forgotten_and_what_was_given_up_is_kept() {
     let mut lives = with_alert("");
