@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use crate::admit::{Admitted, admit};
 use crate::alert::{self, Alerts};
 use crate::continuous::statement::{Noun, ObjectStatement};
+use crate::continuous::status::ContinuousStats;
 use crate::continuous::{self, ContinuousLimits, ContinuousQueries};
 use crate::delete;
 use crate::error::{Error, ErrorKind, Result};
@@ -511,6 +512,11 @@ impl Database {
         names.sort_unstable();
         names.dedup();
         names
+    }
+
+    /// Continuous queries and detectors in numbers.
+    pub fn continuous_stats(&self) -> Vec<ContinuousStats> {
+        self.continuous.stats()
     }
 
     /// Waits until every continuous query has processed all commits up to now (used by tests and shutdown).

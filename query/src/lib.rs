@@ -60,6 +60,7 @@ mod trace;
 mod udf;
 
 pub use alert::{ActiveAlert, AlertStats, Notice, Target};
+pub use continuous::status::ContinuousStats;
 pub use database::{Database, Memory, PromAnswer, QueryInfo, QueryRequest, QueryResponse};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::QueryLimits;

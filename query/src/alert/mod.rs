@@ -93,6 +93,8 @@ pub struct AlertStats {
     pub pending: u64,
     /// Firing now.
     pub firing: u64,
+    /// Commits that an alert of a detector has not looked at yet, the most.
+    pub lag: u64,
     /// Notices that wait to be taken.
     pub notices: u64,
     /// Notices that were given up since the start.
@@ -424,9 +426,13 @@ impl Alerts {
 
     /// Numbers about alerts.
     pub(crate) fn stats(&self) -> AlertStats {
-        let (mut pending, mut firing, mut alerts) = (0, 0, 0);
+        let newest = self.engine.commits().borrow().0;
+        let (mut pending, mut firing, mut alerts, mut lag) = (0, 0, 0, 0);
         for alert in self.all() {
             alerts += 1;
+            if matches!(alert.definition.on, On::Detector { .. }) {
+                lag = lag.max(newest.saturating_sub(alert.known.read().read_to.0));
+            }
             for state in alert.known.read().watched.alerts.values() {
                 *(if state.fired_at.is_some() { &mut firing } else { &mut pending }) += 1;
             }
@@ -436,6 +442,7 @@ impl Alerts {
             alerts,
             pending,
             firing,
+            lag,
             notices: self.outbox.lock().len() as u64,
             given_up: count(&self.counts.given_up),
             evaluations: count(&self.counts.evaluations),

@@ -332,6 +332,10 @@ struct Stored<'a> {
 }
 
 impl Operator for Buckets {
+    fn held(&self) -> usize {
+        self.windows.groups()
+    }
+
     fn absorb(&mut self, work: &mut Work, snapshot: &Snapshot, chunk: Chunk, emitter: &mut Emitter) -> Result<()> {
         let _ = snapshot;
         let buckets = self.grid.buckets(&chunk.rows.ts)?;

@@ -72,6 +72,7 @@ use feed::Feed;
 use output::DerivedTable;
 use query::Query;
 use statement::{Noun, ObjectStatement};
+use status::ContinuousStats;
 use worker::{Shared, consumer};
 
 pub(crate) use detector::DETECTOR as DETECTOR_LABEL;
@@ -188,7 +189,7 @@ impl ContinuousQueries {
             ObjectStatement::Create { definition, existing } => self.create(definition, existing).await,
             ObjectStatement::Show(noun) => self.rows(noun),
             ObjectStatement::Describe(noun, name) => {
-                status::description(&self.find(noun, &name)?.status(&self.shared.engine))
+                status::description(&self.find(noun, &name)?.status(&self.shared.engine.snapshot()))
             }
             ObjectStatement::Explain(noun, name) => self.explain(noun, &name).await,
             ObjectStatement::Pause { noun, name, paused } => self.pause(noun, &name, paused).await,
@@ -201,9 +202,16 @@ impl ContinuousQueries {
     /// # Errors
     /// `Internal`.
     fn rows(&self, noun: Noun) -> Result<RecordBatch> {
+        let snapshot = self.shared.engine.snapshot();
         let all = self.all().into_iter().filter(|query| query.definition().noun() == noun);
-        let all: Vec<status::Status> = all.map(|query| query.status(&self.shared.engine)).collect();
+        let all: Vec<status::Status> = all.map(|query| query.status(&snapshot)).collect();
         status::table(&all)
+    }
+
+    /// Everything in numbers.
+    pub(crate) fn stats(&self) -> Vec<ContinuousStats> {
+        let snapshot = self.shared.engine.snapshot();
+        self.all().iter().map(|query| query.status(&snapshot).stats()).collect()
     }
 
     /// A session over a snapshot.
@@ -320,7 +328,7 @@ impl ContinuousQueries {
         planner::on_large_stack(move || {
             let snapshot = engine.snapshot();
             let explained = worker::explain(&shared, query.definition(), &snapshot)?;
-            status::explanation(&query.status(&engine), &explained)
+            status::explanation(&query.status(&snapshot), &explained)
         })
         .await
     }
@@ -400,10 +408,15 @@ fn create(shared: &Shared, definition: Definition, replaces: bool, others: &[Arc
 
 type State = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
-/// Deletes what is stored of the windows and detectors of a query.
+/// What is stored of the windows and detectors of a query.
+fn stored_state(snapshot: &Snapshot, name: &str) -> impl Iterator<Item = (Vec<u8>, Arc<[u8]>)> {
+    let prefixes = [windows_prefix(name), detectors_prefix(name)];
+    prefixes.map(|prefix| snapshot.state_prefix(&prefix)).into_iter().flatten()
+}
+
+/// Deletes it.
 fn forgotten(snapshot: &Snapshot, name: &str) -> State {
-    let stored = [windows_prefix(name), detectors_prefix(name)].map(|prefix| snapshot.state_prefix(&prefix));
-    stored.into_iter().flatten().map(|(key, _)| (key, None)).collect()
+    stored_state(snapshot, name).map(|(key, _)| (key, None)).collect()
 }
 
 fn write(engine: &Engine, state: State) -> Result<()> {

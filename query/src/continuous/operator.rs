@@ -142,6 +142,11 @@ pub(super) trait Operator: Send {
         0
     }
 
+    /// Series or groups whose state is in memory, whether that can be dropped or not.
+    fn held(&self) -> usize {
+        self.keys()
+    }
+
     /// Drops what [`Operator::keys`] counts; it is read from storage when needed again, as after a restart.
     fn forget(&mut self) {}
 }

@@ -1,15 +1,16 @@
 //! One query between the statements that create and drop it: its worker while there is one, and how it looks from outside.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use foretell_engine::{Engine, Lsn, WriteBatch};
+use foretell_engine::{Engine, Lsn, Snapshot, WriteBatch};
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::definition::{Definition, Progress};
 use super::feed::Look;
-use super::status::{State, Status};
+use super::status::{Cost, State, Status};
+use super::stored_state;
 use super::worker::{Shared, Worker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::planner;
@@ -26,6 +27,8 @@ pub(super) struct Query {
     attempts: Mutex<u32>,
     /// Whether its last step was short.
     quick: AtomicBool,
+    /// Time that its steps took, ns.
+    busy_ns: AtomicU64,
     /// When the runner steps it again, if it must not at once.
     rests_until: Mutex<Option<Instant>>,
 }
@@ -34,6 +37,8 @@ pub(super) struct Query {
 struct Seen {
     progress: Progress,
     read_to: Lsn,
+    /// Series or groups whose state is in memory.
+    keys: usize,
     error: Option<String>,
     retired: bool,
     paused: bool,
@@ -42,13 +47,14 @@ struct Seen {
 impl Query {
     pub(super) fn new(definition: Definition, progress: Progress) -> Self {
         let paused = definition.paused;
-        let seen = Seen { progress, read_to: progress.position, error: None, retired: false, paused };
+        let seen = Seen { progress, read_to: progress.position, keys: 0, error: None, retired: false, paused };
         Self {
             definition,
             seen: RwLock::new(seen),
             worker: Arc::new(tokio::sync::Mutex::new(None)),
             attempts: Mutex::new(0),
             quick: AtomicBool::new(false),
+            busy_ns: AtomicU64::new(0),
             rests_until: Mutex::new(None),
         }
     }
@@ -61,8 +67,10 @@ impl Query {
     }
 
     /// As seen from outside.
-    pub(super) fn status(&self, engine: &Engine) -> Status {
-        let newest = engine.commits().borrow().0;
+    pub(super) fn status(&self, snapshot: &Snapshot) -> Status {
+        let newest = snapshot.lsn().0;
+        let state_bytes =
+            stored_state(snapshot, self.name()).map(|(key, value)| (key.len() + value.len()) as u64).sum();
         let seen = self.seen.read();
         let state = match (&seen.error, seen.progress.backfilling) {
             _ if seen.paused => State::Paused,
@@ -76,6 +84,11 @@ impl Query {
             progress: Progress { position: seen.read_to, ..seen.progress },
             lag: newest.saturating_sub(seen.read_to.0),
             last_error: seen.error.clone(),
+            cost: Cost {
+                keys: seen.keys as u64,
+                state_bytes,
+                busy_seconds: self.busy_ns.load(Ordering::Relaxed) as f64 / 1e9,
+            },
         }
     }
 
@@ -162,6 +175,7 @@ impl Query {
 
     fn stepped(&self, worker: &Worker, took: Duration) {
         self.note(worker);
+        self.busy_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.quick.store(took < QUICK, Ordering::Relaxed);
         *self.rests_until.lock() = worker.rest().map(|rest| Instant::now() + rest.max(took * 10));
     }
@@ -183,6 +197,7 @@ impl Query {
         let mut seen = self.seen.write();
         seen.progress = worker.progress();
         seen.read_to = worker.read_to();
+        seen.keys = worker.keys();
         seen.error = None;
     }
 

@@ -1,7 +1,7 @@
 //! How continuous queries look from outside: `sys.continuous_queries` and the answers of SHOW and DESCRIBE.
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::array_value_to_string;
 
@@ -42,10 +42,70 @@ pub(super) struct Status {
     /// Commits that are not in its rows yet.
     pub(super) lag: u64,
     pub(super) last_error: Option<String>,
+    pub(super) cost: Cost,
+}
+
+/// What a query holds, and what it has cost since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Cost {
+    /// Series or groups whose state is in memory.
+    pub(super) keys: u64,
+    /// Stored state.
+    pub(super) state_bytes: u64,
+    /// Time that its steps took.
+    pub(super) busy_seconds: f64,
+}
+
+/// A continuous query or a detector in numbers, for operators.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContinuousStats {
+    /// Its name.
+    pub name: String,
+    /// `continuous query` or `detector`.
+    pub kind: &'static str,
+    /// Commits that are not in its rows yet.
+    pub lag: u64,
+    /// Rows read from the feed.
+    pub rows_in: u64,
+    /// Rows written.
+    pub rows_out: u64,
+    /// Rows out of order.
+    pub late: u64,
+    /// What was computed from storage for them.
+    pub recomputed: u64,
+    /// Rows too late to count.
+    pub dropped: u64,
+    /// Series or groups whose state is in memory.
+    pub keys: u64,
+    /// Stored state.
+    pub state_bytes: u64,
+    /// Time that its steps took since the start.
+    pub busy_seconds: f64,
 }
 
 impl Status {
-    fn cells(&self) -> [Cell; 16] {
+    /// In numbers.
+    pub(super) fn stats(&self) -> ContinuousStats {
+        let Progress { rows_in, rows_out, late, recomputed, dropped, .. } = self.progress;
+        let Cost { keys, state_bytes, busy_seconds } = self.cost;
+        let (name, kind) = (self.definition.name.clone(), self.definition.noun().name());
+        let lag = self.lag;
+        ContinuousStats {
+            name,
+            kind,
+            lag,
+            rows_in,
+            rows_out,
+            late,
+            recomputed,
+            dropped,
+            keys,
+            state_bytes,
+            busy_seconds,
+        }
+    }
+
+    fn cells(&self) -> [Cell; 19] {
         let count = |n: u64| Cell::Count(i64::try_from(n).unwrap_or(i64::MAX));
         [
             Cell::Text(Some(self.definition.name.clone())),
@@ -58,6 +118,9 @@ impl Status {
             count(self.progress.late),
             count(self.progress.recomputed),
             count(self.progress.dropped),
+            count(self.cost.keys),
+            count(self.cost.state_bytes),
+            Cell::Number(self.cost.busy_seconds),
             Cell::Text(Some(duration::format(self.definition.watermark_ns))),
             Cell::Text(Some(self.emit().to_owned())),
             Cell::Text(Some(self.late())),
@@ -88,10 +151,11 @@ impl Status {
 enum Cell {
     Text(Option<String>),
     Count(i64),
+    Number(f64),
 }
 
 /// Columns of `sys.continuous_queries`.
-const COLUMNS: [(&str, DataType); 16] = [
+const COLUMNS: [(&str, DataType); 19] = [
     ("name", DataType::Utf8),
     ("target", DataType::Utf8),
     ("state", DataType::Utf8),
@@ -102,6 +166,9 @@ const COLUMNS: [(&str, DataType); 16] = [
     ("late", DataType::Int64),
     ("recomputed", DataType::Int64),
     ("dropped", DataType::Int64),
+    ("keys", DataType::Int64),
+    ("state_bytes", DataType::Int64),
+    ("busy_seconds", DataType::Float64),
     ("watermark", DataType::Utf8),
     ("emit", DataType::Utf8),
     ("late_rows", DataType::Utf8),
@@ -120,17 +187,21 @@ pub(crate) fn schema() -> SchemaRef {
 /// # Errors
 /// `Internal`.
 pub(super) fn table(queries: &[Status]) -> Result<RecordBatch> {
-    let rows: Vec<[Cell; 16]> = queries.iter().map(Status::cells).collect();
+    let rows: Vec<[Cell; 19]> = queries.iter().map(Status::cells).collect();
     let columns = (0..COLUMNS.len())
         .map(|column| -> ArrayRef {
             match COLUMNS[column].1 {
                 DataType::Int64 => Arc::new(Int64Array::from_iter(rows.iter().map(|row| match row[column] {
                     Cell::Count(n) => Some(n),
-                    Cell::Text(_) => None,
+                    _ => None,
+                }))),
+                DataType::Float64 => Arc::new(Float64Array::from_iter(rows.iter().map(|row| match row[column] {
+                    Cell::Number(n) => Some(n),
+                    _ => None,
                 }))),
                 _ => Arc::new(StringArray::from_iter(rows.iter().map(|row| match &row[column] {
                     Cell::Text(text) => text.clone(),
-                    Cell::Count(_) => None,
+                    _ => None,
                 }))),
             }
         })

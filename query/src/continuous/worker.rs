@@ -206,6 +206,10 @@ impl Worker {
     pub(super) fn progress(&self) -> Progress {
         self.work.progress
     }
+    /// Series or groups whose state is in memory.
+    pub(super) fn keys(&self) -> usize {
+        self.operator.held()
+    }
     /// Every commit up to here is in the rows written.
     pub(super) fn read_to(&self) -> Lsn {
         self.read_to

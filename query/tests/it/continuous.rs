@@ -64,6 +64,9 @@ fn rows_in_order_are_never_computed_again() {
         assert_eq!(lives.status("recomputed"), before);
         assert_eq!(lives.status("late"), "0");
         assert_eq!(difference(&lives.table("SELECT * FROM q_out"), &lives.table(select), &[]), None);
+        let number = |column: &str| lives.status(column).parse::<f64>().unwrap();
+        assert!(number("keys") >= 3.0, "three hosts, in one bucket or more");
+        assert!(number("state_bytes") > 0.0 && number("busy_seconds") > 0.0);
     }
 }
 

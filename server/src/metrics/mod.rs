@@ -431,12 +431,12 @@ impl Metrics {
         let in_flight_bytes = app.in_flight_bytes();
         let max_bytes = app.config.limits.in_flight_bytes_max.0;
         let mut memory = vec![MemoryShare { name: "in_flight", used_bytes: in_flight_bytes as u64, max_bytes }];
-        let (mut engine, mut lags) = (None, Vec::new());
+        let (mut engine, mut continuous) = (None, Vec::new());
         let (mut templates, mut models) = (TemplateStats::default(), ModelStats::default());
         let mut alerts = AlertStats::default();
         if let Phase::Ready(store) = app.phase() {
             engine = Some(store.engine.stats());
-            lags = scrape::continuous_lags(&store.database).await;
+            continuous = store.database.continuous_stats();
             templates = store.database.log_templates();
             models = store.database.models();
             alerts = store.database.alert_stats();
@@ -450,7 +450,7 @@ impl Metrics {
         let process = process::Usage::read();
         let now = scrape::Reading {
             engine,
-            lags,
+            continuous,
             templates,
             models,
             alerts,

@@ -1,12 +1,9 @@
 //! Values that are read when somebody asks.
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use arrow::array::{Array as _, AsArray as _};
-use arrow::datatypes::Int64Type;
 use foretell_engine::{EngineStats, MemoryShare};
-use foretell_query::{AlertStats, Database, ModelStats, QueryRequest, TemplateStats};
-use futures::StreamExt as _;
-use prometheus_client::metrics::counter::ConstCounter;
+use foretell_query::{AlertStats, ContinuousStats, ModelStats, TemplateStats};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
@@ -18,8 +15,8 @@ type ShareGauges = Family<[(&'static str, &'static str); 1], Gauge>;
 /// Values of one moment.
 pub(super) struct Reading {
     pub(super) engine: Option<EngineStats>,
-    /// Commits that each continuous query has not worked through yet.
-    pub(super) lags: Vec<(String, i64)>,
+    /// Continuous queries and detectors.
+    pub(super) continuous: Vec<ContinuousStats>,
     /// What `log_template` knows.
     pub(super) templates: TemplateStats,
     pub(super) models: ModelStats,
@@ -48,6 +45,11 @@ impl Reading {
         gauge("alerts", "Alerts that were created by statements", self.alerts.alerts);
         gauge("alerts_pending", "Alerts that wait for their FOR", self.alerts.pending);
         gauge("alerts_firing", "Alerts that fire", self.alerts.firing);
+        gauge(
+            "alert_lag_commits",
+            "Commits that an alert of a detector has not looked at yet, the most",
+            self.alerts.lag,
+        );
         gauge("alert_notices", "Notices that nobody has taken yet", self.alerts.notices);
         gauge("model_bytes", "Bytes of the detectors of their versions", self.models.bytes);
         if let Some(engine) = &self.engine {
@@ -81,17 +83,7 @@ impl Reading {
         }
         ours.register("memory_share_bytes", "Memory a share of the budget may use", shares);
         ours.register("memory_used_bytes", "Memory a share of the budget uses", used);
-        if !self.lags.is_empty() {
-            let lags = Family::<[(&'static str, String); 1], Gauge>::default();
-            for (name, lag) in self.lags {
-                lags.get_or_create(&[("name", name)]).set(lag);
-            }
-            ours.register(
-                "continuous_query_lag_commits",
-                "Commits a continuous query has not worked through yet",
-                lags,
-            );
-        }
+        continuous(ours, &self.continuous);
         let mut counter = |name: &str, help: &str, value: u64| ours.register(name, help, ConstCounter::new(value));
         counter("log_template_lines_refused", "Lines without room to learn from", self.templates.refused);
         counter("model_rows", "Rows that models were shown", self.models.rows);
@@ -149,17 +141,44 @@ impl Reading {
     }
 }
 
-/// The lag of every continuous query; none when they cannot be listed.
-pub(super) async fn continuous_lags(database: &Arc<Database>) -> Vec<(String, i64)> {
-    let request = QueryRequest { sql: "SHOW CONTINUOUS QUERIES".to_owned(), ..QueryRequest::default() };
-    let Ok(mut answer) = database.query(request).await else { return Vec::new() };
-    let mut lags = Vec::new();
-    while let Some(Ok(batch)) = answer.stream.next().await {
-        let (Some(names), Some(values)) = (batch.column_by_name("name"), batch.column_by_name("lag")) else { break };
-        let (Some(names), Some(values)) = (names.as_string_opt::<i32>(), values.as_primitive_opt::<Int64Type>()) else {
-            break;
-        };
-        lags.extend((0..names.len()).map(|row| (names.value(row).to_owned(), values.value(row))));
+type PerQuery<M> = Family<[(&'static str, String); 2], M>;
+
+/// Continuous queries and detectors, each by its name.
+fn continuous(ours: &mut Registry, all: &[ContinuousStats]) {
+    if all.is_empty() {
+        return;
     }
-    lags
+    let labels = |stats: &ContinuousStats| [("name", stats.name.clone()), ("kind", stats.kind.to_owned())];
+    type Value = fn(&ContinuousStats) -> u64;
+    let gauges: [(&str, &str, Value); 3] = [
+        ("lag_commits", "Commits it has not worked through yet", |stats| stats.lag),
+        ("keys", "Series or groups whose state is in memory", |stats| stats.keys),
+        ("state_bytes", "Stored state", |stats| stats.state_bytes),
+    ];
+    for (name, help, value) in gauges {
+        let family = PerQuery::<Gauge>::default();
+        for stats in all {
+            family.get_or_create(&labels(stats)).set(i64::try_from(value(stats)).unwrap_or(i64::MAX));
+        }
+        ours.register(format!("continuous_query_{name}"), help, family);
+    }
+    let counters: [(&str, &str, Value); 5] = [
+        ("rows_in", "Rows read from the feed", |stats| stats.rows_in),
+        ("rows_out", "Rows written", |stats| stats.rows_out),
+        ("late_rows", "Rows out of order", |stats| stats.late),
+        ("recomputed", "Keys in buckets, or series, computed from storage for them", |stats| stats.recomputed),
+        ("dropped_rows", "Rows that came too late to count", |stats| stats.dropped),
+    ];
+    for (name, help, value) in counters {
+        let family = PerQuery::<Counter>::default();
+        for stats in all {
+            family.get_or_create(&labels(stats)).inc_by(value(stats));
+        }
+        ours.register(format!("continuous_query_{name}"), help, family);
+    }
+    let busy = PerQuery::<Counter<f64, AtomicU64>>::default();
+    for stats in all {
+        busy.get_or_create(&labels(stats)).inc_by(stats.busy_seconds);
+    }
+    ours.register("continuous_query_busy_seconds", "Time that its steps took", busy);
 }

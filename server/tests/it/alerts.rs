@@ -112,6 +112,11 @@ fn an_alert_is_told_to_each_target_until_it_is_taken_over_a_kill() {
     wait_until("both fire", || server.rows("SELECT name FROM sys.alerts WHERE state = 'firing'").len() == 2);
     wait_until("somebody was told and did not take it", || server.metric("foretell_alert_notices_failed_total") > 1.0);
     assert_eq!(server.metric("foretell_alert_notices"), 4.0);
+    let exposed = server.get("/metrics").text;
+    let of_detectors: Vec<&str> =
+        exposed.lines().filter(|line| line.contains("name=\"d\",kind=\"detector\"")).collect();
+    let rows_out = "foretell_continuous_query_rows_out_total{name=\"d\",kind=\"detector\"} 3";
+    assert!(of_detectors.contains(&rows_out) && of_detectors.len() == 9, "{of_detectors:#?}");
     let shown = server.get("/api/v1/alerts").json();
     let alert = &shown["data"]["alerts"][0];
     assert_eq!((&alert["state"], &alert["value"]), (&json!("firing"), &json!("5e+01")), "{shown}");
