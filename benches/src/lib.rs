@@ -10,6 +10,7 @@
 //! | [`peer`] | how to start each server that is measured |
 //! | [`report`] | tables and JSON results |
 //! | [`run`] | the benchmarks |
+//! | `lives` | servers side by side that are killed, each with a seed and a directory of its own |
 //! | `mortal` | a real server that is started with small sizes, killed, and started again |
 //! | [`crash`] | the real server killed again and again, and what must be left of what it acknowledged |
 //! | [`stream`] | the real server killed while continuous queries, alerts and subscribers work; what must come of it |
@@ -26,6 +27,7 @@ pub mod crash;
 pub mod e2e;
 pub mod http;
 pub mod http_server;
+mod lives;
 mod mortal;
 pub mod peer;
 pub mod process;

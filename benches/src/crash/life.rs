@@ -11,7 +11,8 @@ use rand::{Rng, SeedableRng};
 use super::judge::judge;
 use super::lane::Lane;
 use super::questions::{ask, cut_newest_log, files_written, read};
-use super::{Counts, Options, Progress};
+use super::{Counts, Options};
+use crate::lives::{Drawn, Progress};
 use crate::mortal::{Mortal, Sizes};
 use crate::peer::Binaries;
 
@@ -33,7 +34,7 @@ impl<'a> Life<'a> {
         progress: &'a Progress,
         binaries: &Binaries,
         dir: &Path,
-        (seed, cycles): (u64, u32),
+        (seed, cycles): Drawn,
     ) -> Result<Self> {
         let start_ms = crate::run::now_ms()? - 4 * 3_600_000;
         let lanes = (0..options.writers).map(|number| Lane::new(number, seed, start_ms)).collect();

@@ -26,16 +26,13 @@ mod life;
 mod questions;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::thread;
-use std::time::Instant;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
 
+use crate::lives::{Lives, Progress};
 use crate::peer::Binaries;
-use crate::process::scratch_dir;
-use crate::report::{Report, percentile, print};
+use crate::report::{Report, percentile};
 use life::Life;
 
 /// Parameters.
@@ -103,79 +100,25 @@ impl Counts {
     }
 }
 
-/// What the lives have in common.
-struct Progress {
-    kills: AtomicU32,
-    failed: AtomicBool,
-    begun: Instant,
-}
-
-impl Progress {
-    fn one_more(&self) {
-        let kills = self.kills.fetch_add(1, Ordering::Relaxed) + 1;
-        if kills.is_multiple_of(100) {
-            print(&format!("{kills} kills, {} s", self.begun.elapsed().as_secs()));
-        }
-    }
-    fn failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
-    }
-}
-
 /// Runs it.
 ///
 /// # Errors
 /// On any difference, and when a canary is not found.
 pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()> {
-    ensure!(
-        options.writers > 0 && options.servers > 0 && options.store_cycles > 0 && options.cycles >= options.servers,
-        "--writers, --servers and --store-cycles must be 1 or more, and --cycles not less than --servers"
-    );
-    let progress = Progress { kills: AtomicU32::new(0), failed: AtomicBool::new(false), begun: Instant::now() };
+    ensure!(options.writers > 0, "--writers must be 1 or more");
+    let lives = Lives {
+        what: "crash",
+        replay: format!(" --writers {}", options.writers),
+        cycles: options.cycles,
+        servers: options.servers,
+        store_cycles: options.store_cycles,
+        seed: options.seed,
+    };
+    let (lived, progress) =
+        lives.live(|progress, dir, drawn| Life::new(options, progress, binaries, dir, drawn)?.live())?;
     let mut counts = Counts::default();
-    let outcomes: Vec<Result<Counts>> = thread::scope(|scope| {
-        let lives: Vec<_> = (0..options.servers)
-            .map(|n| {
-                let progress = &progress;
-                scope.spawn(move || live(options, progress, binaries, n))
-            })
-            .collect();
-        lives.into_iter().map(|life| life.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")))).collect()
-    });
-    for outcome in outcomes {
-        counts.add(outcome?);
-    }
+    lived.into_iter().for_each(|life| counts.add(life));
     report(options, &counts, &progress, results)
-}
-
-/// The lives of server `n`, one after the other, each with a fresh store and a seed of its own.
-fn live(options: &Options, progress: &Progress, binaries: &Binaries, n: u32) -> Result<Counts> {
-    let mut counts = Counts::default();
-    let mut left = options.cycles / options.servers + u32::from(n < options.cycles % options.servers);
-    let mut seed = options.seed.wrapping_add(n.into());
-    while left > 0 && !progress.failed() {
-        let cycles = left.min(options.store_cycles);
-        counts.add(live_once(options, progress, binaries, (seed, cycles))?);
-        left -= cycles;
-        seed = seed.wrapping_add(options.servers.into());
-    }
-    Ok(counts)
-}
-
-/// One life; a failure says how to repeat it alone.
-fn live_once(options: &Options, progress: &Progress, binaries: &Binaries, drawn: (u64, u32)) -> Result<Counts> {
-    let dir = scratch_dir("crash")?;
-    let outcome = Life::new(options, progress, binaries, dir.path(), drawn).and_then(|mut life| life.live());
-    if outcome.is_err() {
-        progress.failed.store(true, Ordering::Relaxed);
-        print(&format!("the files of the run are kept in {}", dir.keep().display()));
-        let (seed, cycles) = drawn;
-        print(&format!(
-            "replay: bench crash --seed {seed} --cycles {cycles} --store-cycles {cycles} --servers 1 --writers {}",
-            options.writers
-        ));
-    }
-    outcome
 }
 
 fn report(options: &Options, counts: &Counts, progress: &Progress, results: &Path) -> Result<()> {
@@ -204,7 +147,7 @@ fn report(options: &Options, counts: &Counts, progress: &Progress, results: &Pat
     report.figure("ready_ms_p50", percentile(&ready, 0.5), "start to ready after a kill");
     report.figure("ready_ms_max", percentile(&ready, 1.0), "");
     report.figure("cycle_seconds_p50", percentile(&seconds, 0.5), "");
-    report.figure("seconds", progress.begun.elapsed().as_secs_f64(), "the whole run");
+    report.figure("seconds", progress.seconds(), "the whole run");
     report.print();
     if options.record {
         report.write(results)?;

@@ -14,7 +14,8 @@ use super::load::{Kind, Load};
 use super::objects::{self, Asked, Compared, FOLLOWED_SELECT, compare_notices, difference};
 use super::subscriber::{self, Subscriber};
 use super::webhook::Webhook;
-use super::{Counts, Options, Progress};
+use super::{Counts, Options};
+use crate::lives::{Drawn, Progress};
 use crate::mortal::{Mortal, Sizes};
 use crate::peer::Binaries;
 
@@ -45,7 +46,7 @@ impl<'a> Life<'a> {
         progress: &'a Progress,
         binaries: &Binaries,
         dir: &Path,
-        (seed, cycles): (u64, u32),
+        (seed, cycles): Drawn,
     ) -> Result<Self> {
         let start_ms = crate::run::now_ms()? - STORED_HOURS * 3_600_000;
         let start_ms = start_ms - start_ms.rem_euclid(60_000);

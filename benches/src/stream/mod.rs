@@ -25,16 +25,13 @@ mod subscriber;
 mod webhook;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::thread;
-use std::time::Instant;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
 
+use crate::lives::{Lives, Progress};
 use crate::peer::Binaries;
-use crate::process::scratch_dir;
-use crate::report::{Report, print};
+use crate::report::Report;
 use life::Life;
 
 /// Parameters.
@@ -91,63 +88,20 @@ impl Counts {
     fn add(&mut self, other: &Self) {
         self.kills += other.kills;
         self.kills_in_recovery += other.kills_in_recovery;
+        self.requests += other.requests;
+        self.repeated += other.repeated;
+        self.comparisons += other.comparisons;
+        self.rows_compared += other.rows_compared;
+        self.late += other.late;
+        self.recomputed += other.recomputed;
+        self.pauses += other.pauses;
+        self.notices += other.notices;
+        self.notices_again += other.notices_again;
+        self.refused += other.refused;
+        self.rows_told += other.rows_told;
+        self.resumed += other.resumed;
+        self.begun_anew += other.begun_anew;
         self.canaries += other.canaries;
-        for (own, other) in self.numbers().into_iter().zip(other.values()) {
-            *own += other;
-        }
-    }
-    fn numbers(&mut self) -> [&mut u64; 13] {
-        [
-            &mut self.requests,
-            &mut self.repeated,
-            &mut self.comparisons,
-            &mut self.rows_compared,
-            &mut self.late,
-            &mut self.recomputed,
-            &mut self.pauses,
-            &mut self.notices,
-            &mut self.notices_again,
-            &mut self.refused,
-            &mut self.rows_told,
-            &mut self.resumed,
-            &mut self.begun_anew,
-        ]
-    }
-    fn values(&self) -> [u64; 13] {
-        [
-            self.requests,
-            self.repeated,
-            self.comparisons,
-            self.rows_compared,
-            self.late,
-            self.recomputed,
-            self.pauses,
-            self.notices,
-            self.notices_again,
-            self.refused,
-            self.rows_told,
-            self.resumed,
-            self.begun_anew,
-        ]
-    }
-}
-
-/// What the lives have in common.
-struct Progress {
-    kills: AtomicU32,
-    failed: AtomicBool,
-    begun: Instant,
-}
-
-impl Progress {
-    fn one_more(&self) {
-        let kills = self.kills.fetch_add(1, Ordering::Relaxed) + 1;
-        if kills.is_multiple_of(50) {
-            print(&format!("{kills} kills, {} s", self.begun.elapsed().as_secs()));
-        }
-    }
-    fn failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
     }
 }
 
@@ -156,49 +110,19 @@ impl Progress {
 /// # Errors
 /// On any difference, and when a canary is not found.
 pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()> {
-    ensure!(
-        options.servers > 0 && options.store_cycles > 0 && options.cycles >= options.servers,
-        "--servers and --store-cycles must be 1 or more, and --cycles not less than --servers"
-    );
-    let progress = Progress { kills: AtomicU32::new(0), failed: AtomicBool::new(false), begun: Instant::now() };
-    let outcomes: Vec<Result<Counts>> = thread::scope(|scope| {
-        let progress = &progress;
-        let lives = (0..options.servers).map(|n| scope.spawn(move || live(options, progress, binaries, n)));
-        let lives: Vec<_> = lives.collect();
-        lives.into_iter().map(|life| life.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")))).collect()
-    });
+    let lives = Lives {
+        what: "stream",
+        replay: String::new(),
+        cycles: options.cycles,
+        servers: options.servers,
+        store_cycles: options.store_cycles,
+        seed: options.seed,
+    };
+    let (lived, progress) =
+        lives.live(|progress, dir, drawn| Life::new(options, progress, binaries, dir, drawn)?.live())?;
     let mut counts = Counts::default();
-    for outcome in outcomes {
-        counts.add(&outcome?);
-    }
+    lived.iter().for_each(|life| counts.add(life));
     report(options, &counts, &progress, results)
-}
-
-/// The lives of server `n`, one after the other, each with a fresh store and a seed of its own.
-fn live(options: &Options, progress: &Progress, binaries: &Binaries, n: u32) -> Result<Counts> {
-    let mut counts = Counts::default();
-    let mut left = options.cycles / options.servers + u32::from(n < options.cycles % options.servers);
-    let mut seed = options.seed.wrapping_add(n.into());
-    while left > 0 && !progress.failed() {
-        let cycles = left.min(options.store_cycles);
-        counts.add(&live_once(options, progress, binaries, (seed, cycles))?);
-        left -= cycles;
-        seed = seed.wrapping_add(options.servers.into());
-    }
-    Ok(counts)
-}
-
-/// One life; a failure says how to repeat it alone.
-fn live_once(options: &Options, progress: &Progress, binaries: &Binaries, drawn: (u64, u32)) -> Result<Counts> {
-    let dir = scratch_dir("stream")?;
-    let outcome = Life::new(options, progress, binaries, dir.path(), drawn).and_then(Life::live);
-    if outcome.is_err() {
-        progress.failed.store(true, Ordering::Relaxed);
-        print(&format!("the files of the run are kept in {}", dir.keep().display()));
-        let (seed, cycles) = drawn;
-        print(&format!("replay: bench stream --seed {seed} --cycles {cycles} --store-cycles {cycles} --servers 1"));
-    }
-    outcome
 }
 
 fn report(options: &Options, counts: &Counts, progress: &Progress, results: &Path) -> Result<()> {
@@ -223,7 +147,7 @@ fn report(options: &Options, counts: &Counts, progress: &Progress, results: &Pat
     report.figure("subscriber_begun_anew", counts.begun_anew as f64, "cursors that were too old after a restart");
     report.figure("differences", 0.0, "any would have ended the run");
     report.figure("canaries_caught", counts.canaries.into(), "of as many");
-    report.figure("seconds", progress.begun.elapsed().as_secs_f64(), "the whole run");
+    report.figure("seconds", progress.seconds(), "the whole run");
     report.print();
     ensure!(
         counts.comparisons > 0 && counts.notices > 0 && counts.rows_told > 0,

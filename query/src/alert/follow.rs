@@ -38,6 +38,15 @@ pub(super) struct Followed {
     conditions: HashMap<String, Condition>,
 }
 
+impl Followed {
+    /// Lets go of what an alert needed.
+    pub(super) fn forget(&mut self, alert: &str) {
+        self.conditions.remove(alert);
+        // Others may need these tables: they are learned again.
+        self.tables.clear();
+    }
+}
+
 /// An alert of a detector that is looked at.
 struct Looked {
     alert: Arc<Alert>,
@@ -100,6 +109,7 @@ impl Alerts {
         failed: &mut Vec<(Arc<Alert>, Error)>,
     ) -> Option<(Lsn, Vec<Looked>)> {
         let (alerts, own, over) = (Arc::clone(self), Arc::clone(database), snapshot.clone());
+        let all: Vec<Arc<Alert>> = looked.iter().map(|looked| Arc::clone(&looked.alert)).collect();
         let read = planner::on_large_stack(move || {
             let watched: BTreeSet<&str> = looked.iter().map(|looked| looked.table.as_str()).collect();
             let part = Part::read(&alerts, &over, position, &watched)?;
@@ -114,7 +124,7 @@ impl Alerts {
         let (part, judged) = match read.await {
             Ok(read) => read,
             Err(error) => {
-                tracing::warn!(%error, "the commits that alerts watch could not be read");
+                failed.extend(all.into_iter().map(|alert| (alert, error.clone())));
                 return None;
             }
         };
@@ -204,13 +214,14 @@ impl Part {
         let ordinals: HashMap<u32, &str> = ordinals.collect();
         let mut of: HashMap<String, Vec<Commit>> = HashMap::new();
         for commit in &commits {
-            let mut metrics: Vec<u32> = Vec::new();
-            for id in &commit.batch.series {
-                if metrics.last() != Some(&id.metric()) && !metrics.contains(&id.metric()) {
-                    metrics.push(id.metric());
+            let (mut last, mut tables) = (None, BTreeSet::<&&str>::new());
+            for metric in commit.batch.series.iter().map(|id| id.metric()) {
+                if last != Some(metric) {
+                    tables.extend(ordinals.get(&metric));
+                    last = Some(metric);
                 }
             }
-            for name in metrics.iter().filter_map(|ordinal| ordinals.get(ordinal)) {
+            for name in tables {
                 of.entry((*name).to_owned()).or_default().push(commit.clone());
             }
         }

@@ -326,6 +326,7 @@ impl Alerts {
         batch.state.push((definition_key(&alert.definition.name), None));
         batch.state.push((state_key(&alert.definition.name), None));
         self.write(batch).await?;
+        self.followed.lock().forget(&alert.definition.name);
         alert.known.write().dropped = true;
         self.publish(notices);
         Ok(())

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::table::derived::TOMBSTONE_BITS;
 
 /// A record goes out at this many samples (24 bytes each in memory, fewer in the log).
-const RECORD_SAMPLES_MAX: usize = 256 << 10;
+pub(super) const RECORD_SAMPLES_MAX: usize = 256 << 10;
 
 /// ... or at this many keys of state that is right without the position.
 const RECORD_KEYS_MAX: usize = 8 << 10;

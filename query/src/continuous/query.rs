@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::definition::{Definition, Progress};
+use super::emit::RECORD_SAMPLES_MAX;
 use super::feed::Look;
 use super::status::{Cost, State, Status};
 use super::stored_state;
@@ -205,6 +206,7 @@ impl Query {
     pub(super) async fn retire(&self) {
         let mut worker = self.worker.lock().await;
         self.seen.write().retired = true;
+        self.quick.store(false, Ordering::Relaxed);
         *worker = None;
     }
 
@@ -241,40 +243,73 @@ impl Query {
     }
 }
 
-/// Steps queries that are at rest, one after the other on this thread: what comes of it is one record. Answers those that failed.
+/// Steps queries that are at rest, one after the other on this thread: what comes of it is one record, or a few large ones. Answers
+/// those that failed.
 pub(super) fn step_together(queries: &[Arc<Query>], shared: &Shared, look: &Look) -> Vec<Arc<Query>> {
-    let (mut record, mut stepped, mut failed) = (WriteBatch::default(), Vec::new(), Vec::new());
+    let (mut group, mut failed) = (Group::default(), Vec::new());
     for query in queries {
         let Ok(mut slot) = query.worker.try_lock() else { continue };
         let Some(mut worker) = slot.take_if(|_| !query.rests()) else { continue };
         let begun = Instant::now();
         match worker.step(look) {
-            Ok(part) => {
-                let is_new = part.is_some();
-                record.append(part.unwrap_or_default());
-                stepped.push((query, slot, worker, is_new, begun.elapsed()));
+            Ok(record) => {
+                let is_new = record.is_some();
+                group.record.append(record.unwrap_or_default());
+                group.stepped.push(Stepped { query, slot, worker, is_new, took: begun.elapsed() });
             }
             Err(error) => {
                 query.ended(Err(&error));
                 failed.push(Arc::clone(query));
             }
         }
-    }
-    let written = if stepped.iter().any(|(.., is_new, _)| *is_new) { write(&shared.engine, record) } else { Ok(()) };
-    for (query, mut slot, mut worker, is_new, took) in stepped {
-        if written.is_ok() || !is_new {
-            if is_new {
-                worker.committed();
-            }
-            query.stepped(&worker, took);
-            *slot = Some(worker);
-            query.ended(Ok(&()));
-        } else {
-            query.ended(written.as_ref());
-            failed.push(Arc::clone(query));
+        if group.record.len() >= RECORD_SAMPLES_MAX {
+            failed.extend(std::mem::take(&mut group).settle(&shared.engine));
         }
     }
+    failed.extend(group.settle(&shared.engine));
     failed
+}
+
+/// Queries that have been stepped, and the record of all their steps.
+#[derive(Default)]
+struct Group<'a> {
+    record: WriteBatch,
+    stepped: Vec<Stepped<'a>>,
+}
+
+struct Stepped<'a> {
+    query: &'a Arc<Query>,
+    slot: tokio::sync::MutexGuard<'a, Option<Worker>>,
+    worker: Worker,
+    /// Whether its step has a part in the record.
+    is_new: bool,
+    took: Duration,
+}
+
+impl Group<'_> {
+    /// Writes the record; answers the queries that fail with it.
+    fn settle(self, engine: &Engine) -> Vec<Arc<Query>> {
+        let is_new = self.stepped.iter().any(|stepped| stepped.is_new);
+        let written = if is_new { write(engine, self.record) } else { Ok(()) };
+        let mut failed = Vec::new();
+        for Stepped { query, mut slot, mut worker, is_new, took } in self.stepped {
+            match &written {
+                Err(error) if is_new => {
+                    query.ended(Err(error));
+                    failed.push(Arc::clone(query));
+                }
+                _ => {
+                    if is_new {
+                        worker.committed();
+                    }
+                    query.stepped(&worker, took);
+                    *slot = Some(worker);
+                    query.ended(Ok(&()));
+                }
+            }
+        }
+        failed
+    }
 }
 
 fn write(engine: &Engine, record: WriteBatch) -> Result<()> {

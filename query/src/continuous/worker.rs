@@ -256,18 +256,19 @@ impl Worker {
 
     /// Moves on over commits without rows of the source; `false` when a step is due.
     pub(super) fn pass_over(&mut self, look: &Look) -> bool {
-        let (through, position) = (look.through(), self.work.progress.position);
+        let (through, position, origin) = (look.through(), self.work.progress.position, self.work.source.origin());
+        let appeared = || self.work.source.ordinal().is_none() && look.snapshot().metric(&origin.table).is_some();
         let due = self.work.progress.backfilling
             || self.loaded_at > through
             || through.0.saturating_sub(position.0) >= self.work.limits.position_lag_max
-            || (self.work.source.ordinal().is_none() && self.work.source.origin().signal().is_none());
+            || (origin.signal().is_none() && appeared());
         if due {
             return false;
         }
         let mut at = self.read_to;
         while at < through {
             match look.after(at) {
-                Ok(Some(part)) if part.rows(self.work.source.origin().kind, self.work.source.ordinal()).is_none() => {
+                Ok(Some(part)) if part.rows(origin.kind, self.work.source.ordinal()).is_none() => {
                     at = part.through;
                 }
                 Ok(None) => break,
