@@ -1,9 +1,11 @@
 //! Statements of our own, which DataFusion does not know: read token by token.
+use arrow::array::RecordBatch;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use crate::duration;
 use crate::error::{Error, Result};
+use crate::table::sys::{batch, texts};
 
 /// Longest name of an object or of a table that it writes, bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 128;
@@ -31,6 +33,37 @@ pub(crate) enum Existing {
     Kept,
     /// It makes way.
     Replaced,
+}
+
+/// A property of a definition that would change: its name, as it is, as it would be.
+pub(crate) type Difference = (&'static str, String, String);
+
+/// The differences between two lists of named properties.
+pub(crate) fn differences(is: &[(&'static str, String)], becomes: &[(&'static str, String)]) -> Vec<Difference> {
+    let pairs = is.iter().zip(becomes).filter(|(is, becomes)| is != becomes);
+    pairs.map(|((name, is), (_, becomes))| (*name, is.clone(), becomes.clone())).collect()
+}
+
+/// What `EXPLAIN CREATE` answers: a row for each property that would change, or one that says `create` or `unchanged`.
+///
+/// # Errors
+/// `Internal`.
+pub(crate) fn preview(kind: &str, name: &str, differences: Option<&[Difference]>) -> Result<RecordBatch> {
+    let (change, rows): (&str, Vec<Option<&Difference>>) = match differences {
+        None => ("create", vec![None]),
+        Some([]) => ("unchanged", vec![None]),
+        Some(differences) => ("replace", differences.iter().map(Some).collect()),
+    };
+    let all = |text: &str| texts(rows.iter().map(|_| Some(text.to_owned())));
+    let rows = batch(vec![
+        ("kind", all(kind)),
+        ("name", all(name)),
+        ("change", all(change)),
+        ("property", texts(rows.iter().map(|row| row.map(|row| row.0.to_owned())))),
+        ("is", texts(rows.iter().map(|row| row.map(|row| row.1.clone())))),
+        ("becomes", texts(rows.iter().map(|row| row.map(|row| row.2.clone())))),
+    ]);
+    rows.map_err(Error::from_datafusion)
 }
 
 /// Reads a statement from its beginning.

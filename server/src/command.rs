@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::apply::ApplyArgs;
 use crate::backup::{BackupArgs, RestoreArgs};
 use crate::config::{self, Flags};
 use crate::repair::RepairArgs;
@@ -52,6 +53,8 @@ enum Command {
     Import(ImportArgs),
     /// Check files without a server
     Check(CheckArgs),
+    /// Make a running server have the continuous queries, detectors and alerts that files declare
+    Apply(ApplyArgs),
     /// Watch a simulated shop with a fault, and the SQL that finds it
     Demo(demo::DemoArgs),
     /// Print completions for a shell
@@ -168,6 +171,7 @@ impl Cli {
             Command::Export(args) => Ok(args.run()),
             Command::Import(args) => Ok(args.run()),
             Command::Check(args) => Ok(args.run()),
+            Command::Apply(args) => Ok(args.run()),
             Command::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "foretell", &mut std::io::stdout());

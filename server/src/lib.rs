@@ -33,6 +33,8 @@
 //! buffer that a sender can fill has a limit here.
 mod alerts;
 mod app;
+pub mod apply;
+
 pub mod backup;
 mod clients;
 pub mod command;

@@ -47,6 +47,11 @@ pub(crate) fn check<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<(), 
     }
 }
 
+/// Whether the configuration can name a query.
+pub(crate) fn is_built_in(name: &str) -> bool {
+    BUILT_IN.iter().any(|built_in| built_in.name == name)
+}
+
 /// Creates the queries called `names` unless they exist. One that cannot be created is in the log: the server serves all the same.
 pub(crate) async fn switch_on(database: &Arc<Database>, names: &[String]) {
     for built_in in BUILT_IN.iter().filter(|built_in| names.iter().any(|name| name == built_in.name)) {

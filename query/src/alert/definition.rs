@@ -8,11 +8,14 @@
 //!  alert/next            the number of the next notice, 8 bytes, big-endian
 //! ```
 //! What an evaluation changes is one record: state, notices, and samples of `ALERTS`.
+use std::fmt;
+
 use foretell_engine::{LabelSet, Lsn};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::machine::{Active, Alerts, Policy};
 use crate::codec::{Decoder, Encoder};
+use crate::duration;
 use crate::error::{Error, Result};
 
 /// An alert as the user wrote it.
@@ -38,6 +41,26 @@ pub(crate) struct Definition {
     pub(crate) statement: String,
 }
 
+impl Definition {
+    /// What makes it another one than one of the same name.
+    pub(super) fn properties(&self) -> Vec<(&'static str, String)> {
+        let pairs = |pairs: &[(String, String)]| {
+            let pairs: Vec<String> = pairs.iter().map(|(name, text)| format!("{name} = {text:?}")).collect();
+            pairs.join(", ")
+        };
+        let targets: Vec<String> = self.notify.iter().map(|to| format!("{} {}", to.kind(), to.url())).collect();
+        vec![
+            ("on", self.on.to_string().split_whitespace().collect::<Vec<_>>().join(" ")),
+            ("every", duration::format(self.every_ns)),
+            ("for", duration::format(self.hold_ns)),
+            ("keep firing for", duration::format(self.keep_ns)),
+            ("labels", pairs(&self.labels)),
+            ("annotations", pairs(&self.annotations)),
+            ("notify", targets.join(", ")),
+        ]
+    }
+}
+
 /// What an alert watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum On {
@@ -52,6 +75,16 @@ pub(crate) enum On {
     Select(String),
     /// Series of a PromQL expression.
     Promql(String),
+}
+
+impl fmt::Display for On {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Detector { name, condition } => write!(f, "detector {name} where {condition}"),
+            Self::Select(sql) => write!(f, "({sql})"),
+            Self::Promql(expr) => write!(f, "promql {expr}"),
+        }
+    }
 }
 
 /// Who is told.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
 use foretell_engine::Snapshot;
 
-use super::definition::{DEAD, Notice, On};
+use super::definition::{DEAD, Notice};
 use super::machine::Active;
 use super::{Alert, Alerts};
 use crate::duration;
@@ -27,14 +27,6 @@ fn shown(labels: &[(String, String)]) -> String {
     format!("{{{}}}", labels.join(", "))
 }
 
-fn watches(on: &On) -> String {
-    match on {
-        On::Detector { name, condition } => format!("detector {name} where {condition}"),
-        On::Select(sql) => format!("({sql})"),
-        On::Promql(expr) => format!("promql {expr}"),
-    }
-}
-
 /// `SHOW ALERTS`: a row a definition.
 pub(super) fn definitions(all: &[Arc<Alert>]) -> Result<RecordBatch> {
     let known: Vec<_> = all.iter().map(|alert| alert.known.read().clone()).collect();
@@ -50,7 +42,7 @@ pub(super) fn definitions(all: &[Arc<Alert>]) -> Result<RecordBatch> {
     };
     let rows = batch(vec![
         ("name", texts(all.iter().map(|alert| Some(&*alert.definition.name)))),
-        ("watches", texts(all.iter().map(|alert| Some(watches(&alert.definition.on))))),
+        ("watches", texts(all.iter().map(|alert| Some(alert.definition.on.to_string())))),
         ("pending", of_state("pending")),
         ("firing", of_state("firing")),
         ("for", texts(all.iter().map(|alert| length(alert.definition.hold_ns)))),
@@ -85,7 +77,7 @@ fn instances(all: &[Arc<Alert>]) -> Result<RecordBatch> {
         ("active_at", times(active().map(|active| active.map(|active| active.active_at)))),
         ("fired_at", times(active().map(|active| active.and_then(|active| active.fired_at)))),
         ("last_at", times(active().map(|active| active.map(|active| active.last_at)))),
-        ("watches", texts(rows.iter().map(|(alert, ..)| Some(watches(&alert.definition.on))))),
+        ("watches", texts(rows.iter().map(|(alert, ..)| Some(alert.definition.on.to_string())))),
         ("last_error", texts(rows.iter().map(|(.., error)| error.clone()))),
     ]);
     made.map_err(Error::from_datafusion)

@@ -43,7 +43,7 @@ use crate::continuous::status::{answer, properties};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::planner;
-use crate::statement::Existing;
+use crate::statement::{Existing, differences, preview};
 use definition::{DEAD, DEFINITIONS, Definition, NEXT, OUTBOX, On, Watched, definition_key, notice_key, state_key};
 use statement::AlertStatement;
 
@@ -256,6 +256,7 @@ impl Alerts {
     ) -> Result<RecordBatch> {
         match statement {
             AlertStatement::Create { definition, existing } => self.create(database, definition, existing).await,
+            AlertStatement::Preview(definition) => self.preview(&definition),
             AlertStatement::Show => list::definitions(&self.all()),
             AlertStatement::Describe(name) => properties(&list::definitions(&[self.find(&name)?])?),
             AlertStatement::Drop { name, if_exists } => self.drop_alert(&name, if_exists).await,
@@ -277,6 +278,9 @@ impl Alerts {
                     ErrorKind::Execution,
                     format!("there are {ALERTS_MAX} alerts already: drop one first"),
                 ));
+            }
+            (Some(old), Existing::Replaced) if old.definition.properties() == definition.properties() => {
+                return answer(format!("alert {name} is unchanged"));
             }
             (None, _) | (Some(_), Existing::Replaced) => {}
             (Some(_), Existing::Kept) => return answer(format!("alert {name} exists")),
@@ -300,6 +304,12 @@ impl Alerts {
         .await?;
         self.alerts.write().insert(name.clone(), Alert::new(definition, watched));
         answer(format!("alert {name} {}", if old.is_some() { "replaced" } else { "created" }))
+    }
+
+    fn preview(&self, definition: &Definition) -> Result<RecordBatch> {
+        let old = self.alerts.read().get(&definition.name).cloned();
+        let differences = old.map(|old| differences(&old.definition.properties(), &definition.properties()));
+        preview("alert", &definition.name, differences.as_deref())
     }
 
     async fn drop_alert(self: &Arc<Self>, name: &str, if_exists: bool) -> Result<RecordBatch> {

@@ -5,6 +5,7 @@
 //!      ON DETECTOR d [WHERE condition] | ON (SELECT …) | ON PROMQL '…'
 //!      [EVERY '15s'] [FOR '2m'] [KEEP FIRING FOR '5m'] [LABELS (severity = 'page', …)] [ANNOTATIONS (summary = '…', …)]
 //!      [NOTIFY (WEBHOOK 'http://…', ALERTMANAGER 'http://…', …)]
+//!  EXPLAIN CREATE …   what it would change
 //!  SHOW ALERTS        DESCRIBE ALERT name        DROP ALERT [IF EXISTS] name
 //! ```
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -32,6 +33,8 @@ pub(crate) enum AlertStatement {
         /// What happens to one of the same name.
         existing: Existing,
     },
+    /// `EXPLAIN CREATE ALERT`: what it would change.
+    Preview(Definition),
     /// `SHOW ALERTS`
     Show,
     /// `DESCRIBE ALERT`
@@ -45,14 +48,22 @@ pub(crate) enum AlertStatement {
     },
 }
 
-const VERBS: [&str; 5] = ["create", "show", "describe", "desc", "drop"];
+/// `EXPLAIN CREATE` as one verb.
+const PREVIEW: &str = "explain create";
+const VERBS: [&str; 6] = ["create", "explain", "show", "describe", "desc", "drop"];
 
 /// The statement in `sql` if it is one about alerts; `None` leaves the text to others.
 pub(crate) fn parse(sql: &str) -> Option<Result<AlertStatement>> {
     let tokens = tokens(sql, &VERBS)?;
     let mut cursor = Cursor::new(sql, &tokens);
     let verb = VERBS.into_iter().find(|verb| cursor.word(verb))?;
-    let replace = verb == "create" && cursor.word("or") && cursor.word("replace");
+    let verb = if verb == "explain" {
+        // Nothing else of alerts is explained.
+        cursor.word("create").then_some(PREVIEW)?
+    } else {
+        verb
+    };
+    let replace = matches!(verb, "create" | PREVIEW) && cursor.word("or") && cursor.word("replace");
     cursor.word(if verb == "show" { "alerts" } else { "alert" }).then(|| read(verb, replace, cursor))
 }
 
@@ -62,6 +73,10 @@ fn read(verb: &str, replace: bool, mut cursor: Cursor<'_>) -> Result<AlertStatem
         "create" => {
             let existing = cursor.existing(replace)?;
             AlertStatement::Create { definition: create(&mut cursor)?, existing }
+        }
+        PREVIEW => {
+            cursor.existing(replace)?;
+            AlertStatement::Preview(create(&mut cursor)?)
         }
         "show" => AlertStatement::Show,
         "drop" => {

@@ -13,6 +13,7 @@ use foretell_engine::Lsn;
 
 use super::statement::Noun;
 use crate::codec::{Decoder, Encoder};
+use crate::duration;
 use crate::error::Result;
 
 /// A continuous query as the user wrote it.
@@ -75,6 +76,23 @@ impl Late {
 
 impl Definition {
     const VERSION: u8 = 2;
+
+    /// What makes it another one than one of the same name. From when on rows are looked at is not among that: once it has, they were.
+    pub(super) fn properties(&self) -> Vec<(&'static str, String)> {
+        let late = match &self.late {
+            Late::Revise => "revise".to_owned(),
+            Late::Within(within) => format!("revise within {}", duration::format(*within)),
+            Late::Into(table) => format!("into {table}"),
+        };
+        vec![
+            ("kind", self.noun().name().to_owned()),
+            ("into", self.target.clone()),
+            ("select", self.sql.split_whitespace().collect::<Vec<_>>().join(" ")),
+            ("watermark", duration::format(self.watermark_ns)),
+            ("emit", if self.emit == Emit::Close { "on window close" } else { "on update" }.to_owned()),
+            ("late", late),
+        ]
+    }
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new(Self::VERSION);

@@ -63,7 +63,7 @@ use parking_lot::RwLock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::QueryLimits;
 use crate::planner;
-use crate::statement::Existing;
+use crate::statement::{Existing, differences, preview};
 use crate::table::sys::Listed;
 use definition::{
     DEFINITIONS, Definition, Late, Progress, definition_key, detectors_prefix, progress_key, windows_prefix,
@@ -187,6 +187,7 @@ impl ContinuousQueries {
     pub(crate) async fn execute(&self, statement: ObjectStatement) -> Result<RecordBatch> {
         match statement {
             ObjectStatement::Create { definition, existing } => self.create(definition, existing).await,
+            ObjectStatement::Preview(definition) => self.preview(&definition),
             ObjectStatement::Show(noun) => self.rows(noun),
             ObjectStatement::Describe(noun, name) => {
                 status::description(&self.find(noun, &name)?.status(&self.shared.engine.snapshot()))
@@ -275,6 +276,9 @@ impl ContinuousQueries {
         let (name, noun) = (definition.name.clone(), definition.noun());
         let old = self.queries.read().get(&name).cloned();
         match (&old, existing) {
+            (Some(old), Existing::Replaced) if old.definition().properties() == definition.properties() => {
+                return status::answer(format!("{} {name} is unchanged", noun.name()));
+            }
             (Some(old), Existing::Replaced) if old.definition().noun() == noun => {}
             (Some(_), Existing::Kept) => return status::answer(format!("{} {name} exists", noun.name())),
             (Some(old), _) => {
@@ -320,6 +324,12 @@ impl ContinuousQueries {
                 Err(error)
             }
         }
+    }
+
+    fn preview(&self, definition: &Definition) -> Result<RecordBatch> {
+        let old = self.queries.read().get(&definition.name).cloned();
+        let differences = old.map(|old| differences(&old.definition().properties(), &definition.properties()));
+        preview(definition.noun().name(), &definition.name, differences.as_deref())
     }
 
     async fn explain(&self, noun: Noun, name: &str) -> Result<RecordBatch> {

@@ -7,6 +7,7 @@
 //!  option: WATERMARK '30s' | EMIT ON UPDATE | EMIT ON WINDOW CLOSE | LATE REVISE [WITHIN '1h'] | LATE DROP | LATE INTO table
 //!          | BACKFILL FROM '2026-01-01' | BACKFILL FROM '7d' | BACKFILL NONE
 //!  SHOW CONTINUOUS QUERIES | DETECTORS
+//!  EXPLAIN CREATE …                                                    what it would change
 //!  DESCRIBE | EXPLAIN CONTINUOUS QUERY | DETECTOR name                 (or DESC)
 //!  ALTER CONTINUOUS QUERY | DETECTOR name PAUSE | RESUME
 //!  DROP CONTINUOUS QUERY | DETECTOR [IF EXISTS] name
@@ -67,6 +68,8 @@ pub(crate) enum ObjectStatement {
         /// What happens to one of the same name.
         existing: Existing,
     },
+    /// `EXPLAIN CREATE`: what it would change.
+    Preview(Definition),
     /// `SHOW`
     Show(Noun),
     /// `DESCRIBE`
@@ -93,6 +96,8 @@ pub(crate) enum ObjectStatement {
     },
 }
 
+/// `EXPLAIN CREATE` as one verb.
+const PREVIEW: &str = "explain create";
 const VERBS: [&str; 7] = ["create", "alter", "explain", "show", "describe", "desc", "drop"];
 
 /// The statement in `sql` if it is one about continuous queries or detectors; `None` leaves the text to the SQL planner.
@@ -100,7 +105,8 @@ pub(crate) fn parse(sql: &str) -> Option<Result<ObjectStatement>> {
     let tokens = tokens(sql, &VERBS)?;
     let mut cursor = Cursor::new(sql, &tokens);
     let verb = VERBS.into_iter().find(|verb| cursor.word(verb))?;
-    let replace = verb == "create" && cursor.word("or") && cursor.word("replace");
+    let verb = if verb == "explain" && cursor.word("create") { PREVIEW } else { verb };
+    let replace = matches!(verb, "create" | PREVIEW) && cursor.word("or") && cursor.word("replace");
     if cursor.word("continuous") {
         let query = cursor.expect(if verb == "show" { "queries" } else { "query" });
         return Some(query.and_then(|()| read(verb, replace, Noun::Query, cursor)));
@@ -113,6 +119,11 @@ fn read(verb: &str, replace: bool, noun: Noun, mut cursor: Cursor<'_>) -> Result
     let name = |cursor: &mut Cursor<'_>| cursor.name(&format!("the name of a {}", noun.name()));
     let statement = match verb {
         "create" => return create(replace, noun, cursor),
+        PREVIEW => {
+            let created = create(replace, noun, cursor)?;
+            let ObjectStatement::Create { definition, .. } = created else { return Ok(created) };
+            return Ok(ObjectStatement::Preview(definition));
+        }
         "show" => ObjectStatement::Show(noun),
         "drop" => {
             let if_exists = cursor.if_exists()?;

@@ -353,6 +353,51 @@ fn detectors_share_a_table_and_equal_the_select_over_anomaly() {
 }
 
 #[test]
+fn what_is_the_same_is_not_replaced_and_what_would_change_is_told() {
+    let lives = Lives::new();
+    lives.write("m", &[host("a", 0, 1.0), host("a", 70, 2.0)]);
+    let preview = |sql: &str| {
+        lives
+            .query(sql)
+            .unwrap()
+            .iter()
+            .flat_map(|batch| {
+                let text = |column: &str| {
+                    arrow::compute::cast(batch.column_by_name(column).unwrap(), &arrow::datatypes::DataType::Utf8)
+                        .unwrap()
+                };
+                let columns = ["name", "change", "property", "is", "becomes"].map(text);
+                let cell = |column: &arrow::array::ArrayRef, row| {
+                    arrow::array::AsArray::as_string::<i32>(column).value(row).to_owned()
+                };
+                (0..batch.num_rows())
+                    .map(|row| columns.iter().map(|column| cell(column, row)).collect::<Vec<_>>().join("|"))
+                    .collect::<Vec<_>>()
+            })
+            .collect::<Vec<String>>()
+    };
+    let create = format!("CREATE CONTINUOUS QUERY q INTO q_out BACKFILL FROM '1d' AS {COUNTS}");
+    assert_eq!(preview(&format!("EXPLAIN {create}")), ["q|create|||"]);
+    assert!(lives.table("SELECT name FROM sys.continuous_queries").is_empty());
+    lives.run(&create);
+    lives.drain();
+    let out = counter(&lives, "q", "rows_out");
+    let same = create.replace("CREATE ", "create or replace ").replace(" AS SELECT", "\n AS  SELECT");
+    assert_eq!(preview(&format!("EXPLAIN {same}")), ["q|unchanged|||"]);
+    lives.run(&same);
+    lives.drain();
+    assert_eq!(counter(&lives, "q", "rows_out"), out, "nothing was computed again");
+    let other = same.replace("BACKFILL FROM '1d'", "WATERMARK '1m' LATE DROP");
+    assert_eq!(
+        preview(&format!("EXPLAIN {other}")),
+        ["q|replace|watermark|5m|1m", "q|replace|late|revise|revise within 0s"]
+    );
+    let kind = "EXPLAIN CREATE DETECTOR q ON m KEY (host) INTO q_out";
+    assert_eq!(preview(kind)[0], "q|replace|kind|continuous query|detector");
+    assert!(lives.query("EXPLAIN CREATE DETECTOR x").is_err());
+}
+
+#[test]
 fn mistakes_in_detectors_are_errors_that_say_what_to_do() {
     let lives = Lives::new();
     lives.write("m", &[host("a", 0, 1.0)]);

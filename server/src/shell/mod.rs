@@ -11,7 +11,7 @@ pub(crate) mod answer;
 pub(crate) mod client;
 mod interactive;
 pub(crate) mod render;
-mod statement;
+pub(crate) mod statement;
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;

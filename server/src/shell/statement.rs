@@ -46,7 +46,7 @@ fn scan(text: &str, mut at: impl FnMut(usize)) -> State {
 }
 
 /// The statements of `text`, without their semicolons; the last may lack one.
-pub(super) fn split(text: &str) -> Vec<&str> {
+pub(crate) fn split(text: &str) -> Vec<&str> {
     let mut statements = Vec::new();
     let mut start = 0;
     scan(text, |end| {

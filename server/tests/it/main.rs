@@ -7,6 +7,7 @@
 )]
 mod abuse;
 mod alerts;
+mod apply;
 mod backup;
 mod budget;
 mod config;

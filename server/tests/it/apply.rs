@@ -1,0 +1,98 @@
+//! `foretell apply`: a server has what files declare, and the second time nothing changes.
+use std::path::Path;
+use std::process::Output;
+
+use crate::support::{Series, Server, binary, now_ms, wait_until};
+
+fn apply(server: &Server, files: &Path, args: &[&str]) -> Output {
+    binary().args(["apply", "--url", &server.url, "-f"]).arg(files).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What it printed, when all went well.
+fn done(output: &Output) -> String {
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+const QUERIES: &str = "-- minutes; of each host\n\
+    CREATE CONTINUOUS QUERY load_1m INTO load_1m AS\n  SELECT time_bucket('1m', ts) AS ts, host, avg(value) AS mean FROM load GROUP BY 1, 2;\n\
+    CREATE DETECTOR odd ON load_1m KEY (host) VALUE mean USING 'mad' INTO anomalies;\n";
+const ALERTS: &str = "CREATE ALERT high ON DETECTOR odd WHERE score > 1 FOR '2m' LABELS (severity = 'page');";
+
+fn written(dir: &Path, queries: &str, alerts: &str) {
+    std::fs::write(dir.join("10-queries.sql"), queries).unwrap();
+    std::fs::write(dir.join("20-alerts.sql"), alerts).unwrap();
+    std::fs::write(dir.join("notes.txt"), "DROP EVERYTHING;").unwrap();
+}
+
+#[test]
+fn a_server_has_what_files_declare_and_the_second_time_nothing_changes() {
+    let (server, dir) = (Server::start(), tempfile::tempdir().unwrap());
+    let labels = [("__name__", "load"), ("host", "a")];
+    assert_eq!(server.write(&[Series::new(&labels).sample(now_ms(), 1.0)]).status, 204);
+    let names = || {
+        server.rows("SELECT name FROM sys.continuous_queries UNION ALL SELECT name FROM sys.detectors UNION ALL SELECT name FROM sys.alerts ORDER BY 1")
+    };
+    written(dir.path(), QUERIES, ALERTS);
+    let plan = done(&apply(&server, dir.path(), &["--dry-run"]));
+    let created = "+ continuous query load_1m\n+ detector odd\n+ alert high\n";
+    assert_eq!(plan, format!("{created}3 to change, 0 to drop, 0 unchanged\n"));
+    assert!(names().is_empty(), "nothing was changed");
+    assert_eq!(done(&apply(&server, dir.path(), &[])), format!("{created}3 changed, 0 dropped, 0 unchanged\n"));
+    assert_eq!(names().len(), 3);
+    let rows_out = || server.rows("SELECT rows_out FROM sys.continuous_queries");
+    wait_until("the minutes are written", || rows_out() == [[serde_json::json!(1)]]);
+    // White space and comments are no change.
+    written(
+        dir.path(),
+        &QUERIES.replace("avg(value) AS mean", "avg(value)  AS\n mean"),
+        &format!("/* paged */ {ALERTS}"),
+    );
+    assert_eq!(done(&apply(&server, dir.path(), &[])), "0 changed, 0 dropped, 3 unchanged\n");
+    assert_eq!(rows_out(), [[serde_json::json!(1)]], "nothing was computed again");
+
+    let other = ALERTS.replace("'2m'", "'5m'").replace("page", "warn");
+    written(dir.path(), &QUERIES.replace("'mad'", "'ewma'"), &other);
+    let changed = done(&apply(&server, dir.path(), &[]));
+    assert!(changed.starts_with("~ detector odd\n    select: "), "{changed}");
+    let of_alert = "~ alert high\n    for: 2m → 5m\n    labels: severity = \"page\" → severity = \"warn\"\n2 changed, 0 dropped, 1 unchanged\n";
+    assert!(changed.ends_with(of_alert), "{changed}");
+
+    // What no file declares goes when it is asked for, and what watches it goes first.
+    written(dir.path(), QUERIES.split_once("CREATE DETECTOR").unwrap().0, "");
+    assert_eq!(done(&apply(&server, dir.path(), &[])), "0 changed, 0 dropped, 1 unchanged\n");
+    assert_eq!(names().len(), 3);
+    let pruned = done(&apply(&server, dir.path(), &["--prune"]));
+    assert_eq!(pruned, "- alert high\n- detector odd\n0 changed, 2 dropped, 1 unchanged\n");
+    assert_eq!(names(), [[serde_json::json!("load_1m")]]);
+}
+
+#[test]
+fn mistakes_name_the_file_and_the_line_and_change_nothing() {
+    let (server, dir) = (Server::start(), tempfile::tempdir().unwrap());
+    for (file, place, reason) in [
+        (
+            "CREATE ALERT a ON PROMQL 'up > 0';\n\nDROP ALERT a;",
+            "a.sql:3",
+            "only CREATE CONTINUOUS QUERY, CREATE DETECTOR and CREATE ALERT",
+        ),
+        ("CREATE ALERT a ON PROMQL 'up > 0' FOR x;", "a.sql:1", "a duration"),
+        ("CREATE ALERT a ON PROMQL 'up';\nCREATE ALERT a ON PROMQL 'down';", "a.sql:2", "alert a is declared twice"),
+        ("-- nothing", "", "no statement"),
+    ] {
+        std::fs::write(dir.path().join("a.sql"), file).unwrap();
+        let output = apply(&server, dir.path(), &[]);
+        let error = text(&output.stderr);
+        assert!(!output.status.success() && error.contains(place) && error.contains(reason), "{file}\n{error}");
+        assert!(server.rows("SELECT name FROM sys.alerts").is_empty());
+    }
+    let missing = apply(&server, &dir.path().join("none"), &[]);
+    assert_eq!(missing.status.code(), Some(2));
+    std::fs::write(dir.path().join("a.sql"), "CREATE ALERT a ON PROMQL 'up > 0';").unwrap();
+    let away = binary().args(["apply", "--url", "http://127.0.0.1:9", "-f"]).arg(dir.path()).output().unwrap();
+    assert!(text(&away.stderr).contains("cannot reach the server"), "{}", text(&away.stderr));
+}
