@@ -45,7 +45,8 @@ fn a_server_has_what_files_declare_and_the_second_time_nothing_changes() {
     assert_eq!(done(&apply(&server, dir.path(), &[])), format!("{created}3 changed, 0 dropped, 0 unchanged\n"));
     assert_eq!(names().len(), 3);
     let rows_out = || server.rows("SELECT rows_out FROM sys.continuous_queries");
-    wait_until("the minutes are written", || rows_out() == [[serde_json::json!(1)]]);
+    wait_until("the minutes are written", || rows_out()[0][0].as_u64() > Some(0));
+    let before = rows_out();
     // White space and comments are no change.
     written(
         dir.path(),
@@ -53,7 +54,7 @@ fn a_server_has_what_files_declare_and_the_second_time_nothing_changes() {
         &format!("/* paged */ {ALERTS}"),
     );
     assert_eq!(done(&apply(&server, dir.path(), &[])), "0 changed, 0 dropped, 3 unchanged\n");
-    assert_eq!(rows_out(), [[serde_json::json!(1)]], "nothing was computed again");
+    assert_eq!(rows_out(), before, "nothing was computed again");
 
     let other = ALERTS.replace("'2m'", "'5m'").replace("page", "warn");
     written(dir.path(), &QUERIES.replace("'mad'", "'ewma'"), &other);
