@@ -53,7 +53,7 @@ impl WriteBatch {
         self.series.iter().chain(self.records.iter().flat_map(|records| &records.series))
     }
     /// Memory it holds, about.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let state = self.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len) + 64);
         let records: usize = self.records.iter().map(|records| records.bytes()).sum();
         let deletes: usize = self.deletes.iter().map(Deletion::bytes).sum();

@@ -26,6 +26,8 @@ use crate::promql::{Answer, PromQuery, Row};
 
 /// Commits without rows for an alert after which its position is stored all the same.
 const POSITION_LAG_MAX: u64 = 4_096;
+/// A record of changes goes out at so many bytes.
+const RECORD_BYTES_MAX: usize = 8 << 20;
 /// Rows of one answer.
 const ASKED_ROWS_MAX: usize = 64 << 10;
 /// Rows of one answer that may be alerts.
@@ -154,20 +156,36 @@ impl Alerts {
         self.commit(&mut [(Arc::clone(alert), outcome)]).await
     }
 
-    /// Writes what looks have changed as one record, and shows it. Nothing is shown of what could not be written.
+    /// Writes what looks have changed as one record, or a few large ones, and shows it. Nothing is shown of what could not be written.
     pub(super) async fn commit(&self, looks: &mut [(Arc<Alert>, Outcome)]) -> Result<()> {
-        let (mut record, mut told) = (WriteBatch::default(), Vec::new());
-        let is_written =
-            |alert: &Alert, outcome: &Outcome| !outcome.is_unchanged() || alert.is_far_behind(outcome.watched.position);
-        let written: Vec<bool> = looks.iter().map(|(alert, outcome)| is_written(alert, outcome)).collect();
-        for ((alert, outcome), _) in looks.iter().zip(&written).filter(|(_, written)| **written) {
-            let (batch, notices) = outcome.record(self, alert)?;
-            record.append(batch);
-            told.extend(notices);
+        let mut rest = looks;
+        while !rest.is_empty() {
+            let (mut record, mut told, mut written) = (WriteBatch::default(), Vec::new(), Vec::new());
+            for (alert, outcome) in rest.iter() {
+                if record.bytes() >= RECORD_BYTES_MAX {
+                    break;
+                }
+                let is_written = !outcome.is_unchanged() || alert.is_far_behind(outcome.watched.position);
+                if is_written {
+                    let (batch, notices) = outcome.record(self, alert)?;
+                    record.append(batch);
+                    told.extend(notices);
+                }
+                written.push(is_written);
+            }
+            if written.contains(&true) {
+                self.write(record).await?;
+            }
+            let (done, left) = std::mem::take(&mut rest).split_at_mut(written.len());
+            self.show(done, &written);
+            self.publish(told);
+            rest = left;
         }
-        if written.contains(&true) {
-            self.write(record).await?;
-        }
+        Ok(())
+    }
+
+    /// Lets others see what looks have changed, now that it is stored.
+    fn show(&self, looks: &mut [(Arc<Alert>, Outcome)], written: &[bool]) {
         for ((alert, outcome), written) in looks.iter_mut().zip(written) {
             self.counts.evaluations.fetch_add(1, Ordering::Relaxed);
             for (_, change, _) in &outcome.changes {
@@ -180,15 +198,13 @@ impl Alerts {
             let position = outcome.watched.position;
             let mut known = alert.known.write();
             known.read_to = known.read_to.max(position);
-            if written {
+            if *written {
                 alert.definition.retain(&self.engine, position);
                 known.watched = std::mem::replace(&mut outcome.watched, Watched::new(position));
             } else {
                 known.watched.newest_at = outcome.watched.newest_at;
             }
         }
-        self.publish(told);
-        Ok(())
     }
 }
 

@@ -12,10 +12,20 @@ use crate::error::{Error, Result};
 use crate::table::derived::TOMBSTONE_BITS;
 
 /// A record goes out at this many samples (24 bytes each in memory, fewer in the log).
-pub(super) const RECORD_SAMPLES_MAX: usize = 256 << 10;
+const RECORD_SAMPLES_MAX: usize = 256 << 10;
 
 /// ... or at this many keys of state that is right without the position.
 const RECORD_KEYS_MAX: usize = 8 << 10;
+
+/// Whether a record of so many samples and keys of state goes out.
+fn is_full(samples: usize, keys: usize) -> bool {
+    samples >= RECORD_SAMPLES_MAX || keys >= RECORD_KEYS_MAX
+}
+
+/// Whether a record is so large that nothing more is added to it.
+pub(super) fn is_large(record: &WriteBatch) -> bool {
+    is_full(record.len(), record.state.len())
+}
 
 /// Collects output and state of one tick.
 pub(super) struct Emitter {
@@ -90,11 +100,7 @@ impl Emitter {
     /// # Errors
     /// As [`Engine::write`].
     pub(super) fn commit_large(&mut self) -> Result<()> {
-        if self.batch.len() >= RECORD_SAMPLES_MAX || self.state.len() >= RECORD_KEYS_MAX {
-            self.commit()
-        } else {
-            Ok(())
-        }
+        if is_full(self.batch.len(), self.state.len()) { self.commit() } else { Ok(()) }
     }
 
     /// Writes what waits, rows and state together.

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::definition::{Definition, Progress};
-use super::emit::RECORD_SAMPLES_MAX;
+use super::emit::is_large;
 use super::feed::Look;
 use super::status::{Cost, State, Status};
 use super::stored_state;
@@ -262,7 +262,7 @@ pub(super) fn step_together(queries: &[Arc<Query>], shared: &Shared, look: &Look
                 failed.push(Arc::clone(query));
             }
         }
-        if group.record.len() >= RECORD_SAMPLES_MAX {
+        if is_large(&group.record) {
             failed.extend(std::mem::take(&mut group).settle(&shared.engine));
         }
     }
