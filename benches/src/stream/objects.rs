@@ -1,12 +1,18 @@
 //! The queries, the detector and the alerts under test, and what must come of them.
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::load::{ANY, WATCHED};
 use super::webhook::{Notice, Received};
 use crate::http::Client;
+
+/// How often a busy server is asked again, and after what pause.
+const BUSY_MAX: u32 = 1_000;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A table and the SELECT that it must be.
 pub(super) struct Compared {
@@ -149,17 +155,29 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Runs a statement.
+    /// Runs a statement; one that a busy server refuses is sent again.
     pub(super) fn run(&self, sql: &str) -> Result<Vec<Vec<Value>>> {
-        self.client.sql(&self.base, sql)
+        let mut answer: Value = serde_json::from_slice(&self.ask("json", sql)?)?;
+        Ok(serde_json::from_value(answer["rows"].take())?)
+    }
+
+    fn ask(&self, format: &str, sql: &str) -> Result<Vec<u8>> {
+        let url = format!("{}/api/v1/sql?format={format}", self.base);
+        let mut busy = 0;
+        loop {
+            let (status, body) = self.client.post(&url, &[("content-type", "text/plain")], sql.as_bytes())?;
+            match status {
+                200 => return Ok(body),
+                503 if busy < BUSY_MAX => busy += 1,
+                _ => bail!("{sql}: {status} {}", String::from_utf8_lossy(&body)),
+            }
+            thread::sleep(BUSY_PAUSE);
+        }
     }
 
     /// The rows of a SELECT as lines of text, sorted: the same bytes are the same rows.
     fn lines(&self, sql: &str) -> Result<Vec<String>> {
-        let url = format!("{}/api/v1/sql?format=csv", self.base);
-        let (status, body) = self.client.post(&url, &[("content-type", "text/plain")], sql.as_bytes())?;
-        let text = String::from_utf8(body)?;
-        ensure!(status == 200, "{sql}: {status} {text}");
+        let text = String::from_utf8(self.ask("csv", sql)?)?;
         let mut lines: Vec<String> = text.lines().skip(1).map(str::to_owned).collect();
         lines.sort_unstable();
         Ok(lines)
@@ -180,7 +198,7 @@ impl Asked<'_> {
         let sql = "SELECT host, CAST(ts AS BIGINT) AS at, value > 80 AS high, coalesce(is_anomaly, false) AS odd FROM watched ORDER BY host, at";
         let mut rows: BTreeMap<String, Vec<Judged>> = BTreeMap::new();
         for row in self.run(sql)? {
-            let [host, at, high, odd] = row.as_slice() else { anyhow::bail!("a row of other columns") };
+            let [host, at, high, odd] = row.as_slice() else { bail!("a row of other columns") };
             let judged = Judged {
                 at: at.as_i64().context("no time")?,
                 high: high.as_bool().context("no flag")?,
