@@ -35,33 +35,29 @@ pub(crate) enum Existing {
     Replaced,
 }
 
-/// A property of a definition that would change: its name, as it is, as it would be.
-pub(crate) type Difference = (&'static str, String, String);
-
-/// The differences between two lists of named properties.
-pub(crate) fn differences(is: &[(&'static str, String)], becomes: &[(&'static str, String)]) -> Vec<Difference> {
-    let pairs = is.iter().zip(becomes).filter(|(is, becomes)| is != becomes);
-    pairs.map(|((name, is), (_, becomes))| (*name, is.clone(), becomes.clone())).collect()
-}
+/// What a definition says, by name: two with the same properties are the same.
+pub(crate) type Properties = Vec<(&'static str, String)>;
 
 /// What `EXPLAIN CREATE` answers: a row for each property that would change, or one that says `create` or `unchanged`.
 ///
 /// # Errors
 /// `Internal`.
-pub(crate) fn preview(kind: &str, name: &str, differences: Option<&[Difference]>) -> Result<RecordBatch> {
-    let (change, rows): (&str, Vec<Option<&Difference>>) = match differences {
+pub(crate) fn preview(kind: &str, name: &str, is: Option<&Properties>, becomes: &Properties) -> Result<RecordBatch> {
+    let differ =
+        is.map(|is| is.iter().zip(becomes).filter(|(is, becomes)| is != becomes).map(Some).collect::<Vec<_>>());
+    let (change, rows) = match differ {
         None => ("create", vec![None]),
-        Some([]) => ("unchanged", vec![None]),
-        Some(differences) => ("replace", differences.iter().map(Some).collect()),
+        Some(rows) if rows.is_empty() => ("unchanged", vec![None]),
+        Some(rows) => ("replace", rows),
     };
     let all = |text: &str| texts(rows.iter().map(|_| Some(text.to_owned())));
     let rows = batch(vec![
         ("kind", all(kind)),
         ("name", all(name)),
         ("change", all(change)),
-        ("property", texts(rows.iter().map(|row| row.map(|row| row.0.to_owned())))),
-        ("is", texts(rows.iter().map(|row| row.map(|row| row.1.clone())))),
-        ("becomes", texts(rows.iter().map(|row| row.map(|row| row.2.clone())))),
+        ("property", texts(rows.iter().map(|row| row.map(|(is, _)| is.0.to_owned())))),
+        ("is", texts(rows.iter().map(|row| row.map(|(is, _)| is.1.clone())))),
+        ("becomes", texts(rows.iter().map(|row| row.map(|(_, becomes)| becomes.1.clone())))),
     ]);
     rows.map_err(Error::from_datafusion)
 }

@@ -17,6 +17,7 @@ use super::machine::{Active, Alerts, Policy};
 use crate::codec::{Decoder, Encoder};
 use crate::duration;
 use crate::error::{Error, Result};
+use crate::statement::Properties;
 
 /// An alert as the user wrote it.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,8 +43,16 @@ pub(crate) struct Definition {
 }
 
 impl Definition {
+    /// The detector that it watches, and the condition over its rows.
+    pub(super) fn detector(&self) -> Option<(&str, &str)> {
+        match &self.on {
+            On::Detector { name, condition } => Some((name, condition)),
+            _ => None,
+        }
+    }
+
     /// What makes it another one than one of the same name.
-    pub(super) fn properties(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn properties(&self) -> Properties {
         let pairs = |pairs: &[(String, String)]| {
             let pairs: Vec<String> = pairs.iter().map(|(name, text)| format!("{name} = {text:?}")).collect();
             pairs.join(", ")

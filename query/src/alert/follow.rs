@@ -3,6 +3,7 @@
 //! ```text
 //!  commits ──read once──► rows of each table that is watched ──► each alert: those of its detector ──► one record of all changes
 //! ```
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use datafusion::execution::session_state::SessionState;
 use foretell_engine::{Commit, ErrorKind as EngineErrorKind, Lsn, Snapshot};
 use hashbrown::HashMap;
 
-use super::definition::{Definition, On};
+use super::definition::Definition;
 use super::machine::Change;
 use super::outcome::Outcome;
 use super::rows::{Condition, Judged, Rows, Table};
@@ -50,9 +51,7 @@ impl Followed {
 /// An alert of a detector that is looked at.
 struct Looked {
     alert: Arc<Alert>,
-    detector: String,
-    condition: String,
-    /// The detector's.
+    /// Its detector's.
     table: String,
 }
 
@@ -63,7 +62,7 @@ impl Alerts {
         let mut looking = Vec::new();
         let mut due: BTreeMap<Lsn, Vec<Looked>> = BTreeMap::new();
         for alert in alerts {
-            let On::Detector { name, condition } = &alert.definition.on else { continue };
+            let Some((detector, _)) = alert.definition.detector() else { continue };
             if alert.known.read().read_to >= snapshot.lsn() {
                 continue;
             }
@@ -75,11 +74,8 @@ impl Alerts {
             if dropped || read_to >= snapshot.lsn() {
                 continue;
             }
-            match database.detector_table(name) {
-                Ok(table) => {
-                    let (alert, detector, condition) = (Arc::clone(alert), name.clone(), condition.clone());
-                    due.entry(read_to).or_default().push(Looked { alert, detector, condition, table });
-                }
+            match database.detector_table(detector) {
+                Ok(table) => due.entry(read_to).or_default().push(Looked { alert: Arc::clone(alert), table }),
                 Err(error) => self.note(alert, Some(error)),
             }
         }
@@ -113,9 +109,10 @@ impl Alerts {
         let read = planner::on_large_stack(move || {
             let watched: BTreeSet<&str> = looked.iter().map(|looked| looked.table.as_str()).collect();
             let part = Part::read(&alerts, &over, position, &watched)?;
-            let state = own.continuous().session(&over);
+            // Needed only for a condition that is met for the first time.
+            let session = LazyCell::new(|| own.continuous().session(&over));
             let judge = |looked: Looked| {
-                let rows = part.judge(&alerts, &state, &looked);
+                let rows = part.judge(&alerts, || &session, &looked);
                 (looked, rows)
             };
             let judged: Vec<_> = looked.into_iter().map(judge).collect();
@@ -235,23 +232,26 @@ impl Part {
     }
 
     /// What a condition says of the rows of its detector; `None` when it has to be asked.
-    fn judge(&self, alerts: &Alerts, state: &SessionState, looked: &Looked) -> Result<Option<Vec<Judged>>> {
-        if !self.commits.contains_key(&looked.table) {
-            return Ok(Some(Vec::new()));
-        }
+    fn judge<'a>(
+        &self,
+        alerts: &Alerts,
+        session: impl FnOnce() -> &'a SessionState,
+        looked: &Looked,
+    ) -> Result<Option<Vec<Judged>>> {
+        let watched = looked.alert.definition.detector().filter(|_| self.commits.contains_key(&looked.table));
+        let Some((detector, text)) = watched else { return Ok(Some(Vec::new())) };
         let Some((table, rows)) = self.rows.get(&looked.table) else { return Ok(None) };
         let name = &looked.alert.definition.name;
-        let known =
-            alerts.followed.lock().conditions.get(name).filter(|known| known.is_for(table, &looked.condition)).cloned();
+        let known = alerts.followed.lock().conditions.get(name).filter(|known| known.is_for(table, text)).cloned();
         let condition = match known {
             Some(condition) => condition,
             None => {
-                let Some(condition) = table.condition(state, &looked.condition) else { return Ok(None) };
+                let Some(condition) = table.condition(session(), text) else { return Ok(None) };
                 alerts.followed.lock().conditions.insert(name.clone(), condition.clone());
                 condition
             }
         };
-        table.judge(rows, &looked.detector, &condition)
+        table.judge(rows, detector, &condition)
     }
 }
 
@@ -280,7 +280,7 @@ impl Outcome {
 
 /// The statement that asks for the rows of a detector: time, labels, the value, whether the condition holds.
 pub(super) fn detector_rows(definition: &Definition, table: &str, snapshot: &Snapshot) -> Result<String> {
-    let On::Detector { name, condition } = &definition.on else {
+    let Some((name, condition)) = definition.detector() else {
         return Err(Error::internal("not a detector's alert"));
     };
     let stored = DerivedTable::stored(snapshot, table)?.ok_or_else(|| Error::internal("a detector without a table"))?;

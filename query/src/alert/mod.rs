@@ -43,7 +43,7 @@ use crate::continuous::status::{answer, properties};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::planner;
-use crate::statement::{Existing, differences, preview};
+use crate::statement::{Existing, preview};
 use definition::{DEAD, DEFINITIONS, Definition, NEXT, OUTBOX, On, Watched, definition_key, notice_key, state_key};
 use statement::AlertStatement;
 
@@ -308,8 +308,8 @@ impl Alerts {
 
     fn preview(&self, definition: &Definition) -> Result<RecordBatch> {
         let old = self.alerts.read().get(&definition.name).cloned();
-        let differences = old.map(|old| differences(&old.definition.properties(), &definition.properties()));
-        preview("alert", &definition.name, differences.as_deref())
+        let is = old.map(|old| old.definition.properties());
+        preview("alert", &definition.name, is.as_ref(), &definition.properties())
     }
 
     async fn drop_alert(self: &Arc<Self>, name: &str, if_exists: bool) -> Result<RecordBatch> {
@@ -441,7 +441,7 @@ impl Alerts {
         let (mut pending, mut firing, mut alerts, mut lag) = (0, 0, 0, 0);
         for alert in self.all() {
             alerts += 1;
-            if matches!(alert.definition.on, On::Detector { .. }) {
+            if alert.definition.detector().is_some() {
                 lag = lag.max(newest.saturating_sub(alert.known.read().read_to.0));
             }
             for state in alert.known.read().watched.alerts.values() {
@@ -487,7 +487,7 @@ fn consumer(name: &str) -> String {
 impl Definition {
     /// Holds back the log after `position` if the alert reads it.
     fn retain(&self, engine: &Engine, position: Lsn) {
-        if matches!(self.on, On::Detector { .. }) {
+        if self.detector().is_some() {
             engine.retain_wal(&consumer(&self.name), Some(position));
         }
     }

@@ -85,9 +85,8 @@ impl Alerts {
     pub(crate) async fn drain(self: &Arc<Self>, database: &Arc<Database>) -> Result<()> {
         let through = self.engine.snapshot().lsn();
         loop {
-            let is_behind = |alert: &Arc<Alert>| {
-                matches!(alert.definition.on, On::Detector { .. }) && alert.known.read().read_to < through
-            };
+            let is_behind =
+                |alert: &Arc<Alert>| alert.definition.detector().is_some() && alert.known.read().read_to < through;
             let behind: Vec<Arc<Alert>> = self.all().into_iter().filter(is_behind).collect();
             if behind.is_empty() {
                 return Ok(());
@@ -217,7 +216,7 @@ impl Alert {
 
 /// The instant at which an alert is to be asked now, if it is.
 fn due(alert: &Alert) -> Option<i64> {
-    if matches!(alert.definition.on, On::Detector { .. }) {
+    if alert.definition.detector().is_some() {
         return None;
     }
     let every = alert.definition.every_ns.max(1);
@@ -230,7 +229,7 @@ pub(super) fn pause(alerts: &Alerts) -> Duration {
     let now = SystemClock.now_ns();
     let wait = |alert: &Arc<Alert>| {
         let every = alert.definition.every_ns.max(1);
-        (!matches!(alert.definition.on, On::Detector { .. })).then(|| every - now.rem_euclid(every))
+        (alert.definition.detector().is_none()).then(|| every - now.rem_euclid(every))
     };
     let ns = alerts.all().iter().filter_map(wait).min().unwrap_or(i64::MAX);
     Duration::from_nanos(ns.unsigned_abs()).min(Duration::from_secs(1))

@@ -15,6 +15,7 @@ use super::statement::Noun;
 use crate::codec::{Decoder, Encoder};
 use crate::duration;
 use crate::error::Result;
+use crate::statement::Properties;
 
 /// A continuous query as the user wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +79,7 @@ impl Definition {
     const VERSION: u8 = 2;
 
     /// What makes it another one than one of the same name. From when on rows are looked at is not among that: once it has, they were.
-    pub(super) fn properties(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn properties(&self) -> Properties {
         let late = match &self.late {
             Late::Revise => "revise".to_owned(),
             Late::Within(within) => format!("revise within {}", duration::format(*within)),

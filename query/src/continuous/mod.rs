@@ -63,7 +63,7 @@ use parking_lot::RwLock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::QueryLimits;
 use crate::planner;
-use crate::statement::{Existing, differences, preview};
+use crate::statement::{Existing, preview};
 use crate::table::sys::Listed;
 use definition::{
     DEFINITIONS, Definition, Late, Progress, definition_key, detectors_prefix, progress_key, windows_prefix,
@@ -328,8 +328,8 @@ impl ContinuousQueries {
 
     fn preview(&self, definition: &Definition) -> Result<RecordBatch> {
         let old = self.queries.read().get(&definition.name).cloned();
-        let differences = old.map(|old| differences(&old.definition().properties(), &definition.properties()));
-        preview(definition.noun().name(), &definition.name, differences.as_deref())
+        let is = old.map(|old| old.definition().properties());
+        preview(definition.noun().name(), &definition.name, is.as_ref(), &definition.properties())
     }
 
     async fn explain(&self, noun: Noun, name: &str) -> Result<RecordBatch> {

@@ -243,10 +243,9 @@ impl Query {
     }
 }
 
-/// Steps queries that are at rest, one after the other on this thread: what comes of it is one record, or a few large ones. Answers
-/// those that failed.
-pub(super) fn step_together(queries: &[Arc<Query>], shared: &Shared, look: &Look) -> Vec<Arc<Query>> {
-    let (mut group, mut failed) = (Group::default(), Vec::new());
+/// Steps queries that are at rest, one after the other on this thread: what comes of it is one record, or a few large ones.
+pub(super) fn step_together(queries: &[Arc<Query>], shared: &Shared, look: &Look) {
+    let mut group = Group::default();
     for query in queries {
         let Ok(mut slot) = query.worker.try_lock() else { continue };
         let Some(mut worker) = slot.take_if(|_| !query.rests()) else { continue };
@@ -257,17 +256,13 @@ pub(super) fn step_together(queries: &[Arc<Query>], shared: &Shared, look: &Look
                 group.record.append(record.unwrap_or_default());
                 group.stepped.push(Stepped { query, slot, worker, is_new, took: begun.elapsed() });
             }
-            Err(error) => {
-                query.ended(Err(&error));
-                failed.push(Arc::clone(query));
-            }
+            Err(error) => query.ended(Err(&error)),
         }
         if is_large(&group.record) {
-            failed.extend(std::mem::take(&mut group).settle(&shared.engine));
+            std::mem::take(&mut group).settle(&shared.engine);
         }
     }
-    failed.extend(group.settle(&shared.engine));
-    failed
+    group.settle(&shared.engine);
 }
 
 /// Queries that have been stepped, and the record of all their steps.
@@ -287,17 +282,13 @@ struct Stepped<'a> {
 }
 
 impl Group<'_> {
-    /// Writes the record; answers the queries that fail with it.
-    fn settle(self, engine: &Engine) -> Vec<Arc<Query>> {
+    /// Writes the record; queries that have a part in it fail with it.
+    fn settle(self, engine: &Engine) {
         let is_new = self.stepped.iter().any(|stepped| stepped.is_new);
         let written = if is_new { write(engine, self.record) } else { Ok(()) };
-        let mut failed = Vec::new();
         for Stepped { query, mut slot, mut worker, is_new, took } in self.stepped {
             match &written {
-                Err(error) if is_new => {
-                    query.ended(Err(error));
-                    failed.push(Arc::clone(query));
-                }
+                Err(error) if is_new => query.ended(Err(error)),
                 _ => {
                     if is_new {
                         worker.committed();
@@ -308,7 +299,6 @@ impl Group<'_> {
                 }
             }
         }
-        failed
     }
 }
 

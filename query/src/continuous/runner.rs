@@ -27,7 +27,7 @@ pub(super) async fn run(queries: Weak<ContinuousQueries>, mut stopped: watch::Re
     };
     let permits = Arc::new(Semaphore::new(limits.steps_at_once));
     let mut retries = Retries::default();
-    let mut steps: JoinSet<Step> = JoinSet::new();
+    let mut steps: JoinSet<Arc<Query>> = JoinSet::new();
     let mut at_work = HashSet::new();
     loop {
         let Some(all) = queries.upgrade() else { return };
@@ -36,42 +36,41 @@ pub(super) async fn run(queries: Weak<ContinuousQueries>, mut stopped: watch::Re
         let waits = |query: &Arc<Query>, retries: &Retries| {
             query.is_at(through) || retries.waiting(query, now) || query.rests_until(now).is_some()
         };
-        all.shared.feed.forget_before(all.all().iter().filter_map(|query| query.position()).min().unwrap_or(through));
-        let due = all.all().into_iter().filter(|query| !waits(query, &retries) && !at_work.contains(query.name()));
+        let everybody = all.all();
+        all.shared.feed.forget_before(everybody.iter().filter_map(|query| query.position()).min().unwrap_or(through));
+        let due = everybody.iter().filter(|query| !waits(query, &retries) && !at_work.contains(query.name()));
         let begun = Instant::now();
-        let (quick, slow, look) = behind(&all.shared, due.collect()).await;
+        let (quick, slow, look) = behind(&all.shared, due.cloned().collect()).await;
         for query in slow {
             let Some(look) = look.clone() else { break };
             at_work.insert(query.name().to_owned());
             let (shared, permits, stopped) = (all.shared.clone(), Arc::clone(&permits), stopped.clone());
             steps.spawn(async move {
                 let _permit = permits.acquire_owned().await;
-                if *stopped.borrow() {
-                    return Step { query, failed: false };
+                if !*stopped.borrow() {
+                    // The error is in the query's status.
+                    let _ = query.step(&shared, Some(look)).await;
                 }
-                // The error is in the query's status.
-                let outcome = query.step(&shared, Some(look)).await;
-                Step { query, failed: outcome.is_err() }
+                query
             });
         }
         if let Some(look) = look {
-            for (query, failed) in together(&all.shared, &quick, &look).await {
-                retries.note(&query, failed, limits.retry);
-            }
+            together(&all.shared, &quick, &look).await;
+            quick.iter().for_each(|query| retries.note(query, limits.retry));
         }
         let pause = (begun.elapsed() * 2).clamp(limits.pause, limits.pause_max);
-        let rests = all.all().iter().filter_map(|query| query.rests_until(now)).min();
+        let rests = everybody.iter().filter_map(|query| query.rests_until(now)).min();
         let (changed, wake) = (all.changed(), retries.next().into_iter().chain(rests).min());
-        drop(all);
+        drop((all, everybody));
         tokio::select! {
             _ = stopped.changed() => break,
             Some(step) = steps.join_next() => {
                 let mut step = Some(step);
                 // Those that end together are looked at together.
                 while let Some(ended) = step {
-                    if let Ok(Step { query, failed }) = ended {
+                    if let Ok(query) = ended {
                         at_work.remove(query.name());
-                        retries.note(&query, failed, limits.retry);
+                        retries.note(&query, limits.retry);
                     }
                     step = steps.try_join_next();
                 }
@@ -86,12 +85,6 @@ pub(super) async fn run(queries: Weak<ContinuousQueries>, mut stopped: watch::Re
         }
     }
     while steps.join_next().await.is_some() {}
-}
-
-/// A step that has ended.
-struct Step {
-    query: Arc<Query>,
-    failed: bool,
 }
 
 /// Those of `queries` that have rows among what is new, with short steps and others, and the look at it.
@@ -112,20 +105,19 @@ async fn behind(shared: &Shared, queries: Vec<Arc<Query>>) -> (Vec<Arc<Query>>, 
     })
 }
 
-/// Steps queries whose steps are short; answers which failed.
-async fn together(shared: &Shared, queries: &[Arc<Query>], look: &Arc<Look>) -> Vec<(Arc<Query>, bool)> {
+/// Steps queries whose steps are short.
+async fn together(shared: &Shared, queries: &[Arc<Query>], look: &Arc<Look>) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let parts: Vec<Vec<Arc<Query>>> = queries.chunks(shared.limits.steps_together).map(<[_]>::to_vec).collect();
     let parts = parts.into_iter().map(|part| {
         let (shared, look) = (shared.clone(), Arc::clone(look));
         planner::on_large_stack(move || {
-            let failed = step_together(&part, &shared, &look);
-            let has_failed = |query: &Arc<Query>| failed.iter().any(|other| Arc::ptr_eq(other, query));
-            Ok(part.iter().map(|query| (Arc::clone(query), has_failed(query))).collect::<Vec<_>>())
+            step_together(&part, &shared, &look);
+            Ok(())
         })
     });
-    let ended: Vec<_> = futures::stream::iter(parts).buffer_unordered(threads).collect().await;
-    ended.into_iter().flatten().flatten().collect()
+    // What fails is in the status of the queries.
+    let _: Vec<_> = futures::stream::iter(parts).buffer_unordered(threads).collect().await;
 }
 
 /// When failed queries are tried again.
@@ -136,13 +128,14 @@ impl Retries {
     fn waiting(&self, query: &Arc<Query>, now: Instant) -> bool {
         self.0.get(query.name()).is_some_and(|&at| now < at)
     }
-    fn note(&mut self, query: &Arc<Query>, failed: bool, first: Duration) {
-        let name = query.name();
-        if failed {
-            let doublings = query.failures().saturating_sub(1).min(6);
-            self.0.insert(name.to_owned(), Instant::now() + first * (1 << doublings));
-        } else {
-            self.0.remove(name);
+    /// After a step.
+    fn note(&mut self, query: &Arc<Query>, first: Duration) {
+        match query.failures() {
+            0 => drop(self.0.remove(query.name())),
+            failures => {
+                let doublings = (failures - 1).min(6);
+                self.0.insert(query.name().to_owned(), Instant::now() + first * (1 << doublings));
+            }
         }
     }
     fn next(&self) -> Option<Instant> {
