@@ -20,6 +20,8 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const WINDOW_BYTES: u32 = CONNECTION_BYTES / 4;
 /// Bytes of a request's header list, HTTP/2.
 const HEADER_LIST_BYTES_MAX: u32 = 32 << 10;
+/// How long connections opened just before a drain have to bring their request: it is answered, instead of cut off.
+const ARRIVING: Duration = Duration::from_millis(100);
 /// Headers of a request, HTTP/1.
 const HEADERS_MAX: usize = 100;
 
@@ -57,6 +59,7 @@ pub(crate) async fn run(listener: TcpListener, router: Router, limits: &Limits, 
                 if let Some(graceful) = graceful.take() {
                     let drained = drained.clone();
                     tokio::spawn(async move {
+                        tokio::time::sleep(ARRIVING).await;
                         graceful.shutdown().await;
                         drained.cancel();
                     });

@@ -76,7 +76,7 @@ fn a_stop_waits_for_work_in_flight_and_refuses_new_work() {
     slow.write_all(&payload[..4]).unwrap();
     wait_until("the request is being worked on", || server.metric("foretell_remote_write_in_flight_bytes") > 0.0);
     server.signal("TERM");
-    wait_until("stopping", || server.get("/-/ready").json()["status"] == "stopping");
+    server.wait_stopping();
     let answer = server.write(&[Series::of("t_flight", "b").sample(1_000, 1.0)]);
     assert_eq!(answer.status, 503);
     assert!(!answer.header("retry-after").is_empty());
@@ -98,7 +98,7 @@ fn a_second_signal_ends_at_once() {
     write!(slow, "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n1").unwrap();
     wait_until("the request is being worked on", || server.metric("foretell_remote_write_in_flight_bytes") > 0.0);
     server.signal("TERM");
-    wait_until("stopping", || server.get("/-/ready").json()["status"] == "stopping");
+    server.wait_stopping();
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(130));
 }

@@ -151,6 +151,14 @@ impl Server {
         answer(self.agent.get(format!("{}{path}", self.url)).call().unwrap())
     }
 
+    /// Waits until a stop has begun. A connection opened at that very moment may be cut off.
+    pub fn wait_stopping(&self) {
+        wait_until("stopping", || {
+            let asked = self.agent.get(format!("{}/-/ready", self.url)).call();
+            asked.is_ok_and(|response| answer(response).json()["status"] == "stopping")
+        });
+    }
+
     pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         let request = self.agent.get(format!("{}{path}", self.url));
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
