@@ -32,6 +32,7 @@ EVENTS ?= 20000
 RULES_FOR ?= 60
 KILLS ?= 1000
 STREAM_KILLS ?= 240
+OUTAGE ?= 3600
 SEED ?= 1
 SEEDS ?= 10000
 FLIPS ?= 10000
@@ -39,7 +40,7 @@ FUZZ ?= 60
 WAL_MIB ?= 1024
 QUESTIONS ?= 10000
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short clients clients-short nezha promql-diff promql-diff-short rules-diff alertmanager bench-alerts bench-promql bench-ml bench-logs bench-traces crash crash-short stream-check stream-check-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short clients clients-short nezha promql-diff promql-diff-short rules-diff alertmanager bench-alerts outage bench-default-detector bench-promql bench-ml bench-logs bench-traces crash crash-short stream-check stream-check-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -105,6 +106,12 @@ alertmanager: build ## a real Alertmanager hears of alerts from foretell, groups
 
 bench-alerts: build ## from a sample to the POST that tells of it: 100,000 series, 1,000 detectors, 500,000 samples a second
 	$(BIN)/bench alerting
+
+outage: build ## webhooks that answer 500 and hang for a long time; all others go on, and nothing is lost (OUTAGE=3600 seconds)
+	$(BIN)/bench outage --for $(OUTAGE)
+
+bench-default-detector: build ## what the default detector on every series costs ingest: a server with it and one without it, in turn
+	$(BIN)/bench default-detector
 
 bench-promql: build ## each class of PromQL query beside a real Prometheus and a real VictoriaMetrics (FULL=1: 50,000 series, 6 h)
 	benches/peers.sh $(PEERS) prometheus victoria-metrics

@@ -36,6 +36,8 @@ enum Task {
     Continuous(run::continuous::Options),
     /// Remote write bodies to columns, samples a second on one core
     Decode(run::decode::Options),
+    /// What the default detector costs ingest, in turn with a server without it
+    DefaultDetector(run::default_detector::Options),
     /// How well the anomaly detectors of a real server detect, and how often they cry wolf; needs --data and --score
     Detect(run::detect::Options),
     /// What detection costs: streaming methods by the point, the default one over 10,000 series of a week
@@ -54,6 +56,8 @@ enum Task {
     Scan(run::scan::Options),
     /// A server with little memory, offered too many series and too heavy queries
     Abuse(run::abuse::Options),
+    /// Webhooks that answer 500 or hang, for an hour: who listens is told as fast as ever, the others of everything afterwards
+    Outage(run::outage::Options),
     /// Forecasts and change points of a real server, scored on public data sets; needs --data and --score
     Accuracy(run::accuracy::Options),
     /// Nanoseconds for each point of an anomaly detector
@@ -109,11 +113,13 @@ fn try_main() -> Result<()> {
         Task::Churn(options) => run::churn::run(&options, results),
         Task::Continuous(options) => run::continuous::run(&options, results),
         Task::Decode(options) => run::decode::run(&options, results),
+        Task::DefaultDetector(options) => run::default_detector::run(&options, &binaries, results),
         Task::Detect(options) => run::detect::run(&options, &binaries, results),
         Task::DetectSpeed(options) => run::detect::speed::run(&options, &binaries, results),
         Task::Ingest(options) => run::ingest::run(&options, &binaries, results),
         Task::Logs(options) => run::events::run(run::events::Kind::Logs, &options, &binaries, results),
         Task::Traces(options) => run::events::run(run::events::Kind::Traces, &options, &binaries, results),
+        Task::Outage(options) => run::outage::run(&options, &binaries, results),
         Task::Recovery(options) => run::recovery::run(&options, &binaries, results),
         Task::Rollup(options) => run::rollup::run(&options, results),
         Task::Scan(options) => run::scan::run(&options, results),

@@ -31,6 +31,7 @@ use crate::alert::{self, Alerts};
 use crate::continuous::statement::{Noun, ObjectStatement};
 use crate::continuous::status::ContinuousStats;
 use crate::continuous::{self, ContinuousLimits, ContinuousQueries};
+use crate::default_detector::{self, DefaultDetector, DefaultDetectorStats};
 use crate::delete;
 use crate::error::{Error, ErrorKind, Result};
 use crate::execute::{self, Held, QueryRuntime};
@@ -64,6 +65,7 @@ pub struct Database {
     continuous: Arc<ContinuousQueries>,
     models: Arc<Models>,
     alerts: Arc<Alerts>,
+    default_detector: Arc<DefaultDetector>,
     runtime: QueryRuntime,
 }
 
@@ -135,10 +137,24 @@ impl Database {
         for (name, table) in alert::list::tables(&alerts) {
             sessions.sys().register(name, Arc::new(table));
         }
+        let default_detector = Arc::new(DefaultDetector::open(engine.clone(), limits.promql())?);
+        let (name, table) = default_detector::table(&default_detector);
+        sessions.sys().register(name, Arc::new(table));
         let gate = Gate::new(&limits);
         sessions.templates().restore(&engine.snapshot());
         let runtime = QueryRuntime::start()?;
-        let database = Arc::new(Self { engine, limits, sessions, gate, running, continuous, models, alerts, runtime });
+        let database = Arc::new(Self {
+            engine,
+            limits,
+            sessions,
+            gate,
+            running,
+            continuous,
+            models,
+            alerts,
+            default_detector,
+            runtime,
+        });
         // Weak: a database that is dropped lets go of its engine.
         let weak = Arc::downgrade(&database);
         tokio::spawn(async move {
@@ -160,6 +176,7 @@ impl Database {
             }
         });
         tokio::spawn(Alerts::run(Arc::downgrade(&database), database.engine.commits()));
+        tokio::spawn(DefaultDetector::run(Arc::downgrade(&database), database.engine.commits()));
         Ok(database)
     }
 
@@ -213,6 +230,11 @@ impl Database {
         if let Some(statement) = alert::statement::parse(&request.sql) {
             let listed = self.running.begin(&request.sql)?;
             let rows = self.alerts.execute(self, statement?).await?;
+            return Ok(small(listed.query.id, rows));
+        }
+        if let Some(statement) = default_detector::statement::parse(&request.sql) {
+            let listed = self.running.begin(&request.sql)?;
+            let rows = self.default_detector.execute(statement?).await?;
             return Ok(small(listed.query.id, rows));
         }
         if delete::is_delete(&admitted) {
@@ -344,7 +366,7 @@ impl Database {
         let promql = self.limits.promql();
         let work = move |held: Held| {
             let snapshot = snapshot.unwrap_or_else(|| engine.snapshot());
-            let mut state = sessions.state(&snapshot, &held.memory);
+            let mut state = sessions.state_for(&held.listed.query.sql, &snapshot, &held.memory);
             let Listed { running, query } = &held.listed;
             for view in View::ALL {
                 let function = TraceFunction::new(view, snapshot.clone(), Arc::clone(query));
@@ -547,6 +569,23 @@ impl Database {
         &self.alerts
     }
 
+    pub(crate) fn default_detector(&self) -> &Arc<DefaultDetector> {
+        &self.default_detector
+    }
+
+    /// Numbers about the default detector.
+    pub fn default_detector_stats(&self) -> DefaultDetectorStats {
+        self.default_detector.stats()
+    }
+
+    /// Waits until the default detector has looked at all commits up to now.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub async fn drain_default_detector(&self) -> Result<()> {
+        self.default_detector.drain().await
+    }
+
     /// Numbers about models.
     pub fn models(&self) -> ModelStats {
         self.models.stats()
@@ -559,6 +598,7 @@ impl Database {
     pub async fn close(&self) -> Result<()> {
         self.running.close();
         self.continuous.close().await;
+        self.default_detector.close().await;
         let give_up = Instant::now() + CLOSE_WAIT;
         while !self.running.is_empty() && Instant::now() < give_up {
             tokio::time::sleep(Duration::from_millis(5)).await;

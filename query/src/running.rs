@@ -28,7 +28,7 @@ pub(crate) struct Running {
 /// One of them.
 pub(crate) struct Query {
     pub(crate) id: u64,
-    sql: String,
+    pub(crate) sql: String,
     started: SystemTime,
     pub(crate) rows: AtomicU64,
     pub(crate) cancel: CancellationToken,

@@ -15,6 +15,7 @@ use datafusion::logical_expr::WindowUDF;
 use datafusion::prelude::SessionConfig;
 use foretell_engine::Snapshot;
 
+use crate::default_detector::bits;
 use crate::error::{Error, Result};
 use crate::limits::QueryLimits;
 use crate::model::Models;
@@ -113,8 +114,14 @@ impl Sessions {
     /// A session over `snapshot`: every table of a statement planned with it sees the same commits. `memory` must be held
     /// until the plan has run.
     pub(crate) fn state(&self, snapshot: &Snapshot, memory: &Arc<MemoryReservation>) -> SessionState {
+        self.state_for("", snapshot, memory)
+    }
+
+    /// The same for the statement `sql`, which may name columns that no other sees.
+    pub(crate) fn state_for(&self, sql: &str, snapshot: &Snapshot, memory: &Arc<MemoryReservation>) -> SessionState {
         let mut state = self.base.clone();
-        let catalogs = table::Catalogs::new(snapshot.clone(), Arc::clone(&self.sys), Arc::clone(memory));
+        let (sys, memory) = (Arc::clone(&self.sys), Arc::clone(memory));
+        let catalogs = table::Catalogs::new(snapshot.clone(), sys, memory, bits::are_named(sql));
         state.register_catalog_list(Arc::new(catalogs));
         state.mark_start_execution();
         state

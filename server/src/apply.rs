@@ -27,16 +27,19 @@ const FILES_MAX: usize = 10_000;
 const ROWS_MAX: usize = 100_000;
 
 /// What statements may declare, as the server names it, with the table of their names; what is dropped first comes first.
-const KINDS: [(&str, &str); 3] = [
+const KINDS: [(&str, &str); 4] = [
     ("alert", "SELECT DISTINCT name FROM sys.alerts ORDER BY name"),
     ("detector", "SELECT name FROM sys.detectors ORDER BY name"),
     ("continuous query", "SELECT name FROM sys.continuous_queries ORDER BY name"),
+    (DEFAULT_DETECTOR, "SELECT 'default' FROM sys.default_detector"),
 ];
+/// There is one, without a name.
+const DEFAULT_DETECTOR: &str = "default detector";
 
 /// `foretell apply`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Files hold CREATE CONTINUOUS QUERY, CREATE DETECTOR and CREATE ALERT statements, each with a semicolon at its end; \
+    after_help = "Files hold CREATE CONTINUOUS QUERY, CREATE [DEFAULT] DETECTOR and CREATE ALERT statements, each with a semicolon at its end; \
     an object comes after those that it reads.\n\
     Of a folder all files that end in .sql are read, in the order of their names.\n\
     Exit codes: 0 all is as declared (or would be), 1 a statement failed, 2 the files or the server cannot be read.\n\n\
@@ -140,7 +143,11 @@ impl ApplyArgs {
             }
         }
         for (kind, name) in &surplus {
-            rows(&client, &format!("DROP {kind} IF EXISTS \"{name}\"")).with_context(|| format!("dropping {name}"))?;
+            let sql = match *kind {
+                DEFAULT_DETECTOR => format!("DROP {kind} IF EXISTS"),
+                _ => format!("DROP {kind} IF EXISTS \"{name}\""),
+            };
+            rows(&client, &sql).with_context(|| format!("dropping {name}"))?;
         }
         say(&format!("{changed} changed, {dropped} dropped, {unchanged} unchanged"));
         Ok(())
@@ -206,7 +213,9 @@ fn declared(paths: &[PathBuf]) -> anyhow::Result<Vec<Declared>> {
             let at = statement.as_ptr() as usize - text.as_ptr() as usize;
             let place = format!("{}:{}", file.display(), text[..at].matches('\n').count() + 1);
             let text = declaration(statement).with_context(|| {
-                format!("{place}: only CREATE CONTINUOUS QUERY, CREATE DETECTOR and CREATE ALERT can be declared")
+                format!(
+                    "{place}: only CREATE CONTINUOUS QUERY, CREATE [DEFAULT] DETECTOR and CREATE ALERT can be declared"
+                )
             })?;
             statements.push(Declared { place, text: text.to_owned() });
         }
@@ -231,7 +240,14 @@ fn declaration(statement: &str) -> Option<&str> {
         None => rest,
     };
     let known = word(rest, "continuous").and_then(|rest| word(rest, "query"));
+    let known = known.or_else(|| word(rest, "default").filter(|rest| begins(rest, "detector")));
     known.or_else(|| word(rest, "detector")).or_else(|| word(rest, "alert")).map(|_| rest)
+}
+
+/// Whether a text begins with a word.
+fn begins(text: &str, word: &str) -> bool {
+    let after = text.get(..word.len()).filter(|first| first.eq_ignore_ascii_case(word)).map(|_| &text[word.len()..]);
+    after.is_some_and(|after| !after.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
 }
 
 /// What follows a word.
@@ -263,6 +279,9 @@ mod tests {
             ("CREATE ALERT a ON x", Some("ALERT a ON x")),
             ("-- why\n create /* now */ OR replace\n detector d ON m", Some("detector d ON m")),
             ("CREATE CONTINUOUS QUERY q INTO t AS SELECT 1", Some("CONTINUOUS QUERY q INTO t AS SELECT 1")),
+            ("CREATE DEFAULT DETECTOR", Some("DEFAULT DETECTOR")),
+            ("CREATE OR REPLACE DEFAULT detector ON '{a=\"b\"}'", Some("DEFAULT detector ON '{a=\"b\"}'")),
+            ("CREATE DEFAULT", None),
             ("CREATE OR ALERT a", None),
             ("CREATE TABLE t", None),
             ("DROP ALERT a", None),

@@ -90,6 +90,18 @@ impl Snapshot {
         Ok((ids.len() as u64 <= series_max).then_some(ids))
     }
 
+    /// Those of `ids` whose labels satisfy all `matchers`, with their labels, in the order of `ids`, but for series that are gone. No
+    /// index is asked.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad regular expression.
+    pub fn matching(&self, ids: Vec<SeriesId>, matchers: &[Matcher]) -> Result<Vec<Series>> {
+        let matchers = matchers.iter().map(Matcher::compile).collect::<Result<Vec<_>>>()?;
+        let satisfies = |labels: &LabelSet| matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or_default()));
+        let known = self.known(ids)?.into_iter().filter_map(|(id, labels)| Some(Series { id, labels: labels? }));
+        Ok(known.filter(|one| satisfies(&one.labels)).collect())
+    }
+
     /// The names of the labels that matching series have, sorted, `__name__` among them. No label set is looked at.
     ///
     /// # Errors
@@ -150,6 +162,15 @@ impl Snapshot {
     }
 
     fn labels(&self, ids: Vec<SeriesId>) -> Result<Vec<Series>> {
+        let series = self.known(ids)?.into_iter().map(|(id, labels)| {
+            let labels = labels.ok_or_else(|| Error::Catalogue(format!("no labels for series {}", id.0)))?;
+            Ok(Series { id, labels })
+        });
+        series.collect()
+    }
+
+    /// `ids` with their labels where they are known.
+    fn known(&self, ids: Vec<SeriesId>) -> Result<Vec<(SeriesId, Option<LabelSet>)>> {
         let mut found: Vec<(SeriesId, Option<LabelSet>)> = Vec::with_capacity(ids.len());
         for ids in ids.chunks(SERIES_AT_ONCE) {
             let head = self.0.head.read();
@@ -162,11 +183,7 @@ impl Snapshot {
                 pair.1 = labels;
             }
         }
-        let series = found.into_iter().map(|(id, labels)| {
-            let labels = labels.ok_or_else(|| Error::Catalogue(format!("no labels for series {}", id.0)))?;
-            Ok(Series { id, labels })
-        });
-        series.collect()
+        Ok(found)
     }
 
     /// The indexes of the partitions in range.

@@ -80,6 +80,11 @@ proptest! {
                 if count > 0 {
                     prop_assert_eq!(snapshot.select_few(&selector, count - 1).unwrap(), None);
                 }
+                if metric.is_none() {
+                    let all = Selector { metric: None, matchers: Vec::new(), range: TimeRange::ALL };
+                    let ids = snapshot.select(&all).unwrap().into_iter().map(|series| series.id).collect();
+                    prop_assert_eq!(&snapshot.matching(ids, matchers).unwrap(), &found, "{}: {:?}", place, selector);
+                }
                 let found: BTreeSet<LabelSet> = found.into_iter().map(|series| series.labels).collect();
                 let wanted = |set: &&LabelSet| {
                     metric.as_ref().is_none_or(|metric| set.metric_name() == metric) && matchers.iter().all(|m| matches(m, set))

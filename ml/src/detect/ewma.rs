@@ -33,18 +33,77 @@ pub(super) fn clip(run: u16) -> f64 {
     ALARM_CLIP * (1u64 << run.saturating_sub(RUN_PATIENCE).min(60)) as f64
 }
 
+/// Exponentially weighted mean and variance.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Moments {
+    pub(super) mean: f64,
+    pub(super) variance: f64,
+}
+
+impl Moments {
+    /// Learns the `count`-th value, which lies `deviation` from the mean.
+    fn learn(&mut self, count: u16, weight: f64, deviation: f64) {
+        let step = gain(count, weight);
+        self.mean += step * deviation;
+        // West (1979) for the mean's own step while the past is short
+        let square = if count as f64 * SPREAD_WEIGHT_MAX < 1.0 {
+            (1.0 - step) * deviation * deviation
+        } else {
+            deviation * deviation
+        };
+        self.variance += gain(count, weight.min(SPREAD_WEIGHT_MAX)) * (square - self.variance);
+    }
+
+    /// What is expected of the next value after `count` others; no opinion while warming up.
+    pub(super) fn outlook(&self, count: u16, tail: &Tail) -> Option<Outlook> {
+        if count < WARM_UP {
+            return None;
+        }
+        let count = f64::from(count);
+        let few = if count < f64::from(FEW_MAX) { 1.0 + FEW / (count * count) } else { 1.0 };
+        Some(Outlook { centre: self.mean, spread: self.variance.sqrt(), limit: tail.limit() * few })
+    }
+}
+
+/// Learns `value`, which was judged by the outlook on it. `count` and `tail` go with `moments`.
+pub(super) fn learn(
+    (moments, count, tail): (&mut Moments, &mut u16, &mut Tail),
+    weight: f64,
+    value: f64,
+    judgement: Option<Judgement>,
+) {
+    *count = count.saturating_add(1);
+    let mut deviation = value - moments.mean;
+    if let Some(Judgement { outlook, z }) = judgement {
+        tail.learn(z);
+        if z == f64::INFINITY {
+            // off a constant: leave the centre, believe a little in spread
+            moments.variance = moments.variance.max((FIRST_DEVIATION * deviation * deviation).min(f64::MAX));
+            return;
+        }
+        if tail.run() > 0 {
+            let clip = tail.limit() * outlook.spread * clip(tail.run());
+            deviation = deviation.clamp(-clip, clip);
+        }
+    }
+    moments.learn(*count, weight, deviation);
+    if !moments.mean.is_finite() || !moments.variance.is_finite() {
+        // squares of values near the end of the number line: start again from this one
+        (*moments, *count, *tail) = (Moments { mean: value, variance: 0.0 }, 0, tail.fresh());
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Ewma {
     weight: f64,
-    mean: f64,
-    variance: f64,
+    moments: Moments,
     count: u16,
     tail: Tail,
 }
 
 impl Ewma {
     pub(super) fn new(weight: f64) -> Self {
-        Self { weight, mean: 0.0, variance: 0.0, count: 0, tail: Tail::default() }
+        Self { weight, moments: Moments::default(), count: 0, tail: Tail::default() }
     }
 
     /// One for which a cluster of peaks counts as one.
@@ -54,54 +113,15 @@ impl Ewma {
 
     /// Judges `value`, then learns it; no opinion while warming up.
     pub(super) fn observe(&mut self, value: f64) -> Option<Judgement> {
-        let judgement = self.outlook().map(|outlook| outlook.judge(value));
-        self.learn(value, judgement);
+        let judgement = self.moments.outlook(self.count, &self.tail).map(|outlook| outlook.judge(value));
+        learn((&mut self.moments, &mut self.count, &mut self.tail), self.weight, value, judgement);
         judgement
-    }
-
-    fn outlook(&self) -> Option<Outlook> {
-        if self.count < WARM_UP {
-            return None;
-        }
-        let count = f64::from(self.count);
-        let few = if self.count < FEW_MAX { 1.0 + FEW / (count * count) } else { 1.0 };
-        Some(Outlook { centre: self.mean, spread: self.variance.sqrt(), limit: self.tail.limit() * few })
-    }
-
-    fn learn(&mut self, value: f64, judgement: Option<Judgement>) {
-        self.count = self.count.saturating_add(1);
-        let mut deviation = value - self.mean;
-        if let Some(Judgement { outlook, z }) = judgement {
-            self.tail.learn(z);
-            if z == f64::INFINITY {
-                // off a constant: leave the centre, believe a little in spread
-                self.variance = self.variance.max((FIRST_DEVIATION * deviation * deviation).min(f64::MAX));
-                return;
-            }
-            if self.tail.run() > 0 {
-                let clip = self.tail.limit() * outlook.spread * clip(self.tail.run());
-                deviation = deviation.clamp(-clip, clip);
-            }
-        }
-        let step = gain(self.count, self.weight);
-        self.mean += step * deviation;
-        // West (1979) for the mean's own step while the past is short
-        let square = if self.count as f64 * SPREAD_WEIGHT_MAX < 1.0 {
-            (1.0 - step) * deviation * deviation
-        } else {
-            deviation * deviation
-        };
-        self.variance += gain(self.count, self.weight.min(SPREAD_WEIGHT_MAX)) * (square - self.variance);
-        if !self.mean.is_finite() || !self.variance.is_finite() {
-            // squares of values near the end of the number line: start again from this one
-            *self = Self { mean: value, tail: self.tail.fresh(), ..Self::new(self.weight) };
-        }
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         out.put_f64(self.weight);
-        out.put_f64(self.mean);
-        out.put_f64(self.variance);
+        out.put_f64(self.moments.mean);
+        out.put_f64(self.moments.variance);
         out.put_u16(self.count);
         self.tail.save(out);
     }
@@ -109,8 +129,7 @@ impl Ewma {
     pub(super) fn load(from: &mut Reader<'_>) -> Result<Self> {
         Ok(Self {
             weight: from.positive()?.clamp(1e-6, 1.0),
-            mean: from.finite()?,
-            variance: from.positive()?,
+            moments: Moments { mean: from.finite()?, variance: from.positive()? },
             count: from.u16()?,
             tail: Tail::load(from)?,
         })

@@ -32,6 +32,8 @@
 //! exact, for every method. Beyond as many rows as the table says [`Detector::merge`] is an error, unless the earlier state
 //! is a fresh one. Kept rows come on top of the state, 16 B each, until they are too many.
 //!
+//! [`Watch`] is `ewma` for every series of a store: a bit a sample, counters by their rates, some ten nanoseconds.
+//!
 //! Degenerate input has fixed answers: NaN is skipped and gets no score; fewer values than the warm-up: no score; no
 //! spread in the past: 0.0 on the centre, +Infinity off it. An infinite value scores +Infinity and teaches nothing.
 mod auto;
@@ -70,6 +72,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod tracker;
+mod watch;
 mod window;
 
 use crate::error::{Error, Result};
@@ -77,6 +80,7 @@ use crate::state::{Put, Reader, malformed};
 use log::Log;
 pub use method::Method;
 use model::Model;
+pub use watch::{Sight, Watch};
 
 /// What a detector says of one point.
 #[derive(Clone, Copy, Debug, PartialEq)]

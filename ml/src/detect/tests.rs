@@ -8,6 +8,7 @@ mod rcf;
 mod spectral_residual;
 mod spot;
 mod subspace;
+mod watch;
 
 use super::cusum::Cusum;
 use super::ewma::Ewma;

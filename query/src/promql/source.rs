@@ -1,12 +1,14 @@
 //! Where samples come from: a snapshot of the engine, or what a test holds.
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use foretell_engine::{LabelSet, Matcher, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
+use foretell_engine::{LabelSet, MatchOp, Matcher, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
 
 use super::histogram::{self, Histogram, ResetHint};
 use super::parallel;
 use super::value::{ABSENT, STALE_BITS};
+use crate::default_detector::bits::{ANOMALOUS, Bits, VALUE_LABEL};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Rows decoded at a time: few enough to be still in the core's cache when they are copied to their series.
@@ -38,6 +40,17 @@ impl SeriesSamples {
     /// Whether there is no sample.
     pub(crate) fn is_empty(&self) -> bool {
         self.ts_ms.is_empty() && self.histograms.is_empty()
+    }
+
+    /// Puts 1 in the place of each value at one of the `anomalous` instants (ns, increasing), 0 in that of others.
+    fn become_bits(&mut self, anomalous: &[i64]) {
+        let mut anomalous = anomalous.iter().map(|ts| ts.div_euclid(NS_PER_MS)).peekable();
+        for (ts, value) in self.ts_ms.iter().zip(&mut self.values) {
+            while anomalous.next_if(|at| at < ts).is_some() {}
+            if value.to_bits() != STALE_BITS {
+                *value = f64::from(u8::from(anomalous.peek() == Some(ts)));
+            }
+        }
     }
 
     /// Numbers that it holds, about.
@@ -127,6 +140,7 @@ impl SampleSource for Snapshot {
         admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>> {
         let range = nanoseconds(after_ms, through_ms);
+        let (matchers, shows) = Shows::of(matchers)?;
         let mut series = Vec::new();
         for all in &matchers.0 {
             let selector = Selector { metric: None, matchers: all.clone(), range };
@@ -142,7 +156,7 @@ impl SampleSource for Snapshot {
         let chunk = series.len().div_ceil(parallel::parts(series.len(), work)).max(1);
         let chunks = series.chunks(chunk).collect();
         let mut found = Vec::with_capacity(series.len());
-        for part in parallel::each(chunks, |series: &[Series]| read(self, series, range, admit))? {
+        for part in parallel::each(chunks, |series: &[Series]| read(self, series, range, shows, admit))? {
             found.extend(part?);
         }
         // Each part is in order: a stable sort finds that and merges.
@@ -170,6 +184,7 @@ impl SampleSource for FewSeries<'_> {
         admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>> {
         let each = samples_each(after_ms, through_ms);
+        let (matchers, shows) = Shows::of(matchers)?;
         let [matchers] = matchers.0.as_slice() else { return Err(too_many_samples()) };
         if each > self.samples_max {
             return Err(too_many_samples());
@@ -180,7 +195,37 @@ impl SampleSource for FewSeries<'_> {
         if series.len().saturating_mul(each) > self.samples_max {
             return Err(too_many_samples());
         }
-        read(self.snapshot, &series, selector.range, admit)
+        read(self.snapshot, &series, selector.range, shows, admit)
+    }
+}
+
+/// What stands in the place of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shows {
+    Values,
+    /// 1 for a sample that the default detector found anomalous, 0 for others.
+    Bits,
+}
+
+impl Shows {
+    /// Takes the condition that asks for bits out of `matchers`.
+    ///
+    /// # Errors
+    /// `Invalid` when some of several sets of conditions have it.
+    fn of(matchers: &Matchers) -> Result<(Cow<'_, Matchers>, Self)> {
+        let asks = |matcher: &Matcher| {
+            (&*matcher.name, matcher.op, &*matcher.value) == (VALUE_LABEL, MatchOp::Equal, ANOMALOUS)
+        };
+        match matchers.0.iter().filter(|all| all.iter().any(asks)).count() {
+            0 => Ok((Cow::Borrowed(matchers), Self::Values)),
+            some if some == matchers.0.len() => {
+                let others = |all: &Vec<Matcher>| all.iter().filter(|matcher| !asks(matcher)).cloned().collect();
+                Ok((Cow::Owned(Matchers(matchers.0.iter().map(others).collect())), Self::Bits))
+            }
+            _ => Err(Error::invalid(format!(
+                "{VALUE_LABEL}=\"{ANOMALOUS}\" must stand in each alternative of a selector, or in none"
+            ))),
+        }
     }
 }
 
@@ -198,7 +243,13 @@ fn samples_each(after_ms: i64, through_ms: i64) -> usize {
 }
 
 /// The samples of some series (sorted by id), in the order of their labels.
-fn read(snapshot: &Snapshot, series: &[Series], range: TimeRange, admit: &Admit<'_>) -> Result<Vec<SeriesSamples>> {
+fn read(
+    snapshot: &Snapshot,
+    series: &[Series],
+    range: TimeRange,
+    shows: Shows,
+    admit: &Admit<'_>,
+) -> Result<Vec<SeriesSamples>> {
     let ids: Vec<SeriesId> = series.iter().map(|series| series.id).collect();
     let empty = |series: &Series| SeriesSamples { labels: series.labels.clone(), ..SeriesSamples::default() };
     let mut found: Vec<SeriesSamples> = series.iter().map(empty).collect();
@@ -214,7 +265,13 @@ fn read(snapshot: &Snapshot, series: &[Series], range: TimeRange, admit: &Admit<
             at = end;
         }
     }
-    histogram::read(snapshot, &ids, range, &mut found, admit)?;
+    match shows {
+        Shows::Values => histogram::read(snapshot, &ids, range, &mut found, admit)?,
+        Shows::Bits => {
+            let bits = Bits::read(snapshot, &ids, range)?;
+            found.iter_mut().enumerate().for_each(|(index, samples)| samples.become_bits(bits.of(index)));
+        }
+    }
     found.retain(|samples| !samples.is_empty());
     found.sort_unstable_by(|a, b| a.labels.compare(&b.labels));
     Ok(found)

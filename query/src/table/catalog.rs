@@ -32,6 +32,8 @@ pub(crate) struct Tables {
     made: Mutex<BTreeMap<String, Arc<MemTable>>>,
     /// Their memory.
     memory: Arc<MemoryReservation>,
+    /// Whether tables of samples show the bits of the default detector.
+    shows_bits: bool,
 }
 
 impl fmt::Debug for Tables {
@@ -43,16 +45,24 @@ impl fmt::Debug for Tables {
 impl Tables {
     fn metric(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         match self.snapshot.metric(name) {
-            Some(info) if info.series > 0 => Ok(Some(metric_table(&self.snapshot, &info)?)),
+            Some(info) if info.series > 0 => Ok(Some(self.known_metric(&info)?)),
             _ if declared(&self.snapshot, name) => {
                 Ok(Some(Arc::new(Table(DerivedTable::open(self.snapshot.clone(), name, None)?))))
             }
-            info => Ok(info.map(|info| metric_table(&self.snapshot, &info)).transpose()?),
+            info => Ok(info.map(|info| self.known_metric(&info)).transpose()?),
+        }
+    }
+
+    fn known_metric(&self, info: &MetricInfo) -> Result<Arc<dyn TableProvider>> {
+        match self.shows_bits && !is_derived(info) {
+            true => Ok(Arc::new(Table(MetricTable::new(self.snapshot.clone(), info).with_bits()))),
+            false => metric_table(&self.snapshot, info),
         }
     }
 
     fn samples(&self) -> Arc<dyn TableProvider> {
-        Arc::new(Table(SamplesTable::new(self.snapshot.clone())))
+        let table = SamplesTable::new(self.snapshot.clone());
+        Arc::new(Table(if self.shows_bits { table.with_bits() } else { table }))
     }
 
     fn records(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
@@ -111,11 +121,15 @@ fn declared(snapshot: &Snapshot, name: &str) -> bool {
 
 /// The table of one metric, derived or plain.
 pub(crate) fn metric_table(snapshot: &Snapshot, info: &MetricInfo) -> Result<Arc<dyn TableProvider>> {
-    if info.label_names.iter().any(|name| &**name == derived::FIELD_LABEL) {
+    if is_derived(info) {
         Ok(Arc::new(Table(DerivedTable::open(snapshot.clone(), &info.name, Some(info))?)))
     } else {
         Ok(Arc::new(Table(MetricTable::new(snapshot.clone(), info))))
     }
+}
+
+fn is_derived(info: &MetricInfo) -> bool {
+    info.label_names.iter().any(|name| &**name == derived::FIELD_LABEL)
 }
 
 /// The list of the one catalogue.
@@ -123,9 +137,15 @@ pub(crate) fn metric_table(snapshot: &Snapshot, info: &MetricInfo) -> Result<Arc
 pub(crate) struct Catalogs(Arc<Tables>);
 
 impl Catalogs {
-    /// Over `snapshot`; `memory` reserves what is made for the statement, until its plan has run.
-    pub(crate) fn new(snapshot: Snapshot, sys: Arc<SysTables>, memory: Arc<MemoryReservation>) -> Self {
-        Self(Arc::new(Tables { snapshot, sys, made: Mutex::default(), memory }))
+    /// Over `snapshot`; `memory` reserves what is made for the statement, until its plan has run. Tables of samples have the column of
+    /// bits if it `shows_bits`.
+    pub(crate) fn new(
+        snapshot: Snapshot,
+        sys: Arc<SysTables>,
+        memory: Arc<MemoryReservation>,
+        shows_bits: bool,
+    ) -> Self {
+        Self(Arc::new(Tables { snapshot, sys, made: Mutex::default(), memory, shows_bits }))
     }
 }
 

@@ -7,11 +7,12 @@ use arrow::array::{
 };
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int32Type, SchemaRef};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use foretell_engine::types::METRIC_NAME;
 use foretell_engine::{LabelSet, ScanBatch, Series};
 use hashbrown::HashMap;
 
+use crate::default_detector::bits::Bits;
 use crate::event::SERVICE_LABEL;
 
 /// A column of a scan.
@@ -21,6 +22,8 @@ pub(crate) enum Column {
     Ts,
     /// Sample value.
     Value,
+    /// Whether the default detector found the sample anomalous.
+    Anomalous,
     /// A label, NULL where a series lacks it.
     Label(String),
     /// All labels but the metric name, as a map.
@@ -77,7 +80,7 @@ impl PerSeries {
     /// `column` of `series`; `None` if it differs from row to row.
     pub(crate) fn of(column: &Column, series: &[Series]) -> Result<Option<Self>> {
         Ok(match column {
-            Column::Ts | Column::Value => None,
+            Column::Ts | Column::Value | Column::Anomalous => None,
             Column::Label(name) => Some(dictionary(name, series)),
             Column::Labels => Some(Self::Maps(Arc::new(label_maps(series.iter().map(|s| &s.labels))?))),
             Column::Resource => {
@@ -124,24 +127,32 @@ pub(crate) fn times(ts: Vec<i64>) -> ArrayRef {
 pub(crate) struct BatchMaker {
     schema: SchemaRef,
     columns: Vec<(Column, Option<PerSeries>)>,
+    /// What [`Column::Anomalous`] shows.
+    bits: Bits,
 }
 
 impl BatchMaker {
     /// For `columns` of `series`; run indexes of the scan refer to `series`.
     pub(crate) fn new(schema: SchemaRef, columns: &[Column], series: &[Series]) -> Result<Self> {
         let made = |column: &Column| Ok((column.clone(), PerSeries::of(column, series)?));
-        Ok(Self { schema, columns: columns.iter().map(made).collect::<Result<_>>()? })
+        Ok(Self { schema, columns: columns.iter().map(made).collect::<Result<_>>()?, bits: Bits::default() })
+    }
+
+    /// The same, which shows `bits` of the series.
+    pub(crate) fn with_bits(self, bits: Bits) -> Self {
+        Self { bits, ..self }
     }
 
     /// Memory it holds, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.columns.iter().filter_map(|(_, labels)| labels.as_ref()).map(PerSeries::bytes).sum()
+        let labels = self.columns.iter().filter_map(|(_, labels)| labels.as_ref());
+        labels.map(PerSeries::bytes).sum::<usize>() + self.bits.bytes()
     }
 
     /// Memory that one for `columns` of a series with `label_bytes` of labels takes while it is made, about.
     pub(crate) fn making_bytes<'a>(columns: impl IntoIterator<Item = &'a Column>, label_bytes: usize) -> usize {
         let bytes = columns.into_iter().map(|column| match column {
-            Column::Ts | Column::Value => 0,
+            Column::Ts | Column::Value | Column::Anomalous => 0,
             // Key, place of the value, and its place in a table of all values.
             Column::Label(_) => 64,
             // Builders grow by doubling.
@@ -153,12 +164,17 @@ impl BatchMaker {
     /// Takes the rows of `scanned`.
     pub(crate) fn make(&self, scanned: &mut ScanBatch) -> Result<RecordBatch> {
         let rows = scanned.ts.len();
+        let shows_bits = self.columns.iter().any(|(column, _)| *column == Column::Anomalous);
+        let bits = shows_bits.then(|| Arc::new(self.bits.column(&scanned.runs, &scanned.ts)) as ArrayRef);
         let arrays = self
             .columns
             .iter()
             .map(|column| match column {
                 (_, Some(labels)) => labels.array(&scanned.runs, rows),
                 (Column::Ts, None) => Ok(times(std::mem::take(&mut scanned.ts))),
+                (Column::Anomalous, None) => {
+                    bits.clone().ok_or_else(|| DataFusionError::Internal("no bits were read".into()))
+                }
                 (_, None) => Ok(Arc::new(Float64Array::from(std::mem::take(&mut scanned.values))) as ArrayRef),
             })
             .collect::<Result<Vec<_>>>()?;

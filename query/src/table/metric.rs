@@ -18,6 +18,7 @@ use super::plan::Rows;
 use super::pushdown::{Conditions, Shape};
 use super::scan_exec::{Reader, Source, external};
 use super::{label_columns, label_type, timestamp_type};
+use crate::default_detector::bits::{ANOMALOUS, Bits};
 
 /// One metric as a table.
 #[derive(Clone)]
@@ -27,6 +28,7 @@ pub(crate) struct MetricTable {
     columns: Vec<Column>,
     schema: SchemaRef,
     only: Option<Arc<HashSet<u32>>>,
+    shows_bits: bool,
 }
 
 impl fmt::Debug for MetricTable {
@@ -43,7 +45,18 @@ impl MetricTable {
             fields.push(Field::new(column, label_type(), true));
             columns.push(Column::Label(label));
         }
-        Self { snapshot, metric: Arc::clone(&info.name), columns, schema: Arc::new(Schema::new(fields)), only: None }
+        let schema = Arc::new(Schema::new(fields));
+        Self { snapshot, metric: Arc::clone(&info.name), columns, schema, only: None, shows_bits: false }
+    }
+
+    /// The same table with the bits of the default detector as its last column, unless a label has its name.
+    pub(crate) fn with_bits(mut self) -> Self {
+        if self.schema.index_of(ANOMALOUS).is_err() {
+            self.shows_bits = true;
+            self.schema = with_bit_field(&self.schema);
+            self.columns.push(Column::Anomalous);
+        }
+        self
     }
 
     /// The same table with no rows but those of the series with these numbers.
@@ -53,7 +66,7 @@ impl MetricTable {
 
     /// What it shows, unless that is only a part of the metric.
     pub(crate) fn plain(&self) -> Option<Plain> {
-        self.only.is_none().then(|| Plain {
+        (self.only.is_none() && !self.shows_bits).then(|| Plain {
             snapshot: self.snapshot.clone(),
             metric: Some(self.metric.to_string()),
             columns: self.columns.clone(),
@@ -96,6 +109,13 @@ impl Rows for MetricTable {
         let source = SeriesSource::of(&self.snapshot, metric, series, conditions, schema, columns, session)?;
         Ok(Arc::new(source))
     }
+}
+
+/// `schema` and the column of bits.
+pub(super) fn with_bit_field(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter().cloned();
+    let bit = Arc::new(Field::new(ANOMALOUS, DataType::Boolean, false));
+    Arc::new(Schema::new(fields.chain([bit]).collect::<Vec<_>>()))
 }
 
 /// Plain series, split over partitions.
@@ -270,6 +290,10 @@ impl Source for SeriesSource {
         let maker = BatchMaker::new(Arc::clone(&self.schema), &self.columns, series)?;
         let ids: Vec<SeriesId> = series.iter().map(|s| s.id).collect();
         let want_values = self.columns.contains(&Column::Value);
+        let maker = match self.columns.contains(&Column::Anomalous) {
+            true => maker.with_bits(Bits::read(&self.snapshot, &ids, self.conditions.range)?),
+            false => maker,
+        };
         let scan = self.snapshot.scan(&ids, self.conditions.range, want_values, rows.max(1)).map_err(external)?;
         Ok(Box::new(SeriesReader { scan, maker, scanned: ScanBatch::default() }))
     }

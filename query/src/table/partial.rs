@@ -49,7 +49,8 @@ pub(crate) fn plain(table: &dyn TableProvider) -> Option<(Plain, &dyn Shape)> {
     if let Some(Table(table)) = table.downcast_ref::<Table<MetricTable>>() {
         return Some((table.plain()?, table));
     }
-    table.downcast_ref::<Table<SamplesTable>>().map(|Table(table)| (table.plain(), table as &dyn Shape))
+    let Table(table) = table.downcast_ref::<Table<SamplesTable>>()?;
+    Some((table.plain()?, table))
 }
 
 /// What is known of the rows that a row stands for.
@@ -124,7 +125,7 @@ impl PartialTable {
         for (column, field) in plain.columns.iter().zip(plain.schema.fields()) {
             let shown = match column {
                 Column::Ts => Shown::Start,
-                Column::Value => continue,
+                Column::Value | Column::Anomalous => continue,
                 label => Shown::Label(label.clone()),
             };
             columns.push(shown);

@@ -11,7 +11,7 @@ use foretell_engine::Snapshot;
 use foretell_engine::types::METRIC_NAME;
 
 use super::columns::{Column, map_type};
-use super::metric::SeriesSource;
+use super::metric::{SeriesSource, with_bit_field};
 use super::partial::Plain;
 use super::plan::Rows;
 use super::pushdown::{Conditions, Shape};
@@ -23,6 +23,7 @@ pub(crate) struct SamplesTable {
     snapshot: Snapshot,
     columns: Vec<Column>,
     schema: SchemaRef,
+    shows_bits: bool,
 }
 
 impl fmt::Debug for SamplesTable {
@@ -40,17 +41,25 @@ impl SamplesTable {
             Field::new("value", DataType::Float64, false),
         ]);
         let columns = vec![Column::Ts, Column::Label(METRIC_NAME.to_owned()), Column::Labels, Column::Value];
-        Self { snapshot, columns, schema: Arc::new(schema) }
+        Self { snapshot, columns, schema: Arc::new(schema), shows_bits: false }
     }
 
-    /// What it shows.
-    pub(crate) fn plain(&self) -> Plain {
-        Plain {
+    /// The same table with the bits of the default detector as its last column.
+    pub(crate) fn with_bits(mut self) -> Self {
+        self.shows_bits = true;
+        self.schema = with_bit_field(&self.schema);
+        self.columns.push(Column::Anomalous);
+        self
+    }
+
+    /// What it shows, unless that is more than samples.
+    pub(crate) fn plain(&self) -> Option<Plain> {
+        (!self.shows_bits).then(|| Plain {
             snapshot: self.snapshot.clone(),
             metric: None,
             columns: self.columns.clone(),
             schema: Arc::clone(&self.schema),
-        }
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 //! | module | functions |
 //! |---|---|
 //! | [`anomaly`] | `anomaly_score(…) OVER`, `anomaly(…) OVER` |
+//! | [`anomaly_rate`] | `anomaly_rate(anomalous)` |
 //! | [`detect_anomalies`] | `detect_anomalies(ts, values, …)` |
 //! | [`forecast`] | `forecast(ts, value, horizon, …)` |
 //! | [`exhaustion`] | `time_to_exhaustion(ts, value, capacity, horizon, …)` |
@@ -32,6 +33,7 @@ use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 pub(crate) mod anomaly;
+pub(crate) mod anomaly_rate;
 pub(crate) mod bounded;
 pub(crate) mod change_points;
 pub(crate) mod cluster_series;
@@ -75,6 +77,7 @@ pub(crate) fn scalar_functions(templates: &Arc<log_template::Templates>) -> Vec<
 pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     let aliased = |f: Arc<AggregateUDF>, name: &'static str| Arc::new(f.as_ref().clone().with_aliases([name]));
     vec![
+        Arc::new(AggregateUDF::from(anomaly_rate::AnomalyRate::default())),
         Arc::new(AggregateUDF::from(forecast::Forecast::default())),
         Arc::new(AggregateUDF::from(detect_anomalies::DetectAnomalies::default())),
         Arc::new(AggregateUDF::from(exhaustion::TimeToExhaustion::default())),

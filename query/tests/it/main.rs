@@ -11,6 +11,7 @@ mod continuous_fixture;
 mod continuous_objects;
 mod continuous_property;
 mod continuous_retention;
+mod default_detector;
 mod delete;
 mod docs;
 mod events;

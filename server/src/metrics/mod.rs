@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode};
 use foretell_engine::MemoryShare;
-use foretell_query::{AlertStats, ModelStats, TemplateStats};
+use foretell_query::{AlertStats, DefaultDetectorStats, ModelStats, TemplateStats};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -433,13 +433,14 @@ impl Metrics {
         let mut memory = vec![MemoryShare { name: "in_flight", used_bytes: in_flight_bytes as u64, max_bytes }];
         let (mut engine, mut continuous) = (None, Vec::new());
         let (mut templates, mut models) = (TemplateStats::default(), ModelStats::default());
-        let mut alerts = AlertStats::default();
+        let (mut alerts, mut default_detector) = (AlertStats::default(), DefaultDetectorStats::default());
         if let Phase::Ready(store) = app.phase() {
             engine = Some(store.engine.stats());
             continuous = store.database.continuous_stats();
             templates = store.database.log_templates();
             models = store.database.models();
             alerts = store.database.alert_stats();
+            default_detector = store.database.default_detector_stats();
             memory.extend(store.engine.memory());
             let (used_bytes, max_bytes) =
                 (store.database.memory_used_bytes() as u64, app.config.query.memory_bytes_max.0);
@@ -454,6 +455,7 @@ impl Metrics {
             templates,
             models,
             alerts,
+            default_detector,
             told,
             in_flight_bytes,
             memory_bytes,

@@ -2,7 +2,7 @@
 use std::sync::atomic::AtomicU64;
 
 use foretell_engine::{EngineStats, MemoryShare};
-use foretell_query::{AlertStats, ContinuousStats, ModelStats, TemplateStats};
+use foretell_query::{AlertStats, ContinuousStats, DefaultDetectorStats, ModelStats, TemplateStats};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -21,6 +21,7 @@ pub(super) struct Reading {
     pub(super) templates: TemplateStats,
     pub(super) models: ModelStats,
     pub(super) alerts: AlertStats,
+    pub(super) default_detector: DefaultDetectorStats,
     /// Notices of alerts that were taken, and attempts that failed.
     pub(super) told: [u64; 2],
     pub(super) in_flight_bytes: usize,
@@ -50,6 +51,14 @@ impl Reading {
             "Commits that an alert of a detector has not looked at yet, the most",
             self.alerts.lag,
         );
+        gauge("default_detector", "1 when there is a default detector", u64::from(self.default_detector.on));
+        gauge(
+            "default_detector_lag_commits",
+            "Commits that the default detector has not looked at yet",
+            self.default_detector.lag,
+        );
+        gauge("default_detector_series", "Series it watches", self.default_detector.series);
+        gauge("default_detector_state_bytes", "Memory of their states", self.default_detector.bytes);
         gauge("alert_notices", "Notices that nobody has taken yet", self.alerts.notices);
         gauge("model_bytes", "Bytes of the detectors of their versions", self.models.bytes);
         if let Some(engine) = &self.engine {
@@ -91,6 +100,23 @@ impl Reading {
         counter("model_trainings", "Versions of models that were trained", self.models.trained);
         counter("model_promotions", "Versions that became champions", self.models.promoted);
         counter("model_rollbacks", "Champions that made way for the one before", self.models.rolled_back);
+        counter(
+            "default_detector_samples",
+            "Samples that the default detector looked at",
+            self.default_detector.looked,
+        );
+        counter("default_detector_anomalous", "Those that are anomalous", self.default_detector.anomalous);
+        counter("default_detector_late", "Samples that came too late to be looked at", self.default_detector.late);
+        counter(
+            "default_detector_lost",
+            "Commits that the log no longer had, and bits that could not be stored",
+            self.default_detector.lost,
+        );
+        counter(
+            "default_detector_series_refused",
+            "Series that were too many to be watched",
+            self.default_detector.refused,
+        );
         counter("alert_evaluations", "Looks at what alerts watch", self.alerts.evaluations);
         counter("alert_evaluation_failures", "Those that failed, see sys.alerts", self.alerts.failures);
         counter("alert_fired", "Alerts that began to fire", self.alerts.fired);
