@@ -26,8 +26,11 @@ fn main() {
         let list = |values: Vec<f64>| values.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
         match args[0].as_str() {
             "detect" => {
-                let mut detector =
-                    Detector::new(args[1].parse().unwrap(), DetectorOptions { season_ns: option(2) }).unwrap();
+                let mut detector = Detector::new(
+                    args[1].parse().unwrap(),
+                    DetectorOptions { season_ns: option(2), ..DetectorOptions::default() },
+                )
+                .unwrap();
                 let mut out = Vec::new();
                 detector.update_many(&ts, &values, &mut out);
                 let scores: Vec<String> =

@@ -180,6 +180,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// A number without a sign, as it is written.
+    pub(crate) fn decimal(&mut self, what: &str) -> Result<&'a str> {
+        match self.take() {
+            Some(Token::Number(digits, _)) if digits.parse::<f64>().is_ok() => Ok(digits),
+            other => Err(expected(what, other)),
+        }
+    }
+
     /// Names in brackets, at least one.
     pub(crate) fn names(&mut self, what: &str) -> Result<Vec<String>> {
         self.list(|cursor| cursor.column(what))

@@ -98,7 +98,7 @@ pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()>
         figure("bytes_per_sample", &|o| o.disk_bytes as f64 / samples, "the data directory after a clean stop");
     }
     let of_detector = |at: usize| median(&with.iter().map(|o| o.detector[at]).collect::<Vec<_>>());
-    report.figure("anomaly_rate", of_detector(1) / of_detector(0), "share of the samples");
+    report.figure("anomalous_per_million", 1e6 * of_detector(1) / of_detector(0), "samples");
     report.figure("state_bytes_per_series", of_detector(2) / of_detector(3), "");
     report.figure(
         "busy_ns_per_sample",

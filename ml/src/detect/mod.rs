@@ -27,6 +27,8 @@
 //! (or, for `spectral_residual`, a mean) that says what is usual; without `expected`, `lo` and `hi`. 2: what is trained. A value stays in a window for as many rows, so of `rcf`,
 //! `subspace`, `matrix_profile` and `patches` it is one run of rows in 10,000 that lies beyond the boundary.
 //!
+//! **Escalation.** With [`Escalation`] a method of a higher tier is asked only about rows that the tier below doubts; see `escalation.rs`.
+//!
 //! **Merging.** What a row teaches depends on what was expected of it, and so on all rows before: no method here has a sum
 //! of two states that is a function of the two. What has seen few rows still has them, and they are learnt once more:
 //! exact, for every method. Beyond as many rows as the table says [`Detector::merge`] is an error, unless the earlier state
@@ -41,6 +43,7 @@ mod burst;
 mod context;
 mod cusum;
 mod dice;
+mod escalation;
 mod ewma;
 mod gain;
 mod half_space_trees;
@@ -77,6 +80,8 @@ mod window;
 
 use crate::error::{Error, Result};
 use crate::state::{Put, Reader, malformed};
+use escalation::Levels;
+pub use escalation::{Escalation, Step};
 use log::Log;
 pub use method::Method;
 use model::Model;
@@ -107,6 +112,8 @@ impl Verdict {
 pub struct DetectorOptions {
     /// Season length in nanoseconds; found from the data when `None`. `mad` and `ewma` have no use for it.
     pub season_ns: Option<i64>,
+    /// Methods of higher tiers that judge what the detector's own doubts.
+    pub escalation: Escalation,
 }
 
 /// A detector with its state, one per series.
@@ -115,10 +122,12 @@ pub struct Detector {
     season_ns: Option<i64>,
     model: Model,
     log: Log,
+    levels: Option<Box<Levels>>,
 }
 
-/// First byte of a saved state.
+/// First byte of a saved state, and of one with methods of higher tiers.
 const VERSION: u8 = 4;
+const VERSION_WITH_LEVELS: u8 = 5;
 
 impl Detector {
     /// A fresh detector.
@@ -131,7 +140,8 @@ impl Detector {
                 "a season of {season} ns is not possible, give one above 0 or none to have it found"
             )));
         }
-        Ok(Self { season_ns: options.season_ns, model: Model::new(method), log: Log::new(method) })
+        let levels = Levels::new(options.escalation);
+        Ok(Self { season_ns: options.season_ns, model: Model::new(method), log: Log::new(method), levels })
     }
 
     /// The method it was made with.
@@ -152,7 +162,11 @@ impl Detector {
             return verdict;
         }
         self.log.push(self.model.method(), ts, value);
-        self.model.observe(self.season_ns, ts, value)
+        let verdict = self.model.observe(self.season_ns, ts, value);
+        match &mut self.levels {
+            Some(levels) => levels.judge(self.season_ns, ts, value, verdict),
+            None => verdict,
+        }
     }
 
     /// Scores a whole series in order; same bits as repeated [`Detector::update`].
@@ -169,7 +183,8 @@ impl Detector {
     /// # Errors
     /// `Invalid` when the methods or the seasons differ, or when both have seen rows and `later` more than it keeps.
     pub fn merge(&mut self, later: &Self) -> Result<()> {
-        if (self.method(), self.season_ns) != (later.method(), later.season_ns) {
+        let escalation = |detector: &Self| detector.levels.as_ref().map(|levels| levels.escalation());
+        if (self.method(), self.season_ns, escalation(self)) != (later.method(), later.season_ns, escalation(later)) {
             return Err(Error::Invalid(format!(
                 "states of {} and {} with unlike options have no sum, merge those of one method and one season",
                 self.method(),
@@ -203,11 +218,14 @@ impl Detector {
     /// Appends the state, versioned, with a checksum.
     pub fn save(&self, out: &mut Vec<u8>) {
         let begin = out.len();
-        out.put_u8(VERSION);
+        out.put_u8(if self.levels.is_some() { VERSION_WITH_LEVELS } else { VERSION });
         out.put_u8(self.method() as u8);
         out.put_i64(self.season_ns.unwrap_or(0));
         self.log.save(out);
         self.model.save(out);
+        if let Some(levels) = &self.levels {
+            levels.save(out);
+        }
         out.put_u32(checksum(&out[begin..]));
     }
 
@@ -217,7 +235,7 @@ impl Detector {
     /// `Invalid` when the bytes are malformed or of an unknown version.
     pub fn load(bytes: &[u8]) -> Result<Self> {
         let version = Reader::new(bytes).u8()?;
-        if version != VERSION {
+        if ![VERSION, VERSION_WITH_LEVELS].contains(&version) {
             return Err(Error::Invalid(format!("detector state has version {version}, this build reads {VERSION}")));
         }
         let (body, sum) = bytes.split_last_chunk().ok_or_else(|| malformed("it ends too early"))?;
@@ -233,8 +251,9 @@ impl Detector {
         };
         let log = Log::load(*method, &mut from)?;
         let model = Model::load(*method, &mut from)?;
+        let levels = if version == VERSION_WITH_LEVELS { Some(Levels::load(&mut from)?) } else { None };
         from.end()?;
-        Ok(Self { season_ns, model, log })
+        Ok(Self { season_ns, model, log, levels })
     }
 }
 

@@ -1,4 +1,5 @@
 mod cusum;
+mod escalation;
 mod half_space_trees;
 mod holt_winters;
 mod matrix_profile;
@@ -35,7 +36,7 @@ fn times(n: usize, step: i64) -> Vec<i64> {
 }
 
 fn run(method: Method, season_ns: Option<i64>, step: i64, values: &[f64]) -> Vec<Verdict> {
-    let mut detector = Detector::new(method, DetectorOptions { season_ns }).unwrap();
+    let mut detector = Detector::new(method, DetectorOptions { season_ns, ..DetectorOptions::default() }).unwrap();
     let mut out = Vec::new();
     detector.update_many(&times(values.len(), step), values, &mut out);
     out
@@ -96,7 +97,10 @@ fn method_names_parse_in_any_case_and_unknown_ones_list_the_known() {
 #[test]
 fn a_season_must_be_above_zero() {
     for season in [0, -1, i64::MIN] {
-        assert!(Detector::new(Method::Seasonal, DetectorOptions { season_ns: Some(season) }).is_err());
+        assert!(
+            Detector::new(Method::Seasonal, DetectorOptions { season_ns: Some(season), ..DetectorOptions::default() })
+                .is_err()
+        );
     }
 }
 
@@ -317,7 +321,9 @@ fn a_break_in_the_season_is_caught_by_the_seasonal_methods() {
 #[test]
 fn irregular_times_do_not_disturb_the_season() {
     let mut rng = StdRng::seed_from_u64(9);
-    let mut detector = Detector::new(Method::Seasonal, DetectorOptions { season_ns: Some(24 * HOUR) }).unwrap();
+    let mut detector =
+        Detector::new(Method::Seasonal, DetectorOptions { season_ns: Some(24 * HOUR), ..DetectorOptions::default() })
+            .unwrap();
     let mut late = Vec::new();
     for i in 0..24 * 30 {
         if rng.random_bool(0.2) {
@@ -624,7 +630,7 @@ proptest! {
 
     #[test]
     fn scores_are_never_negative_nor_nan(rows in rows(), method in method(), season_ns in season()) {
-        let mut detector = Detector::new(method, DetectorOptions { season_ns }).unwrap();
+        let mut detector = Detector::new(method, DetectorOptions { season_ns, ..DetectorOptions::default() }).unwrap();
         for (ts, value) in rows {
             let verdict = detector.update(ts, value);
             prop_assert!(verdict.score.is_none_or(|s| s >= 0.0), "{verdict:?}");
@@ -637,7 +643,7 @@ proptest! {
     fn state_survives_saving_at_any_row_and_prefixes_are_causal(
         rows in rows(), method in method(), season_ns in season(), cut in 0.0..1.0f64,
     ) {
-        let fresh = Detector::new(method, DetectorOptions { season_ns }).unwrap();
+        let fresh = Detector::new(method, DetectorOptions { season_ns, ..DetectorOptions::default() }).unwrap();
         let (ts, values): (Vec<i64>, Vec<f64>) = rows.into_iter().unzip();
         let cut = (cut * ts.len() as f64) as usize;
         let (mut whole, mut first) = (Vec::new(), Vec::new());
@@ -692,7 +698,7 @@ proptest! {
         rows in rows(), method in method(), season_ns in season(),
         at in any::<prop::sample::Index>(), byte in any::<u8>(), keep in 0.0..1.2f64,
     ) {
-        let mut detector = Detector::new(method, DetectorOptions { season_ns }).unwrap();
+        let mut detector = Detector::new(method, DetectorOptions { season_ns, ..DetectorOptions::default() }).unwrap();
         for &(ts, value) in &rows {
             detector.update(ts, value);
         }

@@ -21,6 +21,9 @@ use crate::table::quoted;
 /// The label that says which detector wrote a row.
 pub(crate) const DETECTOR: &str = "detector";
 
+/// What tiers 1 and 2 are asked by.
+const TIERS: [&str; 2] = ["subspace", "patches"];
+
 /// Fields of `anomaly` that the table has.
 const FIELDS: [&str; 6] = ["score", "expected", "lo", "hi", "is_anomaly", "tier"];
 
@@ -59,11 +62,12 @@ pub(super) fn read(name: String, cursor: &mut Cursor<'_>) -> Result<Definition> 
         false => "auto",
     };
     let season = if cursor.word("season") { Some(cursor.text("a length such as '1d'")?) } else { None };
-    let mut options = Options::default();
-    while options.read(cursor)? {}
+    let (mut options, mut steps) = (Options::default(), None);
+    while options.read(cursor)? || escalate(cursor, &mut steps)? {}
     cursor.expect("into")?;
     let target = cursor.name("a table to write to")?;
-    while options.read(cursor)? {}
+    while options.read(cursor)? || escalate(cursor, &mut steps)? {}
+    let method = format!("{method}{}", steps.unwrap_or_default());
     cursor.end_or("an option")?;
 
     let statement = cursor.statement().to_owned();
@@ -71,7 +75,7 @@ pub(super) fn read(name: String, cursor: &mut Cursor<'_>) -> Result<Definition> 
     let partition = if keys.is_empty() { String::new() } else { format!("PARTITION BY {} ", keys.join(", ")) };
     let value = format!("CAST({value} AS DOUBLE)");
     let season = season.map_or(String::new(), |season| format!(", season => {}", text(season)));
-    let call = format!("anomaly({value}, method => {}{season}) OVER ({partition}ORDER BY ts)", text(method));
+    let call = format!("anomaly({value}, method => {}{season}) OVER ({partition}ORDER BY ts)", text(&method));
     let mut sql = format!("SELECT ts, {} AS {DETECTOR}, ", text(&name));
     for key in &keys {
         let _ = write!(sql, "{key}, ");
@@ -86,6 +90,35 @@ pub(super) fn read(name: String, cursor: &mut Cursor<'_>) -> Result<Definition> 
         options.emit = Some(Emit::Close);
     }
     Ok(Definition { detector: Some(statement), ..options.definition(name, target, sql) })
+}
+
+/// Reads `ESCALATE (TIER 1 WHEN score > 0.5, …)`, if it comes, as what `anomaly` takes behind its method.
+fn escalate(cursor: &mut Cursor<'_>, steps: &mut Option<String>) -> Result<bool> {
+    if !cursor.word("escalate") {
+        return Ok(false);
+    }
+    let mut last = 0;
+    let given = cursor.list(|cursor| {
+        cursor.expect("tier")?;
+        let tier = cursor.number("1 or 2")?;
+        let method = usize::try_from(tier).ok().and_then(|tier| TIERS.get(tier.checked_sub(1)?));
+        let method = method.filter(|_| tier > last).ok_or_else(|| {
+            Error::invalid(format!(
+                "TIER {tier}: tiers above the detector's own are 1 ({}) and 2 ({}), each once and in this order",
+                TIERS[0], TIERS[1]
+            ))
+        })?;
+        last = tier;
+        cursor.expect("when")?;
+        cursor.expect("score")?;
+        cursor.punctuation(&Token::Gt)?;
+        let above = cursor.decimal("a score such as 0.8")?;
+        Ok(format!(", {method} above {above}"))
+    })?;
+    match steps.replace(given.concat()) {
+        None => Ok(true),
+        Some(_) => Err(Error::invalid("ESCALATE is given twice")),
+    }
 }
 
 /// `text` in quotes.
@@ -138,6 +171,16 @@ mod tests {
     }
 
     #[test]
+    fn escalation_stands_behind_the_method() {
+        let made = definition(
+            "CREATE DETECTOR d ON m USING 'mad' WATERMARK '30s' ESCALATE (TIER 1 WHEN score > 0.5, TIER 2 WHEN score > 0.80) INTO t",
+        );
+        assert!(made.sql.contains("method => 'mad, subspace above 0.5, patches above 0.80')"), "{}", made.sql);
+        let made = definition("CREATE DETECTOR d ON m INTO t ESCALATE (TIER 2 WHEN score > 1)");
+        assert!(made.sql.contains("method => 'auto, patches above 1')"), "{}", made.sql);
+    }
+
+    #[test]
     fn wrong_statements_say_what_was_expected() {
         for (sql, message) in [
             ("CREATE DETECTOR d", "expected ON, found the end of the statement"),
@@ -146,6 +189,19 @@ mod tests {
             (
                 "CREATE DETECTOR d ON t INTO u SOMETIMES",
                 "expected an option or the end of the statement, found SOMETIMES",
+            ),
+            (
+                "CREATE DETECTOR d ON t ESCALATE (TIER 3 WHEN score > 1) INTO u",
+                "TIER 3: tiers above the detector's own are 1 (subspace) and 2 (patches), each once and in this order",
+            ),
+            (
+                "CREATE DETECTOR d ON t ESCALATE (TIER 2 WHEN score > 1, TIER 1 WHEN score > 2) INTO u",
+                "TIER 1: tiers above the detector's own are 1 (subspace) and 2 (patches), each once and in this order",
+            ),
+            ("CREATE DETECTOR d ON t ESCALATE (TIER 1 WHEN score < 1) INTO u", "expected >, found <"),
+            (
+                "CREATE DETECTOR d ON t ESCALATE (TIER 1 WHEN score > 1) ESCALATE (TIER 2 WHEN score > 1) INTO u",
+                "ESCALATE is given twice",
             ),
             ("CREATE DETECTOR d ON t USING 5 INTO u", "expected a method such as 'auto', found 5"),
         ] {

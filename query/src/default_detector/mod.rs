@@ -171,7 +171,7 @@ impl DefaultDetector {
     /// Stores its states, so that the next process goes on from here.
     pub(crate) async fn close(self: &Arc<Self>) {
         let own = Arc::clone(self);
-        let stored = planner::on_large_stack(move || own.work.lock().as_mut().map_or(Ok(()), Work::store)).await;
+        let stored = planner::on_large_stack(move || own.work.lock().as_mut().map_or(Ok(()), Work::end)).await;
         if let Err(error) = stored {
             tracing::warn!(%error, "the states of the default detector are not stored: the log is read again");
         }

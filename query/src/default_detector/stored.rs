@@ -80,7 +80,7 @@ impl Definition {
         let place = Place { turn: 0, position };
         vec![
             (DEFINITION.to_vec(), Some(out.finish())),
-            (PLACE.to_vec(), Some(place.encode())),
+            place.kept(),
             (WRITTEN.to_vec(), Some(position.0.to_be_bytes().to_vec())),
         ]
     }
@@ -112,6 +112,11 @@ impl Place {
         Ok(place)
     }
 
+    /// Keeps it.
+    pub(super) fn kept(self) -> (Vec<u8>, Option<Vec<u8>>) {
+        (PLACE.to_vec(), Some(self.encode()))
+    }
+
     /// Where the next states are stored.
     pub(super) fn next(self, position: Lsn) -> Self {
         Self { turn: 1 - self.turn, position }
@@ -132,7 +137,7 @@ impl Place {
         let surplus = self.pieces(snapshot).into_iter().filter(|(key, _)| *key >= self.piece(pieces));
         let old = Self { turn: 1 - self.turn, ..self }.pieces(snapshot);
         let mut state: State = surplus.chain(old).map(|(key, _)| (key, None)).collect();
-        state.push((PLACE.to_vec(), Some(self.encode())));
+        state.push(self.kept());
         state
     }
 }

@@ -105,30 +105,29 @@ impl Watched {
         // Only the first time that a series is seen there is more than one round.
         while row < batch.len() {
             let rows = batch.series[row..].iter().zip(&batch.ts[row..]).zip(&batch.values[row..]);
-            let (mut seen, mut late) = (0, 0);
+            let (mut seen, mut looked, mut late) = (0, 0, 0);
             let mut unknown = false;
             for ((&id, &ts), &value) in rows {
                 let place = self.metrics.get(id.metric() as usize).map_or(UNKNOWN, |metric| metric.place(id.number()));
-                seen += 1;
                 let Some(state) = self.states.get_mut(place as usize) else {
                     if place == UNKNOWN {
                         unknown = true;
                         break;
                     }
+                    seen += 1;
                     continue;
                 };
+                seen += 1;
+                looked += 1;
                 match state.look(ts, value) {
                     Sight::Usual => {}
                     Sight::Anomalous(score) => found.push(id, ts, score),
                     Sight::Late => late += 1,
                 }
             }
-            if unknown {
-                seen -= 1;
-            }
-            self.looked += seen;
+            self.looked += looked;
             self.late += late;
-            row += seen as usize;
+            row += seen;
             if unknown {
                 self.meet(&batch.series[row..], matchers, &snapshot())?;
             }

@@ -170,11 +170,31 @@ impl Work {
         if due && self.position > self.place.position { self.store() } else { Ok(()) }
     }
 
+    /// Stores the states when nobody writes any more: the record that does so is the last one, and the log need not be kept for it.
+    ///
+    /// # Errors
+    /// As [`Work::store`].
+    pub(super) fn end(&mut self) -> Result<()> {
+        self.store()?;
+        let last = Place { position: Lsn(self.place.position.0 + 2), ..self.place };
+        if self.engine.snapshot().lsn().0 + 1 != last.position.0 {
+            return Ok(());
+        }
+        let own = self.write(WriteBatch { state: vec![last.kept()], ..WriteBatch::default() })?;
+        if own == last.position {
+            self.place = last;
+            self.engine.retain_wal(CONSUMER, Some(own));
+        } else {
+            self.write(WriteBatch { state: vec![self.place.kept()], ..WriteBatch::default() })?;
+        }
+        Ok(())
+    }
+
     /// Stores the states.
     ///
     /// # Errors
     /// As the engine: then those that were stored before are valid.
-    pub(super) fn store(&mut self) -> Result<()> {
+    fn store(&mut self) -> Result<()> {
         self.put_bits()?;
         if self.forgot_at.elapsed() >= FORGET_EVERY {
             self.watched.forget_idle();

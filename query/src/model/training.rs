@@ -20,7 +20,7 @@ const BYTES_MAX: u64 = 64 << 20;
 /// # Errors
 /// `Invalid` for options that the method cannot take.
 pub(super) fn fresh(definition: &Definition) -> Result<Detector> {
-    let options = DetectorOptions { season_ns: definition.season_ns };
+    let options = DetectorOptions { season_ns: definition.season_ns, ..DetectorOptions::default() };
     Detector::new(definition.method, options).map_err(|error| Error::invalid(error.to_string()))
 }
 

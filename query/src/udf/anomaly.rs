@@ -12,7 +12,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
 use datafusion::logical_expr::{Expr, LimitEffect, PartitionEvaluator, Signature, Volatility, WindowUDFImpl};
 use datafusion::physical_expr::PhysicalExpr;
-use foretell_ml::detect::{Detector, DetectorOptions, Method, Verdict};
+use foretell_ml::detect::{Detector, DetectorOptions, Escalation, Method, Step, Verdict};
 
 use super::constant;
 use super::streaming::{Evaluator, Streaming};
@@ -61,12 +61,31 @@ fn options(
         Some(value) => constant::text(value, function, "method")?,
         None => None,
     };
-    let method = method.as_deref().unwrap_or("auto").parse::<Method>().map_err(external)?;
+    let (method, escalation) = methods(method.as_deref().unwrap_or("auto")).map_err(external)?;
     let season_ns = match season {
         Some(value) => constant::nanos(value, function, "season")?,
         None => None,
     };
-    Ok((method, DetectorOptions { season_ns }))
+    Ok((method, DetectorOptions { season_ns, escalation }))
+}
+
+/// A method, or one with those that are asked about what it doubts: `auto, subspace above 0.5, patches above 0.8`.
+fn methods(text: &str) -> foretell_ml::Result<(Method, Escalation)> {
+    let mut parts = text.split(',');
+    let method = parts.next().unwrap_or_default().trim().parse()?;
+    let step = |part: &str| {
+        let wrong = || {
+            let what =
+                format!("\"{}\" is no method with a score, write for example 'auto, subspace above 0.5'", part.trim());
+            foretell_ml::Error::Invalid(what)
+        };
+        let words: Vec<&str> = part.split_whitespace().collect();
+        let [name, above, score] = words.as_slice() else { return Err(wrong()) };
+        let score = score.parse().ok().filter(|_| above.eq_ignore_ascii_case("above")).ok_or_else(wrong)?;
+        Ok(Step { method: name.parse()?, above: score })
+    };
+    let steps = parts.map(step).collect::<foretell_ml::Result<Vec<Step>>>()?;
+    Ok((method, Escalation::new(&steps)?))
 }
 
 fn external(error: foretell_ml::Error) -> DataFusionError {

@@ -49,7 +49,7 @@ impl Detector {
         let method = method.unwrap_or("auto");
         if columns == 1 {
             let method = method.parse::<detect::Method>().map_err(external)?;
-            let options = detect::DetectorOptions { season_ns };
+            let options = detect::DetectorOptions { season_ns, ..Default::default() };
             return Ok(Self::One(detect::Detector::new(method, options).map_err(external)?));
         }
         let method = method.parse::<multivariate::Method>().map_err(external)?;

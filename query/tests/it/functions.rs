@@ -25,7 +25,7 @@ async fn scores_are_those_of_the_detector_for_any_batch_boundary() {
         let got = batches.iter().flat_map(|b| b.column(0).as_primitive::<Float64Type>().iter().collect::<Vec<_>>());
         let mut expected = Vec::new();
         for host in 0..3 {
-            let options = DetectorOptions { season_ns: Some(86_400_000_000_000) };
+            let options = DetectorOptions { season_ns: Some(86_400_000_000_000), ..DetectorOptions::default() };
             let mut detector = Detector::new(method.parse::<Method>().unwrap(), options).unwrap();
             expected.extend((0..rows).map(|i| detector.update(START + i * MINUTE, value(i + host)).score));
         }

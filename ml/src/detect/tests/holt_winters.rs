@@ -51,7 +51,11 @@ fn growth_and_season_are_foreseen_from_the_third_season_on() {
 #[test]
 fn a_gap_is_grown_over() {
     let values = growing(1_200, 24 * 16);
-    let mut detector = Detector::new(Method::HoltWinters, DetectorOptions { season_ns: Some(24 * HOUR) }).unwrap();
+    let mut detector = Detector::new(
+        Method::HoltWinters,
+        DetectorOptions { season_ns: Some(24 * HOUR), ..DetectorOptions::default() },
+    )
+    .unwrap();
     let mut after = Verdict::NONE;
     for (row, (&ts, &value)) in times(values.len(), HOUR).iter().zip(&values).enumerate() {
         if !(24 * 13..24 * 15).contains(&row) {
@@ -81,7 +85,11 @@ fn calm_rows_raise_no_more_than_one_alarm_in_five_thousand() {
 #[test]
 fn a_clock_that_stands_adds_no_growth() {
     let values = growing(1_210, 24 * 10);
-    let mut detector = Detector::new(Method::HoltWinters, DetectorOptions { season_ns: Some(24 * HOUR) }).unwrap();
+    let mut detector = Detector::new(
+        Method::HoltWinters,
+        DetectorOptions { season_ns: Some(24 * HOUR), ..DetectorOptions::default() },
+    )
+    .unwrap();
     let ts = times(values.len(), HOUR);
     detector.update_many(&ts, &values, &mut Vec::new());
     let (last, value) = (ts[ts.len() - 1], values[values.len() - 1]);

@@ -41,7 +41,8 @@ fn what_has_seen_more_rows_than_it_keeps_merges_into_a_fresh_state_only() {
 
 #[test]
 fn states_of_unlike_options_have_no_sum() {
-    let of = |method, season_ns| Detector::new(method, DetectorOptions { season_ns }).unwrap();
+    let of =
+        |method, season_ns| Detector::new(method, DetectorOptions { season_ns, ..DetectorOptions::default() }).unwrap();
     assert!(of(Method::Mad, None).merge(&of(Method::Ewma, None)).is_err());
     assert!(of(Method::Auto, None).merge(&of(Method::Auto, Some(HOUR))).is_err());
 }
@@ -54,7 +55,7 @@ proptest! {
     fn a_sum_is_one_pass_over_both(
         before in rows(), after in rows(), method in method(), season_ns in season(),
     ) {
-        let fresh = Detector::new(method, DetectorOptions { season_ns }).unwrap();
+        let fresh = Detector::new(method, DetectorOptions { season_ns, ..DetectorOptions::default() }).unwrap();
         let after = &after[..after.len().min(kept(method))];
         let (mut earlier, mut later) = (fresh.clone(), fresh.clone());
         learn(&mut earlier, &before);

@@ -250,7 +250,7 @@ impl<'a> Questions<'a> {
         let mut detectors: BTreeMap<_, Detector> = BTreeMap::new();
         let mut rows = Vec::new();
         for row in self.kept(metric, &filter) {
-            let options = DetectorOptions { season_ns: season.map(|season| season.1) };
+            let options = DetectorOptions { season_ns: season.map(|season| season.1), ..DetectorOptions::default() };
             let detector = detectors.entry(&row.labels).or_insert_with(|| Detector::new(method, options).unwrap());
             rows.push((row, detector.update(row.ts, row.value).score));
         }
