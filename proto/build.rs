@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "proto/opentelemetry/metrics_service.proto",
         "proto/opentelemetry/logs_service.proto",
         "proto/opentelemetry/trace_service.proto",
+        "proto/foretell/subscriptions.proto",
     ];
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(files, ["proto"])?;

@@ -35,6 +35,14 @@ pub mod prometheus {
     pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
 }
 
+/// What is Foretell's own.
+pub mod foretell {
+    /// Version 1.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/foretell.v1.rs"));
+    }
+}
+
 #[allow(missing_docs, reason = "field numbers only; the specification says what they mean")]
 /// What OpenTelemetry speaks. The modules lie as the packages of its messages, so that these find each other.
 pub mod opentelemetry {

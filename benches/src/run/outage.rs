@@ -149,11 +149,11 @@ pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()>
 
 fn live(options: &Options, server: &Server, listeners: &[Listener; 3], outage: &AtomicBool) -> Result<Seen> {
     let (client, base) = (Client::default(), server.url());
-    let mut load = Load { sender: None, ts_ms: super::now_ms()? - 60_000 };
+    let mut load = Load { sender: None, ts_ms: super::now_ms()? - 31_000 };
     for _ in 0..30 {
         load.send(server, 1.0)?;
     }
-    client.sql(&base, "CREATE DETECTOR d ON m KEY (host) USING 'mad' BACKFILL NONE INTO judged")?;
+    client.sql(&base, "CREATE DETECTOR d ON m KEY (host) USING 'mad' INTO judged")?;
     for (number, listener) in listeners.iter().enumerate() {
         let url = listener.server.url()?;
         let sql = format!("CREATE ALERT a{number} ON DETECTOR d WHERE value > {} NOTIFY (WEBHOOK '{url}')", FAR / 2.0);

@@ -24,6 +24,7 @@ use crate::otlp::http as otlp;
 use crate::remote_read::handler::read;
 use crate::remote_write::handler::write;
 
+pub(crate) use self::sql::grpc::subscribe as grpc_subscribe;
 pub(crate) use self::sql::subscribe::clients as subscribers;
 pub(crate) use body::{discard as discard_body, read as read_body, refuse_encoded, too_large as body_too_large};
 

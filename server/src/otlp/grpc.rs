@@ -73,7 +73,7 @@ async fn export(app: Arc<App>, signal: Signal, request: Request<Body>) -> Respon
 /// The answer to a call of something that is not here.
 pub(super) fn unimplemented() -> Response {
     let what = "no such method; this port takes Export of MetricsService, LogsService and TraceService of \
-                opentelemetry.proto.collector";
+                opentelemetry.proto.collector, and Subscribe of foretell.v1.Subscriptions";
     accepting(Status::unimplemented(what).into_http())
 }
 
@@ -127,7 +127,7 @@ async fn unpack(app: &Arc<App>, signal: Signal, request: Request<Body>) -> Resul
 }
 
 /// Whether the one message of a call is compressed, and its bytes.
-fn frame(body: &Bytes) -> Result<(bool, Bytes), ApiError> {
+pub(crate) fn frame(body: &Bytes) -> Result<(bool, Bytes), ApiError> {
     let Some((&[flag, a, b, c, d], message)) = body.split_first_chunk::<HEAD_BYTES>() else {
         return Err(malformed("a gRPC call without a message"));
     };
@@ -198,7 +198,7 @@ impl Decoder for Raw {
 }
 
 /// An error as a status; with the time after which a retry helps, if one does.
-fn status(error: &ApiError) -> Status {
+pub(crate) fn status(error: &ApiError) -> Status {
     let message = &error.message[..error.message.floor_char_boundary(MESSAGE_BYTES_MAX)];
     let code = grpc_code(error.status);
     let details = error.retry_after_seconds().map(|seconds| retry_info(code, message, seconds));

@@ -24,7 +24,7 @@ mod any;
 mod events;
 mod exponential;
 mod fault;
-mod grpc;
+pub(crate) mod grpc;
 pub(crate) mod http;
 mod json;
 mod log_record;
@@ -42,7 +42,7 @@ use axum::routing::post;
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::http::guard;
+use crate::http::{grpc_subscribe, guard};
 
 /// The routes of the port for OTLP over HTTP.
 pub(crate) fn http_router(app: Arc<App>) -> Router {
@@ -66,6 +66,7 @@ pub(crate) fn grpc_router(app: Arc<App>) -> Router {
         .route("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", post(grpc::metrics))
         .route("/opentelemetry.proto.collector.logs.v1.LogsService/Export", post(grpc::logs))
         .route("/opentelemetry.proto.collector.trace.v1.TraceService/Export", post(grpc::traces))
+        .route("/foretell.v1.Subscriptions/Subscribe", post(grpc_subscribe))
         .fallback(|| async { grpc::unimplemented() })
         .layer(from_fn_with_state(Arc::clone(&app), guard::observe))
         .layer(from_fn(guard::protect))

@@ -1,8 +1,15 @@
 //! `SUBSCRIBE` over server-sent events, with the real binary.
 use std::io::{BufRead as _, BufReader};
 
+use arrow::array::AsArray as _;
+use arrow::datatypes::Float64Type;
+use arrow::ipc::reader::StreamReader;
+use foretell_proto::foretell::v1::subscribe_response::Delivery as Got;
+use foretell_proto::foretell::v1::{SubscribeRequest, SubscribeResponse};
+use prost::Message as _;
 use serde_json::{Value, json};
 
+use crate::support::grpc::{Streamed, call as call_grpc, framed};
 use crate::support::{Series, Server, wait_until};
 
 const START_MS: i64 = 1_767_225_600_000;
@@ -100,6 +107,91 @@ fn rows_come_as_they_are_written_and_again_from_a_cursor() {
         }
         assert_eq!(seen, [30.0, 4.0, 50.0], "{from}");
     }
+}
+
+/// Values of the rows up to the next cursor, and the cursor, over gRPC.
+fn streamed(stream: &mut Streamed) -> (Vec<f64>, String) {
+    let mut values = Vec::new();
+    loop {
+        let message = stream.next().expect("a message");
+        match SubscribeResponse::decode(&*message).unwrap().delivery.unwrap() {
+            Got::Rows(bytes) => {
+                for batch in StreamReader::try_new(&*bytes, None).unwrap() {
+                    let batch = batch.unwrap();
+                    let column = batch.column_by_name("value").unwrap().as_primitive::<Float64Type>().clone();
+                    values.extend_from_slice(column.values());
+                }
+            }
+            Got::Cursor(cursor) => return (values, cursor),
+        }
+    }
+}
+
+fn grpc(server: &Server, statement: &str, cursor: &str) -> Streamed {
+    let call = SubscribeRequest { statement: statement.to_owned(), cursor: cursor.to_owned() };
+    Streamed::open(server, SUBSCRIBE, &call.encode_to_vec())
+}
+
+const SUBSCRIBE: &str = "/foretell.v1.Subscriptions/Subscribe";
+
+#[test]
+fn over_grpc_rows_come_as_arrow_and_go_on_from_a_cursor() {
+    let server = Server::start();
+    for second in 0..3 {
+        write(&server, second, "a", second as f64);
+    }
+    let mut all = grpc(&server, "SUBSCRIBE load FROM 'start'", "");
+    let (values, begin) = streamed(&mut all);
+    assert_eq!(values, [0.0, 1.0, 2.0]);
+    let mut high = grpc(&server, "SUBSCRIBE (SELECT value * 2 AS value FROM load WHERE value > 10)", "");
+    wait_until("both are counted", || server.metric("foretell_subscriptions") == 2.0);
+    write(&server, 3, "b", 30.0);
+    assert_eq!(streamed(&mut all).0, [30.0]);
+    assert_eq!(streamed(&mut high).0, [60.0]);
+    drop((all, high));
+    wait_until("both are gone", || server.metric("foretell_subscriptions") == 0.0);
+    let server = Server::start_in(server.kill(), &[]);
+    assert_eq!(streamed(&mut grpc(&server, "SUBSCRIBE load", &begin)).0, [30.0]);
+    // many rows come in messages that every client takes
+    let series: Vec<_> = (0..300)
+        .map(|host| {
+            let host = format!("{host:0>1000}");
+            (0..50).fold(Series::of("load", &host), |series, second| series.sample(START_MS + second * 1_000, 7.0))
+        })
+        .collect();
+    let mut many = grpc(&server, "SUBSCRIBE load", "");
+    assert_eq!(server.write(&series).status, 204);
+    let mut seen = 0;
+    while seen < 15_000 {
+        let message = many.next().expect("a message");
+        assert!(message.len() < 4 << 20, "{} bytes", message.len());
+        if let Some(Got::Rows(bytes)) = SubscribeResponse::decode(&*message).unwrap().delivery {
+            seen += StreamReader::try_new(&*bytes, None).unwrap().map(|batch| batch.unwrap().num_rows()).sum::<usize>();
+        }
+    }
+    assert_eq!(seen, 15_000);
+}
+
+#[test]
+fn over_grpc_mistakes_and_the_end_of_the_server_are_statuses() {
+    let mut server = Server::start();
+    write(&server, 0, "a", 1.0);
+    let code = |statement: &str, cursor: &str| {
+        let call = SubscribeRequest { statement: statement.to_owned(), cursor: cursor.to_owned() };
+        let called = call_grpc(&server, SUBSCRIBE, &[], &framed(false, &call.encode_to_vec()));
+        assert!(!called.message().is_empty());
+        called.code()
+    };
+    assert_eq!(code("SELECT 1", ""), 3);
+    assert_eq!(code("SUBSCRIBE load FROM 'yesterday'", ""), 3);
+    assert_eq!(code("SUBSCRIBE load", "yesterday"), 3);
+    assert_eq!(code("SUBSCRIBE nothing_of_the_kind", ""), 5);
+    assert_eq!(call_grpc(&server, SUBSCRIBE, &[], &framed(false, b"\xff")).code(), 3);
+    assert_eq!(call_grpc(&server, SUBSCRIBE, &[("grpc-encoding", "gzip")], &framed(true, b"x")).code(), 3);
+    let mut open = grpc(&server, "SUBSCRIBE load", "");
+    server.signal("TERM");
+    assert_eq!(open.next(), Err(14));
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]

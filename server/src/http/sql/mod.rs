@@ -4,6 +4,7 @@
 //! status 200, and an error ends the connection without the terminating chunk (HTTP/2: resets the stream), so that no
 //! client can take a part for the whole; JSON and NDJSON say why as their last object, Arrow and Parquet lack their end.
 //! `SUBSCRIBE` is answered by [`subscribe`].
+pub(crate) mod grpc;
 mod request;
 pub(crate) mod subscribe;
 

@@ -53,6 +53,69 @@ pub fn framed(is_compressed: bool, message: &[u8]) -> Vec<u8> {
     [&[u8::from(is_compressed)][..], &(message.len() as u32).to_be_bytes(), message].concat()
 }
 
+/// The messages of a call whose answer goes on.
+pub struct Streamed {
+    runtime: tokio::runtime::Runtime,
+    incoming: h2::RecvStream,
+    read: Vec<u8>,
+}
+
+impl Streamed {
+    /// Calls `path` with `message`.
+    pub fn open(server: &Server, path: &str, message: &[u8]) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let call = async {
+            let address = server.grpc_url.strip_prefix("http://").unwrap();
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let (client, connection) = h2::client::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            let mut client = client.ready().await.unwrap();
+            let request = Request::post(format!("{}{path}", server.grpc_url));
+            let request = request.header("te", "trailers").header("content-type", "application/grpc");
+            let (answer, mut sending) = client.send_request(request.body(()).unwrap(), false).unwrap();
+            sending.send_data(framed(false, message).into(), true).unwrap();
+            let (head, incoming) = answer.await.unwrap().into_parts();
+            assert_eq!(
+                (head.status.as_u16(), head.headers["content-type"].as_bytes()),
+                (200, &b"application/grpc"[..])
+            );
+            incoming
+        };
+        let incoming =
+            runtime.block_on(async { tokio::time::timeout(PATIENCE, call).await }).expect("an answer in time");
+        Self { runtime, incoming, read: Vec::new() }
+    }
+
+    /// The next message, or the status at the end.
+    pub fn next(&mut self) -> Result<Vec<u8>, u8> {
+        let (incoming, read) = (&mut self.incoming, &mut self.read);
+        let next = async {
+            loop {
+                if let Some((head, rest)) = read.split_first_chunk::<5>() {
+                    let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+                    if rest.len() >= length {
+                        let message = rest[..length].to_vec();
+                        read.drain(..5 + length);
+                        return Ok(message);
+                    }
+                }
+                match incoming.data().await {
+                    Some(chunk) => {
+                        let chunk = chunk.unwrap();
+                        incoming.flow_control().release_capacity(chunk.len()).unwrap();
+                        read.extend_from_slice(&chunk);
+                    }
+                    None => {
+                        let trailers = incoming.trailers().await.unwrap().expect("trailers");
+                        return Err(trailers["grpc-status"].to_str().unwrap().parse().unwrap());
+                    }
+                }
+            }
+        };
+        self.runtime.block_on(async { tokio::time::timeout(PATIENCE, next).await }).expect("a message in time")
+    }
+}
+
 /// Calls `path` of the server's port for gRPC.
 pub fn call(server: &Server, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Called {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
