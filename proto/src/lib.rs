@@ -35,6 +35,7 @@ pub mod prometheus {
     pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
 }
 
+#[allow(missing_docs, reason = "the .proto file says what they mean")]
 /// What is Foretell's own.
 pub mod foretell {
     /// Version 1.

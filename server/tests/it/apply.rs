@@ -79,7 +79,7 @@ fn mistakes_name_the_file_and_the_line_and_change_nothing() {
         (
             "CREATE ALERT a ON PROMQL 'up > 0';\n\nDROP ALERT a;",
             "a.sql:3",
-            "only CREATE CONTINUOUS QUERY, CREATE DETECTOR and CREATE ALERT",
+            "only CREATE CONTINUOUS QUERY, CREATE [DEFAULT] DETECTOR and CREATE ALERT",
         ),
         ("CREATE ALERT a ON PROMQL 'up > 0' FOR x;", "a.sql:1", "a duration"),
         ("CREATE ALERT a ON PROMQL 'up';\nCREATE ALERT a ON PROMQL 'down';", "a.sql:2", "alert a is declared twice"),
@@ -96,4 +96,24 @@ fn mistakes_name_the_file_and_the_line_and_change_nothing() {
     std::fs::write(dir.path().join("a.sql"), "CREATE ALERT a ON PROMQL 'up > 0';").unwrap();
     let away = binary().args(["apply", "--url", "http://127.0.0.1:9", "-f"]).arg(dir.path()).output().unwrap();
     assert!(text(&away.stderr).contains("cannot reach the server"), "{}", text(&away.stderr));
+}
+
+#[test]
+fn the_default_detector_is_declared_like_others() {
+    let (server, dir) = (Server::start(), tempfile::tempdir().unwrap());
+    let declared = |text: &str| std::fs::write(dir.path().join("a.sql"), text).unwrap();
+    let watches = || server.rows("SELECT watches FROM sys.default_detector").concat();
+    let alert = "CREATE ALERT a ON PROMQL 'up > 0';";
+    declared(&format!("{alert} CREATE DEFAULT DETECTOR ON 'up';"));
+    let made = "+ alert a\n+ default detector default\n2 changed, 0 dropped, 0 unchanged\n";
+    assert_eq!(done(&apply(&server, dir.path(), &[])), made);
+    assert_eq!(watches(), ["up"]);
+    assert_eq!(done(&apply(&server, dir.path(), &["--prune"])), "0 changed, 0 dropped, 2 unchanged\n");
+    declared(&format!("{alert} CREATE DEFAULT DETECTOR;"));
+    let changed = done(&apply(&server, dir.path(), &[]));
+    assert!(changed.starts_with("~ default detector default\n    watches: up → {__name__=~\".+\"}\n"), "{changed}");
+    declared(alert);
+    let pruned = done(&apply(&server, dir.path(), &["--prune"]));
+    assert_eq!(pruned, "- default detector default\n0 changed, 1 dropped, 1 unchanged\n");
+    assert!(watches().is_empty());
 }

@@ -12,6 +12,7 @@ mod backup;
 mod budget;
 mod config;
 mod connections;
+mod default_detector;
 mod demo;
 mod disk_full;
 mod grafana;

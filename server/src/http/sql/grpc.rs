@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, Request};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use foretell_proto::foretell::v1::{SubscribeRequest, SubscribeResponse, subscribe_response};
@@ -43,11 +43,19 @@ pub(crate) async fn subscribe(Shared(app): Shared<Arc<App>>, request: Request<Bo
     }
     let state = match open(&app, request).await {
         Ok(state) => state,
-        Err(error) => return status(&error).into_http(),
+        Err(error) => return fault(&error).into_http(),
     };
     let mut response = Response::new(Body::new(StreamBody::new(stream::unfold(Some(state), next))));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
+}
+
+/// A table that is not there is not found; elsewhere such an error speaks of the method.
+fn fault(error: &ApiError) -> Status {
+    match error.status {
+        StatusCode::NOT_FOUND => Status::not_found(&*error.message),
+        _ => status(error),
+    }
 }
 
 async fn open(app: &Arc<App>, request: Request<Body>) -> Result<State, ApiError> {
@@ -86,7 +94,7 @@ async fn next(state: Option<State>) -> Option<(Result<Frame<Bytes>, Infallible>,
         () = state.stopping.cancelled() => Err(Status::unavailable("the server stops: subscribe again from the last cursor")),
         delivered = state.subscription.next() => {
             let delivered = delivered.map_err(ApiError::from).and_then(|delivered| state.messages(delivered));
-            delivered.map_err(|error| status(&error))
+            delivered.map_err(|error| fault(&error))
         }
     };
     match delivered {
