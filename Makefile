@@ -40,7 +40,7 @@ FUZZ ?= 60
 WAL_MIB ?= 1024
 QUESTIONS ?= 10000
 
-.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short clients clients-short nezha promql-diff promql-diff-short rules-diff alertmanager bench-alerts outage bench-default-detector bench-promql bench-ml bench-logs bench-traces crash crash-short stream-check stream-check-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
+.PHONY: help setup build demo test check fmt lint unit e2e-prometheus e2e-prometheus-short clients clients-short nezha promql-diff promql-diff-short rules-diff alertmanager bench-alerts outage bench-default-detector bench-metrics bench-promql bench-ml bench-logs bench-traces crash crash-short stream-check stream-check-short crashfs sim bitrot fuzz recovery abuse abuse-short year metamorphic bench churn deny clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -112,6 +112,10 @@ outage: build ## webhooks that answer 500 and hang for a long time; all others g
 
 bench-default-detector: build ## what the default detector on every series costs ingest: a server with it and one without it, in turn
 	$(BIN)/bench default-detector
+
+bench-metrics: build ## head to head: ingest, size and memory of node, tsbs and churn beside VictoriaMetrics and Prometheus, with the goals
+	benches/peers.sh $(PEERS) prometheus victoria-metrics
+	$(BIN)/bench metrics --peers $(PEERS)
 
 bench-promql: build ## each class of PromQL query beside a real Prometheus and a real VictoriaMetrics (FULL=1: 50,000 series, 6 h)
 	benches/peers.sh $(PEERS) prometheus victoria-metrics

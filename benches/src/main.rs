@@ -56,6 +56,8 @@ enum Task {
     Scan(run::scan::Options),
     /// A server with little memory, offered too many series and too heavy queries
     Abuse(run::abuse::Options),
+    /// Ingest, size and memory beside VictoriaMetrics and Prometheus, every workload at 100,000 and a million series; needs --peers
+    Metrics(run::metrics::Options),
     /// Webhooks that answer 500 or hang, for an hour: who listens is told as fast as ever, the others of everything afterwards
     Outage(run::outage::Options),
     /// Forecasts and change points of a real server, scored on public data sets; needs --data and --score
@@ -119,6 +121,7 @@ fn try_main() -> Result<()> {
         Task::Ingest(options) => run::ingest::run(&options, &binaries, results),
         Task::Logs(options) => run::events::run(run::events::Kind::Logs, &options, &binaries, results),
         Task::Traces(options) => run::events::run(run::events::Kind::Traces, &options, &binaries, results),
+        Task::Metrics(options) => run::metrics::run(&options, &binaries, results),
         Task::Outage(options) => run::outage::run(&options, &binaries, results),
         Task::Recovery(options) => run::recovery::run(&options, &binaries, results),
         Task::Rollup(options) => run::rollup::run(&options, results),

@@ -68,54 +68,112 @@ struct Outcome {
 /// # Errors
 /// When a server refuses a body, loses one, or does not stop.
 pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()> {
+    let measured = measure(options, binaries)?;
+    let workload = serde_json::to_value(options.workload)?;
+    let suffix = if measured.outcomes.len() > 1 { "-peers" } else { "" };
+    let mut report = Report::new(
+        &format!("ingest-{}{suffix}", workload.as_str().unwrap_or_default()),
+        json!({
+            "workload": workload, "series": measured.series, "hours": options.hours, "senders": options.senders,
+            "samples_per_request": options.samples_per_request, "seed": options.seed, "runs": options.runs,
+            "samples": measured.samples, "body_bytes": measured.body_bytes,
+        }),
+    );
+    for (peer, _) in &measured.outcomes {
+        report.text(&format!("{}_version", peer.name()), &peer.version(binaries)?, "");
+    }
+    measured.describe("", &mut report);
+    report.finish(results)?;
+    Ok(())
+}
+
+/// Every server under one load.
+pub(super) struct Measured {
+    series: usize,
+    samples: u64,
+    body_bytes: u64,
+    outcomes: Vec<(Peer, Vec<Outcome>)>,
+}
+
+/// Sends one load to every server of `options`, in turn.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn measure(options: &Options, binaries: &Binaries) -> Result<Measured> {
     let dir = scratch_dir("ingest")?;
     let fleet = options.workload.fleet(options.series, options.seed, super::start_ms(options.hours)?);
     let (series, rounds, targets) = (fleet.series(), fleet.rounds(options.hours), fleet.targets().len());
     print(&format!("recording {rounds} scrapes of {targets} targets, {series} series"));
     let recordings = record(fleet, rounds, options.senders, options.samples_per_request, dir.path())?;
-    let load = Load { options, recordings, series, expected: rounds * targets as u64 };
-
+    let load = Load { options, recordings, expected: rounds * targets as u64 };
     let mut peers = vec![Peer::Foretell];
     peers.extend(options.peer.iter().copied().filter(|&peer| peer != Peer::Foretell));
-    let mut outcomes: Vec<Vec<Outcome>> = peers.iter().map(|_| Vec::new()).collect();
+    let mut outcomes: Vec<(Peer, Vec<Outcome>)> = peers.iter().map(|&peer| (peer, Vec::new())).collect();
     for run in 0..options.runs.max(1) {
-        for (i, &peer) in peers.iter().enumerate() {
+        for (peer, outcomes) in &mut outcomes {
+            let peer = *peer;
             print(&format!("run {} of {}: {}", run + 1, options.runs.max(1), peer.name()));
-            outcomes[i].push(load.run_once(peer, binaries, dir.path()).with_context(|| peer.name())?);
+            outcomes.push(load.run_once(peer, binaries, dir.path()).with_context(|| peer.name())?);
         }
     }
+    let body_bytes = load.recordings.iter().map(|r| r.bytes).sum();
+    Ok(Measured { series, samples: load.samples(), body_bytes, outcomes })
+}
 
-    let workload = serde_json::to_value(options.workload)?;
-    let suffix = if peers.len() > 1 { "-peers" } else { "" };
-    let mut report = Report::new(
-        &format!("ingest-{}{suffix}", workload.as_str().unwrap_or_default()),
-        json!({
-            "workload": workload, "series": series, "hours": options.hours, "senders": options.senders,
-            "samples_per_request": options.samples_per_request, "seed": options.seed, "runs": options.runs,
-            "samples": load.samples(), "body_bytes": load.recordings.iter().map(|r| r.bytes).sum::<u64>(),
-        }),
-    );
-    for (&peer, outcomes) in peers.iter().zip(&outcomes) {
-        report.text(&format!("{}_version", peer.name()), &peer.version(binaries)?, "");
-        load.describe(peer, outcomes, &mut report);
-    }
-    for &peer in &peers[1..] {
-        for key in ["samples_per_second", "samples_per_cpu_second", "bytes_per_sample", "rss_bytes_per_series"] {
-            let of = |peer: Peer| report.get(&format!("{}_{key}", peer.name()));
-            if let (Some(ours), Some(theirs)) = (of(Peer::Foretell), of(peer)) {
-                report.figure(&format!("ratio_{}_{key}", peer.name()), ours / theirs, "ours to theirs");
+impl Measured {
+    /// Adds figures whose names begin with `prefix`: of each server the medians, and of ours to those of others the ratios.
+    pub(super) fn describe(&self, prefix: &str, report: &mut Report) {
+        for (peer, outcomes) in &self.outcomes {
+            self.describe_one(prefix, *peer, outcomes, report);
+        }
+        for (peer, _) in &self.outcomes[1..] {
+            for key in [
+                "samples_per_second",
+                "samples_per_cpu_second",
+                "request_p99_ms",
+                "bytes_per_sample",
+                "rss_bytes_per_series",
+            ] {
+                let of = |peer: Peer| report.get(&format!("{prefix}{}_{key}", peer.name()));
+                if let (Some(ours), Some(theirs)) = (of(Peer::Foretell), of(*peer)) {
+                    report.figure(&format!("{prefix}ratio_{}_{key}", peer.name()), ours / theirs, "ours to theirs");
+                }
             }
         }
     }
-    report.finish(results)?;
-    Ok(())
+
+    fn describe_one(&self, prefix: &str, peer: Peer, outcomes: &[Outcome], report: &mut Report) {
+        let samples = self.samples as f64;
+        let middle = |of: &dyn Fn(&Outcome) -> f64| median(&outcomes.iter().map(of).collect::<Vec<_>>());
+        let mut figure = |key: &str, of: &dyn Fn(&Outcome) -> f64, note: &str| {
+            report.figure(&format!("{prefix}{}_{key}", peer.name()), middle(of), note);
+        };
+        figure("samples_per_second", &|o| samples / o.wall_seconds, "wall clock, senders on the same cores");
+        figure("samples_per_cpu_second", &|o| samples / o.usage.cpu_seconds, "the server's user and system time");
+        figure("request_p50_ms", &|o| percentile(&o.latencies_ms, 0.5), "one body to its acknowledgement");
+        figure("request_p99_ms", &|o| percentile(&o.latencies_ms, 0.99), "");
+        figure("busy_answers", &|o| o.busy_answers as f64, "429 or 503, sent again");
+        let per_series = |o: &Outcome| o.usage.rss_bytes.saturating_sub(o.idle_rss_bytes) as f64 / self.series as f64;
+        figure("rss_bytes_per_series", &per_series, "resident at the end, less than at the start, per active series");
+        figure("rss_peak_bytes", &|o| o.usage.rss_peak_bytes as f64, "");
+        figure("stop_seconds", &|o| o.stop.as_secs_f64(), "SIGTERM to the end");
+        figure("restart_seconds", &|o| o.restart.as_secs_f64(), "start to ready on that directory");
+        let bytes = |o: &Outcome| o.disk.iter().map(|(_, bytes)| *bytes as f64).sum::<f64>() / samples;
+        figure("bytes_per_sample", &bytes, "the whole data directory after the clean stop, index included");
+        let Some(last) = outcomes.last() else { return };
+        for (entry, _) in &last.disk {
+            let of = |o: &Outcome| {
+                o.disk.iter().find(|(name, _)| name == entry).map_or(0, |(_, bytes)| *bytes) as f64 / samples
+            };
+            figure(&format!("bytes_per_sample/{entry}"), &of, "");
+        }
+    }
 }
 
 /// The same for every server.
 struct Load<'a> {
     options: &'a Options,
     recordings: Vec<Recording>,
-    series: usize,
     /// Samples of a metric of which each target has one series.
     expected: u64,
 }
@@ -168,33 +226,6 @@ impl Load<'_> {
         let count = rows.first().and_then(|row| row.first()?.as_u64());
         ensure!(count == Some(self.expected), "{metric}: {} rows sent, {count:?} stored", self.expected);
         Ok(())
-    }
-
-    fn describe(&self, peer: Peer, outcomes: &[Outcome], report: &mut Report) {
-        let samples = self.samples() as f64;
-        let middle = |of: &dyn Fn(&Outcome) -> f64| median(&outcomes.iter().map(of).collect::<Vec<_>>());
-        let mut figure = |key: &str, of: &dyn Fn(&Outcome) -> f64, note: &str| {
-            report.figure(&format!("{}_{key}", peer.name()), middle(of), note);
-        };
-        figure("samples_per_second", &|o| samples / o.wall_seconds, "wall clock, senders on the same cores");
-        figure("samples_per_cpu_second", &|o| samples / o.usage.cpu_seconds, "the server's user and system time");
-        figure("request_p50_ms", &|o| percentile(&o.latencies_ms, 0.5), "one body to its acknowledgement");
-        figure("request_p99_ms", &|o| percentile(&o.latencies_ms, 0.99), "");
-        figure("busy_answers", &|o| o.busy_answers as f64, "429 or 503, sent again");
-        let per_series = |o: &Outcome| o.usage.rss_bytes.saturating_sub(o.idle_rss_bytes) as f64 / self.series as f64;
-        figure("rss_bytes_per_series", &per_series, "resident at the end, less than at the start, per active series");
-        figure("rss_peak_bytes", &|o| o.usage.rss_peak_bytes as f64, "");
-        figure("stop_seconds", &|o| o.stop.as_secs_f64(), "SIGTERM to the end");
-        figure("restart_seconds", &|o| o.restart.as_secs_f64(), "start to ready on that directory");
-        let bytes = |o: &Outcome| o.disk.iter().map(|(_, bytes)| *bytes as f64).sum::<f64>() / samples;
-        figure("bytes_per_sample", &bytes, "the whole data directory after the clean stop, index included");
-        let Some(last) = outcomes.last() else { return };
-        for (entry, _) in &last.disk {
-            let of = |o: &Outcome| {
-                o.disk.iter().find(|(name, _)| name == entry).map_or(0, |(_, bytes)| *bytes) as f64 / samples
-            };
-            figure(&format!("bytes_per_sample/{entry}"), &of, "");
-        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod default_detector;
 pub mod detect;
 pub mod events;
 pub mod ingest;
+pub mod metrics;
 pub mod outage;
 pub mod promql;
 pub mod recovery;

@@ -4,7 +4,7 @@
 //!  id = (metric, number) ──> pages of the metric: place of each number ──> states, in the order in which series appeared
 //! ```
 //! Senders repeat their series in one order, so the states of a body lie one after the other, too.
-use foretell_engine::{Commit, Lsn, Matcher, Series, SeriesId, Snapshot};
+use foretell_engine::{Commit, Matcher, Series, SeriesId, Snapshot};
 use foretell_ml::detect::{Sight, Watch};
 use hashbrown::HashMap;
 
@@ -292,11 +292,6 @@ fn is_counter(name: &str, snapshot: &Snapshot) -> bool {
         Some("unknown") | None => COUNTERS.iter().any(|ending| name.ends_with(ending)),
         Some(_) => false,
     }
-}
-
-/// The newest of `commits`.
-pub(super) fn newest(commits: &[Commit]) -> Option<Lsn> {
-    commits.last().map(|commit| commit.lsn)
 }
 
 #[cfg(test)]

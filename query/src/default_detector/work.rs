@@ -8,7 +8,7 @@ use foretell_engine::{Engine, ErrorKind as EngineErrorKind, Lsn, Matcher, Snapsh
 use super::Counts;
 use super::bits::Found;
 use super::stored::{CONSUMER, Place, State, WRITTEN, written};
-use super::watched::{Watched, newest};
+use super::watched::Watched;
 use crate::error::{Error, Result};
 
 /// Samples of the feed that are read at once.
@@ -119,7 +119,9 @@ impl Work {
                 }
                 Err(error) => return Err(Error::from_engine(&error)),
             };
-            let Some(last) = newest(&commits) else { break };
+            if commits.is_empty() {
+                break;
+            }
             let (engine, mut made) = (&self.engine, None);
             let mut snapshot = || made.get_or_insert_with(|| engine.snapshot()).clone();
             for commit in &commits {
@@ -131,7 +133,6 @@ impl Work {
                     self.found.truncate(before);
                 }
             }
-            self.position = last;
             self.put_bits()?;
             self.store_when_due()?;
         }
