@@ -114,7 +114,7 @@ async fn run(shared: Arc<Shared>) {
 /// Tells Alertmanagers again of what fires. Nothing is lost if one does not listen: it is told again.
 fn resend(shared: &Arc<Shared>) {
     let mut firing: BTreeMap<Target, Vec<String>> = BTreeMap::new();
-    for alert in shared.database.active_alerts().iter().filter(|alert| alert.fired_at.is_some()) {
+    for alert in shared.database.active_alerts().iter().filter(|alert| alert.fired_at.is_some() && !alert.silenced) {
         for target in alert.notify.iter().filter(|target| matches!(target, Target::Alertmanager(_))) {
             firing.entry(target.clone()).or_default().push(shared.of_active(alert));
         }

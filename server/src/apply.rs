@@ -27,8 +27,9 @@ const FILES_MAX: usize = 10_000;
 const ROWS_MAX: usize = 100_000;
 
 /// What statements may declare, as the server names it, with the table of their names; what is dropped first comes first.
-const KINDS: [(&str, &str); 4] = [
+const KINDS: [(&str, &str); 5] = [
     ("alert", "SELECT DISTINCT name FROM sys.alerts ORDER BY name"),
+    ("silence", "SELECT name FROM sys.silences ORDER BY name"),
     ("detector", "SELECT name FROM sys.detectors ORDER BY name"),
     ("continuous query", "SELECT name FROM sys.continuous_queries ORDER BY name"),
     (DEFAULT_DETECTOR, "SELECT 'default' FROM sys.default_detector"),
@@ -39,7 +40,7 @@ const DEFAULT_DETECTOR: &str = "default detector";
 /// `foretell apply`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Files hold CREATE CONTINUOUS QUERY, CREATE [DEFAULT] DETECTOR and CREATE ALERT statements, each with a semicolon at its end; \
+    after_help = "Files hold CREATE CONTINUOUS QUERY, CREATE [DEFAULT] DETECTOR, CREATE ALERT and CREATE SILENCE statements, each with a semicolon at its end; \
     an object comes after those that it reads.\n\
     Of a folder all files that end in .sql are read, in the order of their names.\n\
     Exit codes: 0 all is as declared (or would be), 1 a statement failed, 2 the files or the server cannot be read.\n\n\
@@ -58,7 +59,7 @@ pub struct ApplyArgs {
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Drop continuous queries, detectors and alerts that no file declares
+    /// Drop continuous queries, detectors, alerts and silences that no file declares
     #[arg(long)]
     prune: bool,
 }
@@ -214,7 +215,7 @@ fn declared(paths: &[PathBuf]) -> anyhow::Result<Vec<Declared>> {
             let place = format!("{}:{}", file.display(), text[..at].matches('\n').count() + 1);
             let text = declaration(statement).with_context(|| {
                 format!(
-                    "{place}: only CREATE CONTINUOUS QUERY, CREATE [DEFAULT] DETECTOR and CREATE ALERT can be declared"
+                    "{place}: only CREATE CONTINUOUS QUERY, CREATE [DEFAULT] DETECTOR, CREATE ALERT and CREATE SILENCE can be declared"
                 )
             })?;
             statements.push(Declared { place, text: text.to_owned() });
@@ -241,7 +242,11 @@ fn declaration(statement: &str) -> Option<&str> {
     };
     let known = word(rest, "continuous").and_then(|rest| word(rest, "query"));
     let known = known.or_else(|| word(rest, "default").filter(|rest| begins(rest, "detector")));
-    known.or_else(|| word(rest, "detector")).or_else(|| word(rest, "alert")).map(|_| rest)
+    known
+        .or_else(|| word(rest, "detector"))
+        .or_else(|| word(rest, "alert"))
+        .or_else(|| word(rest, "silence"))
+        .map(|_| rest)
 }
 
 /// Whether a text begins with a word.

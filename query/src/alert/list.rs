@@ -12,9 +12,13 @@ use crate::error::{Error, Result};
 use crate::table::sys::{Listed, batch, numbers, texts, times};
 
 /// Every table about alerts, by name.
-pub(crate) fn tables(alerts: &Arc<Alerts>) -> [(&'static str, Listed<Alerts>); 2] {
+pub(crate) fn tables(alerts: &Arc<Alerts>) -> [(&'static str, Listed<Alerts>); 3] {
     let table = |rows| Listed::new(alerts, rows);
-    [("alerts", table(|alerts, _| instances(&alerts.all()))), ("notifications", table(notifications))]
+    [
+        ("alerts", table(|alerts, _| instances(&alerts.all()))),
+        ("notifications", table(notifications)),
+        ("silences", table(|alerts, _| alerts.silences.rows())),
+    ]
 }
 
 fn counts(values: impl Iterator<Item = u64>) -> ArrayRef {
@@ -98,6 +102,7 @@ fn notifications(alerts: &Alerts, snapshot: &Snapshot) -> Result<RecordBatch> {
         ("starts_at", times(all.iter().map(|notice| Some(notice.starts_at)))),
         ("ends_at", times(all.iter().map(|notice| notice.ends_at))),
         ("made_at", times(all.iter().map(|notice| Some(notice.made_at)))),
+        ("silenced_by", texts(alerts.held_by(&all).into_iter())),
         ("idempotency_key", texts(all.iter().map(|notice| Some(notice.idempotency_key())))),
         ("given_up", Arc::new(BooleanArray::from_iter(all.iter().map(|notice| Some(notice.error.is_some()))))),
         ("error", texts(all.iter().map(|notice| notice.error.clone()))),

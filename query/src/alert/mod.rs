@@ -15,6 +15,7 @@
 //! | [`follow`] | alerts of detectors: rows as they come |
 //! | [`rows`] | rows of a detector's table, put together from commits; conditions over them |
 //! | [`outcome`] | what a look changes, and the record that says so |
+//! | [`silence`] | when nobody is told of which alerts |
 //! | [`list`] | `sys.alerts`, `sys.notifications` |
 //!
 //! Invariants: state and notices are stored in one record, so that each change is told, and none twice under two keys; a notice is
@@ -25,6 +26,7 @@ pub(crate) mod list;
 mod machine;
 mod outcome;
 mod rows;
+mod silence;
 pub(crate) mod statement;
 mod watch;
 
@@ -36,6 +38,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use foretell_engine::clock::{Clock, SystemClock};
 use foretell_engine::{Engine, LabelSet, Lsn, Snapshot, WriteBatch};
+use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
@@ -45,6 +48,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::planner;
 use crate::statement::{Existing, preview};
 use definition::{DEAD, DEFINITIONS, Definition, NEXT, OUTBOX, On, Watched, definition_key, notice_key, state_key};
+use silence::{SILENCES_MAX, Silence, Silences};
 use statement::AlertStatement;
 
 pub use definition::{Notice, Target};
@@ -72,6 +76,7 @@ pub(crate) struct Alerts {
     next_notice: AtomicU64,
     counts: Counts,
     followed: Mutex<follow::Followed>,
+    silences: Silences,
 }
 
 /// What has been done since the start.
@@ -82,6 +87,7 @@ struct Counts {
     fired: AtomicU64,
     resolved: AtomicU64,
     given_up: AtomicU64,
+    silenced: AtomicU64,
 }
 
 /// Numbers about alerts, for operators.
@@ -99,6 +105,8 @@ pub struct AlertStats {
     pub notices: u64,
     /// Notices that were given up since the start.
     pub given_up: u64,
+    /// Notices that nobody will be told of, because of a silence, since the start.
+    pub silenced: u64,
     /// Times that something was looked at since the start.
     pub evaluations: u64,
     /// Those of them that failed.
@@ -122,6 +130,8 @@ pub struct ActiveAlert {
     pub of: LabelSet,
     /// Who is told.
     pub notify: Vec<Target>,
+    /// Whether nobody has been told that it fires, because of a silence.
+    pub silenced: bool,
     /// Since when the condition has held, ns.
     pub active_at: i64,
     /// Since when it fires, ns; it is pending otherwise.
@@ -196,6 +206,7 @@ impl Alerts {
             next_notice: AtomicU64::new(next),
             counts: Counts::default(),
             followed: Mutex::default(),
+            silences: Silences::open(&snapshot)?,
         })
     }
 
@@ -260,6 +271,14 @@ impl Alerts {
             AlertStatement::Show => list::definitions(&self.all()),
             AlertStatement::Describe(name) => properties(&list::definitions(&[self.find(&name)?])?),
             AlertStatement::Drop { name, if_exists } => self.drop_alert(&name, if_exists).await,
+            AlertStatement::Silence { silence, existing } => self.silence(silence, existing).await,
+            AlertStatement::PreviewSilence(silence) => {
+                silence::filter(&silence)?;
+                let is = self.silences.get(&silence.name).map(|silence| silence.properties());
+                preview("silence", &silence.name, is.as_ref(), &silence.properties())
+            }
+            AlertStatement::ShowSilences => self.silences.rows(),
+            AlertStatement::DropSilence { name, if_exists } => self.drop_silence(&name, if_exists).await,
         }
     }
 
@@ -325,6 +344,77 @@ impl Alerts {
         answer(format!("alert {name} dropped; what it fired has ended"))
     }
 
+    async fn silence(self: &Arc<Self>, silence: Silence, existing: Existing) -> Result<RecordBatch> {
+        let _one = self.changing.lock().await;
+        let (name, is) = (silence.name.clone(), self.silences.get(&silence.name));
+        match (&is, existing) {
+            (None, _) if self.silences.len() >= SILENCES_MAX => {
+                let what = format!("there are {SILENCES_MAX} silences already: drop one first");
+                return Err(Error::new(ErrorKind::Execution, what));
+            }
+            (Some(is), Existing::Replaced) if is.properties() == silence.properties() => {
+                return answer(format!("silence {name} is unchanged"));
+            }
+            (None, _) | (Some(_), Existing::Replaced) => {}
+            (Some(_), Existing::Kept) => return answer(format!("silence {name} exists")),
+            (Some(_), Existing::Refused) => {
+                return Err(Error::invalid(format!(
+                    "silence {name} exists: drop it first, choose another name, or write OR REPLACE"
+                )));
+            }
+        }
+        let filter = silence::filter(&silence)?;
+        let state = vec![(Silence::key(&name), Some(silence.encode()))];
+        self.write(WriteBatch { state, ..WriteBatch::default() }).await?;
+        self.silences.insert(filter, silence);
+        answer(format!("silence {name} {}", if is.is_some() { "replaced" } else { "created" }))
+    }
+
+    async fn drop_silence(self: &Arc<Self>, name: &str, if_exists: bool) -> Result<RecordBatch> {
+        let _one = self.changing.lock().await;
+        if self.silences.get(name).is_none() {
+            return match if_exists {
+                true => answer(format!("there is no silence {name}")),
+                false => {
+                    let what = format!("there is no silence {name}: SHOW SILENCES lists all");
+                    Err(Error::new(ErrorKind::NotFound, what))
+                }
+            };
+        }
+        let state = vec![(Silence::key(name), None)];
+        self.write(WriteBatch { state, ..WriteBatch::default() }).await?;
+        self.silences.remove(name);
+        answer(format!("silence {name} dropped; what it held back is told now, unless it has ended"))
+    }
+
+    /// Forgets notices of what fired and ended while it was silenced: nobody is told.
+    async fn settle_silenced(&self) -> Result<()> {
+        let quiet = self.silences.at(SystemClock.now_ns());
+        if quiet.is_empty() {
+            return Ok(());
+        }
+        let mut never = Vec::new();
+        {
+            let outbox = self.outbox.lock();
+            let mut held: HashMap<(&Target, &str, &LabelSet), &Notice> = HashMap::new();
+            for notice in outbox.values() {
+                let of = (&notice.target, notice.alert.as_str(), &notice.of);
+                if notice.firing && quiet.about(&notice.labels).is_some() {
+                    held.insert(of, notice);
+                } else if !notice.firing
+                    && let Some(fired) = held.remove(&of).filter(|fired| fired.starts_at == notice.starts_at)
+                {
+                    never.extend([fired.seq, notice.seq]);
+                }
+            }
+        }
+        if never.is_empty() {
+            return Ok(());
+        }
+        self.counts.silenced.fetch_add(never.len() as u64, Ordering::Relaxed);
+        self.taken(&never).await
+    }
+
     /// Ends an alert: what fires is told to have ended, and nothing is left of it.
     async fn end(self: &Arc<Self>, alert: &Arc<Alert>) -> Result<()> {
         let _looking = alert.looking.lock().await;
@@ -382,7 +472,28 @@ impl Alerts {
 
     /// The oldest notices for `target`, at most `count`.
     pub(crate) fn notices_for(&self, target: &Target, count: usize) -> Vec<Arc<Notice>> {
-        self.outbox.lock().values().filter(|notice| notice.target == *target).take(count).cloned().collect()
+        let quiet = self.silences.at(SystemClock.now_ns());
+        let outbox = self.outbox.lock();
+        let mut held: HashSet<(&str, &LabelSet)> = HashSet::new();
+        let told = outbox.values().filter(|notice| notice.target == *target).filter(|notice| {
+            if quiet.is_empty() {
+                return true;
+            }
+            // What comes after a notice that is held back, of the same alert, waits with it.
+            let of = (notice.alert.as_str(), &notice.of);
+            if notice.firing && quiet.about(&notice.labels).is_some() {
+                held.insert(of);
+            }
+            !held.contains(&of)
+        });
+        told.take(count).cloned().collect()
+    }
+
+    /// The silence that holds back a notice now.
+    fn held_by(&self, notices: &[Arc<Notice>]) -> Vec<Option<String>> {
+        let quiet = self.silences.at(SystemClock.now_ns());
+        let by = |notice: &Arc<Notice>| quiet.about(&notice.labels).filter(|_| notice.firing && notice.error.is_none());
+        notices.iter().map(|notice| by(notice).map(str::to_owned)).collect()
     }
 
     /// Forgets notices that were taken.
@@ -419,9 +530,13 @@ impl Alerts {
     /// Everything that is pending or firing.
     pub(crate) fn active(&self) -> Vec<ActiveAlert> {
         let mut active = Vec::new();
+        let notices = self.notices();
+        let held = notices.iter().zip(self.held_by(&notices)).filter(|(_, by)| by.is_some());
+        let held: HashSet<(&str, &LabelSet)> = held.map(|(notice, _)| (notice.alert.as_str(), &notice.of)).collect();
         for alert in self.all() {
             let watched = alert.known.read().watched.clone();
             active.extend(watched.alerts.into_iter().map(|(of, state)| ActiveAlert {
+                silenced: held.contains(&(alert.definition.name.as_str(), &of)),
                 alert: alert.definition.name.clone(),
                 labels: alert.labels(&of),
                 annotations: alert.definition.annotations.clone(),
@@ -456,6 +571,7 @@ impl Alerts {
             lag,
             notices: self.outbox.lock().len() as u64,
             given_up: count(&self.counts.given_up),
+            silenced: count(&self.counts.silenced),
             evaluations: count(&self.counts.evaluations),
             failures: count(&self.counts.failures),
             fired: count(&self.counts.fired),

@@ -5,12 +5,19 @@
 //!      ON DETECTOR d [WHERE condition] | ON (SELECT …) | ON PROMQL '…'
 //!      [EVERY '15s'] [FOR '2m'] [KEEP FIRING FOR '5m'] [LABELS (severity = 'page', …)] [ANNOTATIONS (summary = '…', …)]
 //!      [NOTIFY (WEBHOOK 'http://…', ALERTMANAGER 'http://…', …)]
+//!  CREATE [OR REPLACE] SILENCE [IF NOT EXISTS] name [ON '{severity="info"}']
+//!      FROM '2026-01-01' UNTIL '2026-01-02' | FOR '2h' | DAILY FROM '02:00' FOR '1h' | WEEKLY ON (sat, sun) FROM '22:00' FOR '8h'
+//!      [COMMENT '…']
 //!  EXPLAIN CREATE …   what it would change
 //!  SHOW ALERTS        DESCRIBE ALERT name        DROP ALERT [IF EXISTS] name
+//!  SHOW SILENCES                                 DROP SILENCE [IF EXISTS] name
 //! ```
+use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 use datafusion::sql::sqlparser::tokenizer::Token;
+use foretell_engine::clock::{Clock, SystemClock};
 
 use super::definition::{Definition, On, Target};
+use super::silence::{DAYS, Silence, When};
 use crate::error::{Error, Result};
 use crate::statement::{Cursor, Existing, expected, tokens};
 
@@ -18,6 +25,8 @@ use crate::statement::{Cursor, Existing, expected, tokens};
 const EVERY_NS_DEFAULT: i64 = 15_000_000_000;
 /// What holds of a detector's row unless the statement says.
 const CONDITION: &str = "is_anomaly";
+/// What a silence holds back unless it says.
+const EVERY_ALERT: &str = "{alertname=~\".+\"}";
 /// Longest condition or annotation, bytes.
 const TEXT_BYTES_MAX: usize = 16 << 10;
 /// Labels, annotations and targets of an alert.
@@ -46,6 +55,24 @@ pub(crate) enum AlertStatement {
         /// Whether a missing one is fine.
         if_exists: bool,
     },
+    /// `CREATE SILENCE`
+    Silence {
+        /// What is quiet, and when.
+        silence: Silence,
+        /// What happens to one of the same name.
+        existing: Existing,
+    },
+    /// `EXPLAIN CREATE SILENCE`: what it would change.
+    PreviewSilence(Silence),
+    /// `SHOW SILENCES`
+    ShowSilences,
+    /// `DROP SILENCE`
+    DropSilence {
+        /// Name.
+        name: String,
+        /// Whether a missing one is fine.
+        if_exists: bool,
+    },
 }
 
 /// `EXPLAIN CREATE` as one verb.
@@ -64,7 +91,90 @@ pub(crate) fn parse(sql: &str) -> Option<Result<AlertStatement>> {
         verb
     };
     let replace = matches!(verb, "create" | PREVIEW) && cursor.word("or") && cursor.word("replace");
+    if cursor.word(if verb == "show" { "silences" } else { "silence" }) {
+        return Some(read_silence(verb, replace, cursor));
+    }
     cursor.word(if verb == "show" { "alerts" } else { "alert" }).then(|| read(verb, replace, cursor))
+}
+
+fn read_silence(verb: &str, replace: bool, mut cursor: Cursor<'_>) -> Result<AlertStatement> {
+    let statement = match verb {
+        "create" => {
+            let existing = cursor.existing(replace)?;
+            AlertStatement::Silence { silence: silence(&mut cursor)?, existing }
+        }
+        PREVIEW => {
+            cursor.existing(replace)?;
+            AlertStatement::PreviewSilence(silence(&mut cursor)?)
+        }
+        "show" => AlertStatement::ShowSilences,
+        "drop" => {
+            let if_exists = cursor.if_exists()?;
+            AlertStatement::DropSilence { name: cursor.name("the name of a silence")?, if_exists }
+        }
+        _ => return Err(Error::invalid("silences are listed by SHOW SILENCES")),
+    };
+    cursor.end()?;
+    Ok(statement)
+}
+
+fn silence(cursor: &mut Cursor<'_>) -> Result<Silence> {
+    let name = cursor.name("a name for the silence")?;
+    let matcher = match cursor.word("on") {
+        true => bounded(cursor.text("a selector of alerts in quotes, such as '{severity=\"info\"}'")?)?.to_owned(),
+        false => EVERY_ALERT.to_owned(),
+    };
+    let when = when(cursor)?;
+    let comment = match cursor.word("comment") {
+        true => bounded(cursor.text("a text in quotes")?)?.to_owned(),
+        false => String::new(),
+    };
+    Ok(Silence { name, matcher, when, comment })
+}
+
+fn when(cursor: &mut Cursor<'_>) -> Result<When> {
+    let daily = cursor.word("daily");
+    if daily || cursor.word("weekly") {
+        let mut days = if daily { When::DAILY } else { 0 };
+        if !daily {
+            cursor.expect("on")?;
+            for name in cursor.names("a day such as mon")? {
+                let day = DAYS.iter().position(|day| *day == name);
+                let day =
+                    day.ok_or_else(|| Error::invalid(format!("{name} is no day: write one of {}", DAYS.join(", "))))?;
+                days |= 1 << day;
+            }
+        }
+        cursor.expect("from")?;
+        let text = cursor.text("a time of the day such as '02:00'")?;
+        let minutes = text.split_once(':').and_then(|(hour, minute)| {
+            let (hour, minute) = (hour.parse::<i64>().ok()?, minute.parse::<i64>().ok()?);
+            ((0..24).contains(&hour) && (0..60).contains(&minute)).then_some(hour * 60 + minute)
+        });
+        let minutes =
+            minutes.ok_or_else(|| Error::invalid(format!("'{text}' is no time of the day such as '02:00'")))?;
+        cursor.expect("for")?;
+        return Ok(When::Weekly { days, from: minutes * 60_000_000_000, length: cursor.duration("FOR")? });
+    }
+    if cursor.word("for") {
+        let now = SystemClock.now_ns();
+        return Ok(When::Once { from: now, until: now.saturating_add(cursor.duration("FOR")?) });
+    }
+    if !cursor.word("from") {
+        return Err(expected("FROM, FOR, DAILY or WEEKLY", cursor.peek()));
+    }
+    let from = instant(cursor.text("a time such as '2026-01-01T22:00:00Z'")?)?;
+    cursor.expect("until")?;
+    let until = instant(cursor.text("a time such as '2026-01-02T06:00:00Z'")?)?;
+    if until <= from {
+        return Err(Error::invalid("the silence ends before it begins: UNTIL must be after FROM"));
+    }
+    Ok(When::Once { from, until })
+}
+
+fn instant(text: &str) -> Result<i64> {
+    string_to_timestamp_nanos(text)
+        .map_err(|_| Error::invalid(format!("'{text}' is no time such as '2026-01-01T22:00:00Z'")))
 }
 
 fn read(verb: &str, replace: bool, mut cursor: Cursor<'_>) -> Result<AlertStatement> {
@@ -192,6 +302,46 @@ mod tests {
     use super::*;
 
     const S: i64 = 1_000_000_000;
+
+    #[test]
+    fn silences_are_once_daily_or_weekly() {
+        let silence = |sql: &str| match parse(sql).unwrap().unwrap() {
+            AlertStatement::Silence { silence, .. } => silence,
+            other => panic!("{other:?}"),
+        };
+        let night = silence(
+            "CREATE SILENCE night ON '{team=\"a\"}' WEEKLY ON (sat, Sun) FROM '22:30' FOR '8h' COMMENT 'backups'",
+        );
+        assert_eq!((night.matcher.as_str(), night.comment.as_str()), ("{team=\"a\"}", "backups"));
+        assert_eq!(night.when.to_string(), "on sat, sun from 22:30 for 8h");
+        let once = silence("CREATE OR REPLACE SILENCE s FROM '2026-01-01T00:00:00Z' UNTIL '2026-01-02'");
+        assert_eq!(
+            (once.matcher.as_str(), once.when),
+            (EVERY_ALERT, When::Once { from: 1_767_225_600 * S, until: 1_767_312_000 * S })
+        );
+        assert_eq!(silence("CREATE SILENCE d DAILY FROM '02:00' FOR '1h'").when.to_string(), "daily from 02:00 for 1h");
+        assert!(
+            matches!(silence("CREATE SILENCE n FOR '2h'").when, When::Once { from, until } if until - from == 7_200 * S)
+        );
+        assert_eq!(parse("SHOW SILENCES").unwrap().unwrap(), AlertStatement::ShowSilences);
+        let dropped = AlertStatement::DropSilence { name: "n".into(), if_exists: true };
+        assert_eq!(parse("DROP SILENCE IF EXISTS n").unwrap().unwrap(), dropped);
+        for (sql, message) in [
+            ("CREATE SILENCE s", "expected FROM, FOR, DAILY or WEEKLY, found the end of the statement"),
+            ("CREATE SILENCE s DAILY FROM '25:00' FOR '1h'", "'25:00' is no time of the day such as '02:00'"),
+            (
+                "CREATE SILENCE s WEEKLY ON (someday) FROM '2:00' FOR '1h'",
+                "someday is no day: write one of mon, tue, wed, thu, fri, sat, sun",
+            ),
+            (
+                "CREATE SILENCE s FROM '2026-01-02' UNTIL '2026-01-01'",
+                "the silence ends before it begins: UNTIL must be after FROM",
+            ),
+            ("CREATE SILENCE s FROM 'now' UNTIL '2026-01-01'", "'now' is no time such as '2026-01-01T22:00:00Z'"),
+        ] {
+            assert_eq!(parse(sql).unwrap().unwrap_err().message, message, "{sql}");
+        }
+    }
 
     fn create(sql: &str) -> Definition {
         match parse(sql).unwrap().unwrap() {

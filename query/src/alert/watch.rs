@@ -71,6 +71,9 @@ impl Alerts {
                 self.note(alert, outcome.err());
             }
         }
+        if let Err(error) = self.settle_silenced().await {
+            tracing::warn!(%error, "notices that a silence held back could not be forgotten");
+        }
         for seq in self.surplus() {
             if let Err(error) = self.give_up(seq, "too many notices wait to be taken").await {
                 tracing::warn!(%error, "a notice could not be given up");

@@ -1,7 +1,7 @@
 //! Alerts: what is told equals what the rows say, once each, whatever is killed when.
 use std::collections::{BTreeMap, BTreeSet};
 
-use foretell_query::{ErrorKind, Notice};
+use foretell_query::{ErrorKind, Notice, Target};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
@@ -64,6 +64,82 @@ fn an_alert_fires_after_its_for_keeps_firing_and_resolves() {
     let samples = lives.table("SELECT ts, alertname, alertstate, severity, value FROM \"ALERTS\" WHERE value = 1");
     let firing = samples.keys().filter(|key| key["alertstate"] == "firing").count();
     assert_eq!((firing, samples.len() - firing), (5, 5), "{samples:?}");
+}
+
+/// What may be told at the webhook of [`with_alert`], as (firing, host, starts_at, ends_at).
+fn tellable(lives: &Lives) -> Vec<(bool, String, i64, Option<i64>)> {
+    let target = Target::Webhook("http://127.0.0.1:9/x".into());
+    let told_now = lives.with_database(|database| Box::pin(async move { Ok(database.notices_for(&target, 100)) }));
+    told(&told_now)
+}
+
+fn taken(lives: &Lives) {
+    let seqs: Vec<u64> = lives.notices().iter().map(|notice| notice.seq).collect();
+    lives.with_database(|database| Box::pin(async move { database.notices_taken(&seqs).await }));
+}
+
+#[test]
+fn a_silence_holds_back_what_fires_and_forgets_what_ends_within_it() {
+    let mut lives = with_alert("LABELS (severity = 'page')");
+    let fire = |lives: &Lives, second: i64, a: f64, b: f64| {
+        lives.write("m", &[host("a", second, a), host("b", second, b)]);
+        settle(lives);
+    };
+    let (fired, ended) = (
+        |host: &str, at| (true, host.to_owned(), at, None),
+        |host: &str, from, at| (false, host.to_owned(), from, Some(at)),
+    );
+    // b is told before the silence, and so it is told of its end.
+    fire(&lives, 1, 1.0, 50.0);
+    assert_eq!(tellable(&lives), [fired("b", 1)]);
+    taken(&lives);
+    lives.run("CREATE SILENCE s ON '{alertname=\"high\",severity=\"page\"}' FOR '1h' COMMENT 'maintenance'");
+    fire(&lives, 2, 50.0, 1.0);
+    assert_eq!(tellable(&lives), [ended("b", 1, 2)]);
+    assert_eq!(lives.texts("SELECT silenced_by FROM sys.notifications WHERE silenced_by IS NOT NULL"), ["s"]);
+    let active = lives.with_database(|database| Box::pin(async move { Ok(database.active_alerts()) }));
+    assert_eq!(active.iter().map(|alert| alert.silenced).collect::<Vec<_>>(), [true]);
+    taken_but_held(&lives);
+    // What ends within it is never told, over a restart.
+    lives.kill();
+    fire(&lives, 3, 1.0, 1.0);
+    wait(|| lives.notices().is_empty());
+    // What has not ended with it is told then.
+    fire(&lives, 4, 50.0, 1.0);
+    assert_eq!((lives.notices().len(), tellable(&lives)), (1, Vec::new()));
+    lives.run("CREATE OR REPLACE SILENCE s ON '{severity=\"info\"}' FOR '1h'");
+    assert_eq!(tellable(&lives), [fired("a", 4)]);
+    lives.run("CREATE OR REPLACE SILENCE s FROM '2020-01-01' UNTIL '2021-01-01'");
+    assert_eq!(lives.texts("SELECT CAST(active AS VARCHAR) FROM sys.silences"), ["false"]);
+    lives.run("DROP SILENCE s");
+    assert_eq!(tellable(&lives), [fired("a", 4)]);
+    for (sql, said) in [
+        ("DROP SILENCE s", "there is no silence s"),
+        ("CREATE SILENCE s ON 'rate(x[1m])' FOR '1h'", "is no selector of alerts"),
+    ] {
+        let error = lives.query(sql).unwrap_err();
+        assert!(error.message.contains(said), "{sql}: {error}");
+    }
+}
+
+/// Takes what may be told, and leaves what is held back.
+fn taken_but_held(lives: &Lives) {
+    let target = Target::Webhook("http://127.0.0.1:9/x".into());
+    lives.with_database(|database| {
+        Box::pin(async move {
+            let seqs: Vec<u64> = database.notices_for(&target, 100).iter().map(|notice| notice.seq).collect();
+            database.notices_taken(&seqs).await
+        })
+    });
+    assert_eq!(lives.notices().len(), 1);
+}
+
+fn wait(condition: impl Fn() -> bool) {
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !condition() {
+        assert!(std::time::Instant::now() < patience);
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 /// Conditions that need more than a row are asked; what is told is the same.

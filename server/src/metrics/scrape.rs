@@ -124,6 +124,7 @@ impl Reading {
         counter("alert_notices_taken", "Notices that were taken", self.told[0]);
         counter("alert_notices_failed", "Notices that were not taken, each attempt counted", self.told[1]);
         counter("alert_notices_given_up", "Notices that were given up, see sys.notifications", self.alerts.given_up);
+        counter("alert_notices_silenced", "Notices that nobody is told of, because of a silence", self.alerts.silenced);
         counter("model_failures", "Models that could not be shown their rows, see sys.models", self.models.failures);
         if let Some(engine) = &self.engine {
             counter("engine_samples_written", "Samples committed", engine.samples_written);

@@ -79,7 +79,7 @@ fn mistakes_name_the_file_and_the_line_and_change_nothing() {
         (
             "CREATE ALERT a ON PROMQL 'up > 0';\n\nDROP ALERT a;",
             "a.sql:3",
-            "only CREATE CONTINUOUS QUERY, CREATE [DEFAULT] DETECTOR and CREATE ALERT",
+            "only CREATE CONTINUOUS QUERY, CREATE [DEFAULT] DETECTOR, CREATE ALERT and",
         ),
         ("CREATE ALERT a ON PROMQL 'up > 0' FOR x;", "a.sql:1", "a duration"),
         ("CREATE ALERT a ON PROMQL 'up';\nCREATE ALERT a ON PROMQL 'down';", "a.sql:2", "alert a is declared twice"),
