@@ -38,7 +38,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use foretell_engine::clock::{Clock, SystemClock};
 use foretell_engine::{Engine, LabelSet, Lsn, Snapshot, WriteBatch};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
@@ -48,7 +48,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::planner;
 use crate::statement::{Existing, preview};
 use definition::{DEAD, DEFINITIONS, Definition, NEXT, OUTBOX, On, Watched, definition_key, notice_key, state_key};
-use silence::{SILENCES_MAX, Silence, Silences};
+use silence::Silences;
 use statement::AlertStatement;
 
 pub use definition::{Notice, Target};
@@ -344,77 +344,6 @@ impl Alerts {
         answer(format!("alert {name} dropped; what it fired has ended"))
     }
 
-    async fn silence(self: &Arc<Self>, silence: Silence, existing: Existing) -> Result<RecordBatch> {
-        let _one = self.changing.lock().await;
-        let (name, is) = (silence.name.clone(), self.silences.get(&silence.name));
-        match (&is, existing) {
-            (None, _) if self.silences.len() >= SILENCES_MAX => {
-                let what = format!("there are {SILENCES_MAX} silences already: drop one first");
-                return Err(Error::new(ErrorKind::Execution, what));
-            }
-            (Some(is), Existing::Replaced) if is.properties() == silence.properties() => {
-                return answer(format!("silence {name} is unchanged"));
-            }
-            (None, _) | (Some(_), Existing::Replaced) => {}
-            (Some(_), Existing::Kept) => return answer(format!("silence {name} exists")),
-            (Some(_), Existing::Refused) => {
-                return Err(Error::invalid(format!(
-                    "silence {name} exists: drop it first, choose another name, or write OR REPLACE"
-                )));
-            }
-        }
-        let filter = silence::filter(&silence)?;
-        let state = vec![(Silence::key(&name), Some(silence.encode()))];
-        self.write(WriteBatch { state, ..WriteBatch::default() }).await?;
-        self.silences.insert(filter, silence);
-        answer(format!("silence {name} {}", if is.is_some() { "replaced" } else { "created" }))
-    }
-
-    async fn drop_silence(self: &Arc<Self>, name: &str, if_exists: bool) -> Result<RecordBatch> {
-        let _one = self.changing.lock().await;
-        if self.silences.get(name).is_none() {
-            return match if_exists {
-                true => answer(format!("there is no silence {name}")),
-                false => {
-                    let what = format!("there is no silence {name}: SHOW SILENCES lists all");
-                    Err(Error::new(ErrorKind::NotFound, what))
-                }
-            };
-        }
-        let state = vec![(Silence::key(name), None)];
-        self.write(WriteBatch { state, ..WriteBatch::default() }).await?;
-        self.silences.remove(name);
-        answer(format!("silence {name} dropped; what it held back is told now, unless it has ended"))
-    }
-
-    /// Forgets notices of what fired and ended while it was silenced: nobody is told.
-    async fn settle_silenced(&self) -> Result<()> {
-        let quiet = self.silences.at(SystemClock.now_ns());
-        if quiet.is_empty() {
-            return Ok(());
-        }
-        let mut never = Vec::new();
-        {
-            let outbox = self.outbox.lock();
-            let mut held: HashMap<(&Target, &str, &LabelSet), &Notice> = HashMap::new();
-            for notice in outbox.values() {
-                let of = (&notice.target, notice.alert.as_str(), &notice.of);
-                if notice.firing && quiet.about(&notice.labels).is_some() {
-                    held.insert(of, notice);
-                } else if !notice.firing
-                    && let Some(fired) = held.remove(&of).filter(|fired| fired.starts_at == notice.starts_at)
-                {
-                    never.extend([fired.seq, notice.seq]);
-                }
-            }
-        }
-        if never.is_empty() {
-            return Ok(());
-        }
-        self.counts.silenced.fetch_add(never.len() as u64, Ordering::Relaxed);
-        self.taken(&never).await
-    }
-
     /// Ends an alert: what fires is told to have ended, and nothing is left of it.
     async fn end(self: &Arc<Self>, alert: &Arc<Alert>) -> Result<()> {
         let _looking = alert.looking.lock().await;
@@ -481,19 +410,12 @@ impl Alerts {
             }
             // What comes after a notice that is held back, of the same alert, waits with it.
             let of = (notice.alert.as_str(), &notice.of);
-            if notice.firing && quiet.about(&notice.labels).is_some() {
+            if quiet.about(notice).is_some() {
                 held.insert(of);
             }
             !held.contains(&of)
         });
         told.take(count).cloned().collect()
-    }
-
-    /// The silence that holds back a notice now.
-    fn held_by(&self, notices: &[Arc<Notice>]) -> Vec<Option<String>> {
-        let quiet = self.silences.at(SystemClock.now_ns());
-        let by = |notice: &Arc<Notice>| quiet.about(&notice.labels).filter(|_| notice.firing && notice.error.is_none());
-        notices.iter().map(|notice| by(notice).map(str::to_owned)).collect()
     }
 
     /// Forgets notices that were taken.

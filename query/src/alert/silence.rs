@@ -6,24 +6,29 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::temporal_conversions::timestamp_ns_to_datetime;
 use foretell_engine::clock::{Clock, SystemClock};
-use foretell_engine::{LabelSet, Snapshot};
+use foretell_engine::{LabelSet, Snapshot, WriteBatch};
+use hashbrown::HashMap;
 use parking_lot::RwLock;
 
+use super::Alerts;
+use super::definition::{Notice, Target};
 use crate::codec::{Decoder, Encoder};
+use crate::continuous::status::answer;
 use crate::duration;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::promql::{LabelFilter, Limits};
-use crate::statement::Properties;
+use crate::statement::{Existing, Properties};
 use crate::table::sys::{batch, texts};
 
 /// Prefix of every silence.
 const SILENCES: &[u8] = b"alert/silence/";
 /// Most silences.
-pub(super) const SILENCES_MAX: usize = 1_024;
+const SILENCES_MAX: usize = 1_024;
 const MINUTE_NS: i64 = 60_000_000_000;
 const DAY_NS: i64 = 24 * 60 * MINUTE_NS;
 const WEEK_NS: i64 = 7 * DAY_NS;
@@ -45,13 +50,15 @@ impl When {
     /// All days.
     pub(super) const DAILY: u8 = 0x7f;
 
-    fn is_at(self, at: i64) -> bool {
+    /// When it became quiet, if it is at `at`.
+    fn since(self, at: i64) -> Option<i64> {
         match self {
-            Self::Once { from, until } => (from..until).contains(&at),
+            Self::Once { from, until } => (from..until).contains(&at).then_some(from),
             Self::Weekly { days, from, length } => {
-                let since =
-                    |day: i64| (at.rem_euclid(WEEK_NS) + FIRST_DAY * DAY_NS - day * DAY_NS - from).rem_euclid(WEEK_NS);
-                (0..7).any(|day| days >> day & 1 == 1 && since(day) < length)
+                let day_of = |day: i64| at.rem_euclid(WEEK_NS) + (FIRST_DAY - day) * DAY_NS - from;
+                let passed = (0..7).filter(|day| days >> day & 1 == 1).map(|day| day_of(day).rem_euclid(WEEK_NS));
+                // Where two days overlap it has been quiet since the earlier of them.
+                passed.filter(|&passed| passed < length).max().map(|passed| at.saturating_sub(passed))
             }
         }
     }
@@ -86,7 +93,7 @@ pub(crate) struct Silence {
 impl Silence {
     const VERSION: u8 = 1;
 
-    pub(super) fn key(name: &str) -> Vec<u8> {
+    fn key(name: &str) -> Vec<u8> {
         [SILENCES, name.as_bytes()].concat()
     }
 
@@ -95,7 +102,7 @@ impl Silence {
         vec![("on", self.matcher.clone()), ("when", self.when.to_string()), ("comment", self.comment.clone())]
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new(Self::VERSION);
         out.text(&self.name).text(&self.matcher).text(&self.comment);
         match self.when {
@@ -146,21 +153,22 @@ impl Silences {
         self.0.read().get(name).map(|kept| kept.silence.clone())
     }
 
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.0.read().len()
     }
 
-    pub(super) fn insert(&self, filter: LabelFilter, silence: Silence) {
+    fn insert(&self, filter: LabelFilter, silence: Silence) {
         self.0.write().insert(silence.name.clone(), Arc::new(Kept { silence, filter }));
     }
 
-    pub(super) fn remove(&self, name: &str) {
+    fn remove(&self, name: &str) {
         self.0.write().remove(name);
     }
 
     /// The silences of instant `at`, to be asked about many alerts.
     pub(super) fn at(&self, at: i64) -> Quiet {
-        Quiet(self.0.read().values().filter(|kept| kept.silence.when.is_at(at)).cloned().collect())
+        let all = self.0.read();
+        Quiet(all.values().filter_map(|kept| Some((kept.silence.when.since(at)?, Arc::clone(kept)))).collect())
     }
 
     /// `sys.silences`
@@ -168,7 +176,7 @@ impl Silences {
         let all: Vec<Arc<Kept>> = self.0.read().values().cloned().collect();
         let now = SystemClock.now_ns();
         let of = |get: fn(&Silence) -> String| texts(all.iter().map(|kept| Some(get(&kept.silence))));
-        let active = BooleanArray::from_iter(all.iter().map(|kept| Some(kept.silence.when.is_at(now))));
+        let active = BooleanArray::from_iter(all.iter().map(|kept| Some(kept.silence.when.since(now).is_some())));
         let rows = batch(vec![
             ("name", of(|silence| silence.name.clone())),
             ("matches", of(|silence| silence.matcher.clone())),
@@ -189,20 +197,114 @@ pub(super) fn filter(silence: &Silence) -> Result<LabelFilter> {
         .map_err(|error| Error::invalid(format!("{:?} is no selector of alerts: {}", silence.matcher, error.message)))
 }
 
-/// The silences of one instant.
-pub(super) struct Quiet(Vec<Arc<Kept>>);
+/// The silences of one instant, each with when it began.
+pub(super) struct Quiet(Vec<(i64, Arc<Kept>)>);
 
 impl Quiet {
-    /// The name of one that holds back who has these labels.
-    pub(super) fn about(&self, labels: &[(String, String)]) -> Option<&str> {
-        if self.0.is_empty() {
+    /// The name of one that holds back a notice: that of something which fires, made since it is quiet. What was made before may have
+    /// been told, even if nobody knows.
+    pub(super) fn about(&self, notice: &Notice) -> Option<&str> {
+        if self.0.is_empty() || !notice.firing {
             return None;
         }
-        let labels = LabelSet::from_pairs(labels.iter().map(|(name, value)| (name.as_str(), value.as_str()))).ok()?;
-        self.0.iter().find(|kept| kept.filter.matches(&labels)).map(|kept| kept.silence.name.as_str())
+        let pairs = notice.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let labels = LabelSet::from_pairs(pairs).ok()?;
+        let holds = |(since, kept): &&(i64, Arc<Kept>)| *since <= notice.made_at && kept.filter.matches(&labels);
+        self.0.iter().find(holds).map(|(_, kept)| kept.silence.name.as_str())
     }
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Alerts {
+    /// Runs `CREATE SILENCE`.
+    ///
+    /// # Errors
+    /// `Invalid`, or as the engine.
+    pub(super) async fn silence(self: &Arc<Self>, silence: Silence, existing: Existing) -> Result<RecordBatch> {
+        let _one = self.changing.lock().await;
+        let (name, is) = (silence.name.clone(), self.silences.get(&silence.name));
+        match (&is, existing) {
+            (None, _) if self.silences.len() >= SILENCES_MAX => {
+                let what = format!("there are {SILENCES_MAX} silences already: drop one first");
+                return Err(Error::new(ErrorKind::Execution, what));
+            }
+            (Some(is), Existing::Replaced) if is.properties() == silence.properties() => {
+                return answer(format!("silence {name} is unchanged"));
+            }
+            (None, _) | (Some(_), Existing::Replaced) => {}
+            (Some(_), Existing::Kept) => return answer(format!("silence {name} exists")),
+            (Some(_), Existing::Refused) => {
+                return Err(Error::invalid(format!(
+                    "silence {name} exists: drop it first, choose another name, or write OR REPLACE"
+                )));
+            }
+        }
+        let filter = filter(&silence)?;
+        let state = vec![(Silence::key(&name), Some(silence.encode()))];
+        self.write(WriteBatch { state, ..WriteBatch::default() }).await?;
+        self.silences.insert(filter, silence);
+        answer(format!("silence {name} {}", if is.is_some() { "replaced" } else { "created" }))
+    }
+
+    /// Runs `DROP SILENCE`.
+    ///
+    /// # Errors
+    /// `NotFound`, or as the engine.
+    pub(super) async fn drop_silence(self: &Arc<Self>, name: &str, if_exists: bool) -> Result<RecordBatch> {
+        let _one = self.changing.lock().await;
+        if self.silences.get(name).is_none() {
+            return match if_exists {
+                true => answer(format!("there is no silence {name}")),
+                false => {
+                    let what = format!("there is no silence {name}: SHOW SILENCES lists all");
+                    Err(Error::new(ErrorKind::NotFound, what))
+                }
+            };
+        }
+        let state = vec![(Silence::key(name), None)];
+        self.write(WriteBatch { state, ..WriteBatch::default() }).await?;
+        self.silences.remove(name);
+        answer(format!("silence {name} dropped; what it held back is told now, unless it has ended"))
+    }
+
+    /// Forgets notices of what fired and ended while it was silenced: nobody is told.
+    ///
+    /// # Errors
+    /// As the engine: then it is tried again.
+    pub(super) async fn settle_silenced(&self) -> Result<()> {
+        let quiet = self.silences.at(SystemClock.now_ns());
+        if quiet.is_empty() {
+            return Ok(());
+        }
+        let mut never = Vec::new();
+        {
+            let outbox = self.outbox.lock();
+            let mut held: HashMap<(&Target, &str, &LabelSet), &Notice> = HashMap::new();
+            for notice in outbox.values() {
+                let of = (&notice.target, notice.alert.as_str(), &notice.of);
+                if quiet.about(notice).is_some() {
+                    held.insert(of, notice);
+                } else if !notice.firing
+                    && let Some(fired) = held.remove(&of).filter(|fired| fired.starts_at == notice.starts_at)
+                {
+                    never.extend([fired.seq, notice.seq]);
+                }
+            }
+        }
+        if never.is_empty() {
+            return Ok(());
+        }
+        self.counts.silenced.fetch_add(never.len() as u64, Ordering::Relaxed);
+        self.taken(&never).await
+    }
+
+    /// The silence that holds back a notice now.
+    pub(super) fn held_by(&self, notices: &[Arc<Notice>]) -> Vec<Option<String>> {
+        let quiet = self.silences.at(SystemClock.now_ns());
+        let by = |notice: &Arc<Notice>| quiet.about(notice).filter(|_| notice.error.is_none());
+        notices.iter().map(|notice| by(notice).map(str::to_owned)).collect()
     }
 }
 
@@ -218,17 +320,20 @@ mod tests {
     #[test]
     fn days_and_times_are_those_of_the_calendar() {
         let once = When::Once { from: 5, until: 8 };
-        assert_eq!([4, 5, 7, 8].map(|at| once.is_at(at)), [false, true, true, false]);
+        assert_eq!([4, 5, 7, 8].map(|at| once.since(at)), [None, Some(5), Some(5), None]);
         let nightly = When::Weekly { days: When::DAILY, from: 23 * HOUR_NS, length: 2 * HOUR_NS };
         for day in 0..14 {
-            let hours = [22, 23, 24, 25].map(|hour| nightly.is_at(THURSDAY + day * DAY_NS + hour * HOUR_NS));
-            assert_eq!(hours, [false, true, true, false], "day {day}");
+            let midnight = THURSDAY + day * DAY_NS;
+            let hours = [22, 23, 24, 25].map(|hour| nightly.since(midnight + hour * HOUR_NS));
+            let begun = Some(midnight + 23 * HOUR_NS);
+            assert_eq!(hours, [None, begun, begun, None], "day {day}");
         }
         let sundays = When::Weekly { days: 1 << 6, from: 22 * HOUR_NS, length: 8 * HOUR_NS };
-        for hour in -200..200 {
+        for hour in -200i64..200 {
             // Sunday the 4th of January, and each seventh day before and after it.
             let since = (hour - (3 * 24 + 22)).rem_euclid(7 * 24);
-            assert_eq!(sundays.is_at(THURSDAY + hour * HOUR_NS), since < 8, "hour {hour}");
+            let begun = (since < 8).then(|| THURSDAY + (hour - since) * HOUR_NS);
+            assert_eq!(sundays.since(THURSDAY + hour * HOUR_NS), begun, "hour {hour}");
         }
         assert_eq!(sundays.to_string(), "on sun from 22:00 for 8h");
         assert_eq!(nightly.to_string(), "daily from 23:00 for 2h");

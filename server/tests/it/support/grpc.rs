@@ -53,6 +53,14 @@ pub fn framed(is_compressed: bool, message: &[u8]) -> Vec<u8> {
     [&[u8::from(is_compressed)][..], &(message.len() as u32).to_be_bytes(), message].concat()
 }
 
+async fn connect(server: &Server) -> h2::client::SendRequest<Bytes> {
+    let address = server.grpc_url.strip_prefix("http://").unwrap();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    client.ready().await.unwrap()
+}
+
 /// The messages of a call whose answer goes on.
 pub struct Streamed {
     runtime: tokio::runtime::Runtime,
@@ -65,11 +73,7 @@ impl Streamed {
     pub fn open(server: &Server, path: &str, message: &[u8]) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let call = async {
-            let address = server.grpc_url.strip_prefix("http://").unwrap();
-            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-            let (client, connection) = h2::client::handshake(stream).await.unwrap();
-            tokio::spawn(connection);
-            let mut client = client.ready().await.unwrap();
+            let mut client = connect(server).await;
             let request = Request::post(format!("{}{path}", server.grpc_url));
             let request = request.header("te", "trailers").header("content-type", "application/grpc");
             let (answer, mut sending) = client.send_request(request.body(()).unwrap(), false).unwrap();
@@ -120,11 +124,7 @@ impl Streamed {
 pub fn call(server: &Server, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Called {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let call = async {
-        let address = server.grpc_url.strip_prefix("http://").unwrap();
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let (client, connection) = h2::client::handshake(stream).await.unwrap();
-        tokio::spawn(connection);
-        let mut client = client.ready().await.unwrap();
+        let mut client = connect(server).await;
         let mut request = Request::post(format!("{}{path}", server.grpc_url)).header("te", "trailers");
         if !headers.iter().any(|header| header.0 == "content-type") {
             request = request.header("content-type", "application/grpc");
