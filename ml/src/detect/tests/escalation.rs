@@ -41,19 +41,19 @@ fn a_doubted_row_is_judged_as_the_higher_method_judges_it_and_others_as_before()
 #[test]
 fn the_second_is_asked_about_what_the_first_of_them_doubts() {
     let values = swinging(801, 700);
-    let [tree, patches] = [Method::HalfSpaceTrees, Method::Patches].map(|method| run(method, None, SECOND, &values));
-    let told = verdicts(&mut escalated(&[(Method::HalfSpaceTrees, 0.2), (Method::Patches, 0.15)]), &values);
+    let [subspace, patches] = [Method::Subspace, Method::Patches].map(|method| run(method, None, SECOND, &values));
+    let told = verdicts(&mut escalated(&[(Method::Subspace, 0.2), (Method::Patches, 0.3)]), &values);
     let (mut first, mut second) = (0, 0);
     for (row, told) in told.iter().enumerate() {
         match told.tier {
             1 => {
                 first += 1;
-                assert_eq!(told.score, tree[row].score);
-                assert!(told.score <= Some(0.15) || patches[row].score.is_none(), "row {row}");
+                assert_eq!(told.score, subspace[row].score);
+                assert!(told.score <= Some(0.3) || patches[row].score.is_none(), "row {row}");
             }
             2 => {
                 second += 1;
-                assert!(tree[row].score > Some(0.15));
+                assert!(subspace[row].score > Some(0.3));
                 assert_eq!(told.score, patches[row].score, "row {row}");
             }
             _ => {}
