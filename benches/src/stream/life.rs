@@ -19,6 +19,8 @@ use crate::lives::{Drawn, Progress};
 use crate::mortal::{Mortal, Sizes};
 use crate::peer::Binaries;
 
+/// Requests of each kind that are sent at the end, when nothing is killed any more.
+const REQUESTS_AT_LEAST: u32 = 100;
 /// How long everything may take to come right.
 const SETTLED_WITHIN: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(50);
@@ -228,6 +230,8 @@ impl<'a> Life<'a> {
             self.asked().run(&format!("ALTER CONTINUOUS QUERY {name} RESUME"))?;
         }
         let address = self.server.address();
+        // Between kills that came one upon the other there may have been hardly any rows: something must be told.
+        self.loads.iter_mut().try_for_each(|load| load.send_some(address, REQUESTS_AT_LEAST))?;
         self.loads.iter_mut().try_for_each(|load| load.finish(address))?;
         self.settle(webhook, subscriber)?;
         let (received, followed) = (webhook.received(), subscriber.followed());
