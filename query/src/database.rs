@@ -36,6 +36,7 @@ use crate::delete;
 use crate::error::{Error, ErrorKind, Result};
 use crate::execute::{self, Held, QueryRuntime};
 use crate::limits::QueryLimits;
+use crate::model::statement::ModelStatement;
 use crate::model::{self, ModelStats, Models};
 use crate::planner;
 use crate::promql::{self, PromQuery};
@@ -224,7 +225,11 @@ impl Database {
         }
         if let Some(statement) = model::statement::parse(&request.sql) {
             let listed = self.running.begin(&request.sql)?;
-            let rows = self.models.execute(self, statement?, request.timeout).await?;
+            let statement = statement?;
+            if let ModelStatement::Drop { name, .. } = &statement {
+                self.continuous.unasked(name)?;
+            }
+            let rows = self.models.execute(self, statement, request.timeout).await?;
             return Ok(small(listed.query.id, rows));
         }
         if let Some(statement) = alert::statement::parse(&request.sql) {

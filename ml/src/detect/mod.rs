@@ -144,6 +144,11 @@ impl Detector {
         Ok(Self { season_ns: options.season_ns, model: Model::new(method), log: Log::new(method), levels })
     }
 
+    /// The same with methods of higher tiers, which have seen nothing.
+    pub fn escalated(self, escalation: Escalation) -> Self {
+        Self { levels: Levels::new(escalation), ..self }
+    }
+
     /// The method it was made with.
     pub fn method(&self) -> Method {
         self.model.method()

@@ -1,31 +1,27 @@
 //! The state of a series' detectors after a row, as stored bytes.
 use std::sync::Arc;
 
-use foretell_ml::detect::Detector;
-
+use super::scoring::State;
 use crate::codec::{Decoder, Encoder};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Moves with the version of a detector's state.
 const VERSION: u8 = 3;
 
-/// Detectors that have seen every row up to and including `ts`.
+/// What is known of a series after every row up to and including `ts`.
 #[derive(Clone, Debug)]
 pub(super) struct Checkpoint {
     pub(super) ts: i64,
-    /// What is stored: version, `ts`, number of detectors, each one's saved state.
+    /// What is stored: version, `ts`, number of calls, what each has saved.
     pub(super) bytes: Arc<[u8]>,
 }
 
 impl Checkpoint {
-    pub(super) fn take(ts: i64, detectors: &[Detector]) -> Self {
+    pub(super) fn take(ts: i64, states: &[State]) -> Self {
         let mut out = Encoder::new(VERSION);
-        out.signed(ts).unsigned(detectors.len() as u64);
-        let mut state = Vec::new();
-        for detector in detectors {
-            state.clear();
-            detector.save(&mut state);
-            out.bytes(&state);
+        out.signed(ts).unsigned(states.len() as u64);
+        for state in states {
+            out.bytes(&state.save());
         }
         Self { ts, bytes: out.finish().into() }
     }
@@ -42,21 +38,16 @@ impl Checkpoint {
         Ok(Some(Self { ts, bytes }))
     }
 
-    /// The detectors as they were.
+    /// What each call has saved.
     ///
     /// # Errors
     /// `Internal` when the bytes are damaged.
-    pub(super) fn load(&self) -> Result<Vec<Detector>> {
+    pub(super) fn saved(&self) -> Result<Vec<&[u8]>> {
         let mut from = Decoder::new("detector state of a continuous query", &self.bytes, VERSION)?;
         from.signed()?;
-        let detectors = (0..from.count()?)
-            .map(|_| {
-                Detector::load(from.bytes()?)
-                    .map_err(|e| Error::internal(format!("stored detector state is damaged: {e}")))
-            })
-            .collect::<Result<_>>()?;
+        let saved = (0..from.count()?).map(|_| from.bytes()).collect::<Result<_>>()?;
         from.end()?;
-        Ok(detectors)
+        Ok(saved)
     }
 }
 
@@ -64,15 +55,17 @@ impl Checkpoint {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use foretell_ml::detect::{DetectorOptions, Method};
+    use foretell_ml::detect::{Detector, DetectorOptions, Method};
 
     #[test]
     fn a_checkpoint_of_an_earlier_build_is_none_and_damage_is_an_error() {
         let mut detector = Detector::new(Method::Ewma, DetectorOptions::default()).unwrap();
         detector.update(5, 1.0);
-        let taken = Checkpoint::take(5, std::slice::from_ref(&detector));
+        let mut saved = Vec::new();
+        detector.save(&mut saved);
+        let taken = Checkpoint::take(5, &[State::Detector(detector)]);
         let stored = Checkpoint::stored(Arc::clone(&taken.bytes)).unwrap().unwrap();
-        assert_eq!((stored.ts, stored.load().unwrap()), (5, vec![detector]));
+        assert_eq!((stored.ts, stored.saved().unwrap()), (5, vec![saved.as_slice()]));
         let with_version = |version: u8| {
             let mut bytes = taken.bytes.to_vec();
             bytes[0] = version;

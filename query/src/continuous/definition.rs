@@ -7,6 +7,7 @@
 //!  cq/pos/<name>                       Progress
 //!  cq/win/<name>\0<bucket BE><run BE>  partial aggregates of a bucket (Arrow IPC stream)
 //!  cq/det/<name>\0<series number BE>   checkpoint of a series' detectors
+//!  cq/det/<name>\0journals             which versions of models its rows are by
 //!  derived/<table>                     columns of the table it writes (see super::output)
 //! ```
 use foretell_engine::Lsn;
@@ -40,6 +41,8 @@ pub(crate) struct Definition {
     pub(crate) paused: bool,
     /// The statement, if it is a detector's.
     pub(crate) detector: Option<String>,
+    /// The models that it asks; known once it is created.
+    pub(crate) models: Vec<String>,
 }
 
 /// When the row of a bucket is written, or the score of a row.
@@ -76,7 +79,7 @@ impl Late {
 }
 
 impl Definition {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     /// What makes it another one than one of the same name. From when on rows are looked at is not among that: once it has, they were.
     pub(super) fn properties(&self) -> Properties {
@@ -111,13 +114,17 @@ impl Definition {
             out.text(text);
         };
         out.option(within, signed).option(into, text).option(self.from, signed).flag(self.paused);
-        out.option(self.detector.as_deref(), text);
+        out.option(self.detector.as_deref(), text).unsigned(self.models.len() as u64);
+        for model in &self.models {
+            out.text(model);
+        }
         out.finish()
     }
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
         const WHAT: &str = "definition of a continuous query";
-        let first = bytes.first() == Some(&1);
-        let mut from = Decoder::new(WHAT, bytes, if first { 1 } else { Self::VERSION })?;
+        let version = bytes.first().copied().filter(|version| (1..Self::VERSION).contains(version));
+        let version = version.unwrap_or(Self::VERSION);
+        let mut from = Decoder::new(WHAT, bytes, version)?;
         let mut definition = Self {
             name: from.text()?.to_owned(),
             target: from.text()?.to_owned(),
@@ -129,8 +136,9 @@ impl Definition {
             from: None,
             paused: false,
             detector: None,
+            models: Vec::new(),
         };
-        if !first {
+        if version >= 2 {
             let text = |from: &mut Decoder<'_>| from.text().map(str::to_owned);
             definition.source = text(&mut from)?;
             definition.emit = if from.flag()? { Emit::Close } else { Emit::Update };
@@ -139,6 +147,9 @@ impl Definition {
             definition.from = from.option(Decoder::signed)?;
             definition.paused = from.flag()?;
             definition.detector = from.option(text)?;
+        }
+        if version >= 3 {
+            definition.models = (0..from.count()?).map(|_| Ok(from.text()?.to_owned())).collect::<Result<_>>()?;
         }
         from.end()?;
         Ok(definition)
@@ -264,6 +275,11 @@ pub(super) fn detector_key(name: &str, series_number: u32) -> Vec<u8> {
     key
 }
 
+/// Among the detectors, so that it goes with them.
+pub(super) fn journals_key(name: &str) -> Vec<u8> {
+    [&detectors_prefix(name)[..], b"journals"].concat()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -294,6 +310,7 @@ mod tests {
                 from: Some(-5),
                 paused: true,
                 detector: Some("CREATE DETECTOR a".into()),
+                models: vec!["lat".into()],
             };
             assert_eq!(Definition::decode(&definition.encode()).unwrap(), definition);
             assert!(Progress::decode(&definition.encode()).is_err());

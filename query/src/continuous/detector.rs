@@ -5,6 +5,8 @@
 //!  ->  SELECT ts, 'lat_d' AS detector, service, CAST(p99 AS DOUBLE) AS value, a['score'] AS score, … FROM svc_1m
 //!      with a = anomaly(CAST(p99 AS DOUBLE), method => 'auto') OVER (PARTITION BY service ORDER BY ts)
 //! ```
+//! `USING MODEL lat` asks `model_score('lat', …)` instead, over all phases of the model.
+//!
 //! All that holds of continuous queries holds of detectors: rows equal the SELECT, whatever the order of arrival. Several may write
 //! to one table, which has the same value columns for all of them; a label says whose a row is.
 use std::fmt::Write;
@@ -26,6 +28,8 @@ const TIERS: [&str; 2] = ["subspace", "patches"];
 
 /// Fields of `anomaly` that the table has.
 const FIELDS: [&str; 6] = ["score", "expected", "lo", "hi", "is_anomaly", "tier"];
+/// The version of a model that judged; NULL without a model.
+const VERSION: &str = "version";
 
 /// Reads what follows the name.
 ///
@@ -43,7 +47,8 @@ pub(super) fn read(name: String, cursor: &mut Cursor<'_>) -> Result<Definition> 
         false => String::new(),
     };
     let keys = if cursor.word("key") { cursor.names("a label")? } else { Vec::new() };
-    let own = |key: &&String| [TS, DETECTOR, "value"].contains(&key.as_str()) || FIELDS.contains(&key.as_str());
+    let own =
+        |key: &&String| [TS, DETECTOR, "value", VERSION].contains(&key.as_str()) || FIELDS.contains(&key.as_str());
     if let Some(key) = keys.iter().find(own) {
         return Err(Error::invalid(format!(
             "KEY ({key}): {key} is not a label, or has the name of a column of the answer"
@@ -57,11 +62,14 @@ pub(super) fn read(name: String, cursor: &mut Cursor<'_>) -> Result<Definition> 
         (true, Some(Token::LParen)) => format!("({})", cursor.bracketed("a number")?),
         (true, _) => quoted(&cursor.column("the column that it watches")?),
     };
-    let method = match cursor.word("using") {
-        true => cursor.text("a method such as 'auto'")?,
-        false => "auto",
+    let using = cursor.word("using");
+    let model = using && cursor.word("model");
+    let method = match (model, using) {
+        (true, _) => cursor.name("the name of a model")?,
+        (_, true) => cursor.text("a method such as 'auto', or MODEL and its name")?.to_owned(),
+        _ => "auto".to_owned(),
     };
-    let season = if cursor.word("season") { Some(cursor.text("a length such as '1d'")?) } else { None };
+    let season = if !model && cursor.word("season") { Some(cursor.text("a length such as '1d'")?) } else { None };
     let (mut options, mut steps) = (Options::default(), None);
     while options.read(cursor)? || escalate(cursor, &mut steps)? {}
     cursor.expect("into")?;
@@ -75,7 +83,15 @@ pub(super) fn read(name: String, cursor: &mut Cursor<'_>) -> Result<Definition> 
     let partition = if keys.is_empty() { String::new() } else { format!("PARTITION BY {} ", keys.join(", ")) };
     let value = format!("CAST({value} AS DOUBLE)");
     let season = season.map_or(String::new(), |season| format!(", season => {}", text(season)));
-    let call = format!("anomaly({value}, method => {}{season}) OVER ({partition}ORDER BY ts)", text(&method));
+    let judge = match model {
+        true => {
+            let listed: String = keys.iter().map(|key| format!(", {key}")).collect();
+            // All phases that there are, and that come.
+            format!("model_score({}, {}, ts, {value}{listed})", text(&method), i64::MAX)
+        }
+        false => format!("anomaly({value}, method => {}{season})", text(&method)),
+    };
+    let call = format!("{judge} OVER ({partition}ORDER BY ts)");
     let mut sql = format!("SELECT ts, {} AS {DETECTOR}, ", text(&name));
     for key in &keys {
         let _ = write!(sql, "{key}, ");
@@ -84,6 +100,8 @@ pub(super) fn read(name: String, cursor: &mut Cursor<'_>) -> Result<Definition> 
     for field in FIELDS {
         let _ = write!(sql, ", {call}['{field}'] AS {field}");
     }
+    let version = if model { format!("{call}['{VERSION}']") } else { "NULL".to_owned() };
+    let _ = write!(sql, ", CAST({version} AS INT) AS {VERSION}");
     let _ = write!(sql, " FROM {table}{condition}");
     if options.watermark_ns.is_some_and(|watermark| watermark > 0) && options.emit.is_none() {
         // Rows wait, so that one that is still filling is not judged.
@@ -181,6 +199,20 @@ mod tests {
     }
 
     #[test]
+    fn a_detector_with_a_model_asks_it_by_the_key_in_the_order_given() {
+        let made = definition(
+            "CREATE DETECTOR d ON svc KEY (b, a) VALUE p99 USING MODEL Lat WATERMARK '30s' LATE REVISE WITHIN '10m' ESCALATE (TIER 2 WHEN score > 0.8) INTO t",
+        );
+        let call = "model_score('lat, patches above 0.8', 9223372036854775807, ts, CAST(\"p99\" AS DOUBLE), \"b\", \"a\") OVER (PARTITION BY \"b\", \"a\" ORDER BY ts)";
+        assert!(made.sql.contains(&format!("{call}['score'] AS score, ")), "{}", made.sql);
+        assert!(
+            made.sql.ends_with(&format!(", CAST({call}['version'] AS INT) AS version FROM \"svc\"")),
+            "{}",
+            made.sql
+        );
+    }
+
+    #[test]
     fn wrong_statements_say_what_was_expected() {
         for (sql, message) in [
             ("CREATE DETECTOR d", "expected ON, found the end of the statement"),
@@ -203,7 +235,11 @@ mod tests {
                 "CREATE DETECTOR d ON t ESCALATE (TIER 1 WHEN score > 1) ESCALATE (TIER 2 WHEN score > 1) INTO u",
                 "ESCALATE is given twice",
             ),
-            ("CREATE DETECTOR d ON t USING 5 INTO u", "expected a method such as 'auto', found 5"),
+            (
+                "CREATE DETECTOR d ON t USING 5 INTO u",
+                "expected a method such as 'auto', or MODEL and its name, found 5",
+            ),
+            ("CREATE DETECTOR d ON t USING MODEL m SEASON '1d' INTO u", "expected INTO, found SEASON"),
         ] {
             assert_eq!(parse(sql).unwrap().unwrap_err().message, message, "{sql}");
         }

@@ -73,7 +73,7 @@ use output::DerivedTable;
 use query::Query;
 use statement::{Noun, ObjectStatement};
 use status::ContinuousStats;
-use worker::{Shared, consumer};
+use worker::{Checked, Shared, consumer};
 
 pub(crate) use detector::DETECTOR as DETECTOR_LABEL;
 pub(crate) use grid::timestamps;
@@ -226,6 +226,22 @@ impl ContinuousQueries {
     /// `NotFound`.
     pub(crate) fn target(&self, noun: Noun, name: &str) -> Result<String> {
         Ok(self.find(noun, name)?.definition().target.clone())
+    }
+
+    /// Refuses to let go of a model that one of them asks.
+    ///
+    /// # Errors
+    /// `Invalid`, with the name.
+    pub(crate) fn unasked(&self, model: &str) -> Result<()> {
+        let asks = |query: &Arc<Query>| query.definition().models.iter().any(|asked| asked == model);
+        match self.all().iter().find(|query| asks(query)).map(|query| query.definition()) {
+            None => Ok(()),
+            Some(definition) => Err(Error::invalid(format!(
+                "{} {} uses model {model}: drop it first",
+                definition.noun().name(),
+                definition.name
+            ))),
+        }
     }
 
     /// Waits until every query has worked through all commits up to now, and those that read what others write through what came
@@ -396,8 +412,8 @@ pub(crate) fn tables(all: &Arc<ContinuousQueries>) -> [(&'static str, Listed<Con
 /// Checks and stores a definition.
 fn create(shared: &Shared, definition: Definition, replaces: bool, others: &[Arc<Query>]) -> Result<Query> {
     let snapshot = shared.engine.snapshot();
-    let (source, table) = worker::check(shared, &definition, &snapshot)?;
-    let definition = Definition { source, ..definition };
+    let Checked { source, models, table } = worker::check(shared, &definition, &snapshot)?;
+    let definition = Definition { source, models, ..definition };
     let table = check_target(&definition, table, replaces, others, &snapshot)?;
     shared.engine.retain_wal(&consumer(&definition.name), Some(snapshot.lsn()));
     let progress = Progress::start(snapshot.lsn());

@@ -101,9 +101,25 @@ pub(super) struct Chunk {
 
 /// Turns rows of the feed into rows of the table.
 ///
-/// A tick is any number of [`Operator::absorb`] or [`Operator::touch`] calls, then one [`Operator::finish`]; their state changes go into the
+/// A tick is [`Operator::begin`], any number of [`Operator::absorb`] or [`Operator::touch`] calls, then one [`Operator::finish`]; their state changes go into the
 /// emitter with the rows. After an error the operator is thrown away and loaded again from what is stored.
 pub(super) trait Operator: Send {
+    /// Whether what it has written is by everything but rows that is in `snapshot`: a model may have another version.
+    ///
+    /// # Errors
+    /// Any.
+    fn follows(&self, _snapshot: &Snapshot) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Begins a tick that ends with `snapshot`.
+    ///
+    /// # Errors
+    /// Any: the tick is given up.
+    fn begin(&mut self, _work: &mut Work, _snapshot: &Snapshot) -> Result<()> {
+        Ok(())
+    }
+
     /// Takes rows of the feed in commit order.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ use super::output::DerivedTable;
 use crate::error::{Error, Result};
 use crate::event::Signal;
 use crate::limits::QueryLimits;
+use crate::model::score::NAME as MODEL_SCORE;
 use crate::planner;
 use crate::table::derived::FIELD_LABEL;
 use crate::table::{METRICS, PUBLIC, label_type, limited};
@@ -242,7 +243,8 @@ fn scores(snapshot: &Snapshot, window: Window, columns: Vec<(String, Expr)>) -> 
             return Err(refused(&format!("{expr} is not supported")));
         };
         match &function.fun {
-            WindowFunctionDefinition::WindowUDF(udwf) if matches!(udwf.name(), "anomaly_score" | "anomaly") => {}
+            WindowFunctionDefinition::WindowUDF(udwf)
+                if matches!(udwf.name(), "anomaly_score" | "anomaly" | MODEL_SCORE) => {}
             other => return Err(refused(&format!("the window function {other} is not supported"))),
         }
         let params = &function.params;

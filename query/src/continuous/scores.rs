@@ -11,30 +11,32 @@
 //! A partition of the window must be one series (of a derived table: one key), so that the order of its rows is never in doubt. Two
 //! checkpoints a series are kept in memory, a watermark apart; the newer one is stored whenever it moves, so that what a tick writes
 //! is a small part of what it reads. After a restart a series goes on from its stored checkpoint like after a late row. Without
-//! a detector there is nothing to go back for.
+//! a detector there is nothing to go back for. When a model says that another version judges from some time on, later rows are like late
+//! ones.
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray};
 use arrow::compute::filter_record_batch;
 use foretell_engine::{SeriesId, Snapshot, TimeRange};
-use foretell_ml::detect::{Detector, Verdict};
 use hashbrown::{HashMap, HashSet};
 
 use super::checkpoint::Checkpoint;
-use super::definition::detector_key;
+use super::definition::{detector_key, journals_key};
 use super::emit::{Emitter, Standing, Swept, bury};
 use super::operator::{Chunk, Operator, Work, engine_fault};
 use super::output::samples_of;
-use super::scoring::Scoring;
+use super::scoring::{Scoring, State};
 use super::source::{Lines, Rows, Span};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::definition::Journal;
+use crate::model::judge::{decode_journals, encode_journals};
 
 /// A checkpoint moves after at least this many rows (and a watermark).
 const CHECKPOINT_ROWS_MIN: u32 = 32;
 
-/// One series' detectors.
+/// What the calls know of one series.
 struct Key {
-    detectors: Vec<Detector>,
+    states: Vec<State>,
     newer: Option<Checkpoint>,
     older: Option<Checkpoint>,
     rows_since: u32,
@@ -64,12 +66,35 @@ pub(super) struct Scores {
     relevant: HashSet<u32>,
     /// The reading of the source that `partitions` and `relevant` are of.
     sorted: u64,
+    /// Which versions of the models its rows are by; one a call, `None` without a model.
+    journals: Vec<Option<Journal>>,
+    /// Whether `journals` has to be stored with the rows of this tick.
+    judges_changed: bool,
 }
 
 impl Scores {
     pub(super) fn new(scoring: Scoring) -> Self {
         let (keys, waiting, partitions) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { scoring, keys, waiting, partitions, relevant: HashSet::new(), sorted: 0 }
+        Self {
+            scoring,
+            keys,
+            waiting,
+            partitions,
+            relevant: HashSet::new(),
+            sorted: 0,
+            journals: Vec::new(),
+            judges_changed: false,
+        }
+    }
+
+    /// From when on rows are judged otherwise by `journals` than by those of the rows written.
+    fn judged_anew(&self, journals: &[Option<Journal>]) -> Option<i64> {
+        let none = Journal::default();
+        let changed = journals.iter().enumerate().filter_map(|(call, journal)| {
+            let old = self.journals.get(call).and_then(Option::as_ref);
+            old.unwrap_or(&none).differs_from(journal.as_ref()?)
+        });
+        changed.min()
     }
 
     /// The last instant whose rows may be written.
@@ -115,7 +140,7 @@ impl Scores {
             return Ok(());
         }
         let inputs = self.scoring.inputs(&batch)?;
-        let mut verdicts: Vec<Vec<Verdict>> = inputs.iter().map(|_| Vec::with_capacity(keys.len())).collect();
+        let mut verdicts = self.scoring.verdicts(keys.len());
         for (row, &number) in keys.iter().enumerate() {
             if !self.keys.contains_key(&number) {
                 let key = self.fresh(work, snapshot, number)?;
@@ -123,8 +148,9 @@ impl Scores {
             }
             let Some(key) = self.keys.get_mut(&number) else { continue };
             key.last_ts = ts[row];
-            for (detector, (values, verdicts)) in key.detectors.iter_mut().zip(inputs.iter().zip(&mut verdicts)) {
-                verdicts.push(detector.update(ts[row], values[row]));
+            for (call, (state, verdicts)) in key.states.iter_mut().zip(&mut verdicts).enumerate() {
+                let journal = self.journals.get(call).and_then(Option::as_ref);
+                self.scoring.see(call, snapshot, journal, state, (ts[row], inputs[call][row]), verdicts)?;
             }
             key.rows_since = key.rows_since.saturating_add(1);
             if self.scoring.is_stateless() {
@@ -134,13 +160,13 @@ impl Scores {
                 key.newer.as_ref().is_none_or(|newer| ts[row].saturating_sub(newer.ts) >= work.definition.watermark_ns);
             // Spread, so that series which are scraped together do not all store theirs in one record.
             if due && key.rows_since >= CHECKPOINT_ROWS_MIN + number % CHECKPOINT_ROWS_MIN {
-                let checkpoint = Checkpoint::take(ts[row], &key.detectors);
+                let checkpoint = Checkpoint::take(ts[row], &key.states);
                 emitter.state(detector_key(&work.definition.name, number), Some(checkpoint.bytes.to_vec()));
                 key.older = key.newer.replace(checkpoint);
                 key.rows_since = 0;
             }
         }
-        let columns = self.scoring.values(batch, &inputs, &verdicts)?;
+        let columns = self.scoring.values(batch, &inputs, verdicts)?;
         let columns = columns.iter().map(samples_of).collect::<Result<Vec<_>>>()?;
         for (row, number) in keys.iter().enumerate() {
             let Some(key) = self.keys.get(number) else { continue };
@@ -158,8 +184,8 @@ impl Scores {
         self.sort_series(work);
         self.alone(work, snapshot, number)?;
         let targets = self.targets(work, number)?;
-        let detectors = self.scoring.detectors();
-        Ok(Key { detectors, newer: None, older: None, rows_since: 0, targets, last_ts: i64::MIN })
+        let states = self.scoring.fresh(&work.source, number);
+        Ok(Key { states, newer: None, older: None, rows_since: 0, targets, last_ts: i64::MIN })
     }
 
     fn targets(&self, work: &mut Work, number: u32) -> Result<Arc<[SeriesId]>> {
@@ -246,10 +272,10 @@ impl Scores {
         let went_on_from = checkpoint.as_ref().map(|checkpoint| checkpoint.ts);
         let start = checkpoint.as_ref().map_or(i64::MIN, |checkpoint| checkpoint.ts + 1);
         if let Some(checkpoint) = checkpoint {
-            let detectors = checkpoint.load()?;
+            let states = self.scoring.restored(&checkpoint.saved()?, &work.source, number)?;
             let (targets, last_ts) = (self.targets(work, number)?, checkpoint.ts);
             let newer = Some(checkpoint);
-            self.keys.insert(number, Key { detectors, newer, older: None, rows_since: 0, targets, last_ts });
+            self.keys.insert(number, Key { states, newer, older: None, rows_since: 0, targets, last_ts });
         }
         self.read(work, snapshot, number, TimeRange { start, end }, written, emitter)?;
         let newest = self.keys.get(&number).and_then(|key| key.newer.as_ref());
@@ -300,6 +326,22 @@ impl Scores {
 }
 
 impl Operator for Scores {
+    fn follows(&self, snapshot: &Snapshot) -> Result<bool> {
+        Ok(self.judged_anew(&self.scoring.journals(snapshot)?).is_none())
+    }
+
+    fn begin(&mut self, work: &mut Work, snapshot: &Snapshot) -> Result<()> {
+        let journals = self.scoring.journals(snapshot)?;
+        if let Some(from) = self.judged_anew(&journals) {
+            for (number, span) in work.source.spans(snapshot, from)? {
+                self.wait(number, span);
+            }
+            self.journals = journals;
+            self.judges_changed = true;
+        }
+        Ok(())
+    }
+
     fn absorb(&mut self, work: &mut Work, snapshot: &Snapshot, chunk: Chunk, emitter: &mut Emitter) -> Result<()> {
         for (row, id) in chunk.rows.ids.iter().enumerate() {
             if chunk.rows.ts[row] < work.final_before {
@@ -368,10 +410,16 @@ impl Operator for Scores {
         if work.on_close() {
             work.progress.emitted_through = work.progress.emitted_through.max(bound);
         }
+        if std::mem::take(&mut self.judges_changed) {
+            // Rows may go out before it: then they are written once more.
+            emitter.state(journals_key(&work.definition.name), Some(encode_journals(&self.journals)));
+        }
         Ok(())
     }
 
     fn resume(&mut self, work: &mut Work, snapshot: &Snapshot) -> Result<()> {
+        let stored = snapshot.state(&journals_key(&work.definition.name));
+        self.journals = stored.map(|bytes| decode_journals(&bytes)).transpose()?.unwrap_or_default();
         if work.on_close() {
             self.waiting = work.source.spans(snapshot, work.progress.emitted_through.saturating_add(1))?;
         }
@@ -381,6 +429,10 @@ impl Operator for Scores {
     fn backfill(&mut self, work: &mut Work, snapshot: &Snapshot, emitter: &mut Emitter) -> Result<()> {
         self.keys.clear();
         self.waiting.clear();
+        self.journals = self.scoring.journals(snapshot)?;
+        if self.journals.iter().any(Option::is_some) {
+            emitter.state(journals_key(&work.definition.name), Some(encode_journals(&self.journals)));
+        }
         // The source is another one.
         self.sorted = 0;
         self.sort_series(work);

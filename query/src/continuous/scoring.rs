@@ -5,9 +5,9 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, ExprSchemable};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable};
 use datafusion::physical_plan::PhysicalExpr;
-use foretell_engine::{MatchOp, Matcher};
+use foretell_engine::{MatchOp, Matcher, Snapshot};
 use foretell_ml::detect::{Detector, Verdict};
 
 use super::aggregate::{distinct_columns, field_name, label_name};
@@ -15,13 +15,49 @@ use super::output::{DerivedTable, encode_labels};
 use super::plan::{Kind, Select, TS, needed_columns, physical, refused};
 use super::source::{Source, condition};
 use crate::error::{Error, Result};
+use crate::model::definition::Journal;
+use crate::model::judge::{Answers, Judge, Series};
+use crate::model::score as model_score;
 use crate::udf::anomaly;
 
-/// One call of `anomaly_score` or `anomaly`.
+/// One call of `anomaly_score`, `anomaly` or `model_score`.
 struct Call {
-    whole: bool,
     value: Arc<dyn PhysicalExpr>,
-    fresh: Detector,
+    judge: Judging,
+}
+
+/// Who says what of rows.
+enum Judging {
+    /// A detector that has seen nothing; whether all it says is asked for.
+    Detector { fresh: Detector, whole: bool },
+    /// A model, and the places of its key among the source columns.
+    Model { judge: Judge, key: Vec<usize> },
+}
+
+/// What a call knows of a series.
+#[derive(Clone)]
+pub(super) enum State {
+    Detector(Detector),
+    Model(Series),
+}
+
+impl State {
+    pub(super) fn save(&self) -> Vec<u8> {
+        match self {
+            Self::Detector(detector) => {
+                let mut saved = Vec::new();
+                detector.save(&mut saved);
+                saved
+            }
+            Self::Model(series) => series.save(),
+        }
+    }
+}
+
+/// What a call says of rows.
+pub(super) enum Verdicts {
+    Detector(Vec<Verdict>),
+    Model(Answers),
 }
 
 /// A compiled score query.
@@ -29,7 +65,6 @@ pub(super) struct Scoring {
     /// Columns of the source it needs.
     pub(super) source: SchemaRef,
     filter: Option<Arc<dyn PhysicalExpr>>,
-    /// The part of the condition that speaks of labels only.
     /// What of WHERE speaks of labels alone.
     pub(super) label_filter: Option<Arc<dyn PhysicalExpr>>,
     calls: Vec<Call>,
@@ -50,11 +85,16 @@ enum Label {
 }
 
 impl Scoring {
-    /// Compiles `select`; also says what table it fills.
+    /// Compiles `select`, with models as `snapshot` has them; also says what table it fills.
     ///
     /// # Errors
     /// `Invalid` for columns that cannot be stored.
-    pub(super) fn compile(select: &Select, owner: &str, state: &SessionState) -> Result<(Self, DerivedTable)> {
+    pub(super) fn compile(
+        snapshot: &Snapshot,
+        select: &Select,
+        owner: &str,
+        state: &SessionState,
+    ) -> Result<(Self, DerivedTable)> {
         let Kind::Scores { window } = &select.kind else { return Err(Error::internal("not a score query")) };
         let input = select.input.schema();
         let window_expr = window.as_ref().map_or(&[][..], |window| window.window_expr.as_slice());
@@ -69,13 +109,21 @@ impl Scoring {
             let Expr::WindowFunction(function) = expr.clone().unalias() else {
                 return Err(Error::internal("not a window function"));
             };
-            let [value, method, season, ..] = function.params.args.as_slice() else {
-                return Err(Error::internal("a detector function lacks arguments"));
-            };
             let name = function.fun.name().to_owned();
-            let fresh = anomaly::detector(&name, &physical(method, &logical)?, &physical(season, &logical)?)
-                .map_err(Error::from_datafusion)?;
-            calls.push(Call { whole: name == "anomaly", value: physical(value, &logical)?, fresh });
+            calls.push(match function.params.args.as_slice() {
+                [model, last, _, value, key @ ..] if name == model_score::NAME => {
+                    let judge = model_score::judge(snapshot, &physical(model, &logical)?, &physical(last, &logical)?)?;
+                    let key = model_key(&judge, key, &logical)?;
+                    Call { value: physical(value, &logical)?, judge: Judging::Model { judge, key } }
+                }
+                [value, method, season, ..] => {
+                    let fresh = anomaly::detector(&name, &physical(method, &logical)?, &physical(season, &logical)?)
+                        .map_err(Error::from_datafusion)?;
+                    let judge = Judging::Detector { fresh, whole: name == "anomaly" };
+                    Call { value: physical(value, &logical)?, judge }
+                }
+                _ => return Err(Error::internal("a detector function lacks arguments")),
+            });
             if partition_by.get_or_insert_with(|| function.params.partition_by.clone()) != &function.params.partition_by
             {
                 return Err(refused("several OVER clauses that differ are not supported: use one PARTITION BY"));
@@ -133,9 +181,85 @@ impl Scoring {
         };
         table.labels.iter().zip(&self.labels).filter_map(constant).collect()
     }
-    /// Detectors that have seen nothing.
-    pub(super) fn detectors(&self) -> Vec<Detector> {
-        self.calls.iter().map(|call| call.fresh.clone()).collect()
+
+    /// The models that it asks.
+    pub(super) fn models(&self) -> Vec<String> {
+        self.judges().flatten().map(|judge| judge.model().to_owned()).collect()
+    }
+
+    /// The journal of each call that has a model.
+    ///
+    /// # Errors
+    /// `Internal` when one is damaged.
+    pub(super) fn journals(&self, snapshot: &Snapshot) -> Result<Vec<Option<Journal>>> {
+        self.judges().map(|judge| judge.map(|judge| judge.journal(snapshot)).transpose()).collect()
+    }
+
+    fn judges(&self) -> impl Iterator<Item = Option<&Judge>> {
+        self.calls.iter().map(|call| match &call.judge {
+            Judging::Detector { .. } => None,
+            Judging::Model { judge, .. } => Some(judge),
+        })
+    }
+
+    /// What each call knows of a series that it has seen no row of.
+    pub(super) fn fresh(&self, source: &Source, number: u32) -> Vec<State> {
+        let state = |call: &Call| match &call.judge {
+            Judging::Detector { fresh, .. } => State::Detector(fresh.clone()),
+            Judging::Model { key, .. } => State::Model(Series::new(&labels_at(key, source, number))),
+        };
+        self.calls.iter().map(state).collect()
+    }
+
+    /// What each call knew of a series when this was saved.
+    ///
+    /// # Errors
+    /// `Internal` when the bytes are damaged.
+    pub(super) fn restored(&self, saved: &[&[u8]], source: &Source, number: u32) -> Result<Vec<State>> {
+        if saved.len() != self.calls.len() {
+            return Err(Error::internal("stored detector state is of another query"));
+        }
+        let state = |(call, saved): (&Call, &&[u8])| match &call.judge {
+            Judging::Detector { .. } => Detector::load(saved)
+                .map(State::Detector)
+                .map_err(|e| Error::internal(format!("stored detector state is damaged: {e}"))),
+            Judging::Model { key, .. } => Series::load(&labels_at(key, source, number), saved).map(State::Model),
+        };
+        self.calls.iter().zip(saved).map(state).collect()
+    }
+
+    /// Room for what each call says of as many rows.
+    pub(super) fn verdicts(&self, rows: usize) -> Vec<Verdicts> {
+        let verdicts = |call: &Call| match &call.judge {
+            Judging::Detector { .. } => Verdicts::Detector(Vec::with_capacity(rows)),
+            Judging::Model { .. } => Verdicts::Model(Answers::default()),
+        };
+        self.calls.iter().map(verdicts).collect()
+    }
+
+    /// Shows the next row of a series to call `at`. `snapshot` has the versions that `journal` speaks of.
+    ///
+    /// # Errors
+    /// `Internal` when what is stored of a model is damaged.
+    pub(super) fn see(
+        &self,
+        at: usize,
+        snapshot: &Snapshot,
+        journal: Option<&Journal>,
+        state: &mut State,
+        row: (i64, f64),
+        verdicts: &mut Verdicts,
+    ) -> Result<()> {
+        match (&self.calls[at].judge, state, verdicts, journal) {
+            (Judging::Detector { .. }, State::Detector(detector), Verdicts::Detector(verdicts), _) => {
+                verdicts.push(detector.update(row.0, row.1));
+                Ok(())
+            }
+            (Judging::Model { judge, .. }, State::Model(series), Verdicts::Model(answers), Some(journal)) => {
+                judge.see(snapshot, journal, series, row, answers)
+            }
+            _ => Err(Error::internal("a call's state is of another kind")),
+        }
     }
 
     /// Which rows pass WHERE; `None` when there is none.
@@ -174,12 +298,18 @@ impl Scoring {
         &self,
         batch: RecordBatch,
         inputs: &[Vec<f64>],
-        verdicts: &[Vec<Verdict>],
+        verdicts: Vec<Verdicts>,
     ) -> Result<Vec<ArrayRef>> {
         let rows = batch.num_rows();
         let mut columns = batch.columns().to_vec();
         for (call, (inputs, verdicts)) in self.calls.iter().zip(inputs.iter().zip(verdicts)) {
-            columns.push(anomaly::answers(call.whole, inputs, verdicts).map_err(Error::from_datafusion)?);
+            columns.push(match (&call.judge, verdicts) {
+                (Judging::Detector { whole, .. }, Verdicts::Detector(verdicts)) => {
+                    anomaly::answers(*whole, inputs, &verdicts).map_err(Error::from_datafusion)?
+                }
+                (_, Verdicts::Model(answers)) => answers.finish()?,
+                _ => return Err(Error::internal("a call's verdicts are of another kind")),
+            });
         }
         let batch =
             RecordBatch::try_new(Arc::clone(&self.rows), columns).map_err(|e| Error::internal(e.to_string()))?;
@@ -204,6 +334,40 @@ impl Scoring {
         encode_labels(self.partition.iter().map(|&place| source.label(number, place)), &mut bytes);
         bytes.into()
     }
+}
+
+/// The labels of a series in these places of the source.
+fn labels_at(places: &[usize], source: &Source, number: u32) -> Vec<Option<String>> {
+    places.iter().map(|&place| source.label(number, place).map(str::to_owned)).collect()
+}
+
+/// The places of the columns that a model's key is given by.
+fn model_key(judge: &Judge, given: &[Expr], schema: &DFSchema) -> Result<Vec<usize>> {
+    let mut places = Vec::with_capacity(given.len());
+    let mut names = Vec::with_capacity(given.len());
+    for expr in given {
+        let expr = match expr {
+            Expr::Cast(Cast { expr, .. }) => expr,
+            other => other,
+        };
+        let Expr::Column(column) = expr else {
+            return Err(refused(&format!("the key {expr} of a model is not a label")));
+        };
+        let place = schema.maybe_index_of_column(column);
+        places.push(place.ok_or_else(|| Error::internal("a key is no column of the source"))?);
+        names.push(&column.name);
+    }
+    let mut sorted = [names.clone(), judge.keys().iter().collect()];
+    sorted.iter_mut().for_each(|names| names.sort_unstable());
+    // Names may differ, as those of a SELECT may, but not their order.
+    if names.len() != judge.keys().len() || (sorted[0] == sorted[1] && !names.iter().copied().eq(judge.keys())) {
+        return Err(Error::invalid(format!(
+            "the key of model {} is ({}): name as many labels, in this order",
+            judge.model(),
+            judge.keys().join(", ")
+        )));
+    }
+    Ok(places)
 }
 
 type Outputs = (DerivedTable, Vec<Label>, Vec<Expr>);

@@ -3,7 +3,7 @@
 //! ```text
 //!  CREATE [OR REPLACE] CONTINUOUS QUERY [IF NOT EXISTS] name INTO table [option …] AS SELECT …
 //!  CREATE [OR REPLACE] DETECTOR [IF NOT EXISTS] name ON table [WHERE (…)] [KEY (column, …)] [TIME ts] [VALUE column | (…)]
-//!         [USING 'method' [SEASON '1d']] [option …] INTO table
+//!         [USING 'method' [SEASON '1d'] | USING MODEL model] [option …] INTO table
 //!  option: WATERMARK '30s' | EMIT ON UPDATE | EMIT ON WINDOW CLOSE | LATE REVISE [WITHIN '1h'] | LATE DROP | LATE INTO table
 //!          | BACKFILL FROM '2026-01-01' | BACKFILL FROM '7d' | BACKFILL NONE
 //!  SHOW CONTINUOUS QUERIES | DETECTORS
@@ -223,6 +223,7 @@ impl Options {
             from: self.from,
             paused: false,
             detector: None,
+            models: Vec::new(),
         }
     }
 }

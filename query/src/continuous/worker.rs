@@ -51,6 +51,7 @@ enum Compiled {
 }
 
 fn compile(
+    snapshot: &Snapshot,
     select: &Select,
     owner: &str,
     state: &SessionState,
@@ -62,17 +63,34 @@ fn compile(
             (Compiled::Buckets(Box::new(aggregation), grid), table)
         }
         Kind::Scores { .. } => {
-            let (scoring, table) = Scoring::compile(select, owner, state)?;
+            let (scoring, table) = Scoring::compile(snapshot, select, owner, state)?;
             (Compiled::Scores(Box::new(scoring)), table)
         }
     })
 }
 
-/// Checks a definition as far as that goes without reading data; answers the table it reads and the one it fills.
+impl Compiled {
+    /// The models that it asks.
+    fn models(&self) -> Vec<String> {
+        match self {
+            Self::Buckets(..) => Vec::new(),
+            Self::Scores(scoring) => scoring.models(),
+        }
+    }
+}
+
+/// What a definition reads and fills.
+pub(super) struct Checked {
+    pub(super) source: String,
+    pub(super) models: Vec<String>,
+    pub(super) table: DerivedTable,
+}
+
+/// Checks a definition as far as that goes without reading data.
 ///
 /// # Errors
 /// `Invalid` or `NotFound`, saying what to change.
-pub(super) fn check(shared: &Shared, definition: &Definition, snapshot: &Snapshot) -> Result<(String, DerivedTable)> {
+pub(super) fn check(shared: &Shared, definition: &Definition, snapshot: &Snapshot) -> Result<Checked> {
     let (state, select) = shared.plan(definition, snapshot)?;
     if let (Late::Into(_), Some(signal)) = (&definition.late, select.origin.signal()) {
         return Err(Error::invalid(format!(
@@ -80,8 +98,8 @@ pub(super) fn check(shared: &Shared, definition: &Definition, snapshot: &Snapsho
             signal.table_name()
         )));
     }
-    let (_, table) = compile(&select, &definition.name, &state, shared.runtime.clone())?;
-    Ok((select.origin.table, table))
+    let (compiled, table) = compile(snapshot, &select, &definition.name, &state, shared.runtime.clone())?;
+    Ok(Checked { source: select.origin.table, models: compiled.models(), table })
 }
 
 /// How a query works, in words: what EXPLAIN shows.
@@ -94,7 +112,7 @@ pub(super) fn explain(
     snapshot: &Snapshot,
 ) -> Result<Vec<(&'static str, String)>> {
     let (state, select) = shared.plan(definition, snapshot)?;
-    let (compiled, table) = compile(&select, &definition.name, &state, shared.runtime.clone())?;
+    let (compiled, table) = compile(snapshot, &select, &definition.name, &state, shared.runtime.clone())?;
     let on_close = definition.emit == Emit::Close;
     let reads = match select.origin.kind {
         OriginKind::Metric => "metric",
@@ -131,9 +149,10 @@ pub(super) fn explain(
             "their series are read from storage again from the last checkpoint before them",
         ),
     };
+    let models = compiled.models();
     let columns: Vec<&str> = table.labels.iter().map(String::as_str).collect();
     let values: Vec<&str> = table.fields.iter().map(|(name, _)| name.as_str()).collect();
-    Ok(vec![
+    let mut explained = vec![
         ("kind", shape.to_owned()),
         ("reads", format!("{} ({reads})", select.origin.table)),
         ("filter", select.filter.map_or_else(|| "none".to_owned(), |filter| filter.to_string())),
@@ -142,7 +161,11 @@ pub(super) fn explain(
         ("writes", definition.target.clone()),
         ("rows in order", rows.to_owned()),
         ("late rows", late.to_owned()),
-    ])
+    ];
+    if !models.is_empty() {
+        explained.push(("models", models.join(", ")));
+    }
+    Ok(explained)
 }
 
 /// One query at work.
@@ -169,7 +192,7 @@ impl Worker {
         let progress = stored.map_or_else(|| Ok(Progress::start(snapshot.lsn())), |bytes| Progress::decode(&bytes))?;
         shared.engine.retain_wal(&consumer(&definition.name), Some(progress.position));
         let (state, select) = shared.plan(definition, &snapshot)?;
-        let (compiled, table) = compile(&select, &definition.name, &state, shared.runtime.clone())?;
+        let (compiled, table) = compile(&snapshot, &select, &definition.name, &state, shared.runtime.clone())?;
         let (columns, label_filter, mut operator): (_, _, Box<dyn Operator>) = match compiled {
             Compiled::Buckets(aggregation, grid) => {
                 let mut windows = Windows::new(&definition.name, aggregation.states(), aggregation.group_columns())?;
@@ -261,7 +284,9 @@ impl Worker {
         let due = self.work.progress.backfilling
             || self.loaded_at > through
             || through.0.saturating_sub(position.0) >= self.work.limits.position_lag_max
-            || (origin.signal().is_none() && appeared());
+            || (origin.signal().is_none() && appeared())
+            // What cannot be read is an error of the step.
+            || !self.operator.follows(look.snapshot()).unwrap_or(false);
         if due {
             return false;
         }
@@ -323,6 +348,8 @@ impl Worker {
         let incremental = kind == OriginKind::Metric && !self.work.on_close();
         let within = self.work.definition.late.within();
         self.work.final_before = within.map_or(i64::MIN, |within| self.work.complete_before().saturating_sub(within));
+        let follows = self.operator.follows(snapshot)?;
+        self.operator.begin(&mut self.work, snapshot)?;
         let mut newest_ts = self.work.progress.newest_ts;
         let mut at = self.read_to;
         while at < through {
@@ -355,7 +382,7 @@ impl Worker {
         self.read_to = through;
         let time_went_on = newest_ts > self.work.progress.newest_ts;
         self.work.progress.newest_ts = newest_ts;
-        if rows_in > 0 || (time_went_on && self.work.on_close()) {
+        if rows_in > 0 || !follows || (time_went_on && self.work.on_close()) {
             self.operator.finish(&mut self.work, snapshot, &mut emitter)?;
         }
         if rows_in == 0 && emitter.is_empty() {

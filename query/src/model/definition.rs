@@ -73,7 +73,7 @@ pub(super) struct Version {
 
 /// Who scores from when on.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Phase {
+pub(crate) struct Phase {
     /// First time, ns.
     pub(super) from: i64,
     pub(super) champion: u32,
@@ -91,7 +91,7 @@ pub(super) struct Phase {
 
 /// Why a phase began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
+pub(crate) enum Reason {
     Created,
     Retrained,
     Promoted,
@@ -102,10 +102,12 @@ pub(super) enum Reason {
     Labelled,
 }
 
-/// All phases, in the order of time.
+/// All phases, in the order of time. A phase has a number, from 0 on, which stays when older ones are forgotten.
 #[derive(Clone, Debug, PartialEq, Default)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     pub(super) phases: Vec<Phase>,
+    /// Phases before the first that are not kept any more.
+    pub(super) forgotten: u64,
     /// Rows up to here were watched, ns.
     pub(super) watched_to: i64,
 }
@@ -184,7 +186,7 @@ impl Reason {
     }
 }
 
-fn small(value: u64) -> Result<u32> {
+pub(super) fn small(value: u64) -> Result<u32> {
     u32::try_from(value).map_err(|_| damaged("a number of a version is too large"))
 }
 
@@ -275,7 +277,19 @@ impl Version {
 }
 
 impl Journal {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
+
+    /// From when on `next` has rows judged otherwise; `None` when it does not. Phases that one of the two has forgotten do not count.
+    pub(crate) fn differs_from(&self, next: &Self) -> Option<i64> {
+        let known = self.forgotten.max(next.forgotten);
+        let since = |journal: &Self| {
+            let skipped = usize::try_from(known - journal.forgotten).unwrap_or(usize::MAX);
+            journal.phases.iter().skip(skipped).cloned().collect::<Vec<_>>()
+        };
+        let (mine, theirs) = (since(self), since(next));
+        let same = mine.iter().zip(&theirs).take_while(|(mine, theirs)| mine == theirs).count();
+        [mine.get(same), theirs.get(same)].into_iter().flatten().map(|phase| phase.from).min()
+    }
 
     /// The phase that `ts` lies in, and its place; `None` before the first.
     pub(super) fn at(&self, ts: i64) -> Option<(usize, &Phase)> {
@@ -285,7 +299,7 @@ impl Journal {
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new(Self::VERSION);
-        out.signed(self.watched_to).unsigned(self.phases.len() as u64);
+        out.signed(self.watched_to).unsigned(self.forgotten).unsigned(self.phases.len() as u64);
         for phase in &self.phases {
             out.signed(phase.from).unsigned(phase.champion.into());
             for version in [phase.fallback, phase.challenger] {
@@ -299,8 +313,11 @@ impl Journal {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut from = Decoder::new("journal of a model", bytes, Self::VERSION)?;
+        // The first version did not count what is forgotten.
+        let first = bytes.first() == Some(&1);
+        let mut from = Decoder::new("journal of a model", bytes, if first { 1 } else { Self::VERSION })?;
         let watched_to = from.signed()?;
+        let forgotten = if first { 0 } else { from.unsigned()? };
         let mut phases = Vec::new();
         for _ in 0..from.count()? {
             phases.push(Phase {
@@ -317,7 +334,7 @@ impl Journal {
             });
         }
         from.end()?;
-        Ok(Self { phases, watched_to })
+        Ok(Self { phases, forgotten, watched_to })
     }
 }
 
@@ -451,7 +468,7 @@ mod tests {
             reason: Reason::RolledBackByRule,
             at: 7,
         };
-        let journal = Journal { phases: vec![phase], watched_to: -9 };
+        let journal = Journal { phases: vec![phase], forgotten: 3, watched_to: -9 };
         let anomaly = Anomaly {
             id: 1,
             model: "a".into(),
@@ -476,5 +493,33 @@ mod tests {
                 assert!(Journal::decode(part).is_err() && Anomaly::decode(part).is_err());
             }
         }
+    }
+
+    #[test]
+    fn journals_differ_from_the_first_phase_that_is_not_the_same_whatever_is_forgotten() {
+        let phase = |from: i64, champion: u32| Phase {
+            from,
+            champion,
+            fallback: None,
+            challenger: None,
+            boundary: 1.0,
+            reason: Reason::Promoted,
+            at: 0,
+        };
+        let all = [phase(0, 1), phase(10, 2), phase(20, 3)];
+        let journal = |forgotten: usize, to: usize| Journal {
+            phases: all[forgotten..to].to_vec(),
+            forgotten: forgotten as u64,
+            watched_to: 0,
+        };
+        assert_eq!(journal(0, 2).differs_from(&journal(0, 2)), None);
+        assert_eq!(journal(0, 2).differs_from(&journal(0, 3)), Some(20));
+        assert_eq!(journal(0, 2).differs_from(&journal(1, 3)), Some(20));
+        assert_eq!(journal(0, 1).differs_from(&journal(2, 3)), Some(20));
+        assert_eq!(journal(0, 3).differs_from(&journal(2, 3)), None);
+        let mut other = journal(0, 3);
+        other.phases[1] = phase(7, 4);
+        assert_eq!(journal(0, 3).differs_from(&other), Some(7));
+        assert_eq!(journal(2, 3).differs_from(&other), None);
     }
 }

@@ -15,16 +15,16 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use super::Models;
+use super::judge::FIELDS;
 use super::rows::TIME;
-use super::score::FIELDS;
 use crate::error::{Error, Result};
 use crate::table::quoted;
 
 /// Its name.
 pub(crate) const MODEL_SCORES: &str = "model_scores";
 /// Columns after those of the key.
-pub(super) const COLUMNS: [&str; 9] =
-    ["ts", "value", "score", "expected", "lo", "hi", "is_anomaly", "version", "challenger_score"];
+pub(super) const COLUMNS: [&str; 10] =
+    ["ts", "value", "score", "expected", "lo", "hi", "is_anomaly", "tier", "version", "challenger_score"];
 /// Most uses in one statement: each has the size of a model's query.
 const USES_MAX: usize = 8;
 const EXAMPLE: &str = "SELECT * FROM model_scores('lat') WHERE is_anomaly";

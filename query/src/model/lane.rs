@@ -12,21 +12,23 @@
 use foretell_ml::detect::{Detector, Verdict};
 use foretell_ml::health::Trace;
 
-use super::definition::{Journal, Phase};
+use super::definition::{Journal, Phase, damaged, small};
+use crate::codec::{Decoder, Encoder};
 use crate::error::Result;
 
 /// Gives the detector of a version as it was trained.
 pub(super) type Trained<'a> = &'a dyn Fn(u32) -> Result<Detector>;
 
 /// The versions that score a series now.
-#[derive(Debug, Default)]
-pub(super) struct Lanes {
-    phase: Option<usize>,
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lanes {
+    /// Number of the phase of the last row.
+    phase: Option<u64>,
     lanes: Vec<Lane>,
 }
 
 /// One version on one series.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Lane {
     pub(super) version: u32,
     detector: Detector,
@@ -67,6 +69,16 @@ impl Phase {
 }
 
 impl Journal {
+    /// The number of the phase in this place.
+    fn number(&self, place: usize) -> u64 {
+        self.forgotten + place as u64
+    }
+
+    /// The place of a phase that is not forgotten.
+    fn place(&self, number: u64) -> Option<usize> {
+        number.checked_sub(self.forgotten).and_then(|place| usize::try_from(place).ok())
+    }
+
     /// The first of the phases whose rows the versions of phase `place` have seen.
     pub(super) fn origin(&self, place: usize) -> usize {
         let since = |version: u32| {
@@ -90,6 +102,8 @@ pub(super) struct Said {
 }
 
 impl Lanes {
+    const VERSION: u8 = 1;
+
     /// Scores the next row of the series, which is not NaN; `None` before the first phase.
     ///
     /// # Errors
@@ -123,15 +137,17 @@ impl Lanes {
 
     /// Goes through the phases up to `phase`.
     fn enter(&mut self, journal: &Journal, phase: usize, trained: Trained<'_>) -> Result<()> {
-        let first = match self.phase {
+        let at = self.phase.and_then(|number| journal.place(number));
+        let first = match at {
             // a row of an earlier phase after one of a later: it cannot be in the order of time
             Some(at) if at >= phase => return Ok(()),
             Some(at) => at + 1,
             None => journal.origin(phase),
         };
+        let mut known = at.is_some();
         for place in first..=phase {
             let next = &journal.phases[place];
-            let before = place.checked_sub(1).filter(|_| self.phase.is_some()).map(|before| &journal.phases[before]);
+            let before = place.checked_sub(1).filter(|_| known).map(|before| &journal.phases[before]);
             self.lanes.retain(|lane| {
                 next.roles().contains(&Some(lane.version)) && before.is_some_and(|b| b.hands_on(next, lane.version))
             });
@@ -140,9 +156,38 @@ impl Lanes {
                     self.lanes.push(Lane { version, detector: trained(version)?, trace: Trace::default() });
                 }
             }
-            self.phase = Some(place);
+            self.phase = Some(journal.number(place));
+            known = true;
         }
         Ok(())
+    }
+
+    /// All that the next row depends on; traces are not.
+    pub(crate) fn save(&self) -> Vec<u8> {
+        let mut out = Encoder::new(Self::VERSION);
+        out.option(self.phase, |out, number| {
+            out.unsigned(number);
+        });
+        let mut state = Vec::new();
+        for lane in &self.lanes {
+            state.clear();
+            lane.detector.save(&mut state);
+            out.unsigned(lane.version.into()).bytes(&state);
+        }
+        out.finish()
+    }
+
+    /// # Errors
+    /// `Internal` when the bytes are damaged.
+    pub(crate) fn load(bytes: &[u8]) -> Result<Self> {
+        let mut from = Decoder::new("versions of a model on a series", bytes, Self::VERSION)?;
+        let (phase, mut lanes) = (from.option(Decoder::unsigned)?, Vec::new());
+        while !from.is_empty() {
+            let version = small(from.unsigned()?)?;
+            let detector = Detector::load(from.bytes()?).map_err(|error| damaged(&error.to_string()))?;
+            lanes.push(Lane { version, detector, trace: Trace::default() });
+        }
+        Ok(Self { phase, lanes })
     }
 }
 
@@ -189,8 +234,11 @@ mod tests {
 
     #[test]
     fn a_promoted_version_keeps_what_it_has_seen_and_the_demoted_one_forgets() {
-        let journal =
-            Journal { phases: vec![phase(0, 1, 0, 2), phase(50, 2, 1, 0), phase(60, 1, 0, 0)], watched_to: 0 };
+        let journal = Journal {
+            phases: vec![phase(0, 1, 0, 2), phase(50, 2, 1, 0), phase(60, 1, 0, 0)],
+            forgotten: 0,
+            watched_to: 0,
+        };
         let rows: Vec<(i64, f64)> = (0..70).map(|ts| (ts, 300.0 + (ts % 5) as f64)).collect();
         let said = centres(&journal, &rows);
         // both have learnt the level of the rows within the first 50
@@ -209,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_series_that_begins_late_is_scored_as_if_it_had_been_there() {
-        let journal = Journal { phases: vec![phase(0, 1, 0, 2), phase(50, 2, 1, 0)], watched_to: 0 };
+        let journal = Journal { phases: vec![phase(0, 1, 0, 2), phase(50, 2, 1, 0)], forgotten: 0, watched_to: 0 };
         let said = centres(&journal, &[(70, 200.0)]);
         assert_eq!(said[0][0], trained(2).unwrap().update(70, 200.0).expected);
         let mut lanes = Lanes::default();
@@ -226,6 +274,7 @@ mod tests {
                 phase(30, 2, 0, 0),
                 phase(40, 2, 0, 3),
             ],
+            forgotten: 0,
             watched_to: 0,
         };
         assert_eq!((0..5).map(|place| journal.origin(place)).collect::<Vec<_>>(), [0, 0, 1, 1, 1]);

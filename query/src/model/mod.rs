@@ -18,14 +18,16 @@
 //! | [`rows`] | the statements that ask for a model's rows, and what becomes of them |
 //! | [`run`] | the statements, over a database |
 //! | [`follow`] | the steps of watching, over a database |
+//! | [`judge`], [`score`] | a model as judge of any rows: for detectors, and as a window function |
 //! | [`form`] | `model_scores('m')` as a subquery |
 //! | [`list`] | `sys.models`, `sys.model_versions`, `sys.model_health`, `sys.anomalies` |
 //!
 //! Invariants: a version never changes; the journal only grows at its end, by phases that begin after every row that was
 //! watched; so the score of a row is given once and stays.
-mod definition;
+pub(crate) mod definition;
 mod follow;
 pub(crate) mod form;
+pub(crate) mod judge;
 mod lane;
 pub(crate) mod list;
 mod rows;
@@ -147,11 +149,8 @@ impl Models {
     }
 
     fn find(&self, name: &str) -> Result<Arc<Model>> {
-        self.models.read().get(name).cloned().ok_or_else(|| {
-            let known: Vec<String> = self.models.read().keys().take(10).cloned().collect();
-            let known = if known.is_empty() { "there is none yet".to_owned() } else { known.join(", ") };
-            Error::new(ErrorKind::NotFound, format!("there is no model {name}: SHOW MODELS lists all ({known})"))
-        })
+        let models = self.models.read();
+        models.get(name).cloned().ok_or_else(|| missing(name, models.keys().map(String::as_str)))
     }
 
     /// Numbers of now.
@@ -261,8 +260,21 @@ impl Known {
             .rposition(|phase| phase.roles().into_iter().flatten().any(|version| old.contains(&version)))
             .map_or(0, |last| last + 1)
             .max(journal.phases.len().saturating_sub(PHASES_KEPT));
-        (old, Journal { phases: journal.phases[first..].to_vec(), watched_to: journal.watched_to })
+        (
+            old,
+            Journal {
+                phases: journal.phases[first..].to_vec(),
+                forgotten: journal.forgotten + first as u64,
+                watched_to: journal.watched_to,
+            },
+        )
     }
+}
+
+fn missing<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Error {
+    let known: Vec<&str> = known.take(10).collect();
+    let known = if known.is_empty() { "there is none yet".to_owned() } else { known.join(", ") };
+    Error::new(ErrorKind::NotFound, format!("there is no model {name}: SHOW MODELS lists all ({known})"))
 }
 
 /// An error that says whose it is.

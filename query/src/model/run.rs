@@ -209,7 +209,7 @@ impl Models {
             reason: Reason::Created,
             at: version.trained_at,
         };
-        let journal = Journal { watched_to: version.last_ts, phases: vec![phase] };
+        let journal = Journal { phases: vec![phase], forgotten: 0, watched_to: version.last_ts };
         let (models, stored) = (Arc::clone(self), (definition.clone(), version.clone(), journal.clone()));
         let detectors = trained.detectors;
         aside(move |_| {

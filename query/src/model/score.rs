@@ -3,10 +3,10 @@
 //! `last` is the beginning of the last phase that the statement may know of, so that all its rows are scored by one journal.
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, Weak};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, StructArray, UInt32Array};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, TimestampNanosecondType};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, TimestampNanosecondType};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
@@ -14,30 +14,15 @@ use datafusion::logical_expr::{LimitEffect, PartitionEvaluator, Signature, Volat
 use datafusion::physical_expr::PhysicalExpr;
 use foretell_engine::Snapshot;
 
-use super::definition::{Definition, Journal, encode_key};
-use super::lane::Lanes;
-use super::watch::stored;
-use super::{Model, Models};
+use super::Models;
+use super::definition::Journal;
+use super::judge::{Answers, Judge, Series, answer_type};
 use crate::error::Error;
 use crate::udf::anomaly::time_type;
 use crate::udf::constant;
 use crate::udf::streaming::{Evaluator, Streaming};
 
-const NAME: &str = "model_score";
-
-/// Fields of the answer.
-pub(super) const FIELDS: [(&str, DataType); 7] = [
-    ("score", DataType::Float64),
-    ("expected", DataType::Float64),
-    ("lo", DataType::Float64),
-    ("hi", DataType::Float64),
-    ("is_anomaly", DataType::Boolean),
-    ("version", DataType::UInt32),
-    ("challenger_score", DataType::Float64),
-];
-
-static ANSWER: LazyLock<Fields> =
-    LazyLock::new(|| FIELDS.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect());
+pub(crate) const NAME: &str = "model_score";
 
 /// The window function.
 pub(crate) struct ModelScore {
@@ -96,28 +81,22 @@ impl WindowUDFImpl for ModelScore {
 
     fn partition_evaluator(&self, args: PartitionEvaluatorArgs) -> Result<Box<dyn PartitionEvaluator>> {
         let given = args.input_exprs();
-        let (Some(name), Some(last)) = (given.first(), given.get(1)) else {
+        let [name, last, ..] = given else {
             return Err(Error::internal("model_score without arguments").into());
         };
-        let name = constant::text(&constant::value(name, NAME, "model")?, NAME, "model")?;
-        let last = match constant::value(last, NAME, "last")? {
-            ScalarValue::Int64(Some(last)) => last,
-            _ => return Err(Error::invalid("model_score: the last phase must be a constant").into()),
-        };
         let models = self.models.upgrade().ok_or_else(|| Error::internal("the database is closed"))?;
-        let model = models.find(&name.unwrap_or_default())?;
-        let mut journal = Journal::clone(&model.known.read().journal);
-        journal.phases.retain(|phase| phase.from <= last);
-        if given.len() != 4 + model.definition.keys.len() {
-            let keys = model.definition.keys.join(", ");
+        let snapshot = models.engine.snapshot();
+        let judge = judge(&snapshot, name, last)?;
+        if given.len() != 4 + judge.keys().len() {
+            let keys = judge.keys().join(", ");
             return Err(Error::invalid(format!("model_score: the key of the model is ({keys})")).into());
         }
-        let snapshot = models.engine.snapshot();
-        Ok(Box::new(Evaluator::new(Watched { model, journal, snapshot, lanes: Lanes::default(), key: None })))
+        let journal = judge.journal(&snapshot)?;
+        Ok(Box::new(Evaluator::new(Watched { judge, journal, snapshot, series: None })))
     }
 
     fn field(&self, args: WindowUDFFieldArgs) -> Result<FieldRef> {
-        Ok(Arc::new(Field::new(args.name(), DataType::Struct(ANSWER.clone()), true)))
+        Ok(Arc::new(Field::new(args.name(), answer_type(), true)))
     }
 
     fn limit_effect(&self, _args: &[Arc<dyn PhysicalExpr>]) -> LimitEffect {
@@ -125,28 +104,36 @@ impl WindowUDFImpl for ModelScore {
     }
 }
 
-/// The lanes of one series.
+/// The model of a call's physical constants.
+///
+/// # Errors
+/// As [`Judge::new`]; `Invalid` for what is not constant.
+pub(crate) fn judge(
+    snapshot: &Snapshot,
+    model: &Arc<dyn PhysicalExpr>,
+    last: &Arc<dyn PhysicalExpr>,
+) -> crate::error::Result<Judge> {
+    let constant = |expr, what| constant::value(expr, NAME, what).map_err(Error::from_datafusion);
+    let model = constant::text(&constant(model, "model")?, NAME, "model").map_err(Error::from_datafusion)?;
+    let ScalarValue::Int64(Some(last)) = constant(last, "last")? else {
+        return Err(Error::invalid("model_score: the last phase must be a constant"));
+    };
+    Judge::new(snapshot, &model.unwrap_or_default(), last)
+}
+
+/// The rows of one series.
 struct Watched {
-    model: Arc<Model>,
+    judge: Judge,
     journal: Journal,
     /// Has the versions.
     snapshot: Snapshot,
-    lanes: Lanes,
-    key: Option<Vec<u8>>,
+    series: Option<Series>,
 }
 
 impl fmt::Debug for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Watched({})", self.model.definition.name)
+        write!(f, "Watched({})", self.judge.model())
     }
-}
-
-#[derive(Default)]
-struct Columns {
-    numbers: [Vec<Option<f64>>; 4],
-    is_anomaly: Vec<Option<bool>>,
-    version: Vec<Option<u32>>,
-    challenger: Vec<Option<f64>>,
 }
 
 impl Streaming for Watched {
@@ -155,39 +142,20 @@ impl Streaming for Watched {
             return Err(Error::internal("model_score without arguments").into());
         };
         let (times, values) = (times.as_primitive::<TimestampNanosecondType>(), values.as_primitive::<Float64Type>());
-        if self.key.is_none() && !times.is_empty() {
-            let text = |column: &ArrayRef| {
-                let column = column.as_string::<i32>();
-                column.is_valid(0).then(|| column.value(0).to_owned())
-            };
-            self.key = Some(encode_key(&keys.iter().map(text).collect::<Vec<_>>()));
+        let mut answers = Answers::default();
+        if times.is_empty() {
+            return Ok(answers.finish()?);
         }
-        let key = self.key.clone().unwrap_or_default();
-        let definition: &Definition = &self.model.definition;
-        let trained = |version: u32| stored(definition, &self.snapshot, version, &key);
-        let mut columns = Columns::default();
+        let text = |column: &ArrayRef| {
+            let column = column.as_string::<i32>();
+            column.is_valid(0).then(|| column.value(0).to_owned())
+        };
+        let series = self.series.get_or_insert_with(|| Series::new(&keys.iter().map(text).collect::<Vec<_>>()));
         for row in from..times.len() {
-            let (ts, value) = (times.value(row), values.value(row));
-            let there = times.is_valid(row) && values.is_valid(row) && !value.is_nan();
-            let said = match there {
-                true => self.lanes.step(&self.journal, &trained, ts, value)?,
-                false => None,
-            };
-            let champion = said.and_then(|said| said.verdicts[0]);
-            let phase = said.map(|said| &self.journal.phases[said.phase]);
-            let fields = champion.map(|v| [v.score, v.expected, v.lo, v.hi]).unwrap_or_default();
-            for (column, field) in columns.numbers.iter_mut().zip(fields) {
-                column.push(field);
-            }
-            columns.is_anomaly.push(fields[0].zip(phase).map(|(score, phase)| score > phase.boundary));
-            columns.version.push(phase.map(|phase| phase.champion));
-            columns.challenger.push(said.and_then(|said| said.verdicts[2]).and_then(|verdict| verdict.score));
+            let there = times.is_valid(row) && values.is_valid(row);
+            let value = if there { values.value(row) } else { f64::NAN };
+            self.judge.see(&self.snapshot, &self.journal, series, (times.value(row), value), &mut answers)?;
         }
-        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(FIELDS.len());
-        arrays.extend(columns.numbers.into_iter().map(|column| Arc::new(Float64Array::from(column)) as ArrayRef));
-        arrays.push(Arc::new(BooleanArray::from(columns.is_anomaly)));
-        arrays.push(Arc::new(UInt32Array::from(columns.version)));
-        arrays.push(Arc::new(Float64Array::from(columns.challenger)));
-        Ok(Arc::new(StructArray::try_new(ANSWER.clone(), arrays, None)?))
+        Ok(answers.finish()?)
     }
 }

@@ -71,8 +71,14 @@ fn options(
 
 /// A method, or one with those that are asked about what it doubts: `auto, subspace above 0.5, patches above 0.8`.
 fn methods(text: &str) -> foretell_ml::Result<(Method, Escalation)> {
+    let (method, escalation) = escalated(text)?;
+    Ok((method.parse()?, escalation))
+}
+
+/// What comes first in `text`, and the methods that are asked about what it doubts.
+pub(crate) fn escalated(text: &str) -> foretell_ml::Result<(&str, Escalation)> {
     let mut parts = text.split(',');
-    let method = parts.next().unwrap_or_default().trim().parse()?;
+    let first = parts.next().unwrap_or_default().trim();
     let step = |part: &str| {
         let wrong = || {
             let what =
@@ -85,7 +91,7 @@ fn methods(text: &str) -> foretell_ml::Result<(Method, Escalation)> {
         Ok(Step { method: name.parse()?, above: score })
     };
     let steps = parts.map(step).collect::<foretell_ml::Result<Vec<Step>>>()?;
-    Ok((method, Escalation::new(&steps)?))
+    Ok((first, Escalation::new(&steps)?))
 }
 
 fn external(error: foretell_ml::Error) -> DataFusionError {

@@ -303,7 +303,7 @@ fn detectors_share_a_table_and_equal_the_select_over_anomaly() {
     let answer = |value: &str, method: &str, keys: &str, from: &str| {
         let call = format!("anomaly(CAST({value} AS DOUBLE), method => '{method}') OVER ({keys}ORDER BY ts)");
         let fields = ["score", "expected", "lo", "hi", "is_anomaly", "tier"].map(|f| format!("{call}['{f}'] AS {f}"));
-        format!("CAST({value} AS DOUBLE) AS value, {} FROM {from}", fields.join(", "))
+        format!("CAST({value} AS DOUBLE) AS value, {}, CAST(NULL AS INT) AS version FROM {from}", fields.join(", "))
     };
     let check = |lives: &Lives| {
         lives.drain();

@@ -2,7 +2,7 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::continuous_fixture::{Lives, SECOND, START, Sample};
+use crate::continuous_fixture::{Lives, SECOND, START, Sample, difference};
 use crate::store::text;
 
 const MINUTE: i64 = 60 * SECOND;
@@ -301,4 +301,143 @@ fn scores_are_a_table_like_any_other() {
     lives.run(&without_key);
     write(&lives, 160, 170, calm);
     assert_eq!(one(&lives, "SELECT count(score) FROM model_scores('total')"), "10");
+}
+
+/// What detector `name` must have written, as one SELECT.
+fn judged(name: &str, by: &str, until: &str) -> String {
+    let call = format!(
+        "model_score('{by}', 9223372036854775807, ts, CAST(value AS DOUBLE), host) OVER (PARTITION BY host ORDER BY ts)"
+    );
+    let fields = ["score", "expected", "lo", "hi", "is_anomaly", "tier"].map(|f| format!("{call}['{f}'] AS {f}"));
+    format!(
+        "SELECT * FROM (SELECT ts, '{name}' AS detector, host, CAST(value AS DOUBLE) AS value, {}, CAST({call}['version'] AS INT) AS \
+         version FROM metrics.\"load\") WHERE ts <= (SELECT max(ts) FROM metrics.\"load\") - INTERVAL '{until}'",
+        fields.join(", ")
+    )
+}
+
+#[test]
+fn a_detector_that_uses_a_model_has_the_rows_of_the_select_whatever_becomes_of_its_versions() {
+    for seed in 0..6 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut lives = Lives::new();
+        write(&lives, 0, 120, calm);
+        lives.run(&CREATE.replace("USING 'mad'", "USING 'ewma' PROMOTE MANUAL"));
+        lives.run("CREATE DETECTOR now ON load KEY (host) USING MODEL load INTO found");
+        lives.run(
+            "CREATE DETECTOR later ON load KEY (host) VALUE value USING MODEL load WATERMARK '5m' LATE REVISE ESCALATE (TIER 1 WHEN score > 0.3) \
+             INTO found",
+        );
+        let (mut at, mut trained) = (120, 0);
+        for step in 0..24 {
+            match rng.random_range(0..12) {
+                0 if trained < 3 => {
+                    trained += 1;
+                    lives.run("RETRAIN MODEL load");
+                }
+                1 => drop(lives.query("ALTER MODEL load PROMOTE")),
+                2 => drop(lives.query("ALTER MODEL load ROLLBACK")),
+                3 => {
+                    let late = rng.random_range(60..at);
+                    write(&lives, late, late + 1, |_, _, value| value + 1.0);
+                }
+                4 => lives.kill(),
+                5 => lives.drain_models(),
+                6 => {
+                    lives.drain_models();
+                    for id in rows(&lives, "SELECT id FROM sys.anomalies WHERE label IS NULL ORDER BY id DESC LIMIT 2")
+                    {
+                        lives.run(&format!("LABEL ANOMALY {} AS 'false_positive'", id[0]));
+                    }
+                }
+                7 => lives.drain(),
+                _ => {
+                    let minutes = rng.random_range(1..40);
+                    write(
+                        &lives,
+                        at,
+                        at + minutes,
+                        |minute, _, value| if minute % 17 == 0 { value + 9.0 } else { value },
+                    );
+                    at += minutes;
+                }
+            }
+            if step % 6 == 5 {
+                lives.drain();
+                for (name, by, until) in [("now", "load", "0 s"), ("later", "load, subspace above 0.3", "5 minutes")] {
+                    let got = lives.table(&format!("SELECT * FROM found WHERE detector = '{name}'"));
+                    let expected = lives.table(&judged(name, by, until));
+                    assert!(expected.len() >= 6 * 110, "{}", expected.len());
+                    assert_eq!(difference(&got, &expected, &[]), None, "{name}, seed {seed}, step {step}");
+                }
+            }
+        }
+        let versions = rows(&lives, "SELECT DISTINCT version FROM found WHERE version IS NOT NULL");
+        assert!(!versions.is_empty(), "somebody judged");
+    }
+}
+
+#[test]
+fn a_new_champion_judges_rows_that_it_was_late_for_without_a_row_more() {
+    let lives = Lives::new();
+    write(&lives, 0, 120, calm);
+    lives.run(&CREATE.replace("WATERMARK '0s'", "WATERMARK '30m'"));
+    lives.run("CREATE DETECTOR d ON load KEY (host) USING MODEL load INTO found");
+    write(&lives, 120, 200, calm);
+    lives.run("RETRAIN MODEL load");
+    lives.drain_models();
+    lives.drain();
+    let newest = "SELECT version FROM found WHERE version IS NOT NULL ORDER BY ts DESC, host LIMIT 1";
+    assert_eq!(one(&lives, newest), "1");
+    lives.run("ALTER MODEL load PROMOTE");
+    lives.drain();
+    // the model has watched rows up to half an hour before the newest: those after it are of the new champion
+    assert_eq!(one(&lives, newest), "2");
+    let rows_of = "SELECT count(*) FROM found WHERE version = 2";
+    assert_eq!(one(&lives, rows_of), (6 * 30).to_string());
+    assert_eq!(difference(&lives.table("SELECT * FROM found"), &lives.table(&judged("d", "load", "0 s")), &[]), None);
+    let refused = |sql: &str| refused(&lives, sql);
+    assert_eq!(refused("DROP MODEL load"), "detector d uses model load: drop it first");
+    for (rest, reason) in [
+        ("KEY (host) USING MODEL lod", "there is no model lod: SHOW MODELS lists all (load)"),
+        ("USING MODEL load", "the key of model load is (host): name as many labels, in this order"),
+        ("KEY (host) USING MODEL load ESCALATE (TIER 1 WHEN score > 1) SEASON '1d'", "expected INTO, found SEASON"),
+    ] {
+        let said = refused(&format!("CREATE DETECTOR e ON load {rest} INTO found"));
+        assert!(said.contains(reason), "{rest}: {said}");
+    }
+    let explained = rows(&lives, "EXPLAIN DETECTOR d");
+    assert!(explained.contains(&vec!["models".to_owned(), "load".to_owned()]), "{explained:?}");
+    lives.run("DROP DETECTOR d");
+    lives.run("DROP MODEL load");
+}
+
+#[test]
+fn what_forgotten_versions_said_stays_in_the_table_of_a_detector() {
+    let mut lives = Lives::new();
+    write(&lives, 0, 60, calm);
+    lives.run(CREATE);
+    lives.run("CREATE DETECTOR d ON load KEY (host) USING MODEL load INTO found");
+    for version in 2..=7 {
+        write(&lives, version * 60 - 60, version * 60, calm);
+        lives.drain_models();
+        lives.run("RETRAIN MODEL load");
+        lives.run("ALTER MODEL load PROMOTE");
+        lives.drain();
+        if version % 2 == 0 {
+            lives.kill();
+        }
+    }
+    write(&lives, 420, 430, calm);
+    lives.drain();
+    let versions = "SELECT version, count(*) FROM found WHERE version IS NOT NULL GROUP BY version ORDER BY version";
+    let by_version = rows(&lives, versions);
+    assert_eq!(by_version.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["1", "2", "3", "4", "5", "6", "7"]);
+    let kept = one(&lives, "SELECT min(version) FROM sys.model_versions");
+    assert!(kept.parse::<u32>().unwrap() > 1, "{kept}");
+    let known = format!("SELECT * FROM ({}) WHERE version IS NOT NULL", judged("d", "load", "0 s"));
+    let first = one(&lives, &format!("SELECT CAST(min(ts) AS VARCHAR) FROM ({known})"));
+    let got = lives.table(&format!("SELECT * FROM found WHERE ts >= '{first}'"));
+    assert!(got.len() > 6 * 60);
+    assert_eq!(difference(&got, &lives.table(&known), &[]), None);
 }
