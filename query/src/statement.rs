@@ -35,6 +35,23 @@ pub(crate) enum Existing {
     Replaced,
 }
 
+impl Existing {
+    /// What there is to say, if nothing has to be done about `kind` `name` that exists; `same` when it is as the statement says.
+    ///
+    /// # Errors
+    /// `Invalid` when it must not exist.
+    pub(crate) fn settled(self, kind: &str, name: &str, same: bool) -> Result<Option<String>> {
+        match self {
+            Self::Replaced if same => Ok(Some(format!("{kind} {name} is unchanged"))),
+            Self::Replaced => Ok(None),
+            Self::Kept => Ok(Some(format!("{kind} {name} exists"))),
+            Self::Refused => Err(Error::invalid(format!(
+                "{kind} {name} exists: drop it first, choose another name, or write OR REPLACE"
+            ))),
+        }
+    }
+}
+
 /// What a definition says, by name: two with the same properties are the same.
 pub(crate) type Properties = Vec<(&'static str, String)>;
 
@@ -60,6 +77,28 @@ pub(crate) fn preview(kind: &str, name: &str, is: Option<&Properties>, becomes: 
         ("becomes", texts(rows.iter().map(|row| row.map(|(_, becomes)| becomes.1.clone())))),
     ]);
     rows.map_err(Error::from_datafusion)
+}
+
+/// How a statement about objects begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Opening {
+    /// Its first word.
+    pub(crate) verb: &'static str,
+    /// Whether it is `EXPLAIN CREATE`: what it would change.
+    pub(crate) preview: bool,
+    /// Whether `OR REPLACE` follows `CREATE`.
+    pub(crate) replace: bool,
+}
+
+impl Opening {
+    /// Reads it, if it is one of `verbs`.
+    pub(crate) fn read(cursor: &mut Cursor<'_>, verbs: &[&'static str]) -> Option<Self> {
+        let verb = verbs.iter().find(|verb| cursor.word(verb))?;
+        let preview = *verb == "explain" && cursor.word("create");
+        let creates = preview || *verb == "create";
+        let replace = creates && cursor.word("or") && cursor.word("replace");
+        Some(Self { verb: if preview { "create" } else { verb }, preview, replace })
+    }
 }
 
 /// Reads a statement from its beginning.

@@ -291,23 +291,14 @@ impl Alerts {
         let _one = self.changing.lock().await;
         let name = definition.name.clone();
         let old = self.alerts.read().get(&name).cloned();
-        match (&old, existing) {
-            (None, _) if self.alerts.read().len() >= ALERTS_MAX => {
-                return Err(Error::new(
-                    ErrorKind::Execution,
-                    format!("there are {ALERTS_MAX} alerts already: drop one first"),
-                ));
+        if let Some(old) = &old {
+            let same = old.definition.properties() == definition.properties();
+            if let Some(said) = existing.settled("alert", &name, same)? {
+                return answer(said);
             }
-            (Some(old), Existing::Replaced) if old.definition.properties() == definition.properties() => {
-                return answer(format!("alert {name} is unchanged"));
-            }
-            (None, _) | (Some(_), Existing::Replaced) => {}
-            (Some(_), Existing::Kept) => return answer(format!("alert {name} exists")),
-            (Some(_), Existing::Refused) => {
-                return Err(Error::invalid(format!(
-                    "alert {name} exists: drop it first, choose another name, or write OR REPLACE"
-                )));
-            }
+        } else if self.alerts.read().len() >= ALERTS_MAX {
+            let what = format!("there are {ALERTS_MAX} alerts already: drop one first");
+            return Err(Error::new(ErrorKind::Execution, what));
         }
         let snapshot = self.engine.snapshot();
         watch::check(database, &definition, &snapshot).await?;
@@ -452,7 +443,8 @@ impl Alerts {
     /// Everything that is pending or firing.
     pub(crate) fn active(&self) -> Vec<ActiveAlert> {
         let mut active = Vec::new();
-        let notices = self.notices();
+        let silent = self.silences.at(SystemClock.now_ns()).is_empty();
+        let notices = if silent { Vec::new() } else { self.notices() };
         let held = notices.iter().zip(self.held_by(&notices)).filter(|(_, by)| by.is_some());
         let held: HashSet<(&str, &LabelSet)> = held.map(|(notice, _)| (notice.alert.as_str(), &notice.of)).collect();
         for alert in self.all() {

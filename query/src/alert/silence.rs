@@ -225,21 +225,13 @@ impl Alerts {
     pub(super) async fn silence(self: &Arc<Self>, silence: Silence, existing: Existing) -> Result<RecordBatch> {
         let _one = self.changing.lock().await;
         let (name, is) = (silence.name.clone(), self.silences.get(&silence.name));
-        match (&is, existing) {
-            (None, _) if self.silences.len() >= SILENCES_MAX => {
-                let what = format!("there are {SILENCES_MAX} silences already: drop one first");
-                return Err(Error::new(ErrorKind::Execution, what));
+        if let Some(is) = &is {
+            if let Some(said) = existing.settled("silence", &name, is.properties() == silence.properties())? {
+                return answer(said);
             }
-            (Some(is), Existing::Replaced) if is.properties() == silence.properties() => {
-                return answer(format!("silence {name} is unchanged"));
-            }
-            (None, _) | (Some(_), Existing::Replaced) => {}
-            (Some(_), Existing::Kept) => return answer(format!("silence {name} exists")),
-            (Some(_), Existing::Refused) => {
-                return Err(Error::invalid(format!(
-                    "silence {name} exists: drop it first, choose another name, or write OR REPLACE"
-                )));
-            }
+        } else if self.silences.len() >= SILENCES_MAX {
+            let what = format!("there are {SILENCES_MAX} silences already: drop one first");
+            return Err(Error::new(ErrorKind::Execution, what));
         }
         let filter = filter(&silence)?;
         let state = vec![(Silence::key(&name), Some(silence.encode()))];

@@ -19,7 +19,7 @@ use foretell_engine::clock::{Clock, SystemClock};
 use super::definition::{Definition, On, Target};
 use super::silence::{DAYS, Silence, When};
 use crate::error::{Error, Result};
-use crate::statement::{Cursor, Existing, expected, tokens};
+use crate::statement::{Cursor, Existing, Opening, expected, tokens};
 
 /// How often a SELECT or a PromQL expression is asked unless the statement says.
 const EVERY_NS_DEFAULT: i64 = 15_000_000_000;
@@ -75,37 +75,30 @@ pub(crate) enum AlertStatement {
     },
 }
 
-/// `EXPLAIN CREATE` as one verb.
-const PREVIEW: &str = "explain create";
 const VERBS: [&str; 6] = ["create", "explain", "show", "describe", "desc", "drop"];
 
 /// The statement in `sql` if it is one about alerts; `None` leaves the text to others.
 pub(crate) fn parse(sql: &str) -> Option<Result<AlertStatement>> {
     let tokens = tokens(sql, &VERBS)?;
     let mut cursor = Cursor::new(sql, &tokens);
-    let verb = VERBS.into_iter().find(|verb| cursor.word(verb))?;
-    let verb = if verb == "explain" {
-        // Nothing else of alerts is explained.
-        cursor.word("create").then_some(PREVIEW)?
-    } else {
-        verb
-    };
-    let replace = matches!(verb, "create" | PREVIEW) && cursor.word("or") && cursor.word("replace");
-    if cursor.word(if verb == "show" { "silences" } else { "silence" }) {
-        return Some(read_silence(verb, replace, cursor));
+    // Nothing but CREATE is explained.
+    let opening = Opening::read(&mut cursor, &VERBS).filter(|opening| opening.verb != "explain")?;
+    if cursor.word(if opening.verb == "show" { "silences" } else { "silence" }) {
+        return Some(read_silence(opening, cursor));
     }
-    cursor.word(if verb == "show" { "alerts" } else { "alert" }).then(|| read(verb, replace, cursor))
+    cursor.word(if opening.verb == "show" { "alerts" } else { "alert" }).then(|| read(opening, cursor))
 }
 
-fn read_silence(verb: &str, replace: bool, mut cursor: Cursor<'_>) -> Result<AlertStatement> {
-    let statement = match verb {
+fn read_silence(opening: Opening, mut cursor: Cursor<'_>) -> Result<AlertStatement> {
+    let statement = match opening.verb {
         "create" => {
-            let existing = cursor.existing(replace)?;
-            AlertStatement::Silence { silence: silence(&mut cursor)?, existing }
-        }
-        PREVIEW => {
-            cursor.existing(replace)?;
-            AlertStatement::PreviewSilence(silence(&mut cursor)?)
+            let existing = cursor.existing(opening.replace)?;
+            let silence = silence(&mut cursor)?;
+            if opening.preview {
+                AlertStatement::PreviewSilence(silence)
+            } else {
+                AlertStatement::Silence { silence, existing }
+            }
         }
         "show" => AlertStatement::ShowSilences,
         "drop" => {
@@ -177,16 +170,17 @@ fn instant(text: &str) -> Result<i64> {
         .map_err(|_| Error::invalid(format!("'{text}' is no time such as '2026-01-01T22:00:00Z'")))
 }
 
-fn read(verb: &str, replace: bool, mut cursor: Cursor<'_>) -> Result<AlertStatement> {
+fn read(opening: Opening, mut cursor: Cursor<'_>) -> Result<AlertStatement> {
     const NAME: &str = "the name of an alert";
-    let statement = match verb {
+    let statement = match opening.verb {
         "create" => {
-            let existing = cursor.existing(replace)?;
-            AlertStatement::Create { definition: create(&mut cursor)?, existing }
-        }
-        PREVIEW => {
-            cursor.existing(replace)?;
-            AlertStatement::Preview(create(&mut cursor)?)
+            let existing = cursor.existing(opening.replace)?;
+            let definition = create(&mut cursor)?;
+            if opening.preview {
+                AlertStatement::Preview(definition)
+            } else {
+                AlertStatement::Create { definition, existing }
+            }
         }
         "show" => AlertStatement::Show,
         "drop" => {

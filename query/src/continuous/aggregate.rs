@@ -44,8 +44,8 @@ pub(super) struct Aggregation {
     pub(super) bucket: usize,
     /// Places of the output's labels among the group columns.
     labels: Vec<usize>,
-    /// Places of the output's labels among the columns of the source, unless they are made of those of events.
-    pub(super) source_labels: Option<Vec<usize>>,
+    /// The output's labels as functions of a series' labels, unless they are made of columns of events.
+    pub(super) series_labels: Option<Vec<Arc<dyn PhysicalExpr>>>,
     values: Vec<Arc<dyn PhysicalExpr>>,
     task: Arc<TaskContext>,
     runtime: Handle,
@@ -108,11 +108,12 @@ impl Aggregation {
             filters.push(lowered.filter);
         }
         let (table, labels, values) = outputs(select, owner, aggregate, *bucket)?;
-        let source_label = |&place: &usize| match &aggregate.group_expr[place] {
-            Expr::Column(column) if select.origin.signal().is_none() => logical.maybe_index_of_column(column),
-            _ => None,
+        let series_labels = match select.origin.signal() {
+            Some(_) => None,
+            None => {
+                Some(labels.iter().map(|&at| physical(&aggregate.group_expr[at], &logical)).collect::<Result<_>>()?)
+            }
         };
-        let source_labels = labels.iter().map(source_label).collect();
         let values = values.iter().map(|e| physical(e, &aggregate.schema)).collect::<Result<_>>()?;
 
         let time_only = needed_columns(&logical, [])?;
@@ -128,7 +129,7 @@ impl Aggregation {
             filters,
             bucket: *bucket,
             labels,
-            source_labels,
+            series_labels,
             values,
             task: state.task_ctx(),
             runtime,

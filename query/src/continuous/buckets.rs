@@ -368,7 +368,7 @@ impl Operator for Buckets {
     fn touch(&mut self, work: &mut Work, rows: &Rows, emitter: &mut Emitter) -> Result<()> {
         let buckets = self.grid.buckets(&rows.ts)?;
         let final_bucket = self.final_bucket(work)?;
-        let keyed = self.aggregation.source_labels.is_some();
+        let keyed = self.aggregation.series_labels.is_some();
         for (row, &bucket) in buckets.iter().enumerate() {
             if bucket < final_bucket {
                 work.put_aside(rows, row, emitter)?;
@@ -383,8 +383,8 @@ impl Operator for Buckets {
     }
 
     fn finish(&mut self, work: &mut Work, snapshot: &Snapshot, emitter: &mut Emitter) -> Result<()> {
-        if let Some(labels) = self.aggregation.source_labels.as_ref().filter(|_| !self.dirty.is_empty()) {
-            self.groups.learn(&work.source, labels);
+        if let Some(labels) = self.aggregation.series_labels.as_ref().filter(|_| !self.dirty.is_empty()) {
+            self.groups.learn(&work.source, labels)?;
         }
         self.merge_pending(work, emitter)?;
         if !self.dirty.is_empty() {

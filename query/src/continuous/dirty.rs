@@ -3,12 +3,15 @@
 //! A late row of a device makes the buckets of its key dirty, not those of everybody. Rows whose key is not known (events), and more
 //! pairs of a bucket and a series than [`PAIRS_MAX`], make the bucket dirty as a whole.
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use datafusion::physical_plan::PhysicalExpr;
 use hashbrown::{HashMap, HashSet};
 
 use super::output::encode_labels;
 use super::ranges::RangeSet;
 use super::source::Source;
+use crate::error::Result;
 
 /// Ranges that one tick computes again; more are joined over the gaps between them.
 const RANGES_MAX: usize = 256;
@@ -67,8 +70,8 @@ impl Dirty {
     pub(super) fn take<E>(
         &mut self,
         groups: &Groups,
-        mut end_of: impl FnMut(i64) -> Result<i64, E>,
-    ) -> Result<(RangeSet, Vec<Part>), E> {
+        mut end_of: impl FnMut(i64) -> std::result::Result<i64, E>,
+    ) -> std::result::Result<(RangeSet, Vec<Part>), E> {
         let mut parts: Vec<Part> = Vec::new();
         self.pairs = 0;
         for (bucket, numbers) in std::mem::take(&mut self.series) {
@@ -105,15 +108,20 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// Learns the series of `source`; `labels` are the places of the output's labels among its columns.
-    pub(super) fn learn(&mut self, source: &Source, labels: &[usize]) {
+    /// Learns the series of `source`; `labels` are the output's labels as functions of its labels.
+    ///
+    /// # Errors
+    /// As the functions.
+    pub(super) fn learn(&mut self, source: &Source, labels: &[Arc<dyn PhysicalExpr>]) -> Result<()> {
         if self.reading == Some(source.readings()) {
-            return;
+            return Ok(());
         }
         *self = Self { reading: Some(source.readings()), ..Self::default() };
-        for key in source.keys() {
+        let keys: Vec<u32> = source.keys().collect();
+        let labels = labels.iter().map(|label| source.texts(label, &keys)).collect::<Result<Vec<_>>>()?;
+        for (row, key) in keys.into_iter().enumerate() {
             let mut bytes = Vec::new();
-            encode_labels(labels.iter().map(|&place| source.label(key, place)), &mut bytes);
+            encode_labels(labels.iter().map(|label| label.get(row)), &mut bytes);
             let next = self.members.len() as u32;
             let group = *self.by_labels.entry(bytes.into()).or_insert(next);
             if group == next {
@@ -124,6 +132,7 @@ impl Groups {
                 self.members[group as usize].push(number);
             }
         }
+        Ok(())
     }
     fn of(&self, number: u32) -> Option<u32> {
         self.of_series.get(&number).copied()
@@ -151,7 +160,7 @@ mod tests {
         Groups { of_series, members: vec![vec![0, 1], vec![2]], ..Groups::default() }
     }
 
-    fn end_of(bucket: i64) -> Result<i64, ()> {
+    fn end_of(bucket: i64) -> std::result::Result<i64, ()> {
         Ok(bucket + 10)
     }
 

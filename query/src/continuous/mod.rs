@@ -15,6 +15,7 @@
 //! | [`statement`] | CREATE, ALTER, SHOW, DESCRIBE, EXPLAIN, DROP |
 //! | [`detector`] | CREATE DETECTOR: a query over `anomaly(…)` |
 //! | [`plan`] | the two shapes of SELECT and what is refused |
+//! | [`constant_join`] | joins with constant rows as functions of labels |
 //! | [`definition`] | what is stored, and under which keys |
 //! | [`worker`] | load, backfill, tick, commit of one query |
 //! | [`arrival`] | in order or late |
@@ -31,6 +32,7 @@ mod aggregate;
 mod arrival;
 mod buckets;
 mod checkpoint;
+mod constant_join;
 mod definition;
 mod detector;
 mod dirty;
@@ -291,28 +293,19 @@ impl ContinuousQueries {
         let _one = self.changing.lock().await;
         let (name, noun) = (definition.name.clone(), definition.noun());
         let old = self.queries.read().get(&name).cloned();
-        match (&old, existing) {
-            (Some(old), Existing::Replaced) if old.definition().properties() == definition.properties() => {
-                return status::answer(format!("{} {name} is unchanged", noun.name()));
+        if let Some(old) = old.as_ref().map(|old| old.definition()) {
+            if old.noun() != noun {
+                let kind = old.noun().name();
+                return Err(Error::invalid(format!("{kind} {name} exists: drop it first or choose another name")));
             }
-            (Some(old), Existing::Replaced) if old.definition().noun() == noun => {}
-            (Some(_), Existing::Kept) => return status::answer(format!("{} {name} exists", noun.name())),
-            (Some(old), _) => {
-                return Err(Error::invalid(format!(
-                    "{} {name} exists: drop it first or choose another name",
-                    old.definition().noun().name()
-                )));
+            let same = old.properties() == definition.properties();
+            if let Some(said) = existing.settled(noun.name(), &name, same)? {
+                return status::answer(said);
             }
-            (None, _) if self.queries.read().len() >= self.shared.limits.queries_max => {
-                return Err(Error::new(
-                    ErrorKind::Execution,
-                    format!(
-                        "there are {} continuous queries and detectors already: drop one first",
-                        self.shared.limits.queries_max
-                    ),
-                ));
-            }
-            (None, _) => {}
+        } else if self.queries.read().len() >= self.shared.limits.queries_max {
+            let most = self.shared.limits.queries_max;
+            let what = format!("there are {most} continuous queries and detectors already: drop one first");
+            return Err(Error::new(ErrorKind::Execution, what));
         }
         if let Some(old) = &old {
             old.retire().await;

@@ -226,9 +226,10 @@ impl LabelColumn {
     pub(super) fn new(column: &ArrayRef) -> Result<Self> {
         Ok(Self(cast(column, &DataType::Utf8).map_err(|e| Error::internal(e.to_string()))?))
     }
+    /// `None` for NULL, and for an empty text, which is no label.
     pub(super) fn get(&self, row: usize) -> Option<&str> {
         let text = self.0.as_string::<i32>();
-        text.is_valid(row).then(|| text.value(row))
+        text.is_valid(row).then(|| text.value(row)).filter(|text| !text.is_empty())
     }
 }
 

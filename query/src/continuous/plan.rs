@@ -7,9 +7,10 @@
 //!        TableScan of a metric, of what a               TableScan of a metric, or of what a
 //!        continuous query writes, of events             continuous query writes
 //! ```
-//! Works on the analysed but not yet optimised plan, so that the shape is the statement's own. Pure: nothing is read.
+//! Joins with constant rows are resolved before ([`constant_join`]). Works on the analysed but not yet optimised plan, so that the shape is the statement's own. Pure: nothing is read.
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
@@ -17,7 +18,8 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, Projection, TableScan, Window, WindowFunctionDefinition, lit,
+    Aggregate, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Projection, TableScan, Window,
+    WindowFunctionDefinition, lit,
 };
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::PhysicalExpr;
@@ -25,6 +27,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
+use super::constant_join;
 use super::output::DerivedTable;
 use crate::error::{Error, Result};
 use crate::event::Signal;
@@ -77,6 +80,18 @@ impl Origin {
             OriginKind::Metric | OriginKind::Derived => None,
         }
     }
+    /// Whether an expression is a text that is made of nothing but labels.
+    fn is_made_of_labels(&self, expr: &Expr, schema: &DFSchema) -> bool {
+        let columns = expr.column_refs();
+        let is_text = || {
+            expr.get_type(schema)
+                .is_ok_and(|kind| matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View))
+        };
+        self.signal().is_none()
+            && !columns.is_empty()
+            && columns.iter().all(|column| self.is_label(column))
+            && is_text()
+    }
     /// Whether a column is constant along a series.
     fn is_label(&self, column: &Column) -> bool {
         column.name != TS && !self.values.contains(&column.name)
@@ -111,6 +126,16 @@ impl Select {
     /// Whether an expression speaks of nothing but labels.
     pub(super) fn is_about_labels(&self, expr: &Expr) -> bool {
         expr.column_refs().iter().all(|column| self.origin.is_label(column))
+    }
+
+    /// Whether an expression over its input is a label.
+    pub(super) fn is_label(&self, expr: &Expr) -> bool {
+        matches!(expr, Expr::Column(column) if self.origin.is_label(column) && self.input.schema().maybe_index_of_column(column).is_some())
+    }
+
+    /// Whether an expression over its input is a text made of labels.
+    pub(super) fn is_made_of_labels(&self, expr: &Expr) -> bool {
+        self.origin.is_made_of_labels(expr, self.input.schema())
     }
 
     /// What of WHERE speaks of labels alone.
@@ -162,7 +187,7 @@ pub(super) async fn analyse(
     if has_wildcard(sql) {
         return Err(refused("`*` would change its meaning with each new label: list the columns"));
     }
-    let plan = planner::plan(state, sql, limits).await?;
+    let plan = constant_join::resolve(planner::plan(state, sql, limits).await?, state).await?;
     let plan =
         state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(Error::from_datafusion)?;
     let LogicalPlan::Projection(Projection { expr, input, .. }) = plan else { return Err(refused_node(&plan)) };
@@ -185,6 +210,8 @@ pub(super) async fn analyse(
 fn named(item: Expr) -> (String, Expr) {
     let name = match &item {
         Expr::Column(column) => column.name.clone(),
+        // Of a joined column that keeps its name.
+        Expr::Alias(alias) => alias.name.clone(),
         other => other.schema_name().to_string(),
     };
     (name, item.unalias())
@@ -196,6 +223,7 @@ fn buckets(snapshot: &Snapshot, aggregate: Aggregate, columns: Vec<(String, Expr
     for (index, group) in aggregate.group_expr.iter().enumerate() {
         match group {
             Expr::Column(column) if origin.signal().is_none() && origin.is_label(column) => {}
+            other if origin.is_made_of_labels(other, aggregate.input.schema()) => deterministic(other)?,
             other if origin.signal().is_some_and(|signal| is_event_label(signal, other)) => deterministic(other)?,
             Expr::Column(column) => {
                 return Err(refused(&format!(
@@ -339,7 +367,6 @@ fn refused_node(node: &LogicalPlan) -> Error {
         LogicalPlan::Sort(_) => "ORDER BY is not supported: sort when reading the table",
         LogicalPlan::Limit(_) => "LIMIT is not supported: limit when reading the table",
         LogicalPlan::Distinct(_) => "DISTINCT is not supported",
-        LogicalPlan::Join(_) => "joins are not supported",
         LogicalPlan::Union(_) => "UNION is not supported",
         LogicalPlan::Subquery(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) => {
             "subqueries are not supported"
@@ -361,7 +388,7 @@ pub(super) fn refused(what: &str) -> Error {
 }
 
 /// Refuses what could give another answer tomorrow, and what reads other tables.
-fn deterministic(expr: &Expr) -> Result<()> {
+pub(super) fn deterministic(expr: &Expr) -> Result<()> {
     let mut problem = None;
     expr.apply(|e| {
         if let Some(name) = planner::unstable(e) {

@@ -107,16 +107,20 @@ impl Scores {
     }
 
     /// Sorts newly seen series into partitions.
-    fn sort_series(&mut self, work: &Work) {
+    ///
+    /// # Errors
+    /// As the expressions of labels.
+    fn sort_series(&mut self, work: &Work) -> Result<()> {
         if self.sorted == work.source.readings() {
-            return;
+            return Ok(());
         }
         self.relevant = work.source.relevant_keys().collect();
         self.partitions.clear();
         for &number in &self.relevant {
-            self.partitions.entry(self.scoring.partition(&work.source, number)).or_default().push(number);
+            self.partitions.entry(self.scoring.partition(&work.source, number)?).or_default().push(number);
         }
         self.sorted = work.source.readings();
+        Ok(())
     }
 
     /// Scores rows whose series are not dirty, each series in time order.
@@ -181,7 +185,7 @@ impl Scores {
 
     /// Detectors for a series whose first row is at hand.
     fn fresh(&mut self, work: &mut Work, snapshot: &Snapshot, number: u32) -> Result<Key> {
-        self.sort_series(work);
+        self.sort_series(work)?;
         self.alone(work, snapshot, number)?;
         let targets = self.targets(work, number)?;
         let states = self.scoring.fresh(&work.source, number);
@@ -189,14 +193,14 @@ impl Scores {
     }
 
     fn targets(&self, work: &mut Work, number: u32) -> Result<Arc<[SeriesId]>> {
-        let labels = self.scoring.labels(&work.source, number);
+        let labels = self.scoring.labels(&work.source, number)?;
         let labels: Vec<Option<&str>> = labels.iter().map(Option::as_deref).collect();
         work.target.of(&work.engine, &labels)
     }
 
     /// Fails when another series of the same partition has rows too.
     fn alone(&self, work: &Work, snapshot: &Snapshot, number: u32) -> Result<()> {
-        let partition = self.scoring.partition(&work.source, number);
+        let partition = self.scoring.partition(&work.source, number)?;
         let others = self.partitions.get(&partition).into_iter().flatten().filter(|&&other| other != number);
         for &other in others {
             if self.keys.contains_key(&other) || self.has_rows(work, snapshot, other)? {
@@ -379,7 +383,7 @@ impl Operator for Scores {
     fn finish(&mut self, work: &mut Work, snapshot: &Snapshot, emitter: &mut Emitter) -> Result<()> {
         let bound = Self::bound(work);
         if !self.waiting.is_empty() {
-            self.sort_series(work);
+            self.sort_series(work)?;
         }
         let mut due = Vec::new();
         let mut retracted = HashMap::new();
@@ -435,7 +439,7 @@ impl Operator for Scores {
         }
         // The source is another one.
         self.sorted = 0;
-        self.sort_series(work);
+        self.sort_series(work)?;
         if work.on_close() {
             let spans = work.source.spans(snapshot, i64::MIN)?;
             work.progress.newest_ts = spans.values().map(|span| span.to).max().unwrap_or(i64::MIN);

@@ -70,16 +70,19 @@ pub(super) struct Scoring {
     calls: Vec<Call>,
     /// Columns of the source, then one per call.
     rows: SchemaRef,
-    /// Places of PARTITION BY among the source columns.
-    partition: Vec<usize>,
+    /// What tells series apart.
+    partition: Vec<Label>,
     labels: Vec<Label>,
     values: Vec<Arc<dyn PhysicalExpr>>,
 }
 
 /// A label of the output.
+#[derive(Clone)]
 enum Label {
     /// The column of the source in this place.
     Source(usize),
+    /// Made of labels.
+    Computed(Arc<dyn PhysicalExpr>),
     /// The same text in all rows.
     Constant(String),
 }
@@ -133,23 +136,29 @@ impl Scoring {
             Expr::Column(column) => logical.maybe_index_of_column(column),
             _ => None,
         };
-        let (table, labels, values) = outputs(select, owner, schema, place)?;
-        let selected = |label: &Label| match label {
-            Label::Source(place) => Some(*place),
-            Label::Constant(_) => None,
+        let (table, labels, values) = outputs(select, owner, schema)?;
+        let label = |expr: &Expr| match (place(expr), constant_text(expr)) {
+            (Some(place), _) => Ok(Label::Source(place)),
+            (_, Some(text)) => Ok(Label::Constant(text)),
+            _ => physical(expr, &logical).map(Label::Computed),
         };
-        let selected: Vec<usize> = labels.iter().filter_map(selected).collect();
+        let labels = labels.iter().map(label).collect::<Result<Vec<_>>>()?;
         let partition = match partition_by {
-            Some(by) => by.iter().filter_map(place).collect(),
+            Some(by) => {
+                let places: Vec<usize> = by.iter().filter_map(place).collect();
+                let is_selected =
+                    |place: usize| labels.iter().any(|label| matches!(label, Label::Source(at) if *at == place));
+                if let Some(&missing) = places.iter().find(|&&place| !is_selected(place)) {
+                    let name = logical.field(missing).name();
+                    return Err(refused(&format!(
+                        "{name} is in PARTITION BY but not selected, so rows could not be told apart"
+                    )));
+                }
+                places.into_iter().map(Label::Source).collect()
+            }
             // Rows are told apart by what is selected.
-            None => selected.clone(),
+            None => labels.iter().filter(|label| !matches!(label, Label::Constant(_))).cloned().collect(),
         };
-        if let Some(missing) = partition.iter().find(|place| !selected.contains(place)) {
-            let name = logical.field(*missing).name();
-            return Err(refused(&format!(
-                "{name} is in PARTITION BY but not selected, so rows could not be told apart"
-            )));
-        }
         let own = logical.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
         let called =
             schema.iter().skip(input.fields().len()).map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
@@ -177,7 +186,7 @@ impl Scoring {
     pub(super) fn constants(&self, table: &DerivedTable) -> Vec<Matcher> {
         let constant = |(name, label): (&String, &Label)| match label {
             Label::Constant(value) => Some(Matcher { name: name.clone(), op: MatchOp::Equal, value: value.clone() }),
-            Label::Source(_) => None,
+            Label::Source(_) | Label::Computed(_) => None,
         };
         table.labels.iter().zip(&self.labels).filter_map(constant).collect()
     }
@@ -320,19 +329,33 @@ impl Scoring {
     }
 
     /// The label values of an output row of a series.
-    pub(super) fn labels(&self, source: &Source, number: u32) -> Vec<Option<String>> {
-        let label = |label: &Label| match label {
-            Label::Source(place) => source.label(number, *place).map(str::to_owned),
-            Label::Constant(value) => Some(value.clone()),
-        };
-        self.labels.iter().map(label).collect()
+    ///
+    /// # Errors
+    /// As the expressions.
+    pub(super) fn labels(&self, source: &Source, number: u32) -> Result<Vec<Option<String>>> {
+        self.labels.iter().map(|label| label.of(source, number)).collect()
     }
 
     /// The partition of a series as bytes.
-    pub(super) fn partition(&self, source: &Source, number: u32) -> Box<[u8]> {
+    ///
+    /// # Errors
+    /// As the expressions.
+    pub(super) fn partition(&self, source: &Source, number: u32) -> Result<Box<[u8]>> {
+        let labels = self.partition.iter().map(|label| label.of(source, number)).collect::<Result<Vec<_>>>()?;
         let mut bytes = Vec::new();
-        encode_labels(self.partition.iter().map(|&place| source.label(number, place)), &mut bytes);
-        bytes.into()
+        encode_labels(labels.iter().map(Option::as_deref), &mut bytes);
+        Ok(bytes.into())
+    }
+}
+
+impl Label {
+    /// Its value on the rows of a series.
+    fn of(&self, source: &Source, number: u32) -> Result<Option<String>> {
+        Ok(match self {
+            Self::Source(place) => source.label(number, *place).map(str::to_owned),
+            Self::Constant(value) => Some(value.clone()),
+            Self::Computed(expr) => source.texts(expr, &[number])?.get(0).map(str::to_owned),
+        })
     }
 }
 
@@ -370,10 +393,10 @@ fn model_key(judge: &Judge, given: &[Expr], schema: &DFSchema) -> Result<Vec<usi
     Ok(places)
 }
 
-type Outputs = (DerivedTable, Vec<Label>, Vec<Expr>);
+type Outputs = (DerivedTable, Vec<Expr>, Vec<Expr>);
 
-/// Sorts the select list into time, labels and values; `place` finds a column of the source.
-fn outputs(select: &Select, owner: &str, schema: &DFSchema, place: impl Fn(&Expr) -> Option<usize>) -> Result<Outputs> {
+/// Sorts the select list into time, labels and values.
+fn outputs(select: &Select, owner: &str, schema: &DFSchema) -> Result<Outputs> {
     let mut table = DerivedTable { owner: owner.to_owned(), labels: Vec::new(), fields: Vec::new() };
     let (mut labels, mut values, mut has_time) = (Vec::new(), Vec::new(), false);
     for (name, expr) in &select.columns {
@@ -381,21 +404,21 @@ fn outputs(select: &Select, owner: &str, schema: &DFSchema, place: impl Fn(&Expr
             Expr::Column(column) => Some(column.name.as_str()),
             _ => None,
         };
-        match (column, place(expr)) {
-            (Some(TS), Some(_)) => {
+        match column {
+            Some(TS) => {
                 if name != TS || has_time {
                     return Err(refused("ts is selected once and keeps its name"));
                 }
                 has_time = true;
             }
-            (Some(_), Some(place)) if select.is_about_labels(expr) => {
+            Some(_) if select.is_label(expr) => {
                 label_name(name)?;
-                labels.push(Label::Source(place));
+                labels.push(expr.clone());
                 table.labels.push(name.clone());
             }
-            _ if constant_text(expr).is_some() => {
+            None if constant_text(expr).is_some() || select.is_made_of_labels(expr) => {
                 label_name(name)?;
-                labels.extend(constant_text(expr).map(Label::Constant));
+                labels.push(expr.clone());
                 table.labels.push(name.clone());
             }
             _ => {

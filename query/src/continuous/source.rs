@@ -14,6 +14,7 @@ use foretell_engine::{Lsn, Scan, ScanBatch, Selector, Series, SeriesId, Snapshot
 use hashbrown::HashMap;
 
 use super::grid::timestamps;
+use super::output::LabelColumn;
 use super::plan::{Origin, OriginKind, TS};
 use crate::error::{Error, Result};
 use crate::table;
@@ -378,6 +379,15 @@ impl Source {
         };
         let columns = self.schema.fields().iter().enumerate().map(column).collect::<Result<Vec<_>>>()?;
         RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|e| Error::internal(e.to_string()))
+    }
+
+    /// What `expr`, which speaks of labels alone, is for each of `keys`.
+    ///
+    /// # Errors
+    /// As the expression; `Internal` when it is not text.
+    pub(super) fn texts(&self, expr: &Arc<dyn PhysicalExpr>, keys: &[u32]) -> Result<LabelColumn> {
+        let texts = expr.evaluate(&self.labels(keys)?).and_then(|value| value.into_array(keys.len()));
+        LabelColumn::new(&texts.map_err(Error::from_datafusion)?)
     }
 
     /// Opens the rows of a key in `range`.

@@ -20,7 +20,7 @@ use super::definition::{Definition, Emit, Late};
 use super::detector;
 use crate::duration;
 use crate::error::{Error, Result};
-use crate::statement::{Cursor, Existing, expected, tokens};
+use crate::statement::{Cursor, Existing, Opening, expected, tokens};
 
 /// How far behind the newest sample windows stay open when the statement does not say.
 const WATERMARK_NS_DEFAULT: i64 = 300_000_000_000;
@@ -96,33 +96,31 @@ pub(crate) enum ObjectStatement {
     },
 }
 
-/// `EXPLAIN CREATE` as one verb.
-const PREVIEW: &str = "explain create";
 const VERBS: [&str; 7] = ["create", "alter", "explain", "show", "describe", "desc", "drop"];
 
 /// The statement in `sql` if it is one about continuous queries or detectors; `None` leaves the text to the SQL planner.
 pub(crate) fn parse(sql: &str) -> Option<Result<ObjectStatement>> {
     let tokens = tokens(sql, &VERBS)?;
     let mut cursor = Cursor::new(sql, &tokens);
-    let verb = VERBS.into_iter().find(|verb| cursor.word(verb))?;
-    let verb = if verb == "explain" && cursor.word("create") { PREVIEW } else { verb };
-    let replace = matches!(verb, "create" | PREVIEW) && cursor.word("or") && cursor.word("replace");
+    let opening = Opening::read(&mut cursor, &VERBS)?;
+    let shows = opening.verb == "show";
     if cursor.word("continuous") {
-        let query = cursor.expect(if verb == "show" { "queries" } else { "query" });
-        return Some(query.and_then(|()| read(verb, replace, Noun::Query, cursor)));
+        let query = cursor.expect(if shows { "queries" } else { "query" });
+        return Some(query.and_then(|()| read(opening, Noun::Query, cursor)));
     }
-    let detector = if verb == "show" { "detectors" } else { "detector" };
-    cursor.word(detector).then(|| read(verb, replace, Noun::Detector, cursor))
+    cursor.word(if shows { "detectors" } else { "detector" }).then(|| read(opening, Noun::Detector, cursor))
 }
 
-fn read(verb: &str, replace: bool, noun: Noun, mut cursor: Cursor<'_>) -> Result<ObjectStatement> {
+fn read(opening: Opening, noun: Noun, mut cursor: Cursor<'_>) -> Result<ObjectStatement> {
     let name = |cursor: &mut Cursor<'_>| cursor.name(&format!("the name of a {}", noun.name()));
-    let statement = match verb {
-        "create" => return create(replace, noun, cursor),
-        PREVIEW => {
-            let created = create(replace, noun, cursor)?;
-            let ObjectStatement::Create { definition, .. } = created else { return Ok(created) };
-            return Ok(ObjectStatement::Preview(definition));
+    let statement = match opening.verb {
+        "create" => {
+            let (definition, existing) = create(opening.replace, noun, cursor)?;
+            return Ok(if opening.preview {
+                ObjectStatement::Preview(definition)
+            } else {
+                ObjectStatement::Create { definition, existing }
+            });
         }
         "show" => ObjectStatement::Show(noun),
         "drop" => {
@@ -144,14 +142,14 @@ fn read(verb: &str, replace: bool, noun: Noun, mut cursor: Cursor<'_>) -> Result
     Ok(statement)
 }
 
-fn create(replace: bool, noun: Noun, mut cursor: Cursor<'_>) -> Result<ObjectStatement> {
+fn create(replace: bool, noun: Noun, mut cursor: Cursor<'_>) -> Result<(Definition, Existing)> {
     let existing = cursor.existing(replace)?;
     let name = cursor.name(&format!("a name for the {}", noun.name()))?;
     let definition = match noun {
         Noun::Query => query(name, &mut cursor)?,
         Noun::Detector => detector::read(name, &mut cursor)?,
     };
-    Ok(ObjectStatement::Create { definition, existing })
+    Ok((definition, existing))
 }
 
 fn query(name: String, cursor: &mut Cursor<'_>) -> Result<Definition> {

@@ -6,7 +6,7 @@
 //!  SHOW DEFAULT DETECTOR        DROP DEFAULT DETECTOR [IF EXISTS]
 //! ```
 use crate::error::Result;
-use crate::statement::{Cursor, Existing, tokens};
+use crate::statement::{Cursor, Existing, Opening, tokens};
 
 /// What is watched unless the statement says: every series.
 const EVERYTHING: &str = "{__name__=~\".+\"}";
@@ -35,33 +35,30 @@ pub(crate) enum DetectorStatement {
     },
 }
 
-/// `EXPLAIN CREATE` as one verb.
-const PREVIEW: &str = "explain create";
 const VERBS: [&str; 4] = ["create", "explain", "show", "drop"];
 
 /// The statement in `sql` if it is one about the default detector; `None` leaves the text to others.
 pub(crate) fn parse(sql: &str) -> Option<Result<DetectorStatement>> {
     let tokens = tokens(sql, &VERBS)?;
     let mut cursor = Cursor::new(sql, &tokens);
-    let verb = VERBS.into_iter().find(|verb| cursor.word(verb))?;
-    let verb = if verb == "explain" { cursor.word("create").then_some(PREVIEW)? } else { verb };
-    let replace = matches!(verb, "create" | PREVIEW) && cursor.word("or") && cursor.word("replace");
-    cursor.word("default").then(|| cursor.expect("detector").and_then(|()| read(verb, replace, cursor)))
+    let opening = Opening::read(&mut cursor, &VERBS).filter(|opening| opening.verb != "explain")?;
+    cursor.word("default").then(|| cursor.expect("detector").and_then(|()| read(opening, cursor)))
 }
 
-fn read(verb: &str, replace: bool, mut cursor: Cursor<'_>) -> Result<DetectorStatement> {
+fn read(opening: Opening, mut cursor: Cursor<'_>) -> Result<DetectorStatement> {
     let matcher = |cursor: &mut Cursor<'_>| match cursor.word("on") {
         true => cursor.text("a selector in quotes, such as '{job=\"node\"}', after ON").map(str::to_owned),
         false => Ok(EVERYTHING.to_owned()),
     };
-    let statement = match verb {
+    let statement = match opening.verb {
         "create" => {
-            let existing = cursor.existing(replace)?;
-            DetectorStatement::Create { matcher: matcher(&mut cursor)?, existing }
-        }
-        PREVIEW => {
-            cursor.existing(replace)?;
-            DetectorStatement::Preview { matcher: matcher(&mut cursor)? }
+            let existing = cursor.existing(opening.replace)?;
+            let matcher = matcher(&mut cursor)?;
+            if opening.preview {
+                DetectorStatement::Preview { matcher }
+            } else {
+                DetectorStatement::Create { matcher, existing }
+            }
         }
         "show" => DetectorStatement::Show,
         _ => DetectorStatement::Drop { if_exists: cursor.if_exists()? },

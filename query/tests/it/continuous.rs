@@ -235,7 +235,7 @@ fn statements_answer_with_small_tables() {
     let again = format!("CREATE CONTINUOUS QUERY counts INTO other AS {COUNTS}");
     assert_eq!(
         lives.query(&again).unwrap_err().message,
-        "continuous query counts exists: drop it first or choose another name"
+        "continuous query counts exists: drop it first, choose another name, or write OR REPLACE"
     );
     assert!(text(&again.replace("QUERY counts", "QUERY IF NOT EXISTS counts")).contains("exists"));
     assert!(text("DROP CONTINUOUS QUERY Counts;").contains("dropped"));
@@ -338,7 +338,32 @@ fn other_shapes_are_refused_with_the_reason_and_the_two_shapes() {
         ),
         (
             "SELECT time_bucket('1m', x.ts) AS ts, count(*) AS n FROM m x JOIN m y ON x.ts = y.ts GROUP BY 1".into(),
-            "joins are not supported",
+            "a join is with constant rows, on labels alone",
+        ),
+        (
+            "SELECT x.ts, x.value FROM m x JOIN (VALUES (1.5)) AS o(v) ON x.value = o.v".into(),
+            "x.value = o.v are not a label and a text",
+        ),
+        (
+            "SELECT x.ts, x.value FROM m x JOIN (VALUES ('a'), ('a')) AS o(h) ON x.host = o.h".into(),
+            "two constant rows of a join have the key a",
+        ),
+        (
+            "SELECT x.ts, x.value FROM m x JOIN (VALUES ('a', '')) AS o(h, t) ON x.host = o.h".into(),
+            "an empty text cannot be a label",
+        ),
+        (
+            "SELECT x.ts, x.value FROM m x JOIN (VALUES ('a', 2)) AS o(h, most) ON x.host = o.h AND x.value < o.most"
+                .into(),
+            "is another condition",
+        ),
+        (
+            "SELECT x.ts, x.value FROM m x CROSS JOIN (VALUES ('a')) AS o(h)".into(),
+            "a join is with constant rows, on labels alone",
+        ),
+        (
+            "SELECT x.ts, x.value FROM m x JOIN (VALUES (cast(now() AS varchar))) AS o(h) ON x.host = o.h".into(),
+            "now() gives another answer at another time",
         ),
         (
             "SELECT time_bucket('1m', ts) AS ts, count(*) AS n FROM samples GROUP BY 1".into(),

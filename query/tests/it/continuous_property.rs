@@ -6,7 +6,7 @@ use proptest::test_runner::{Config, TestCaseError};
 use crate::continuous_fixture::{Lives, SECOND, START, Sample, difference};
 
 /// Queries under test: name, columns whose rounding depends on the order of the sum, SELECT. Some read what those before them write.
-const QUERIES: [(&str, &[&str], &str); 11] = [
+const QUERIES: [(&str, &[&str], &str); 15] = [
     (
         "by_job",
         &["sd", "mean"],
@@ -63,6 +63,32 @@ const QUERIES: [(&str, &[&str], &str); 11] = [
         "job_scores",
         &[],
         "SELECT ts, job, n, anomaly_score(total, method => 'ewma') OVER (PARTITION BY job ORDER BY ts) AS score FROM by_job_out WHERE hot",
+    ),
+    (
+        "by_team",
+        &[],
+        "SELECT time_bucket('1m', m.ts) AS ts, o.team, m.job, count(*) AS n, sum(m.value * o.weight) AS load FROM metrics.\"m\" m JOIN (VALUES \
+         ('a', 'shop', 2), ('c', 'shop', 1), ('n1', 'search', 4), (NULL, 'nobody', 1)) AS o(instance, team, weight) ON m.instance = o.instance \
+         WHERE o.weight < 4 OR m.job = 'web' GROUP BY 1, 2, 3",
+    ),
+    (
+        "known",
+        &[],
+        "WITH o(job, instance, most, kind) AS (VALUES ('web', 'a', 50.5, 'big'), ('db', 'a', 20, NULL), ('web', 'n2', 10, 'new')) \
+         SELECT m.ts, m.job, m.instance, o.kind, o.most, m.value > o.most AS over, anomaly_score(m.value, method => 'ewma') OVER (PARTITION BY \
+         m.job, m.instance ORDER BY m.ts) AS score FROM metrics.\"m\" m LEFT JOIN o ON m.job = o.job AND o.instance = m.instance",
+    ),
+    (
+        "shops",
+        &[],
+        "SELECT time_bucket('3m', ts) AS ts, upper(w.job) || '!' AS job, sum(n) AS n FROM (VALUES ('web')) AS o(job) JOIN by_job_out w ON o.job = w.job \
+         GROUP BY 1, 2",
+    ),
+    (
+        "plain",
+        &[],
+        "SELECT ts, o.team, j.kind, m.value FROM metrics.\"m\" m JOIN (VALUES ('a', 'shop'), ('b', 'search')) AS o(instance, team) ON m.instance = o.instance \
+         LEFT JOIN (VALUES ('shop', 'retail')) AS j(team, kind) ON m.job = j.team WHERE m.job = 'web'",
     ),
     ("widths", &[], "SELECT ts, job, high - low AS width FROM by_job_out WHERE n > 3"),
 ];

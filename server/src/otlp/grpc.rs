@@ -14,7 +14,7 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, Request};
+use axum::http::{HeaderMap, HeaderValue, Request};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Buf as _, BufMut as _, Bytes};
 use futures::future::BoxFuture;
@@ -51,12 +51,22 @@ pub(super) async fn traces(State(app): State<Arc<App>>, request: Request<Body>) 
     export(app, Signal::Traces, request).await
 }
 
+/// Whether a request is a call of gRPC.
+///
+/// # Errors
+/// 415 when it is not.
+pub(crate) fn is_call(headers: &HeaderMap) -> Result<(), ApiError> {
+    let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    match content_type.starts_with(b"application/grpc") && !content_type.starts_with(b"application/grpc-web") {
+        true => Ok(()),
+        false => Err(ApiError::unsupported_media("this Content-Type is not supported; accepted: application/grpc")),
+    }
+}
+
 async fn export(app: Arc<App>, signal: Signal, request: Request<Body>) -> Response {
     let started = Instant::now();
-    let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    if !content_type.starts_with(b"application/grpc") || content_type.starts_with(b"application/grpc-web") {
-        let what = "this Content-Type is not supported; accepted: application/grpc";
-        return ApiError::unsupported_media(what).into_response();
+    if let Err(error) = is_call(request.headers()) {
+        return error.into_response();
     }
     let response = match unpack(&app, signal, request).await {
         Ok(Call { request, message_bytes, export, reserved: _reserved }) => {

@@ -117,3 +117,27 @@ fn the_default_detector_is_declared_like_others() {
     assert_eq!(pruned, "- default detector default\n0 changed, 1 dropped, 1 unchanged\n");
     assert!(watches().is_empty());
 }
+
+#[test]
+fn yaml_declares_the_same_objects_as_sql() {
+    let (server, dir) = (Server::start(), tempfile::tempdir().unwrap());
+    assert_eq!(server.write(&[Series::new(&[("__name__", "load"), ("host", "a")]).sample(now_ms(), 1.0)]).status, 204);
+    let yaml = "continuous_queries:\n- name: load_1m\n  into: load_1m\n  watermark: 30s\n  select: |\n    SELECT time_bucket('1m', ts) AS ts, host, avg(value) AS mean\n    \
+        FROM load GROUP BY 1, 2\ndetectors:\n- {name: odd, on: load_1m, where: host <> 'x', key: [host], value: mean, using: mad, escalate: [{tier: 2, above: 0.8}], late: revise within '1h', into: anomalies}\n\
+        alerts:\n- {name: high, on: {detector: odd, where: score > 1}, for: 2m, labels: {severity: page}, notify: [{webhook: 'http://127.0.0.1:9/a'}]}\n\
+        silences:\n- {name: night, on: '{severity=\"page\"}', weekly: {on: [sat, sun], from: '22:00', for: 8h}}\ndefault_detector: {on: load}\n";
+    std::fs::write(dir.path().join("all.yml"), yaml).unwrap();
+    let made = "+ continuous query load_1m\n+ default detector default\n+ detector odd\n+ alert high\n+ silence night\n5 changed, 0 dropped, 0 unchanged\n";
+    assert_eq!(done(&apply(&server, dir.path(), &[])), made);
+    assert_eq!(done(&apply(&server, dir.path(), &["--prune"])), "0 changed, 0 dropped, 5 unchanged\n");
+    let sql = "CREATE CONTINUOUS QUERY load_1m INTO load_1m WATERMARK '30s' AS SELECT time_bucket('1m', ts) AS ts, host, avg(value) AS mean FROM load GROUP BY 1, 2;\n\
+        CREATE DETECTOR odd ON load_1m WHERE (host <> 'x') KEY (host) VALUE (mean) USING 'mad' ESCALATE (TIER 2 WHEN score > 0.8) LATE REVISE WITHIN '1h' INTO anomalies;\n\
+        CREATE ALERT high ON DETECTOR odd WHERE score > 1 FOR '2m' LABELS (severity = 'page') NOTIFY (WEBHOOK 'http://127.0.0.1:9/a');\n\
+        CREATE SILENCE night ON '{severity=\"page\"}' WEEKLY ON (sat, sun) FROM '22:00' FOR '8h'; CREATE DEFAULT DETECTOR ON 'load';";
+    std::fs::remove_file(dir.path().join("all.yml")).unwrap();
+    std::fs::write(dir.path().join("all.sql"), sql).unwrap();
+    assert_eq!(done(&apply(&server, dir.path(), &[])), "0 changed, 0 dropped, 5 unchanged\n");
+    std::fs::write(dir.path().join("all.yaml"), "detectors: [{name: d, of: m}]").unwrap();
+    let wrong = apply(&server, dir.path(), &[]);
+    assert!(text(&wrong.stderr).contains("all.yaml: detectors: d: unknown field of"), "{}", text(&wrong.stderr));
+}

@@ -26,7 +26,7 @@ use crate::app::App;
 use crate::clients::Client;
 use crate::encode::{Encoder, Format, Stats};
 use crate::error::ApiError;
-use crate::otlp::grpc::{frame, status};
+use crate::otlp::grpc::{frame, is_call, status};
 use crate::remote_write::handler::receive;
 
 /// About the bytes of a message: clients take 4 MiB unless they say otherwise.
@@ -36,10 +36,8 @@ const CALL_BYTES_MAX: usize = 1 << 20;
 
 /// Answers a call.
 pub(crate) async fn subscribe(Shared(app): Shared<Arc<App>>, request: Request<Body>) -> Response {
-    let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    if !content_type.starts_with(b"application/grpc") || content_type.starts_with(b"application/grpc-web") {
-        let what = "this Content-Type is not supported; accepted: application/grpc";
-        return ApiError::unsupported_media(what).into_response();
+    if let Err(error) = is_call(request.headers()) {
+        return error.into_response();
     }
     let state = match open(&app, request).await {
         Ok(state) => state,

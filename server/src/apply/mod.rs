@@ -1,10 +1,12 @@
 //! `foretell apply`: continuous queries, detectors and alerts as files declare them.
 //!
 //! ```text
-//!  files ─► statements ─► EXPLAIN CREATE … ─► what would change, shown ─► CREATE OR REPLACE …, in the order of the files
+//!  files, SQL or YAML ─► statements ─► EXPLAIN CREATE … ─► what would change, shown ─► CREATE OR REPLACE …, in the order of the files
 //!                                          └► what no file declares: dropped with --prune, alerts first
 //! ```
 //! The server says what differs; nothing is kept here. Applying the same files twice changes nothing the second time.
+mod yaml;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,8 +43,8 @@ const DEFAULT_DETECTOR: &str = "default detector";
 #[derive(Args, Debug)]
 #[command(
     after_help = "Files hold CREATE CONTINUOUS QUERY, CREATE [DEFAULT] DETECTOR, CREATE ALERT and CREATE SILENCE statements, each with a semicolon at its end; \
-    an object comes after those that it reads.\n\
-    Of a folder all files that end in .sql are read, in the order of their names.\n\
+    an object comes after those that it reads. Those that end in .yml or .yaml hold the same as YAML: docs/alerts.md.\n\
+    Of a folder all files that end in .sql, .yml or .yaml are read, in the order of their names.\n\
     Exit codes: 0 all is as declared (or would be), 1 a statement failed, 2 the files or the server cannot be read.\n\n\
     Examples:\n  \
     foretell apply -f alerts/ --dry-run        show what would change\n  \
@@ -66,7 +68,7 @@ pub struct ApplyArgs {
 
 /// A statement of a file.
 struct Declared {
-    /// File and line, for people.
+    /// File and line, or the name there, for people.
     place: String,
     /// From its first word on, without `CREATE` or `OR REPLACE`.
     text: String,
@@ -199,8 +201,8 @@ fn declared(paths: &[PathBuf]) -> anyhow::Result<Vec<Declared>> {
             for entry in std::fs::read_dir(path).with_context(|| path.display().to_string())? {
                 found.push(entry?.path());
             }
-            found.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
-            ensure!(!found.is_empty(), "{} has no file that ends in .sql", path.display());
+            found.retain(|path| is_yaml(path) || path.extension().is_some_and(|extension| extension == "sql"));
+            ensure!(!found.is_empty(), "{} has no file that ends in .sql, .yml or .yaml", path.display());
             found.sort();
             files.extend(found);
         } else {
@@ -210,6 +212,12 @@ fn declared(paths: &[PathBuf]) -> anyhow::Result<Vec<Declared>> {
     ensure!(files.len() <= FILES_MAX, "{} files are more than {FILES_MAX}", files.len());
     for file in &files {
         let text = read(file)?;
+        if is_yaml(file) {
+            let declared = yaml::statements(&text).with_context(|| file.display().to_string())?;
+            let place = |place| format!("{}: {place}", file.display());
+            statements.extend(declared.into_iter().map(|(at, text)| Declared { place: place(at), text }));
+            continue;
+        }
         for statement in split(&text) {
             let at = statement.as_ptr() as usize - text.as_ptr() as usize;
             let place = format!("{}:{}", file.display(), text[..at].matches('\n').count() + 1);
@@ -223,6 +231,11 @@ fn declared(paths: &[PathBuf]) -> anyhow::Result<Vec<Declared>> {
     }
     ensure!(!statements.is_empty(), "no statement in {} files", files.len());
     Ok(statements)
+}
+
+/// Whether a file is read as YAML.
+fn is_yaml(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "yml" || extension == "yaml")
 }
 
 #[allow(clippy::disallowed_methods, reason = "files of the user, not of a store")]
