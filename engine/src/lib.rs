@@ -46,7 +46,7 @@
 //!   partitions/19675/0000000007.rollup   the same rows summed up; may be missing
 //!   partitions/19675/0000000009.records  records of one table in one time partition
 //!   partitions/19675/0000000008.series   series that were new to the partition
-//!   state/0000000009.state               all keyed state at the last flush that changed it
+//!   state/0000000009.state               all keyed state at the last flush that changed it; its values are read from there
 //!   catalogue/                           RocksDB; derived from the series files
 //!   damaged/                             what a repair has set aside
 //! ```
@@ -111,6 +111,7 @@ pub use snapshot::{
     Aggregate, AggregateBatch, Aggregation, Cardinality, LabelCardinality, MetricInfo, PartitionInfo, Scan, ScanBatch,
     SegmentInfo, Selector, Series, Snapshot, Statistics, WalFileInfo,
 };
+pub use state::StateSize;
 pub use tombstone::Deletion;
 pub use types::{EVENTS, LabelSet, Lsn, METRIC_NAME, MatchOp, Matcher, SeriesId, SeriesSet, TimeRange};
 pub use write_batch::WriteBatch;

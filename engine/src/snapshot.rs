@@ -15,7 +15,7 @@ use crate::retention::Retention;
 use crate::rollup::Rollup;
 use crate::scan::{self, Source, Visible};
 use crate::segment::{ColumnBytes, SegmentMeta};
-use crate::state::StateMap;
+use crate::state::{StateMap, StateSize};
 use crate::tombstone::Tombstones;
 use crate::types::{EVENTS, LabelSet, Lsn, Matcher, SeriesId, TimeRange};
 use crate::version::Version;
@@ -356,13 +356,34 @@ impl Snapshot {
     }
 
     /// Keyed state as of this snapshot.
-    pub fn state(&self, key: &[u8]) -> Option<Arc<[u8]>> {
+    ///
+    /// # Errors
+    /// `Corruption` when the value is damaged on disk.
+    pub fn state(&self, key: &[u8]) -> Result<Option<Arc<[u8]>>> {
         self.0.state.get(key)
     }
 
+    /// Whether there is keyed state of this key.
+    pub fn has_state(&self, key: &[u8]) -> bool {
+        self.0.state.has(key)
+    }
+
     /// Keyed state whose key starts with `prefix`, in key order.
-    pub fn state_prefix(&self, prefix: &[u8]) -> Vec<(Vec<u8>, Arc<[u8]>)> {
+    ///
+    /// # Errors
+    /// `Corruption` when a value is damaged on disk.
+    pub fn state_prefix(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Arc<[u8]>)>> {
         self.0.state.prefix(prefix)
+    }
+
+    /// Keys of state that start with `prefix`, in order.
+    pub fn state_keys(&self, prefix: &[u8]) -> Vec<Vec<u8>> {
+        self.0.state.keys(prefix)
+    }
+
+    /// How much keyed state has keys that start with `prefix`.
+    pub fn state_size(&self, prefix: &[u8]) -> StateSize {
+        self.0.state.size(prefix)
     }
 }
 

@@ -198,6 +198,11 @@ impl Database {
         self.sessions.memory_used_bytes()
     }
 
+    /// Bytes of detectors that continuous queries hold in memory, and [`QueryLimits::continuous_bytes_max`].
+    pub fn continuous_memory_bytes(&self) -> (usize, usize) {
+        self.continuous.held_bytes()
+    }
+
     /// What `log_template` knows, as of now.
     pub fn log_templates(&self) -> TemplateStats {
         self.sessions.templates().stats()

@@ -93,7 +93,7 @@ impl MetricMetadata {
     /// # Errors
     /// `Internal` when the entry is damaged.
     pub fn of(snapshot: &Snapshot, family: &str) -> Result<Option<Self>> {
-        snapshot.state(&Self::key(family)).map(|bytes| Self::decode(&bytes)).transpose()
+        snapshot.state(&Self::key(family))?.map(|bytes| Self::decode(&bytes)).transpose()
     }
 
     /// Every family with its metadata, by name.
@@ -101,7 +101,7 @@ impl MetricMetadata {
     /// # Errors
     /// `Internal` when an entry is damaged.
     pub fn all(snapshot: &Snapshot) -> Result<Vec<(String, Self)>> {
-        let entries = snapshot.state_prefix(PREFIX).into_iter();
+        let entries = snapshot.state_prefix(PREFIX)?.into_iter();
         let entry = |(key, value): (Vec<u8>, std::sync::Arc<[u8]>)| {
             let family = String::from_utf8_lossy(&key[PREFIX.len()..]).into_owned();
             Ok((family, Self::decode(&value)?))
@@ -111,7 +111,7 @@ impl MetricMetadata {
 
     /// Number of families with metadata.
     pub fn count(snapshot: &Snapshot) -> usize {
-        snapshot.state_prefix(PREFIX).len()
+        snapshot.state_keys(PREFIX).len()
     }
 }
 

@@ -13,6 +13,7 @@ use crate::manifest::{Change, SeriesFile};
 use crate::memtable::{Held, Memtable, SeriesRows, SortedRun, merge_rows};
 use crate::records::LiveRecords;
 use crate::segment::SegmentWriter;
+use crate::state::StateMap;
 use crate::tombstone::{Tombstone, Tombstones};
 use crate::types::{LabelSet, Lsn, SeriesId, SeriesSet, TimeRange};
 use crate::version::{LiveSegment, Version};
@@ -63,6 +64,8 @@ pub(super) struct Written {
     tombstones: Vec<Tombstone>,
     /// Rows left out because they are deleted.
     pub(super) rows_deleted: u64,
+    /// All keyed state, in its new file.
+    state: Option<StateMap>,
 }
 
 /// The series of a new series file.
@@ -162,14 +165,18 @@ impl Core {
             written.numbers.push(number);
             let path = self.layout.state_file(number);
             written.paths.push(path.clone());
-            newest.state.write_file(&*self.fs, &path, flushed)?;
+            written.state = Some(newest.state.write_file(&*self.fs, &path, flushed)?);
             written.changes.push(Change::StateFile(number));
         }
         if !self.config.sync_every_commit {
             // The manifest must not know of commits that a power cut can still take from the log.
             self.wal_files.sync(&*self.fs).inspect_err(|error| self.queue.set_poison(error))?;
         }
-        self.commit_flush(flushed, sealed, members, written)
+        self.commit_flush(flushed, sealed, members, written)?;
+        if let Some(filed) = written.state.take() {
+            newest.state.settle(&filed, &self.live, |live| &mut live.state);
+        }
+        Ok(())
     }
 
     /// What was deleted up to `flushed`; of that, what concerns segments goes into the manifest.

@@ -156,7 +156,12 @@ pub(crate) fn sync_path(fs: &dyn Fs, dir: &Path) -> Result<()> {
 
 /// Writes a whole small file so that after a crash either all of it stands at `path` or nothing new does.
 pub(crate) fn publish(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = stage(fs, path, bytes)?;
+    publish_with(fs, path, &mut |file| file.append(bytes))
+}
+
+/// As [`publish`], with what `write` appends.
+pub(crate) fn publish_with(fs: &dyn Fs, path: &Path, write: &mut dyn FnMut(&mut dyn File) -> Result<()>) -> Result<()> {
+    let temporary = stage_with(fs, path, write)?;
     fs.rename(&temporary, path)?;
     match path.parent() {
         Some(dir) => fs.sync_dir(dir),
@@ -166,16 +171,20 @@ pub(crate) fn publish(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// The first half of [`publish`]: writes a file beside `path` and returns its name. What stands at `path` is untouched.
 pub(crate) fn stage(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<PathBuf> {
+    stage_with(fs, path, &mut |file| file.append(bytes))
+}
+
+fn stage_with(fs: &dyn Fs, path: &Path, write: &mut dyn FnMut(&mut dyn File) -> Result<()>) -> Result<PathBuf> {
     let temporary = path.with_extension("tmp");
     if fs.exists(&temporary)? {
         fs.remove(&temporary)?;
     }
-    let write = || {
+    let mut written = || {
         let mut file = fs.create(&temporary)?;
-        file.append(bytes)?;
+        write(&mut *file)?;
         file.sync()
     };
-    if let Err(error) = write() {
+    if let Err(error) = written() {
         // Half a file is worth nothing, and its room may be what is missing. If it stays, the next open removes it.
         let _ = fs.remove(&temporary);
         return Err(error);

@@ -298,10 +298,22 @@ fn state_files() {
         });
         body
     };
+    // what the first version wrote
     let run = |bytes: &[u8]| drop(StateMap::read_file(&enveloped(b"FTELSTA\0", bytes), path()));
     let whole = StateMap::read_file(&enveloped(b"FTELSTA\0", &seed(5)), path()).unwrap();
     assert_eq!(whole.1, Lsn(5));
     Target { name: "state_files", seeds: (0..6).map(seed).collect(), run }.fuzz();
+    let seed = |n: u64| {
+        let mut state = StateMap::default();
+        let pair = |k: u64| (k.to_le_bytes().to_vec(), Some(vec![k as u8; 97 * k as usize]));
+        state.apply(&(0..n).map(pair).collect::<Vec<_>>());
+        written(|fs| drop(state.write_file(fs, path(), Lsn(n)).unwrap()))
+    };
+    let run = |bytes: &[u8]| {
+        let fs = with_file(&mutate::with_state_checksum(bytes));
+        drop(StateMap::read_file(&fs, path()).map(|(state, _)| state.check()));
+    };
+    Target { name: "state_files_2", seeds: (0..6).map(seed).collect(), run }.fuzz();
 }
 
 #[test]

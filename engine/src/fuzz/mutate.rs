@@ -109,6 +109,21 @@ pub(super) fn with_envelope_checksum(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// docs/format/state-file.md: a trailer of 36 bytes, whose second number is the length of the values; the checksum is of index and
+/// trailer.
+pub(super) fn with_state_checksum(bytes: &[u8]) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    let Some(trailer) = out.len().checked_sub(36) else { return out };
+    let values = u64::from_le_bytes(out[trailer + 8..trailer + 16].try_into().unwrap());
+    let index = usize::try_from(values).ok().and_then(|values| values.checked_add(12));
+    if let Some(index) = index.filter(|index| *index <= trailer) {
+        let at = out.len() - 4;
+        let crc = crc32c(&out[index..at]);
+        put(&mut out, at, crc);
+    }
+    out
+}
+
 /// docs/format/segment.md: header of 24 bytes; at the end footer, its length, its checksum, version, zeros, magic.
 pub(super) fn with_segment_checksums(bytes: &[u8]) -> Vec<u8> {
     let mut out = bytes.to_vec();

@@ -117,8 +117,8 @@ fn find_state(
     for number in numbers.into_iter().rev() {
         contents.next_file = contents.next_file.max(number + 1);
         let path = layout.state_file(number);
-        match StateMap::read_file(fs, &path) {
-            Ok((_, lsn)) if contents.state_file.is_none() => {
+        match StateMap::read_file(fs, &path).and_then(|(state, lsn)| state.check().map(|()| lsn)) {
+            Ok(lsn) if contents.state_file.is_none() => {
                 (contents.state_file, newest) = (Some(number), lsn);
             }
             Ok(_) => {}

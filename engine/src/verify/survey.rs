@@ -318,7 +318,8 @@ impl Surveyor<'_> {
     fn read_state(&mut self, contents: &Contents) {
         let Some(number) = contents.state_file else { return };
         let path = self.layout.state_file(number);
-        let read = StateMap::read_file(self.fs, &path).and_then(|(_, lsn)| {
+        let read = StateMap::read_file(self.fs, &path).and_then(|(state, lsn)| {
+            state.check()?;
             if !self.survey.manifest_sound || lsn <= contents.flushed {
                 return Ok(());
             }

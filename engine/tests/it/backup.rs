@@ -44,7 +44,7 @@ type Everything = (Rows, Vec<(foretell_engine::SeriesId, String)>, Lsn, Option<A
 
 fn everything(engine: &Engine) -> Everything {
     let snapshot = engine.snapshot();
-    (rows(&snapshot), names(&snapshot), snapshot.lsn(), snapshot.state(b"k"))
+    (rows(&snapshot), names(&snapshot), snapshot.lsn(), snapshot.state(b"k").unwrap())
 }
 
 #[test]

@@ -55,16 +55,19 @@ fn samples_and_state_of_a_batch_become_visible_together() {
     both.state = vec![put("k/a", "1"), put("k/b", "2"), put("k/a", "3"), (b"k/b".to_vec(), None), put("other", "x")];
     let lsn = engine.write(both).unwrap().wait().unwrap();
     let after = engine.snapshot();
-    assert_eq!((before.state(b"k/a"), rows(&before).len()), (None, 0));
-    assert_eq!((after.state(b"k/a").as_deref(), after.lsn()), (Some(b"3".as_slice()), lsn));
-    assert_eq!(after.state_prefix(b"k/").len(), 1);
+    assert_eq!((before.state(b"k/a").unwrap(), rows(&before).len()), (None, 0));
+    assert_eq!((after.state(b"k/a").unwrap().as_deref(), after.lsn()), (Some(b"3".as_slice()), lsn));
+    assert_eq!(after.state_prefix(b"k/").unwrap().len(), 1);
     engine.flush().unwrap();
     let state = vec![put("k/c", "4"), (b"other".to_vec(), None)];
 
     engine.write(WriteBatch { state, ..WriteBatch::default() }).unwrap().wait().unwrap();
     drop((engine, before, after));
     let snapshot = store.open().snapshot();
-    assert_eq!(snapshot.state_prefix(b"").iter().map(|pair| pair.0.as_slice()).collect::<Vec<_>>(), [b"k/a", b"k/c"]);
+    assert_eq!(
+        snapshot.state_prefix(b"").unwrap().iter().map(|pair| pair.0.as_slice()).collect::<Vec<_>>(),
+        [b"k/a", b"k/c"]
+    );
 }
 
 #[test]

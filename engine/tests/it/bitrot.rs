@@ -36,7 +36,7 @@ fn read(engine: &Engine) -> Result<Answers> {
         rows: scan(&snapshot, &ids, TimeRange::ALL)?,
         records: mirrored(&snapshot)?,
         names: found.into_iter().map(|series| (series.id, format!("{:?}", series.labels))).collect(),
-        state: snapshot.state_prefix(b"").into_iter().map(|(key, value)| (key, value.to_vec())).collect(),
+        state: snapshot.state_prefix(b"")?.into_iter().map(|(key, value)| (key, value.to_vec())).collect(),
     })
 }
 

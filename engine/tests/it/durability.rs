@@ -154,7 +154,7 @@ fn a_store_of_state_alone_comes_back() {
     }
     engine.close().unwrap();
     let engine = store.open();
-    assert_eq!(engine.snapshot().state(b"k").as_deref(), Some(b"2".as_slice()));
+    assert_eq!(engine.snapshot().state(b"k").unwrap().as_deref(), Some(b"2".as_slice()));
     assert_eq!(engine.snapshot().lsn().0, 3);
 }
 

@@ -37,7 +37,7 @@ fn seen(engine: &Engine, after: Lsn) -> Seen {
         rows: rows(&snapshot),
         records: mirrored(&snapshot).unwrap(),
         names: names(&snapshot).into_iter().map(|(id, name)| format!("{id:?} {name}")).collect(),
-        state: snapshot.state_prefix(b"").into_iter().map(|(key, value)| (key, value.to_vec())).collect(),
+        state: snapshot.state_prefix(b"").unwrap().into_iter().map(|(key, value)| (key, value.to_vec())).collect(),
         commits: told.collect(),
         last_commit,
     }

@@ -151,7 +151,7 @@ pub(crate) fn check(store: &Store, told: &Told) {
     assert_eq!(happened(&engine.snapshot()), events, "events and samples are one");
     let one_more = matches!(told.in_flight, Some(Act::Write(_))) && found == with && found != without;
     let steps = told.writes() + u32::from(one_more);
-    let state = engine.snapshot().state(b"step").map(|value| String::from_utf8(value.to_vec()).unwrap());
+    let state = engine.snapshot().state(b"step").unwrap().map(|value| String::from_utf8(value.to_vec()).unwrap());
     assert_eq!(state, steps.checked_sub(1).map(|step| step.to_string()), "state and samples are one");
     let id = series(&engine, 99);
     engine.write(batch(&[(id, 0, 1.0)])).unwrap().wait().unwrap();

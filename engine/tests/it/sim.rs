@@ -80,7 +80,7 @@ fn contents_of(snapshot: &Snapshot) -> Contents {
     assert_eq!(mirrored(snapshot).unwrap(), rows, "records and samples are one");
     Contents {
         rows: rows.into_iter().map(|((id, ts), bits)| ((numbers[&id], ts), bits)).collect(),
-        state: snapshot.state_prefix(b"").into_iter().map(|(key, value)| (key, value.to_vec())).collect(),
+        state: snapshot.state_prefix(b"").unwrap().into_iter().map(|(key, value)| (key, value.to_vec())).collect(),
     }
 }
 

@@ -89,7 +89,7 @@ fn instances(all: &[Arc<Alert>]) -> Result<RecordBatch> {
 
 /// `sys.notifications`: what waits to be taken, and what was given up.
 fn notifications(alerts: &Alerts, snapshot: &Snapshot) -> Result<RecordBatch> {
-    let dead = snapshot.state_prefix(DEAD).into_iter().map(|(_, bytes)| Notice::decode(&bytes).map(Arc::new));
+    let dead = snapshot.state_prefix(DEAD)?.into_iter().map(|(_, bytes)| Notice::decode(&bytes).map(Arc::new));
     let mut all = alerts.notices();
     all.extend(dead.collect::<Result<Vec<_>>>()?);
     let rows = batch(vec![

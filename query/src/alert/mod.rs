@@ -182,20 +182,23 @@ impl Alerts {
     pub(crate) fn open(engine: Engine) -> Result<Self> {
         let snapshot = engine.snapshot();
         let mut alerts = BTreeMap::new();
-        for (_, bytes) in snapshot.state_prefix(DEFINITIONS) {
+        for (_, bytes) in snapshot.state_prefix(DEFINITIONS)? {
             let definition = Definition::decode(&bytes)?;
-            let stored = snapshot.state(&state_key(&definition.name));
+            let stored = snapshot.state(&state_key(&definition.name))?;
             let watched = stored.map_or_else(|| Ok(Watched::new(snapshot.lsn())), |bytes| Watched::decode(&bytes))?;
             // Before the first flush can drop the log.
             definition.retain(&engine, watched.position);
             alerts.insert(definition.name.clone(), Alert::new(definition, watched));
         }
-        let outbox = snapshot.state_prefix(OUTBOX).into_iter().map(|(_, bytes)| Notice::decode(&bytes));
+        let outbox = snapshot.state_prefix(OUTBOX)?.into_iter().map(|(_, bytes)| Notice::decode(&bytes));
         let outbox = outbox.map(|notice| notice.map(|notice| (notice.seq, Arc::new(notice))));
         let outbox: BTreeMap<u64, Arc<Notice>> = outbox.collect::<Result<_>>()?;
-        let dead = snapshot.state_prefix(DEAD).last().map(|(_, bytes)| Notice::decode(bytes)).transpose()?;
+        let dead = match snapshot.state_keys(DEAD).last() {
+            Some(newest) => snapshot.state(newest)?.map(|bytes| Notice::decode(&bytes)).transpose()?,
+            None => None,
+        };
         let newest = outbox.keys().next_back().copied().max(dead.map(|notice| notice.seq));
-        let stored = snapshot.state(NEXT).and_then(|bytes| Some(u64::from_be_bytes(bytes.as_ref().try_into().ok()?)));
+        let stored = snapshot.state(NEXT)?.and_then(|bytes| Some(u64::from_be_bytes(bytes.as_ref().try_into().ok()?)));
         let next = newest.map_or(1, |newest| newest + 1).max(stored.unwrap_or(1));
         Ok(Self {
             engine,
@@ -431,9 +434,9 @@ impl Alerts {
         let Some(notice) = self.outbox.lock().get(&seq).cloned() else { return Ok(()) };
         let dead = Notice { error: Some(why.to_owned()), ..Notice::clone(&notice) };
         let mut state = vec![(notice_key(OUTBOX, seq), None), (notice_key(DEAD, seq), Some(dead.encode()))];
-        let kept = self.engine.snapshot().state_prefix(DEAD);
+        let kept = self.engine.snapshot().state_keys(DEAD);
         let surplus = (kept.len() + 1).saturating_sub(DEAD_KEPT);
-        state.extend(kept.into_iter().take(surplus).map(|(key, _)| (key, None)));
+        state.extend(kept.into_iter().take(surplus).map(|key| (key, None)));
         self.write(WriteBatch { state, ..WriteBatch::default() }).await?;
         self.counts.given_up.fetch_add(1, Ordering::Relaxed);
         self.outbox.lock().remove(&seq);

@@ -142,7 +142,7 @@ impl Silences {
     /// When they are damaged.
     pub(super) fn open(snapshot: &Snapshot) -> Result<Self> {
         let silences = Self::default();
-        for (_, bytes) in snapshot.state_prefix(SILENCES) {
+        for (_, bytes) in snapshot.state_prefix(SILENCES)? {
             let silence = Silence::decode(&bytes)?;
             silences.insert(filter(&silence)?, silence);
         }

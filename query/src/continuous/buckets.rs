@@ -332,7 +332,7 @@ struct Stored<'a> {
 }
 
 impl Operator for Buckets {
-    fn held(&self) -> usize {
+    fn keys(&self) -> usize {
         self.windows.groups()
     }
 

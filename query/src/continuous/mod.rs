@@ -22,6 +22,7 @@
 //! | [`buckets`], [`aggregate`], [`windows`], [`grid`] | aggregates over buckets of time |
 //! | [`dirty`], [`ranges`] | which keys of which buckets a tick computes again |
 //! | [`scores`], [`scoring`], [`checkpoint`] | detectors over series |
+//! | [`held`] | the budget of their memory |
 //! | [`source`] | rows of the metric it reads |
 //! | [`emit`], [`output`] | rows of the table it writes |
 //! | [`status`] | how queries look from outside |
@@ -39,6 +40,7 @@ mod dirty;
 mod emit;
 mod feed;
 mod grid;
+mod held;
 mod operator;
 pub(crate) mod output;
 mod plan;
@@ -71,6 +73,7 @@ use definition::{
     DEFINITIONS, Definition, Late, Progress, definition_key, detectors_prefix, progress_key, windows_prefix,
 };
 use feed::Feed;
+use held::HeldBudget;
 use output::DerivedTable;
 use query::Query;
 use statement::{Noun, ObjectStatement};
@@ -97,8 +100,6 @@ pub(crate) struct ContinuousLimits {
     pub(crate) feed_rows_max: usize,
     /// Groups of all open windows of a query; the oldest windows lose their state beyond it.
     pub(crate) open_groups_max: usize,
-    /// Series whose detectors a query holds in memory.
-    pub(crate) series_held_max: usize,
     /// Commits without rows for a query after which its position is stored all the same.
     pub(crate) position_lag_max: u64,
     /// Pause between ticks, and its longest: commits of this time are worked on together. It is twice what the last tick took.
@@ -118,7 +119,6 @@ impl Default for ContinuousLimits {
             steps_together: 64,
             feed_rows_max: 64 << 10,
             open_groups_max: 200_000,
-            series_held_max: 100_000,
             position_lag_max: 4_096,
             pause: Duration::from_millis(50),
             pause_max: Duration::from_millis(300),
@@ -153,12 +153,13 @@ impl ContinuousQueries {
     ) -> Result<Arc<Self>> {
         let runtime = tokio::runtime::Handle::current();
         let feed = Feed::new(engine.clone(), limits.feed_rows_max);
-        let shared = Shared { engine, feed, sessions, query_limits, limits, runtime };
+        let held = Arc::new(HeldBudget::new(query_limits.continuous_bytes_max));
+        let shared = Shared { engine, feed, sessions, query_limits, limits, runtime, held };
         let snapshot = shared.engine.snapshot();
         let mut queries = BTreeMap::new();
-        for (_, bytes) in snapshot.state_prefix(DEFINITIONS) {
+        for (_, bytes) in snapshot.state_prefix(DEFINITIONS)? {
             let definition = Definition::decode(&bytes)?;
-            let stored = snapshot.state(&progress_key(&definition.name));
+            let stored = snapshot.state(&progress_key(&definition.name))?;
             let progress =
                 stored.map_or_else(|| Ok(Progress::start(snapshot.lsn())), |bytes| Progress::decode(&bytes))?;
             // Before the first flush can drop the log.
@@ -215,6 +216,11 @@ impl ContinuousQueries {
     pub(crate) fn stats(&self) -> Vec<ContinuousStats> {
         let snapshot = self.shared.engine.snapshot();
         self.all().iter().map(|query| query.status(&snapshot).stats()).collect()
+    }
+
+    /// Bytes of detectors in memory, and their limit.
+    pub(crate) fn held_bytes(&self) -> (usize, usize) {
+        (self.shared.held.used(), self.shared.held.max())
     }
 
     /// A session over a snapshot.
@@ -427,15 +433,14 @@ fn create(shared: &Shared, definition: Definition, replaces: bool, others: &[Arc
 
 type State = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
-/// What is stored of the windows and detectors of a query.
-fn stored_state(snapshot: &Snapshot, name: &str) -> impl Iterator<Item = (Vec<u8>, Arc<[u8]>)> {
-    let prefixes = [windows_prefix(name), detectors_prefix(name)];
-    prefixes.map(|prefix| snapshot.state_prefix(&prefix)).into_iter().flatten()
+/// Under which keys the windows and detectors of a query are stored.
+fn state_prefixes(name: &str) -> [Vec<u8>; 2] {
+    [windows_prefix(name), detectors_prefix(name)]
 }
 
-/// Deletes it.
+/// Deletes what is stored there.
 fn forgotten(snapshot: &Snapshot, name: &str) -> State {
-    stored_state(snapshot, name).map(|(key, _)| (key, None)).collect()
+    state_prefixes(name).iter().flat_map(|prefix| snapshot.state_keys(prefix)).map(|key| (key, None)).collect()
 }
 
 fn write(engine: &Engine, state: State) -> Result<()> {

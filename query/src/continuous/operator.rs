@@ -153,17 +153,15 @@ pub(super) trait Operator: Send {
         Ok(())
     }
 
-    /// Series held in memory.
-    fn keys(&self) -> usize {
+    /// Series or groups whose state is in memory, whether that can be dropped or not.
+    fn keys(&self) -> usize;
+
+    /// About how many bytes [`Operator::forget`] would give back.
+    fn held_bytes(&self) -> usize {
         0
     }
 
-    /// Series or groups whose state is in memory, whether that can be dropped or not.
-    fn held(&self) -> usize {
-        self.keys()
-    }
-
-    /// Drops what [`Operator::keys`] counts; it is read from storage when needed again, as after a restart.
+    /// Drops what [`Operator::held_bytes`] counts; it is read from storage when needed again, as after a restart.
     fn forget(&mut self) {}
 }
 

@@ -63,7 +63,7 @@ impl DerivedTable {
     /// # Errors
     /// `Internal` when the stored bytes are damaged.
     pub(crate) fn stored(snapshot: &Snapshot, table: &str) -> Result<Option<Self>> {
-        snapshot.state(&Self::key(table)).map(|bytes| Self::decode(&bytes)).transpose()
+        snapshot.state(&Self::key(table))?.map(|bytes| Self::decode(&bytes)).transpose()
     }
     /// Whether a value column can have this type.
     pub(crate) fn is_field_type(data_type: &DataType) -> bool {

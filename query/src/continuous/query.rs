@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::definition::{Definition, Progress};
 use super::emit::is_large;
 use super::feed::Look;
+use super::state_prefixes;
 use super::status::{Cost, State, Status};
-use super::stored_state;
 use super::worker::{Shared, Worker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::planner;
@@ -70,8 +70,8 @@ impl Query {
     /// As seen from outside.
     pub(super) fn status(&self, snapshot: &Snapshot) -> Status {
         let newest = snapshot.lsn().0;
-        let state_bytes =
-            stored_state(snapshot, self.name()).map(|(key, value)| (key.len() + value.len()) as u64).sum();
+        let sizes = state_prefixes(self.name()).map(|prefix| snapshot.state_size(&prefix));
+        let state_bytes = sizes.iter().map(|size| size.held_bytes + size.filed_bytes).sum();
         let seen = self.seen.read();
         let state = match (&seen.error, seen.progress.backfilling) {
             _ if seen.paused => State::Paused,

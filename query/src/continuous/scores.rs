@@ -31,6 +31,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::definition::Journal;
 use crate::model::judge::{decode_journals, encode_journals};
 
+/// Memory of a series without its detectors; and of those, for each byte that they save: themselves and two checkpoints.
+const KEY_BYTES: usize = 512;
+const BYTES_PER_SAVED: usize = 4;
+
 /// A checkpoint moves after at least this many rows (and a watermark).
 const CHECKPOINT_ROWS_MIN: u32 = 32;
 
@@ -43,6 +47,12 @@ struct Key {
     targets: Arc<[SeriesId]>,
     /// Time of the newest row that its detectors have seen.
     last_ts: i64,
+}
+
+impl Key {
+    fn bytes(&self) -> usize {
+        KEY_BYTES + BYTES_PER_SAVED * self.newer.as_ref().map_or(0, |newer| newer.bytes.len())
+    }
 }
 
 /// Where a series is read from.
@@ -59,6 +69,8 @@ enum Start {
 pub(super) struct Scores {
     scoring: Scoring,
     keys: HashMap<u32, Key>,
+    /// Of `keys`.
+    held_bytes: usize,
     /// Series that are read from storage at the end of a tick: from when at the latest, and their newest row.
     waiting: HashMap<u32, Span>,
     /// Series that pass the conditions on labels, by partition: more than one of a partition is an error once both have rows.
@@ -78,6 +90,7 @@ impl Scores {
         Self {
             scoring,
             keys,
+            held_bytes: 0,
             waiting,
             partitions,
             relevant: HashSet::new(),
@@ -148,7 +161,7 @@ impl Scores {
         for (row, &number) in keys.iter().enumerate() {
             if !self.keys.contains_key(&number) {
                 let key = self.fresh(work, snapshot, number)?;
-                self.keys.insert(number, key);
+                self.hold(number, key);
             }
             let Some(key) = self.keys.get_mut(&number) else { continue };
             key.last_ts = ts[row];
@@ -166,7 +179,9 @@ impl Scores {
             if due && key.rows_since >= CHECKPOINT_ROWS_MIN + number % CHECKPOINT_ROWS_MIN {
                 let checkpoint = Checkpoint::take(ts[row], &key.states);
                 emitter.state(detector_key(&work.definition.name, number), Some(checkpoint.bytes.to_vec()));
+                self.held_bytes -= key.bytes();
                 key.older = key.newer.replace(checkpoint);
+                self.held_bytes += key.bytes();
                 key.rows_since = 0;
             }
         }
@@ -181,6 +196,18 @@ impl Scores {
         }
         // Checkpoints may go out before the position: rows read again are late for them, and late rows go further back.
         emitter.commit_large()
+    }
+
+    fn hold(&mut self, number: u32, key: Key) {
+        self.let_go(number);
+        self.held_bytes += key.bytes();
+        self.keys.insert(number, key);
+    }
+
+    fn let_go(&mut self, number: u32) -> Option<Key> {
+        let key = self.keys.remove(&number)?;
+        self.held_bytes -= key.bytes();
+        Some(key)
     }
 
     /// Detectors for a series whose first row is at hand.
@@ -239,7 +266,7 @@ impl Scores {
             Some(key) if from > key.last_ts => return Ok(Start::Live(key.last_ts)),
             Some(key) => [key.newer.clone(), key.older.clone()],
             None => {
-                let stored = snapshot.state(&detector_key(&work.definition.name, number));
+                let stored = snapshot.state(&detector_key(&work.definition.name, number))?;
                 [stored.map(Checkpoint::stored).transpose()?.flatten(), None]
             }
         };
@@ -269,17 +296,15 @@ impl Scores {
             }
             Start::Checkpoint(checkpoint) => checkpoint,
         };
-        let stored = self
-            .keys
-            .remove(&number)
-            .is_none_or(|key| key.newer.as_ref().map(|c| c.ts) == checkpoint.as_ref().map(|c| c.ts));
+        let stored =
+            self.let_go(number).is_none_or(|key| key.newer.as_ref().map(|c| c.ts) == checkpoint.as_ref().map(|c| c.ts));
         let went_on_from = checkpoint.as_ref().map(|checkpoint| checkpoint.ts);
         let start = checkpoint.as_ref().map_or(i64::MIN, |checkpoint| checkpoint.ts + 1);
         if let Some(checkpoint) = checkpoint {
             let states = self.scoring.restored(&checkpoint.saved()?, &work.source, number)?;
             let (targets, last_ts) = (self.targets(work, number)?, checkpoint.ts);
             let newer = Some(checkpoint);
-            self.keys.insert(number, Key { states, newer, older: None, rows_since: 0, targets, last_ts });
+            self.hold(number, Key { states, newer, older: None, rows_since: 0, targets, last_ts });
         }
         self.read(work, snapshot, number, TimeRange { start, end }, written, emitter)?;
         let newest = self.keys.get(&number).and_then(|key| key.newer.as_ref());
@@ -422,7 +447,7 @@ impl Operator for Scores {
     }
 
     fn resume(&mut self, work: &mut Work, snapshot: &Snapshot) -> Result<()> {
-        let stored = snapshot.state(&journals_key(&work.definition.name));
+        let stored = snapshot.state(&journals_key(&work.definition.name))?;
         self.journals = stored.map(|bytes| decode_journals(&bytes)).transpose()?.unwrap_or_default();
         if work.on_close() {
             self.waiting = work.source.spans(snapshot, work.progress.emitted_through.saturating_add(1))?;
@@ -431,7 +456,7 @@ impl Operator for Scores {
     }
 
     fn backfill(&mut self, work: &mut Work, snapshot: &Snapshot, emitter: &mut Emitter) -> Result<()> {
-        self.keys.clear();
+        self.forget();
         self.waiting.clear();
         self.journals = self.scoring.journals(snapshot)?;
         if self.journals.iter().any(Option::is_some) {
@@ -456,7 +481,7 @@ impl Operator for Scores {
             let start = if self.scoring.is_stateless() { Start::Row(i64::MIN) } else { Start::Checkpoint(None) };
             self.recompute(work, snapshot, number, (start, bound), Some(snapshot), emitter)?;
             // Later rows go on from the checkpoint: no need to hold every series in memory.
-            if let Some(key) = self.keys.remove(&number) {
+            if let Some(key) = self.let_go(number) {
                 live.extend(key.targets.iter().copied());
             }
         }
@@ -474,8 +499,13 @@ impl Operator for Scores {
         self.keys.len()
     }
 
+    fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     fn forget(&mut self) {
         self.keys.clear();
+        self.held_bytes = 0;
     }
 }
 

@@ -75,7 +75,7 @@ impl Windows {
     /// `Internal` when the bytes are damaged.
     pub(super) fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
         let prefix = windows_prefix(&self.name);
-        for (key, bytes) in snapshot.state_prefix(&prefix) {
+        for (key, bytes) in snapshot.state_prefix(&prefix)? {
             let Some((bucket, run)) = window_of_key(&prefix, &key) else {
                 return Err(Error::internal(format!(
                     "window state of continuous query {} has a malformed key",

@@ -13,6 +13,7 @@ use super::buckets::Buckets;
 use super::definition::{Definition, Emit, Late, Progress, detectors_prefix, progress_key, windows_prefix};
 use super::emit::Emitter;
 use super::feed::{Feed, Look, Unread};
+use super::held::{HeldBudget, Holding};
 use super::operator::{Chunk, Operator, Work, engine_fault, plan_select};
 use super::output::{DerivedTable, TargetSeries};
 use super::plan::{Kind, OriginKind, Select};
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     pub(super) query_limits: QueryLimits,
     pub(super) limits: ContinuousLimits,
     pub(super) runtime: tokio::runtime::Handle,
+    pub(super) held: Arc<HeldBudget>,
 }
 
 impl Shared {
@@ -179,6 +181,7 @@ pub(super) struct Worker {
     loaded_at: Lsn,
     /// Whether the last step read buckets of events from storage.
     reread: bool,
+    holding: Holding,
 }
 
 impl Worker {
@@ -188,7 +191,7 @@ impl Worker {
     /// As planning, or `Internal` for damaged state.
     pub(super) fn load(shared: &Shared, definition: &Definition) -> Result<Self> {
         let snapshot = shared.engine.snapshot();
-        let stored = snapshot.state(&progress_key(&definition.name));
+        let stored = snapshot.state(&progress_key(&definition.name))?;
         let progress = stored.map_or_else(|| Ok(Progress::start(snapshot.lsn())), |bytes| Progress::decode(&bytes))?;
         shared.engine.retain_wal(&consumer(&definition.name), Some(progress.position));
         let (state, select) = shared.plan(definition, &snapshot)?;
@@ -223,7 +226,8 @@ impl Worker {
             operator.resume(&mut work, &snapshot)?;
         }
         let arrivals = Arrivals::new(progress.series_known);
-        Ok(Self { operator, arrivals, read_to: progress.position, loaded_at: snapshot.lsn(), reread: false, work })
+        let (read_to, loaded_at, holding) = (progress.position, snapshot.lsn(), Holding::new(&shared.held));
+        Ok(Self { operator, arrivals, read_to, loaded_at, reread: false, work, holding })
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -231,7 +235,7 @@ impl Worker {
     }
     /// Series or groups whose state is in memory.
     pub(super) fn keys(&self) -> usize {
-        self.operator.held()
+        self.operator.keys()
     }
     /// Every commit up to here is in the rows written.
     pub(super) fn read_to(&self) -> Lsn {
@@ -324,7 +328,7 @@ impl Worker {
         let mut emitter = Emitter::new(work.engine.clone());
         let name = work.definition.name.clone();
         for prefix in [windows_prefix(&name), detectors_prefix(&name)] {
-            for (key, _) in snapshot.state_prefix(&prefix) {
+            for key in snapshot.state_keys(&prefix) {
                 emitter.state(key, None);
             }
         }
@@ -395,8 +399,9 @@ impl Worker {
         }
         self.work.progress.rows_in += rows_in;
         let record = self.record(through, emitter);
-        if self.operator.keys() > self.work.limits.series_held_max {
+        if self.holding.set(self.operator.held_bytes()) {
             self.operator.forget();
+            self.holding.set(0);
             self.arrivals = Arrivals::new(self.work.progress.series_known);
         }
         Ok(Some(record))

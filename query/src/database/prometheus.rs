@@ -35,7 +35,7 @@ impl Database {
     pub async fn metadata(self: &Arc<Self>, family: Option<String>) -> Result<Vec<(String, MetricMetadata)>> {
         self.on_snapshot("metadata", None, move |snapshot, _| {
             let Some(family) = family else { return MetricMetadata::all(snapshot) };
-            let Some(stored) = snapshot.state(&MetricMetadata::key(&family)) else { return Ok(Vec::new()) };
+            let Some(stored) = snapshot.state(&MetricMetadata::key(&family))? else { return Ok(Vec::new()) };
             Ok(vec![(family, MetricMetadata::decode(&stored)?)])
         })
         .await

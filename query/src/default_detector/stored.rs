@@ -66,7 +66,7 @@ impl Definition {
     /// # Errors
     /// `Internal` when it is damaged.
     pub(super) fn stored(snapshot: &Snapshot) -> Result<Option<Self>> {
-        let Some(bytes) = snapshot.state(DEFINITION) else { return Ok(None) };
+        let Some(bytes) = snapshot.state(DEFINITION)? else { return Ok(None) };
         let mut from = Decoder::new("default detector", &bytes, VERSION)?;
         let definition = Self { matcher: from.text()?.to_owned(), since_ns: from.signed()? };
         from.end()?;
@@ -105,7 +105,7 @@ impl Place {
     /// # Errors
     /// `Internal` when it is missing or damaged.
     pub(super) fn stored(snapshot: &Snapshot) -> Result<Self> {
-        let bytes = snapshot.state(PLACE).ok_or_else(|| Error::internal("the default detector has no place"))?;
+        let bytes = snapshot.state(PLACE)?.ok_or_else(|| Error::internal("the default detector has no place"))?;
         let mut from = Decoder::new("place of the default detector", &bytes, VERSION)?;
         let place = Self { turn: (from.unsigned()? % 2) as u8, position: Lsn(from.unsigned()?) };
         from.end()?;
@@ -127,30 +127,33 @@ impl Place {
         [SERIES, &[self.turn], number.to_be_bytes().as_slice()].concat()
     }
 
-    /// The pieces that are stored here.
-    pub(super) fn pieces(self, snapshot: &Snapshot) -> Vec<(Vec<u8>, std::sync::Arc<[u8]>)> {
-        snapshot.state_prefix(&[SERIES, &[self.turn]].concat())
+    /// The keys of the pieces that are stored here.
+    pub(super) fn pieces(self, snapshot: &Snapshot) -> Vec<Vec<u8>> {
+        snapshot.state_keys(&[SERIES, &[self.turn]].concat())
     }
 
     /// Makes what is stored here, `pieces` of them, the valid states.
     pub(super) fn made_valid(self, snapshot: &Snapshot, pieces: u32) -> State {
-        let surplus = self.pieces(snapshot).into_iter().filter(|(key, _)| *key >= self.piece(pieces));
+        let surplus = self.pieces(snapshot).into_iter().filter(|key| *key >= self.piece(pieces));
         let old = Self { turn: 1 - self.turn, ..self }.pieces(snapshot);
-        let mut state: State = surplus.chain(old).map(|(key, _)| (key, None)).collect();
+        let mut state: State = surplus.chain(old).map(|key| (key, None)).collect();
         state.push(self.kept());
         state
     }
 }
 
 /// Through which commit bits are stored.
-pub(super) fn written(snapshot: &Snapshot) -> Lsn {
-    let bytes = snapshot.state(WRITTEN);
-    Lsn(bytes.and_then(|bytes| Some(u64::from_be_bytes(bytes.as_ref().try_into().ok()?))).unwrap_or(0))
+///
+/// # Errors
+/// When what is stored is damaged.
+pub(super) fn written(snapshot: &Snapshot) -> Result<Lsn> {
+    let bytes = snapshot.state(WRITTEN)?;
+    Ok(Lsn(bytes.and_then(|bytes| Some(u64::from_be_bytes(bytes.as_ref().try_into().ok()?))).unwrap_or(0)))
 }
 
 /// Deletes the states.
 pub(super) fn forgotten(snapshot: &Snapshot) -> State {
-    snapshot.state_prefix(SERIES).into_iter().map(|(key, _)| (key, None)).collect()
+    snapshot.state_keys(SERIES).into_iter().map(|key| (key, None)).collect()
 }
 
 /// Deletes everything but the bits.

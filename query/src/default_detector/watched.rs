@@ -185,7 +185,7 @@ impl Watched {
             // Events have no samples; a metric without a name here is one of them.
             let name = names.get(&(ordinal as u32)).map(|name| &**name);
             metric.watched = match name {
-                Some(name) => !OWN.contains(&name) && snapshot.state(&DerivedTable::key(name)).is_none(),
+                Some(name) => !OWN.contains(&name) && !snapshot.has_state(&DerivedTable::key(name)),
                 None => false,
             };
             metric.counter = name.is_some_and(|name| is_counter(name, snapshot));
@@ -284,7 +284,7 @@ impl Watched {
 /// Whether a metric is a counter by its name or by what its sender says.
 fn is_counter(name: &str, snapshot: &Snapshot) -> bool {
     let said = |family: &str| {
-        let stored = snapshot.state(&MetricMetadata::key(family))?;
+        let stored = snapshot.state(&MetricMetadata::key(family)).ok()??;
         Some(MetricMetadata::decode(&stored).ok()?.kind.name())
     };
     match said(name) {

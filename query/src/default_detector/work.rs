@@ -77,7 +77,8 @@ impl Work {
     ) -> Result<Self> {
         let place = Place::stored(snapshot)?;
         let mut watched = Watched::default();
-        for (_, piece) in place.pieces(snapshot) {
+        for key in place.pieces(snapshot) {
+            let Some(piece) = snapshot.state(&key)? else { continue };
             if !watched.take(&piece)? {
                 tracing::warn!("the states of the default detector are of another version: it begins anew");
                 watched = Watched::default();
@@ -86,7 +87,7 @@ impl Work {
         }
         engine.retain_wal(CONSUMER, Some(place.position));
         let work = Self::new(engine, matchers, place.position, counts);
-        let work = Self { watched, written: written(snapshot), place, ..work };
+        let work = Self { watched, written: written(snapshot)?, place, ..work };
         work.count();
         Ok(work)
     }

@@ -54,9 +54,9 @@ impl Judge {
     /// `NotFound`; `Invalid` for what is no method.
     pub(crate) fn new(snapshot: &Snapshot, text: &str, last: i64) -> Result<Self> {
         let (name, escalation) = anomaly::escalated(text).map_err(|error| Error::invalid(error.to_string()))?;
-        let Some(bytes) = snapshot.state(&definition_key(name)) else {
-            let known = snapshot.state_prefix(DEFINITIONS);
-            let known = known.iter().filter_map(|(key, _)| std::str::from_utf8(&key[DEFINITIONS.len()..]).ok());
+        let Some(bytes) = snapshot.state(&definition_key(name))? else {
+            let known = snapshot.state_keys(DEFINITIONS);
+            let known = known.iter().filter_map(|key| std::str::from_utf8(&key[DEFINITIONS.len()..]).ok());
             return Err(missing(name, known));
         };
         Ok(Self { definition: Definition::decode(&bytes)?, escalation, last })
@@ -76,7 +76,7 @@ impl Judge {
     /// # Errors
     /// `Internal` when it is damaged.
     pub(crate) fn journal(&self, snapshot: &Snapshot) -> Result<Journal> {
-        let bytes = snapshot.state(&journal_key(&self.definition.name));
+        let bytes = snapshot.state(&journal_key(&self.definition.name))?;
         let mut journal = bytes.map(|bytes| Journal::decode(&bytes)).transpose()?.unwrap_or_default();
         journal.phases.retain(|phase| phase.from <= self.last);
         Ok(journal)

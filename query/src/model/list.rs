@@ -153,7 +153,7 @@ fn health(models: &Models, snapshot: &Snapshot) -> Result<RecordBatch> {
         ns_per_row: Option<f64>,
     }
     let mut labels: std::collections::HashMap<(String, u32), (u64, u64)> = Default::default();
-    for (_, bytes) in snapshot.state_prefix(ANOMALIES) {
+    for (_, bytes) in snapshot.state_prefix(ANOMALIES)? {
         let anomaly = Anomaly::decode(&bytes)?;
         let Some(label) = anomaly.label else { continue };
         let count = labels.entry((anomaly.model, anomaly.version)).or_default();
@@ -215,7 +215,7 @@ fn health(models: &Models, snapshot: &Snapshot) -> Result<RecordBatch> {
 
 /// `sys.anomalies`
 fn anomalies(snapshot: &Snapshot) -> Result<RecordBatch> {
-    let all = snapshot.state_prefix(ANOMALIES);
+    let all = snapshot.state_prefix(ANOMALIES)?;
     let all: Vec<Anomaly> = all.iter().map(|(_, bytes)| Anomaly::decode(bytes)).collect::<Result<_>>()?;
     let key = |anomaly: &Anomaly| -> String {
         let values: Vec<&str> = anomaly.key.iter().map(|value| value.as_deref().unwrap_or("NULL")).collect();

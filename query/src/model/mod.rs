@@ -133,12 +133,15 @@ impl Models {
     pub(crate) fn open(engine: Engine) -> Result<Self> {
         let snapshot = engine.snapshot();
         let mut models = BTreeMap::new();
-        for (_, bytes) in snapshot.state_prefix(DEFINITIONS) {
+        for (_, bytes) in snapshot.state_prefix(DEFINITIONS)? {
             let definition = Definition::decode(&bytes)?;
             let known = Known::stored(&snapshot, &definition.name)?;
             models.insert(definition.name.clone(), Arc::new(Model::new(definition, known)));
         }
-        let newest = snapshot.state_prefix(ANOMALIES).last().map(|(_, bytes)| Anomaly::decode(bytes)).transpose()?;
+        let newest = match snapshot.state_keys(ANOMALIES).last() {
+            Some(newest) => snapshot.state(newest)?.map(|bytes| Anomaly::decode(&bytes)).transpose()?,
+            None => None,
+        };
         let next_anomaly = AtomicU64::new(newest.map_or(1, |anomaly| anomaly.id + 1));
         let (changing, counts) = Default::default();
         Ok(Self { engine, models: RwLock::new(models), changing, next_anomaly, counts })
@@ -177,8 +180,7 @@ impl Models {
 
     /// Deletes every key under `prefix`.
     fn clear(&self, prefix: &[u8]) -> Result<()> {
-        let keys: Vec<_> =
-            self.engine.snapshot().state_prefix(prefix).into_iter().map(|(key, _)| (key, None)).collect();
+        let keys: Vec<_> = self.engine.snapshot().state_keys(prefix).into_iter().map(|key| (key, None)).collect();
         keys.chunks(RECORD_KEYS).try_for_each(|keys| self.write(keys.to_vec()))
     }
 
@@ -222,9 +224,9 @@ impl Models {
             state.push((anomaly_key(anomaly.id), Some(anomaly.encode())));
         }
         let oldest = self.next_anomaly.load(Ordering::Relaxed).saturating_sub(ANOMALIES_KEPT as u64);
-        if !anomalies.is_empty() && snapshot.state(&anomaly_key(oldest.saturating_sub(1))).is_some() {
+        if !anomalies.is_empty() && snapshot.has_state(&anomaly_key(oldest.saturating_sub(1))) {
             let kept = anomaly_key(oldest);
-            let old = snapshot.state_prefix(ANOMALIES).into_iter().map(|(key, _)| key);
+            let old = snapshot.state_keys(ANOMALIES).into_iter();
             state.extend(old.take_while(|key| *key < kept).map(|key| (key, None)));
         }
         state
@@ -240,11 +242,11 @@ impl Model {
 impl Known {
     fn stored(snapshot: &Snapshot, name: &str) -> Result<Self> {
         let mut versions = BTreeMap::new();
-        for (_, bytes) in snapshot.state_prefix(&versions_prefix(name)) {
+        for (_, bytes) in snapshot.state_prefix(&versions_prefix(name))? {
             let version = Version::decode(&bytes)?;
             versions.insert(version.number, version);
         }
-        let journal = snapshot.state(&journal_key(name)).map(|bytes| Journal::decode(&bytes)).transpose()?;
+        let journal = snapshot.state(&journal_key(name))?.map(|bytes| Journal::decode(&bytes)).transpose()?;
         Ok(Self { versions, journal: Arc::new(journal.unwrap_or_default()), ..Self::default() })
     }
 

@@ -322,7 +322,7 @@ impl Models {
 
     async fn label(self: &Arc<Self>, id: u64, label: Label) -> Result<RecordBatch> {
         let snapshot = self.engine.snapshot();
-        let stored = snapshot.state(&anomaly_key(id)).ok_or_else(|| {
+        let stored = snapshot.state(&anomaly_key(id))?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("there is no anomaly {id}: sys.anomalies lists all"))
         })?;
         let mut anomaly = Anomaly::decode(&stored)?;
@@ -331,7 +331,7 @@ impl Models {
         aside(move |_| models.write(vec![(anomaly_key(id), Some(bytes))])).await?;
         let Ok(model) = self.find(&anomaly.model) else { return answer(format!("anomaly {id} is a {}", label.name())) };
         let mut labelled = Vec::new();
-        for (_, bytes) in self.engine.snapshot().state_prefix(ANOMALIES) {
+        for (_, bytes) in self.engine.snapshot().state_prefix(ANOMALIES)? {
             let other = Anomaly::decode(&bytes)?;
             if other.model == anomaly.model
                 && let Some(label) = other.label

@@ -194,7 +194,7 @@ impl Records {
 /// `Internal` when its bytes are damaged.
 pub(super) fn stored(definition: &Definition, snapshot: &Snapshot, version: u32, key: &[u8]) -> Result<Detector> {
     let place = [&detectors_of(&definition.name, version)[..], key].concat();
-    match snapshot.state(&place) {
+    match snapshot.state(&place)? {
         Some(bytes) => Detector::load(&bytes).map_err(|error| damaged(&error.to_string())),
         None => fresh(definition),
     }

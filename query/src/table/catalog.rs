@@ -116,7 +116,7 @@ impl Tables {
 
 /// Whether a continuous query fills the table, or did.
 fn declared(snapshot: &Snapshot, name: &str) -> bool {
-    snapshot.state(&Definition::key(name)).is_some()
+    snapshot.has_state(&Definition::key(name))
 }
 
 /// The table of one metric, derived or plain.

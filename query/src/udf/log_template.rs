@@ -54,7 +54,11 @@ pub struct TemplateStats {
 impl Templates {
     /// Goes on with what was stored. What another version stored is learnt anew, with the same ids.
     pub(crate) fn restore(&self, snapshot: &Snapshot) {
-        let Some(stored) = snapshot.state(STATE_KEY) else { return };
+        let stored = match snapshot.state(STATE_KEY) {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return,
+            Err(error) => return tracing::warn!(%error, "log templates are learnt anew"),
+        };
         match Miner::load(&stored, OPTIONS) {
             Ok(miner) => *self.0.lock() = miner,
             Err(error) => tracing::info!(%error, "log templates are learnt anew"),
@@ -70,7 +74,7 @@ impl Templates {
             let miner = self.0.lock();
             (miner.save(), miner.clusters() == 0)
         };
-        let is_stored = engine.snapshot().state(STATE_KEY).map_or(is_empty, |stored| *stored == *bytes);
+        let is_stored = engine.snapshot().state(STATE_KEY)?.map_or(is_empty, |stored| *stored == *bytes);
         if is_stored {
             return Ok(());
         }

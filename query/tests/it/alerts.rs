@@ -267,7 +267,7 @@ fn selects_and_expressions_are_asked_every_so_often() {
     }
     lives.run("DROP ALERT sql");
     assert_eq!(lives.table("SELECT TIMESTAMP '2026-01-01' AS ts, name FROM sys.alerts").len(), 1);
-    assert!(lives.engine().snapshot().state_prefix(b"alert/def/sql").is_empty());
+    assert!(lives.engine().snapshot().state_keys(b"alert/def/sql").is_empty());
 }
 
 #[test]

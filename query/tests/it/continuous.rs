@@ -251,7 +251,7 @@ fn a_dropped_query_leaves_its_rows_and_no_state_and_can_be_created_again() {
     lives.write("m", &[host("a", 100, 1.0)]);
     lives.drain();
     assert_eq!(lives.table("SELECT * FROM counts_1m"), rows);
-    assert!(lives.engine().snapshot().state_prefix(b"cq/").is_empty());
+    assert!(lives.engine().snapshot().state_keys(b"cq/").is_empty());
     lives.kill();
     assert_eq!(lives.table("SELECT name FROM sys.continuous_queries").len(), 0);
     lives.run(&format!("CREATE CONTINUOUS QUERY counts2 INTO counts_1m AS {COUNTS}"));

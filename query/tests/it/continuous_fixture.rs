@@ -35,6 +35,7 @@ pub(crate) struct Lives {
     directory: TempDir,
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
+    continuous_bytes_max: usize,
 }
 
 impl Lives {
@@ -47,7 +48,16 @@ impl Lives {
     }
 
     pub(crate) fn with(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>) -> Self {
-        let mut lives = Self { life: None, directory: tempfile::tempdir().unwrap(), fs, clock };
+        Self::begun(fs, clock, QueryLimits::default().continuous_bytes_max)
+    }
+
+    /// One whose continuous queries may hold so many bytes of detectors in memory.
+    pub(crate) fn frugal(continuous_bytes_max: usize) -> Self {
+        Self::begun(Arc::new(OsFs), Arc::new(SystemClock), continuous_bytes_max)
+    }
+
+    fn begun(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, continuous_bytes_max: usize) -> Self {
+        let mut lives = Self { life: None, directory: tempfile::tempdir().unwrap(), fs, clock, continuous_bytes_max };
         lives.begin();
         lives
     }
@@ -67,7 +77,8 @@ impl Lives {
             }
         };
         let guard = runtime.enter();
-        let database = Database::open(engine.clone(), QueryLimits::default()).unwrap();
+        let limits = QueryLimits { continuous_bytes_max: self.continuous_bytes_max, ..QueryLimits::default() };
+        let database = Database::open(engine.clone(), limits).unwrap();
         drop(guard);
         self.life = Some(Life { database, engine, runtime });
     }

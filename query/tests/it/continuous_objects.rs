@@ -434,3 +434,40 @@ fn explain_says_how_a_query_works() {
         assert!(detector.contains(expected), "{expected}: {detector}");
     }
 }
+
+#[test]
+fn detectors_that_hold_more_memory_than_they_may_let_go_of_it_and_lose_nothing() {
+    const MEMORY: usize = 200 << 10;
+    let mut lives = Lives::frugal(MEMORY);
+    an_hour(&lives);
+    lives.run("CREATE DETECTOR d ON m KEY (host) INTO d_out");
+    lives.run("CREATE DETECTOR e ON m WHERE (host = 'h1') KEY (host) USING 'ewma' INTO e_out");
+    for round in 0..6 {
+        for second in 0..40 {
+            let second = 3_600 + round * 400 + second * 10;
+            lives.write("m", &HOSTS.map(|name| host(name, second, (second % 7) as f64)));
+        }
+        lives.drain();
+        let (held, most) =
+            lives.with_database(|database| Box::pin(async move { Ok(database.continuous_memory_bytes()) }));
+        assert!(held <= most && most == MEMORY, "{held} of {most}");
+        if round == 3 {
+            lives.engine().flush().unwrap();
+            lives.kill();
+        }
+    }
+    for (table, name, method, filter) in [("d_out", "d", "auto", ""), ("e_out", "e", "ewma", "WHERE host = 'h1'")] {
+        let call = format!("anomaly(CAST(value AS DOUBLE), method => '{method}') OVER (PARTITION BY host ORDER BY ts)");
+        let fields = ["score", "expected", "lo", "hi", "is_anomaly", "tier"].map(|f| format!("{call}['{f}'] AS {f}"));
+        let expected = format!(
+            "SELECT ts, '{name}' AS detector, host, value, {}, CAST(NULL AS INT) AS version FROM m {filter}",
+            fields.join(", ")
+        );
+        let got = lives.table(&format!("SELECT * FROM {table}"));
+        assert_eq!(difference(&got, &lives.table(&expected), &[]), None, "{name}");
+    }
+    // What is stored of the series is in the file after a flush, and no longer in memory.
+    lives.engine().flush().unwrap();
+    let size = lives.engine().snapshot().state_size(b"");
+    assert!(size.held_bytes == 0 && size.filed_bytes > 20 * 1_000, "{size:?}");
+}

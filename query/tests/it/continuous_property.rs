@@ -189,8 +189,8 @@ fn rows_of(step: &Step, next: &mut i64, last: &mut Vec<Sample>) -> Option<Vec<Sa
     Some(rows)
 }
 
-fn check(steps: &[Step], created_after: usize) -> Result<(), TestCaseError> {
-    let mut lives = Lives::new();
+fn check(steps: &[Step], created_after: usize, memory: usize) -> Result<(), TestCaseError> {
+    let mut lives = Lives::frugal(memory);
     lives.write("m", &SERIES.iter().enumerate().map(|(series, _)| sample((series, 0, 50))).collect::<Vec<_>>());
     let (mut next, mut last) = (1, Vec::new());
     for (at, step) in steps.iter().chain([&Step::Drain]).enumerate() {
@@ -240,8 +240,10 @@ fn any_order_with_kills_gives_the_rows_of_the_plain_select() {
     let cases = std::env::var("FORETELL_CONTINUOUS_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
     let config = Config { cases, max_shrink_iters: 60, failure_persistence: None, ..Config::default() };
     let mut runner = proptest::test_runner::TestRunner::new(config);
-    let input = (steps(), 0usize..8);
-    if let Err(error) = runner.run(&input, |(steps, created_after)| check(&steps, created_after)) {
+    // Memory for all detectors, for some, for none.
+    let memory = prop_oneof![Just(1usize << 20), Just(20 << 10), Just(0)];
+    let input = (steps(), 0usize..8, memory);
+    if let Err(error) = runner.run(&input, |(steps, created_after, memory)| check(&steps, created_after, memory)) {
         panic!("{error}");
     }
 }
@@ -265,5 +267,5 @@ fn a_row_far_behind_every_checkpoint_is_exact() {
         Step::Kill,
         Step::Drain,
     ];
-    check(&steps, 1).unwrap();
+    check(&steps, 1, 1 << 20).unwrap();
 }

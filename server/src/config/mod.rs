@@ -145,12 +145,14 @@ pub struct Promql {
     pub enable: List,
 }
 
-/// `[continuous]`: built-in continuous queries.
+/// `[continuous]`: continuous queries.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Continuous {
-    /// Names of those that are switched on.
+    /// Names of built-in ones that are switched on.
     pub enable: List,
+    /// Memory of the detectors of all of them.
+    pub memory_bytes_max: ByteSize,
 }
 
 /// `[otlp]`: how OpenTelemetry's data becomes series.
@@ -312,7 +314,10 @@ impl Default for Config {
                 max_samples: query.samples_max,
             },
             promql: Promql { enable: List::default() },
-            continuous: Continuous { enable: List::default() },
+            continuous: Continuous {
+                enable: List::default(),
+                memory_bytes_max: ByteSize::from(query.continuous_bytes_max),
+            },
             otlp: Otlp {
                 translation: Translation::default(),
                 promote_resource_attributes: List(PROMOTED.map(str::to_owned).to_vec()),
@@ -529,6 +534,7 @@ impl Config {
             concurrency: self.query.concurrency,
             queue_max: self.query.queue_max,
             memory_bytes_max: self.query.memory_bytes_max.as_usize(),
+            continuous_bytes_max: self.continuous.memory_bytes_max.as_usize(),
             rows_max: self.query.rows_max,
             samples_max: self.query.max_samples,
             // Validated before.

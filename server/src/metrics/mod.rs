@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode};
-use foretell_engine::MemoryShare;
+use foretell_engine::{MemoryShare, StateSize};
 use foretell_query::{AlertStats, DefaultDetectorStats, ModelStats, TemplateStats};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -432,6 +432,7 @@ impl Metrics {
         let max_bytes = app.config.limits.in_flight_bytes_max.0;
         let mut memory = vec![MemoryShare { name: "in_flight", used_bytes: in_flight_bytes as u64, max_bytes }];
         let (mut engine, mut continuous) = (None, Vec::new());
+        let mut state = StateSize::default();
         let (mut templates, mut models) = (TemplateStats::default(), ModelStats::default());
         let (mut alerts, mut default_detector) = (AlertStats::default(), DefaultDetectorStats::default());
         if let Phase::Ready(store) = app.phase() {
@@ -445,6 +446,9 @@ impl Metrics {
             let (used_bytes, max_bytes) =
                 (store.database.memory_used_bytes() as u64, app.config.query.memory_bytes_max.0);
             memory.push(MemoryShare { name: "query", used_bytes, max_bytes });
+            let (used_bytes, max_bytes) = store.database.continuous_memory_bytes();
+            memory.push(MemoryShare { name: "continuous", used_bytes: used_bytes as u64, max_bytes: max_bytes as u64 });
+            state = store.engine.snapshot().state_size(b"");
         }
         let told = [&app.told.taken, &app.told.failed].map(|counter| counter.load(Ordering::Relaxed));
         let memory_bytes = app.config.memory.0;
@@ -452,6 +456,7 @@ impl Metrics {
         let now = scrape::Reading {
             engine,
             continuous,
+            state,
             templates,
             models,
             alerts,

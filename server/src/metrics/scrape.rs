@@ -1,7 +1,7 @@
 //! Values that are read when somebody asks.
 use std::sync::atomic::AtomicU64;
 
-use foretell_engine::{EngineStats, MemoryShare};
+use foretell_engine::{EngineStats, MemoryShare, StateSize};
 use foretell_query::{AlertStats, ContinuousStats, DefaultDetectorStats, ModelStats, TemplateStats};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
@@ -17,6 +17,8 @@ pub(super) struct Reading {
     pub(super) engine: Option<EngineStats>,
     /// Continuous queries and detectors.
     pub(super) continuous: Vec<ContinuousStats>,
+    /// Keyed state of the store.
+    pub(super) state: StateSize,
     /// What `log_template` knows.
     pub(super) templates: TemplateStats,
     pub(super) models: ModelStats,
@@ -39,6 +41,9 @@ impl Reading {
         let mut gauge = |name: &str, help: &str, value: u64| ours.register(name, help, ConstGauge::new(value as i64));
         gauge("ready", "1 when writes and queries are taken", u64::from(self.engine.is_some()));
         gauge("remote_write_in_flight_bytes", "Bytes of write requests being worked on", self.in_flight_bytes as u64);
+        gauge("state_keys", "Keys of stored state, which are in memory", self.state.keys);
+        gauge("state_held_bytes", "Stored state in memory: what no flush has written yet", self.state.held_bytes);
+        gauge("state_filed_bytes", "Stored state in its file", self.state.filed_bytes);
         gauge("log_templates", "Templates and their forms that log_template knows", self.templates.kept);
         gauge("log_template_bytes", "Memory that they take", self.templates.bytes);
         gauge("models", "Models there are", self.models.models);

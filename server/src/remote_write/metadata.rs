@@ -153,14 +153,15 @@ impl MetadataCache {
             let hashes = (entry.name_hash, entry.hash);
             if !state.contains_key(&key) {
                 match snapshot.state(&key) {
-                    Some(current) if *current == *value => {
+                    Ok(Some(current)) if *current == *value => {
                         stored.push(hashes);
                         continue;
                     }
-                    None if !self.admit_family(&snapshot) => {
+                    Ok(None) if !self.admit_family(&snapshot) => {
                         changes.ignored += 1;
                         continue;
                     }
+                    // One that is damaged is written again.
                     _ => {}
                 }
             }
