@@ -111,7 +111,7 @@ pub use snapshot::{
     Aggregate, AggregateBatch, Aggregation, Cardinality, LabelCardinality, MetricInfo, PartitionInfo, Scan, ScanBatch,
     SegmentInfo, Selector, Series, Snapshot, Statistics, WalFileInfo,
 };
-pub use state::StateSize;
+pub use state::{StatePair, StateSize};
 pub use tombstone::Deletion;
 pub use types::{EVENTS, LabelSet, Lsn, METRIC_NAME, MatchOp, Matcher, SeriesId, SeriesSet, TimeRange};
 pub use write_batch::WriteBatch;

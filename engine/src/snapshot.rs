@@ -15,7 +15,7 @@ use crate::retention::Retention;
 use crate::rollup::Rollup;
 use crate::scan::{self, Source, Visible};
 use crate::segment::{ColumnBytes, SegmentMeta};
-use crate::state::{StateMap, StateSize};
+use crate::state::{StateMap, StatePair, StateSize};
 use crate::tombstone::Tombstones;
 use crate::types::{EVENTS, LabelSet, Lsn, Matcher, SeriesId, TimeRange};
 use crate::version::Version;
@@ -372,7 +372,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// `Corruption` when a value is damaged on disk.
-    pub fn state_prefix(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Arc<[u8]>)>> {
+    pub fn state_prefix(&self, prefix: &[u8]) -> Result<Vec<StatePair>> {
         self.0.state.prefix(prefix)
     }
 

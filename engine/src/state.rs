@@ -37,6 +37,9 @@ const CHUNK_LEN: usize = 1 << 20;
 
 type Shard = BTreeMap<Vec<u8>, Value>;
 
+/// A key and its value.
+pub type StatePair = (Vec<u8>, Arc<[u8]>);
+
 /// Where a value is.
 #[derive(Clone, Debug)]
 enum Value {
@@ -148,7 +151,7 @@ impl StateMap {
     ///
     /// # Errors
     /// As [`StateMap::get`].
-    pub(crate) fn prefix(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Arc<[u8]>)>> {
+    pub(crate) fn prefix(&self, prefix: &[u8]) -> Result<Vec<StatePair>> {
         self.under(prefix).into_iter().map(|(key, value)| Ok((key.clone(), value.read()?))).collect()
     }
 
