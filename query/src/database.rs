@@ -231,9 +231,10 @@ impl Database {
         if let Some(statement) = model::statement::parse(&request.sql) {
             let listed = self.running.begin(&request.sql)?;
             let statement = statement?;
-            if let ModelStatement::Drop { name, .. } = &statement {
-                self.continuous.unasked(name)?;
-            }
+            let _unasked = match &statement {
+                ModelStatement::Drop { name, .. } => Some(self.continuous.unasked(name).await?),
+                _ => None,
+            };
             let rows = self.models.execute(self, statement, request.timeout).await?;
             return Ok(small(listed.query.id, rows));
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug)]
 pub(super) struct HeldBudget {
     used: AtomicUsize,
+    /// Those who hold anything.
     holders: AtomicUsize,
     max: usize,
 }
@@ -34,24 +35,33 @@ pub(super) struct Holding {
 
 impl Holding {
     pub(super) fn new(budget: &Arc<HeldBudget>) -> Self {
-        budget.holders.fetch_add(1, Ordering::Relaxed);
         Self { budget: Arc::clone(budget), bytes: 0 }
     }
 
-    /// Says how much it holds now. Answers whether it has to let go: all together hold too much, and it no less than the average.
-    pub(super) fn set(&mut self, bytes: usize) -> bool {
+    /// Says how much it holds now.
+    pub(super) fn set(&mut self, bytes: usize) {
         // In two steps: others may see the sum a little too high.
         self.budget.used.fetch_add(bytes, Ordering::Relaxed);
-        let used = self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed) - self.bytes;
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        match (self.bytes > 0, bytes > 0) {
+            (false, true) => drop(self.budget.holders.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.budget.holders.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
         self.bytes = bytes;
-        used > self.budget.max && bytes > 0 && bytes >= used / self.budget.holders.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Whether it has to let go: all together hold too much, and it no less than the average.
+    pub(super) fn is_too_much(&self) -> bool {
+        let used = self.budget.used();
+        let average = used / self.budget.holders.load(Ordering::Relaxed).max(1);
+        used > self.budget.max && self.bytes > 0 && self.bytes >= average
     }
 }
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.budget.holders.fetch_sub(1, Ordering::Relaxed);
+        self.set(0);
     }
 }
 
@@ -62,13 +72,20 @@ mod tests {
     #[test]
     fn who_holds_most_lets_go_and_nobody_while_there_is_room() {
         let budget = Arc::new(HeldBudget::new(100));
-        let (mut small, mut large) = (Holding::new(&budget), Holding::new(&budget));
-        assert!(!small.set(10) && !large.set(90));
-        assert!(large.set(91) && !small.set(10));
-        assert!(!large.set(0) && budget.used() == 10);
+        let [mut small, mut large, idle] = [(); 3].map(|()| Holding::new(&budget));
+        small.set(10);
+        large.set(90);
+        assert!(!small.is_too_much() && !large.is_too_much());
+        large.set(91);
+        assert!(large.is_too_much() && !small.is_too_much() && !idle.is_too_much());
+        large.set(0);
+        assert_eq!((budget.used(), budget.holders.load(Ordering::Relaxed)), (10, 1));
         drop(small);
-        assert!(!large.set(100) && large.set(101));
+        large.set(100);
+        assert!(!large.is_too_much());
+        large.set(101);
+        assert!(large.is_too_much());
         drop(large);
-        assert_eq!(budget.used(), 0);
+        assert_eq!((budget.used(), budget.holders.load(Ordering::Relaxed)), (0, 0));
     }
 }

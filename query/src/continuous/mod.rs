@@ -236,14 +236,15 @@ impl ContinuousQueries {
         Ok(self.find(noun, name)?.definition().target.clone())
     }
 
-    /// Refuses to let go of a model that one of them asks.
+    /// Refuses to let go of a model that one of them asks. While the guard is held none is created.
     ///
     /// # Errors
     /// `Invalid`, with the name.
-    pub(crate) fn unasked(&self, model: &str) -> Result<()> {
+    pub(crate) async fn unasked(&self, model: &str) -> Result<tokio::sync::MutexGuard<'_, ()>> {
+        let guard = self.changing.lock().await;
         let asks = |query: &Arc<Query>| query.definition().models.iter().any(|asked| asked == model);
         match self.all().iter().find(|query| asks(query)).map(|query| query.definition()) {
-            None => Ok(()),
+            None => Ok(guard),
             Some(definition) => Err(Error::invalid(format!(
                 "{} {} uses model {model}: drop it first",
                 definition.noun().name(),

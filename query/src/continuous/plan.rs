@@ -15,6 +15,8 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::session_state::SessionState;
+use datafusion::functions::core::expr_fn::nullif;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
@@ -243,6 +245,7 @@ fn buckets(snapshot: &Snapshot, aggregate: Aggregate, columns: Vec<(String, Expr
     let Some(bucket) = bucket else {
         return Err(refused("GROUP BY has no bucket of time: group by time_bucket('1m', ts)"));
     };
+    let aggregate = with_labels(aggregate, bucket)?;
     for expr in &aggregate.aggr_expr {
         deterministic(expr)?;
     }
@@ -256,6 +259,22 @@ fn buckets(snapshot: &Snapshot, aggregate: Aggregate, columns: Vec<(String, Expr
         columns,
         kind: Kind::Buckets { aggregate, bucket },
     })
+}
+
+/// Texts that are made by the statement become labels: an empty one is none, in its group, too.
+fn with_labels(aggregate: Aggregate, bucket: usize) -> Result<Aggregate> {
+    let schema = aggregate.input.schema();
+    let names = NamePreserver::new_for_projection();
+    let label = |(index, group): (usize, &Expr)| {
+        if index == bucket || matches!(group, Expr::Column(_)) {
+            return Ok(group.clone());
+        }
+        let empty = group.get_type(schema).and_then(|kind| ScalarValue::from("").cast_to(&kind));
+        let made = nullif(group.clone().unalias(), lit(empty.map_err(Error::from_datafusion)?));
+        Ok(names.save(group).restore(made))
+    };
+    let groups = aggregate.group_expr.iter().enumerate().map(label).collect::<Result<Vec<_>>>()?;
+    Aggregate::try_new(aggregate.input, groups, aggregate.aggr_expr).map_err(Error::from_datafusion)
 }
 
 fn scores(snapshot: &Snapshot, window: Window, columns: Vec<(String, Expr)>) -> Result<Select> {

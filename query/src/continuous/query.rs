@@ -157,8 +157,7 @@ impl Query {
             };
             let look = look.unwrap_or_else(|| Arc::new(shared.feed.look()));
             if let Some(record) = worker.step(&look)? {
-                write(&shared.engine, record)?;
-                worker.committed();
+                worker.committed(write(&shared.engine, record)?);
             }
             query.stepped(&worker, begun.elapsed());
             *slot = Some(worker);
@@ -217,9 +216,13 @@ impl Query {
 
     /// Lets it rest, once the current step is over, or go on.
     pub(super) async fn pause(&self, paused: bool) {
-        let _worker = self.worker.lock().await;
+        let mut worker = self.worker.lock().await;
         let mut seen = self.seen.write();
         (seen.paused, seen.error) = (paused, None);
+        if paused {
+            // What it holds in memory it reads when it goes on.
+            *worker = None;
+        }
     }
 
     /// Takes [`Query::retire`] back.
@@ -285,13 +288,13 @@ impl Group<'_> {
     /// Writes the record; queries that have a part in it fail with it.
     fn settle(self, engine: &Engine) {
         let is_new = self.stepped.iter().any(|stepped| stepped.is_new);
-        let written = if is_new { write(engine, self.record) } else { Ok(()) };
+        let written = if is_new { write(engine, self.record) } else { Ok(Lsn(0)) };
         for Stepped { query, mut slot, mut worker, is_new, took } in self.stepped {
             match &written {
                 Err(error) if is_new => query.ended(Err(error)),
-                _ => {
-                    if is_new {
-                        worker.committed();
+                written => {
+                    if let (true, Ok(record)) = (is_new, written) {
+                        worker.committed(*record);
                     }
                     query.stepped(&worker, took);
                     *slot = Some(worker);
@@ -302,6 +305,7 @@ impl Group<'_> {
     }
 }
 
-fn write(engine: &Engine, record: WriteBatch) -> Result<()> {
-    engine.write(record).and_then(|handle| handle.wait()).map(drop).map_err(|e| Error::from_engine(&e))
+/// Writes a record and waits until it is on stable storage. Answers its number.
+fn write(engine: &Engine, record: WriteBatch) -> Result<Lsn> {
+    engine.write(record).and_then(|handle| handle.wait()).map_err(|e| Error::from_engine(&e))
 }

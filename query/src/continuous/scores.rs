@@ -32,7 +32,7 @@ use crate::model::definition::Journal;
 use crate::model::judge::{decode_journals, encode_journals};
 
 /// Memory of a series without its detectors; and of those, for each byte that they save: themselves and two checkpoints.
-const KEY_BYTES: usize = 512;
+const KEY_BYTES: usize = 1_536;
 const BYTES_PER_SAVED: usize = 4;
 
 /// A checkpoint moves after at least this many rows (and a watermark).
@@ -365,9 +365,10 @@ impl Operator for Scores {
             for (number, span) in work.source.spans(snapshot, from)? {
                 self.wait(number, span);
             }
-            self.journals = journals;
             self.judges_changed = true;
         }
+        // Also when it has only forgotten something: those versions are not there any more.
+        self.journals = journals;
         Ok(())
     }
 

@@ -177,7 +177,7 @@ pub(super) struct Worker {
     arrivals: Arrivals,
     /// Read up to here; at or after `work.progress.position`, which is stored.
     read_to: Lsn,
-    /// The newest commit when it was loaded.
+    /// The newest commit when it was loaded, or the last one of its own: looks from before show other state than it has.
     loaded_at: Lsn,
     /// Whether the last step read buckets of events from storage.
     reread: bool,
@@ -274,8 +274,9 @@ impl Worker {
         }
     }
 
-    /// The record of the last step is on stable storage.
-    pub(super) fn committed(&mut self) {
+    /// The record of the last step is on stable storage, as commit `record`: whoever looked before does not see it.
+    pub(super) fn committed(&mut self, record: Lsn) {
+        self.loaded_at = self.loaded_at.max(record);
         let position = self.work.progress.position;
         self.read_to = self.read_to.max(position);
         self.work.engine.retain_wal(&consumer(&self.work.definition.name), Some(position));
@@ -305,6 +306,8 @@ impl Worker {
             }
         }
         self.read_to = self.read_to.max(through);
+        // Others may need the memory.
+        self.let_go();
         true
     }
 
@@ -316,8 +319,7 @@ impl Worker {
         if self.read_to > self.work.progress.position && !self.work.progress.backfilling {
             let record = self.record(self.read_to, Emitter::new(self.work.engine.clone()));
             let written = self.work.engine.write(record).and_then(|handle| handle.wait());
-            written.map_err(engine_fault)?;
-            self.committed();
+            self.committed(written.map_err(engine_fault)?);
         }
         Ok(())
     }
@@ -399,12 +401,18 @@ impl Worker {
         }
         self.work.progress.rows_in += rows_in;
         let record = self.record(through, emitter);
-        if self.holding.set(self.operator.held_bytes()) {
+        self.holding.set(self.operator.held_bytes());
+        self.let_go();
+        Ok(Some(record))
+    }
+
+    /// Lets go of what it holds in memory if that is too much.
+    fn let_go(&mut self) {
+        if self.holding.is_too_much() {
             self.operator.forget();
             self.holding.set(0);
             self.arrivals = Arrivals::new(self.work.progress.series_known);
         }
-        Ok(Some(record))
     }
 
     /// The record that ends a step: rows, state, and how far it has come.

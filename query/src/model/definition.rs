@@ -71,7 +71,10 @@ pub(super) struct Version {
     pub(super) training: Health,
 }
 
-/// Who scores from when on.
+/// In the place of a version that is not kept any more.
+pub(super) const FORGOTTEN: u32 = 0;
+
+/// Who scores from when on. A version is [`FORGOTTEN`] when it is not kept: what it would say is not known.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Phase {
     /// First time, ns.
@@ -276,10 +279,47 @@ impl Version {
     }
 }
 
+impl Phase {
+    /// Whether both say the same, as far as they know.
+    fn agrees(&self, other: &Self) -> bool {
+        let roles = |phase: &Self| [Some(phase.champion), phase.fallback, phase.challenger];
+        let agree = |(own, other)| own == other || [own, other].contains(&Some(FORGOTTEN));
+        self.from == other.from
+            && self.boundary.to_bits() == other.boundary.to_bits()
+            && roles(self).into_iter().zip(roles(other)).all(agree)
+    }
+
+    /// Without versions of `old`.
+    fn without(&self, old: &[u32]) -> Self {
+        let kept = |version: u32| if old.contains(&version) { FORGOTTEN } else { version };
+        Self {
+            champion: kept(self.champion),
+            fallback: self.fallback.map(kept),
+            challenger: self.challenger.map(kept),
+            ..self.clone()
+        }
+    }
+}
+
 impl Journal {
     const VERSION: u8 = 2;
 
-    /// From when on `next` has rows judged otherwise; `None` when it does not. Phases that one of the two has forgotten do not count.
+    /// Without versions of `old`, and without what only they have judged: phases from where the first version that is kept begins.
+    /// At most `most` phases.
+    pub(super) fn without(&self, old: &[u32], most: usize) -> Self {
+        let without = Self { phases: self.phases.iter().map(|phase| phase.without(old)).collect(), ..self.clone() };
+        let known = (0..without.phases.len()).filter(|&place| without.phases[place].champion != FORGOTTEN);
+        let first = known.map(|place| without.origin(place)).min().unwrap_or(without.phases.len());
+        let first = first.max(without.phases.len().saturating_sub(most));
+        Self {
+            phases: without.phases[first..].to_vec(),
+            forgotten: self.forgotten + first as u64,
+            watched_to: self.watched_to,
+        }
+    }
+
+    /// From when on `next` has rows judged otherwise; `None` when it does not. Phases and versions that one of the two has forgotten do
+    /// not count.
     pub(crate) fn differs_from(&self, next: &Self) -> Option<i64> {
         let known = self.forgotten.max(next.forgotten);
         let since = |journal: &Self| {
@@ -287,7 +327,7 @@ impl Journal {
             journal.phases.iter().skip(skipped).cloned().collect::<Vec<_>>()
         };
         let (mine, theirs) = (since(self), since(next));
-        let same = mine.iter().zip(&theirs).take_while(|(mine, theirs)| mine == theirs).count();
+        let same = mine.iter().zip(&theirs).take_while(|(mine, theirs)| mine.agrees(theirs)).count();
         [mine.get(same), theirs.get(same)].into_iter().flatten().map(|phase| phase.from).min()
     }
 
@@ -521,5 +561,28 @@ mod tests {
         other.phases[1] = phase(7, 4);
         assert_eq!(journal(0, 3).differs_from(&other), Some(7));
         assert_eq!(journal(2, 3).differs_from(&other), None);
+        let mut without = journal(0, 3);
+        without.phases[0].champion = FORGOTTEN;
+        assert_eq!((journal(0, 3).differs_from(&without), without.differs_from(&journal(0, 2))), (None, Some(20)));
+    }
+
+    #[test]
+    fn a_version_that_is_kept_keeps_the_phases_in_which_it_learnt() {
+        let phase = |from: i64, champion: u32, fallback: u32, challenger: u32| {
+            let version = |version: u32| (version > 0).then_some(version);
+            let (fallback, challenger) = (version(fallback), version(challenger));
+            Phase { from, champion, fallback, challenger, boundary: 1.0, reason: Reason::Promoted, at: 0 }
+        };
+        let phases =
+            vec![phase(0, 1, 0, 0), phase(10, 1, 0, 2), phase(20, 2, 1, 0), phase(30, 2, 1, 3), phase(40, 2, 1, 4)];
+        let journal = Journal { phases, forgotten: 5, watched_to: 0 };
+        let kept = journal.without(&[1], 9);
+        assert_eq!((kept.forgotten, kept.phases.len()), (6, 4), "version 2 began as the challenger at 10");
+        assert_eq!((kept.phases[0].roles(), kept.phases[1].roles()), ([None, None, Some(2)], [Some(2), None, None]));
+        assert_eq!(journal.differs_from(&kept), None);
+        let kept = journal.without(&[3], 9);
+        assert_eq!((kept.forgotten, kept.phases.len()), (5, 5), "who was only compared takes no phase along");
+        assert_eq!(journal.without(&[3], 2).forgotten, 8);
+        assert_eq!(journal.without(&[1, 2, 3, 4], 9).phases, []);
     }
 }

@@ -154,7 +154,7 @@ impl Answers {
         }
         self.is_anomaly.push(fields[0].zip(phase).map(|(score, phase)| score > phase.boundary));
         self.tier.push(champion.map(|verdict| verdict.tier.into()));
-        self.version.push(phase.map(|phase| phase.champion));
+        self.version.push(phase.and_then(|phase| phase.roles()[0]));
         self.challenger.push(said.and_then(|said| said.verdicts[2]).and_then(|verdict| verdict.score));
     }
 

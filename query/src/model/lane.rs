@@ -12,7 +12,7 @@
 use foretell_ml::detect::{Detector, Verdict};
 use foretell_ml::health::Trace;
 
-use super::definition::{Journal, Phase, damaged, small};
+use super::definition::{FORGOTTEN, Journal, Phase, damaged, small};
 use crate::codec::{Decoder, Encoder};
 use crate::error::Result;
 
@@ -56,9 +56,9 @@ impl Role {
 }
 
 impl Phase {
-    /// The version of each role.
+    /// The version of each role; `None` also for one that is forgotten.
     pub(super) fn roles(&self) -> [Option<u32>; 3] {
-        [Some(self.champion), self.fallback, self.challenger]
+        [Some(self.champion), self.fallback, self.challenger].map(|role| role.filter(|version| *version != FORGOTTEN))
     }
 
     /// Whether `version` goes on in `next` with what it has seen.

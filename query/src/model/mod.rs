@@ -53,7 +53,7 @@ use watch::{Records, Watch};
 
 /// Models there may be.
 const MODELS_MAX: usize = 64;
-/// Versions of a model that are kept; phases of older ones are forgotten, and their rows have no score any more.
+/// Versions of a model that are kept; of rows that older ones judged there is no score any more.
 const VERSIONS_KEPT: usize = 4;
 /// Anomalies that are kept, the newest.
 const ANOMALIES_KEPT: usize = 100_000;
@@ -256,20 +256,8 @@ impl Known {
         let needed = journal.phases.last().map(|phase| phase.roles()).unwrap_or_default();
         let old: Vec<u32> =
             self.versions.keys().copied().filter(|version| !needed.contains(&Some(*version))).take(excess).collect();
-        let first = journal
-            .phases
-            .iter()
-            .rposition(|phase| phase.roles().into_iter().flatten().any(|version| old.contains(&version)))
-            .map_or(0, |last| last + 1)
-            .max(journal.phases.len().saturating_sub(PHASES_KEPT));
-        (
-            old,
-            Journal {
-                phases: journal.phases[first..].to_vec(),
-                forgotten: journal.forgotten + first as u64,
-                watched_to: journal.watched_to,
-            },
-        )
+        let journal = journal.without(&old, PHASES_KEPT);
+        (old, journal)
     }
 }
 

@@ -261,7 +261,7 @@ impl Models {
         let mut next = known;
         next.versions.insert(number, version.clone());
         let (old, journal) = next.outdated(&journal);
-        if journal.phases.first() != next.journal.phases.first() {
+        if journal.forgotten != next.journal.forgotten {
             // places in the journal have moved
             *slot = None;
         }

@@ -486,3 +486,24 @@ fn examples_of_the_documentation_run() {
         lives.drain();
     }
 }
+
+#[test]
+fn an_empty_text_is_no_label_and_its_rows_are_in_the_group_without_one() {
+    let lives = Lives::new();
+    let sample = |labels: &[(&'static str, &'static str)], value| (labels.to_vec(), START, value);
+    lives.write("m", &[sample(&[("host", "a-x")], 1.0), sample(&[("host", "b")], 2.0), sample(&[("job", "j")], 4.0)]);
+    lives.run(
+        "CREATE CONTINUOUS QUERY q INTO q_out AS SELECT time_bucket('1m', ts) AS ts, split_part(host, '-', 2) AS zone, sum(value) AS total \
+         FROM m GROUP BY 1, 2",
+    );
+    lives.drain();
+    let expected = "SELECT time_bucket('1m', ts) AS ts, nullif(split_part(host, '-', 2), '') AS zone, sum(value) AS total FROM m GROUP BY 1, 2";
+    for _ in 0..2 {
+        let got = lives.table("SELECT * FROM q_out");
+        assert_eq!(difference(&got, &lives.table(expected), &[]), None);
+        assert!(got.len() >= 2, "{got:?}");
+        // late, in a group of two
+        lives.write("m", &[(vec![("host", "b")], START - 1, 8.0), (vec![("host", "b")], START + 1, 16.0)]);
+        lives.drain();
+    }
+}

@@ -441,3 +441,29 @@ fn what_forgotten_versions_said_stays_in_the_table_of_a_detector() {
     assert!(got.len() > 6 * 60);
     assert_eq!(difference(&got, &lives.table(&known), &[]), None);
 }
+
+#[test]
+fn a_champion_that_outlives_its_challengers_judges_by_all_that_it_has_seen() {
+    let mut lives = Lives::new();
+    write(&lives, 0, 120, calm);
+    lives.run(&CREATE.replace("USING 'mad'", "USING 'ewma' PROMOTE MANUAL"));
+    lives.run("CREATE DETECTOR d ON load KEY (host) USING MODEL load INTO found");
+    for round in 0..7 {
+        let begins = 120 + round * 60;
+        write(&lives, begins, begins + 60, |minute, _, value| value + (minute / 40) as f64);
+        lives.drain_models();
+        lives.run("RETRAIN MODEL load");
+        lives.drain();
+        if round == 3 {
+            lives.kill();
+        }
+    }
+    write(&lives, 100, 101, |_, _, value| value + 3.0);
+    write(&lives, 540, 560, calm);
+    lives.drain();
+    assert_eq!(one(&lives, "SELECT count(*) FROM sys.model_versions"), "4");
+    let all = lives.table(&judged("d", "load", "0 s"));
+    assert_eq!(difference(&lives.table("SELECT * FROM found"), &all, &[]), None);
+    let by_first = one(&lives, "SELECT count(*) FROM found WHERE version = 1 AND score IS NOT NULL");
+    assert_eq!(by_first, (6 * 440).to_string(), "version 1 has judged every row since its training");
+}

@@ -17,6 +17,10 @@ use serde_yaml_ng::{Mapping, Value};
 enum Form {
     /// The name of an object or a table.
     Name,
+    /// The name of a table, or what SQL takes for one, such as `metrics."x"`.
+    Table,
+    /// The name of a column, or an expression.
+    Value,
     /// In quotes.
     Text,
     /// As it is.
@@ -63,10 +67,10 @@ const KINDS: [(&str, &str, &[Clause]); 5] = [
         "DETECTOR",
         &[
             ("name", "", Form::Name),
-            ("on", "ON", Form::Raw),
+            ("on", "ON", Form::Table),
             ("where", "WHERE", Form::Bracketed),
             ("key", "KEY", Form::Names),
-            ("value", "VALUE", Form::Bracketed),
+            ("value", "VALUE", Form::Value),
             ("using", "USING", Form::Text),
             ("model", "USING MODEL", Form::Name),
             ("season", "SEASON", Form::Text),
@@ -169,7 +173,9 @@ fn written(object: &Value, clauses: &[Clause], out: &mut String) -> anyhow::Resu
         let Some(value) = fields.get(*field) else { continue };
         for part in [words, form.write(value).with_context(|| (*field).to_owned())?.as_str()] {
             if !part.is_empty() {
-                out.push(' ');
+                // A comment ends with its line.
+                let comment = out.rsplit('\n').next().is_some_and(|line| line.contains("--"));
+                out.push(if comment { '\n' } else { ' ' });
                 out.push_str(part);
             }
         }
@@ -184,8 +190,16 @@ impl Form {
         Ok(match self {
             Self::Name => quoted(&scalar(value)?, '"'),
             Self::Text => quoted(&scalar(value)?, '\''),
+            Self::Table => match scalar(value)? {
+                sql if sql.contains(['"', '.']) => sql,
+                name => quoted(&name, '"'),
+            },
+            Self::Value => match scalar(value)? {
+                name if name.chars().all(|c| c.is_alphanumeric() || c == '_') => quoted(&name, '"'),
+                expression => bracketed(&expression),
+            },
             Self::Raw => scalar(value)?,
-            Self::Bracketed => format!("({})", scalar(value)?),
+            Self::Bracketed => bracketed(&scalar(value)?),
             Self::Begin => match scalar(value)? {
                 none if none.eq_ignore_ascii_case("none") => none,
                 from => format!("FROM {}", quoted(&from, '\'')),
@@ -239,6 +253,11 @@ fn scalar(value: &Value) -> anyhow::Result<String> {
     }
 }
 
+/// On lines of its own if it has a comment, which ends with the line.
+fn bracketed(sql: &str) -> String {
+    format!("({sql}{})", if sql.contains("--") { "\n" } else { "" })
+}
+
 fn quoted(text: &str, quote: char) -> String {
     format!("{quote}{}{quote}", text.replace(quote, &format!("{quote}{quote}")))
 }
@@ -260,7 +279,7 @@ alerts:
   - {name: many, on: {promql: "sum(up) < 3"}, every: 15s, keep_firing_for: 5m}
   - {name: rows, on: {select: "SELECT host, max(value) AS v FROM cpu GROUP BY host"}}
 detectors:
-  - {name: cpu_mean, on: cpu_1m, where: host <> 'c', key: [host, Zone], value: mean, model: cpu, watermark: 30s, late: revise within '10m',
+  - {name: cpu_mean, on: cpu_1m, where: host <> 'c' -- no, key: [host, Zone], value: mean * 2, model: cpu, watermark: 30s, late: revise within '10m',
      escalate: [{tier: 1, above: 0.5}, {tier: 2, above: 0.80}], into: odd}
 default_detector: {on: '{job="node"}'}
 continuous_queries:
@@ -284,7 +303,7 @@ silences:
             [
                 "CONTINUOUS QUERY \"cpu_1m\" INTO \"cpu_1m\" EMIT ON window close BACKFILL none AS SELECT time_bucket('1m', ts) AS ts, host, avg(value) AS mean\nFROM cpu GROUP BY 1, 2",
                 "DEFAULT DETECTOR ON '{job=\"node\"}'",
-                "DETECTOR \"cpu_mean\" ON cpu_1m WHERE (host <> 'c') KEY (\"host\", \"Zone\") VALUE (mean) USING MODEL \"cpu\" WATERMARK '30s' LATE revise within '10m' ESCALATE (TIER 1 WHEN score > 0.5, TIER 2 WHEN score > 0.8) INTO \"odd\"",
+                "DETECTOR \"cpu_mean\" ON \"cpu_1m\" WHERE (host <> 'c' -- no\n) KEY (\"host\", \"Zone\") VALUE (mean * 2) USING MODEL \"cpu\" WATERMARK '30s' LATE revise within '10m' ESCALATE (TIER 1 WHEN score > 0.5, TIER 2 WHEN score > 0.8) INTO \"odd\"",
                 "ALERT \"cpu_odd\" ON DETECTOR \"cpu_mean\" WHERE score > 1 AND host <> 'x' FOR '2m' LABELS (\"severity\" = 'page', \"odd name\" = 'it''s') ANNOTATIONS (\"summary\" = '{{ $labels.host }}') NOTIFY (WEBHOOK 'http://127.0.0.1:1/a', ALERTMANAGER 'http://127.0.0.1:2')",
                 "ALERT \"many\" ON PROMQL 'sum(up) < 3' EVERY '15s' KEEP FIRING FOR '5m'",
                 "ALERT \"rows\" ON (SELECT host, max(value) AS v FROM cpu GROUP BY host)",

@@ -131,7 +131,7 @@ fn yaml_declares_the_same_objects_as_sql() {
     assert_eq!(done(&apply(&server, dir.path(), &[])), made);
     assert_eq!(done(&apply(&server, dir.path(), &["--prune"])), "0 changed, 0 dropped, 5 unchanged\n");
     let sql = "CREATE CONTINUOUS QUERY load_1m INTO load_1m WATERMARK '30s' AS SELECT time_bucket('1m', ts) AS ts, host, avg(value) AS mean FROM load GROUP BY 1, 2;\n\
-        CREATE DETECTOR odd ON load_1m WHERE (host <> 'x') KEY (host) VALUE (mean) USING 'mad' ESCALATE (TIER 2 WHEN score > 0.8) LATE REVISE WITHIN '1h' INTO anomalies;\n\
+        CREATE DETECTOR odd ON load_1m WHERE (host <> 'x') KEY (host) VALUE mean USING 'mad' ESCALATE (TIER 2 WHEN score > 0.8) LATE REVISE WITHIN '1h' INTO anomalies;\n\
         CREATE ALERT high ON DETECTOR odd WHERE score > 1 FOR '2m' LABELS (severity = 'page') NOTIFY (WEBHOOK 'http://127.0.0.1:9/a');\n\
         CREATE SILENCE night ON '{severity=\"page\"}' WEEKLY ON (sat, sun) FROM '22:00' FOR '8h'; CREATE DEFAULT DETECTOR ON 'load';";
     std::fs::remove_file(dir.path().join("all.yml")).unwrap();
