@@ -151,8 +151,8 @@ pub struct Promql {
 pub struct Continuous {
     /// Names of built-in ones that are switched on.
     pub enable: List,
-    /// Memory of the detectors of all of them.
-    pub memory_bytes_max: ByteSize,
+    /// Memory of the detectors of all of them; at most an eighth of `memory`.
+    pub detector_bytes_max: ByteSize,
 }
 
 /// `[otlp]`: how OpenTelemetry's data becomes series.
@@ -316,7 +316,7 @@ impl Default for Config {
             promql: Promql { enable: List::default() },
             continuous: Continuous {
                 enable: List::default(),
-                memory_bytes_max: ByteSize::from(query.continuous_bytes_max),
+                detector_bytes_max: ByteSize::from(query.continuous_bytes_max),
             },
             otlp: Otlp {
                 translation: Translation::default(),
@@ -534,7 +534,7 @@ impl Config {
             concurrency: self.query.concurrency,
             queue_max: self.query.queue_max,
             memory_bytes_max: self.query.memory_bytes_max.as_usize(),
-            continuous_bytes_max: self.continuous.memory_bytes_max.as_usize(),
+            continuous_bytes_max: self.continuous.detector_bytes_max.0.min(self.memory.0 / 8) as usize,
             rows_max: self.query.rows_max,
             samples_max: self.query.max_samples,
             // Validated before.
