@@ -67,6 +67,7 @@
 //!    manifest is forgiven.
 pub mod backup;
 mod catalog;
+mod changes;
 pub mod clock;
 mod codec;
 mod compaction;

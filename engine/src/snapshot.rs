@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::catalog::{Catalogue, Head, Metric};
+use crate::changes::Changes;
 use crate::core::{Core, Sealed};
 use crate::error::{Error, Result};
 use crate::feed::Commit;
@@ -42,6 +43,9 @@ struct Pinned {
     tables: Tables,
     version: Arc<Version>,
     tombstones: Tombstones,
+    changes: Changes,
+    /// Of `changes`, those it sees.
+    changes_seen: u64,
     head: Arc<RwLock<Head>>,
     catalogue: Arc<Catalogue>,
     partitioning: Partitioning,
@@ -196,6 +200,8 @@ impl Snapshot {
             tables: live.tables.clone(),
             version: Arc::clone(&live.version),
             tombstones: live.tombstones.clone(),
+            changes: live.changes.clone(),
+            changes_seen: live.changes.count(),
             head: Arc::clone(&core.head),
             catalogue: Arc::clone(&core.catalogue),
             partitioning: core.partitioning,
@@ -226,6 +232,8 @@ impl Snapshot {
             // After a restart a series of flushed rows is known by its partition's index alone.
             version: Arc::new(pinned.version.indexes_of(partitions)),
             tombstones: Tombstones::default(),
+            changes: pinned.changes.clone(),
+            changes_seen: pinned.changes_seen,
             head: Arc::clone(&pinned.head),
             catalogue: Arc::clone(&pinned.catalogue),
             partitioning: pinned.partitioning,
@@ -237,6 +245,18 @@ impl Snapshot {
     /// Newest commit it sees.
     pub fn lsn(&self) -> Lsn {
         self.0.lsn
+    }
+
+    /// How many changes it sees: what [`Snapshot::unchanged_before`] takes. Not to be kept over a restart.
+    pub fn changes(&self) -> u64 {
+        self.0.changes_seen
+    }
+
+    /// Before this instant (ns) no row was written or deleted since a snapshot of the same store that saw `changes` changes:
+    /// what was read of that time still holds. It may be earlier than need be, and looks at what this snapshot does not see
+    /// yet, too.
+    pub fn unchanged_before(&self, changes: u64) -> i64 {
+        self.0.changes.since(changes)
     }
 
     /// Every metric, by name; not [`EVENTS`].

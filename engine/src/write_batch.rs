@@ -48,6 +48,12 @@ impl WriteBatch {
     pub fn rows(&self) -> usize {
         self.len() + self.records.iter().map(|records| records.len()).sum::<usize>()
     }
+    /// The earliest instant at which it writes or deletes a row.
+    pub(crate) fn earliest_ns(&self) -> Option<i64> {
+        let records = self.records.iter().flat_map(|records| &records.ts);
+        let deletes = self.deletes.iter().map(|delete| &delete.range.start);
+        self.ts.iter().min().into_iter().chain(records).chain(deletes).min().copied()
+    }
     /// Series of each sample and record.
     pub(crate) fn all_series(&self) -> impl Iterator<Item = &SeriesId> {
         self.series.iter().chain(self.records.iter().flat_map(|records| &records.series))

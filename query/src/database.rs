@@ -2,28 +2,27 @@
 //!
 //! ```text
 //!  query:  admit -> gate (places, queue) -> plan on a large stack over one snapshot -> execute on the queries' threads
-//!  PromQL: gate -> small (`promql::small`): on the thread that asks; others: on a large stack
+//!  PromQL: gate -> known (`promql::result_cache`) or small (`promql::small`): on the thread that asks; others: on a large stack
 //!  delete: admit -> gate                 -> plan                                     -> the engine commits it
 //! ```
 mod alerts;
 mod memory;
 mod prometheus;
+mod promql_query;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use foretell_engine::{Cardinality, DeleteSummary, Engine, ErrorKind as EngineErrorKind, Selector, Snapshot};
 use futures::{FutureExt, stream};
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::admit::{Admitted, admit};
@@ -39,7 +38,8 @@ use crate::limits::QueryLimits;
 use crate::model::statement::ModelStatement;
 use crate::model::{self, ModelStats, Models};
 use crate::planner;
-use crate::promql::{self, PromQuery};
+use crate::promql;
+use crate::promql::result_cache::ResultCache;
 use crate::running::{Gate, Listed, QueryList, Running};
 use crate::session::Sessions;
 use crate::table::correlate::{CORRELATE, CorrelateFunction};
@@ -49,6 +49,7 @@ use crate::table::{METRICS, PUBLIC, SAMPLES, SYS, qualified};
 use crate::udf::log_template::{STORE_EVERY, TemplateStats};
 
 pub use memory::Memory;
+pub use promql_query::PromAnswer;
 
 /// Models are shown new rows this often.
 const MODELS_EVERY: Duration = Duration::from_secs(1);
@@ -67,18 +68,8 @@ pub struct Database {
     models: Arc<Models>,
     alerts: Arc<Alerts>,
     default_detector: Arc<DefaultDetector>,
+    results: ResultCache,
     runtime: QueryRuntime,
-}
-
-/// The answer to a PromQL query. As long as it is held, so is its part of the memory of all queries: write it out, then let go.
-#[derive(Debug)]
-pub struct PromAnswer {
-    /// The answer.
-    pub answer: promql::Answer,
-    /// What it says about itself.
-    pub annotations: promql::Annotations,
-    #[expect(dead_code, reason = "held until the answer is dropped")]
-    memory: MemoryReservation,
 }
 
 /// One statement to run.
@@ -144,6 +135,7 @@ impl Database {
         let gate = Gate::new(&limits);
         sessions.templates().restore(&engine.snapshot());
         let runtime = QueryRuntime::start()?;
+        let results = ResultCache::new(limits.result_cache_bytes_max);
         let database = Arc::new(Self {
             engine,
             limits,
@@ -154,6 +146,7 @@ impl Database {
             models,
             alerts,
             default_detector,
+            results,
             runtime,
         });
         // Weak: a database that is dropped lets go of its engine.
@@ -427,61 +420,6 @@ impl Database {
         // What was planned goes on under the same token.
         cancel_on_drop.disarm();
         Ok(done)
-    }
-
-    /// Evaluates a PromQL query over everything acknowledged so far. Dropping the future cancels it.
-    ///
-    /// # Errors
-    /// As [`promql::evaluate`]; `Timeout` after `timeout` or the configured deadline, whichever is shorter; `Unavailable`
-    /// when too many queries run.
-    pub async fn promql(&self, query: PromQuery, timeout: Option<Duration>) -> Result<promql::Answer> {
-        self.promql_annotated(query, timeout).await.map(|answered| answered.answer)
-    }
-
-    /// As [`Database::promql`], with the warnings and infos of the evaluation, and with the memory that both take.
-    ///
-    /// # Errors
-    /// As [`Database::promql`].
-    pub async fn promql_annotated(&self, query: PromQuery, timeout: Option<Duration>) -> Result<PromAnswer> {
-        let (limits, deadline) = (self.limits.promql(), self.deadline(timeout));
-        let held = self.enter(&query.text, deadline).await?;
-        let memory = self.sessions.reservation("a PromQL query");
-        if let Some((answer, annotations)) = self.promql_here(&query, &limits, deadline, &held, &memory) {
-            return Ok(PromAnswer { answer, annotations, memory });
-        }
-        memory.free();
-        let (engine, running) = (self.engine.clone(), Arc::clone(&self.running));
-        Self::aside(held, deadline, move |held| {
-            let reserve = |bytes| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, &running));
-            let cancelled = || held.listed.query.cancel.is_cancelled();
-            let (answer, annotations) =
-                promql::evaluate_annotated(&query, &engine.snapshot(), &limits, &cancelled, &reserve)?;
-            Ok(PromAnswer { answer, annotations, memory })
-        })
-        .await
-    }
-
-    /// Evaluates a small query on this thread; `None` if it is not one, or may not keep the thread, and after any error.
-    fn promql_here(
-        &self,
-        query: &PromQuery,
-        limits: &promql::Limits,
-        deadline: Instant,
-        held: &Held,
-        memory: &MemoryReservation,
-    ) -> Option<(promql::Answer, promql::Annotations)> {
-        if Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
-            return None;
-        }
-        let expr = promql::small::plain(query, limits)?;
-        let give_up = deadline.min(Instant::now() + promql::small::TIME_MAX);
-        let evaluate = || {
-            let cancelled = || held.listed.query.cancel.is_cancelled() || Instant::now() >= give_up;
-            let reserve = |bytes| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, &self.running));
-            promql::small::evaluate(&expr, query, &self.engine.snapshot(), limits, &cancelled, &reserve)
-        };
-        // What panics here, in a task that may not block, say, goes the usual way.
-        catch_unwind(AssertUnwindSafe(|| tokio::task::block_in_place(evaluate))).ok().flatten()
     }
 
     /// Asks the index about series, as [`promql::Lookup`] says. Dropping the future cancels it.

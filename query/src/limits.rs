@@ -22,6 +22,8 @@ pub struct QueryLimits {
     pub memory_bytes_max: usize,
     /// Memory of all detectors of continuous queries, bytes: beyond it they are read from storage when their series have rows.
     pub continuous_bytes_max: usize,
+    /// Memory of the answers to PromQL queries that are kept, bytes; 0: none are.
+    pub result_cache_bytes_max: usize,
     /// Rows an answer may have.
     pub rows_max: usize,
     /// Samples that a PromQL query may hold at once.
@@ -41,6 +43,7 @@ impl Default for QueryLimits {
             queue_max: 64,
             memory_bytes_max: 1 << 30,
             continuous_bytes_max: 256 << 20,
+            result_cache_bytes_max: 64 << 20,
             rows_max: 10_000_000,
             samples_max: promql::Limits::default().samples_max,
             promql_features: Features::default(),

@@ -158,6 +158,8 @@ impl Core {
         let mut version = (*live.version).clone();
         let gone: Vec<_> = partitions.iter().filter_map(|number| version.partitions.remove(number)).collect();
         let before = std::mem::replace(&mut live.version, Arc::new(version));
+        // How late the last of them ended matters less than that whoever keeps answers forgets them.
+        live.changes.add(i64::MIN);
         drop(live);
         for partition in &gone {
             partition.segments.iter().for_each(|segment| segment.retire());

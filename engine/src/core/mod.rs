@@ -29,6 +29,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::catalog::{Catalogue, Head, KeyCache};
+use crate::changes::Changes;
 use crate::clock::Clock;
 use crate::config::EngineConfig;
 use crate::error::{Error, Result};
@@ -76,6 +77,7 @@ pub(crate) struct Live {
     pub(crate) flushed: Lsn,
     /// Those up to `flushed` are in the manifest and concern segments, later ones are in the log and concern memtables too.
     pub(crate) tombstones: Tombstones,
+    pub(crate) changes: Changes,
     ring: Ring,
 }
 
@@ -200,12 +202,16 @@ impl Core {
     pub(crate) fn publish(&self, commits: Vec<CommittedBatch>) {
         let (batches, mut samples, mut records) = (commits.len() as u64, 0, 0);
         let now_ns = self.clock.now_ns();
+        let since_ns = commits.iter().filter_map(|commit| commit.batch.earliest_ns()).min();
         let (lsn, crowded) = {
             let mut live = self.live.lock();
             for commit in commits {
                 samples += commit.batch.len() as u64;
                 records += (commit.batch.rows() - commit.batch.len()) as u64;
                 self.add(&mut live, commit, now_ns);
+            }
+            if let Some(since_ns) = since_ns {
+                live.changes.add(since_ns);
             }
             (live.lsn, live.active.is_crowded(self.config.memtable_run_rows))
         };

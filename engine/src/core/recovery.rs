@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::catalog::{Catalogue, Head, KeyCache, PartitionIndex, read_series_file};
+use crate::changes::Changes;
 use crate::clock::Clock;
 use crate::config::EngineConfig;
 use crate::error::{Error, Result};
@@ -85,6 +86,7 @@ pub(crate) fn open(
             version: Arc::new(version),
             flushed: contents.flushed,
             tombstones: contents.tombstones.values().cloned().collect(),
+            changes: Changes::default(),
             ring: Ring::new(config.feed_bytes_max),
         }),
         queue: Arc::new(CommitQueue::new(config.commit_queue_bytes_max)),

@@ -22,6 +22,7 @@
 //! | [`eval`] | walking the expression |
 //! | [`shared`] | what several selectors read, read once |
 //! | [`small`] | small queries, answered where they are asked |
+//! | [`result_cache`] | answers that were given lately and still hold |
 //! | [`account`] | samples and memory that an evaluation holds |
 //! | [`parallel`] | dividing work among the cores |
 //! | [`window`], [`ranges`], [`extended`] | samples of a series within the range before each step; all series with such windows; `anchored` and `smoothed` ranges |
@@ -67,6 +68,7 @@ mod parse;
 mod ranges;
 mod raw;
 mod regex_cost;
+pub(crate) mod result_cache;
 mod rewrite;
 mod shared;
 pub(crate) mod small;
@@ -93,9 +95,12 @@ pub(crate) use layout::format;
 pub use lookup::{Found, Lookup, What};
 pub(crate) use parse::parse_selector;
 pub use raw::{RawQuery, RawReader, RawSelection, RawSeries};
+pub use result_cache::ResultCacheStats;
 pub use source::{Admit, Matchers, SampleSource, SeriesSamples, at_most};
 pub use tree::{Tree, TreeFunction, TreeMatcher, TreeMatching, TreeSelector, TreeWhen, tree};
 pub use value::{Answer, Point, Row};
+
+use std::sync::Arc;
 
 use self::duration_expr::Instants;
 use crate::error::Result;
@@ -209,8 +214,16 @@ pub fn evaluate_annotated(
     cancelled: &Cancelled<'_>,
     reserve: &(dyn Fn(usize) -> Result<()> + Sync),
 ) -> Result<(Answer, Annotations)> {
-    let expr = lately::parsed(&query.text, limits, query.instants())?;
+    let expr = parsed(query, limits)?;
     eval::Evaluator::new(query, source, limits, cancelled, reserve)?.run(&expr)
+}
+
+/// The expression of `query`, which was checked when it was evaluated.
+///
+/// # Errors
+/// `Invalid` for a bad expression.
+pub(crate) fn parsed(query: &PromQuery, limits: &Limits) -> Result<Arc<expr::Expr>> {
+    lately::parsed(&query.text, limits, query.instants())
 }
 
 /// Checks `text` without evaluating it.

@@ -39,8 +39,11 @@ fn may_be_small(expr: &Expr, query: &PromQuery) -> bool {
     steps <= STEPS_MAX && is_plain(expr, &mut { TERMS_MAX })
 }
 
-/// Evaluates `expr`, which [`plain`] has found for `query`, if it is small; `None` otherwise, and whenever there is an error.
-/// Needs no large stack. `cancelled` is to end it after [`TIME_MAX`].
+/// Evaluates `expr`, which [`plain`] has found for `query`, if it is small. Needs no large stack. `cancelled` is to end it after
+/// [`TIME_MAX`].
+///
+/// # Errors
+/// Any when it is not small after all; those of an evaluation.
 pub(crate) fn evaluate(
     expr: &Expr,
     query: &PromQuery,
@@ -48,10 +51,10 @@ pub(crate) fn evaluate(
     limits: &Limits,
     cancelled: &Cancelled<'_>,
     reserve: &(dyn Fn(usize) -> Result<()> + Sync),
-) -> Option<(Answer, Annotations)> {
+) -> Result<(Answer, Annotations)> {
     let limits = Limits { samples_max: limits.samples_max.min(SAMPLES_MAX), ..limits.clone() };
     let source = FewSeries { snapshot, series_max: SERIES_MAX, samples_max: SAMPLES_MAX };
-    Evaluator::new(query, &source, &limits, cancelled, reserve).ok()?.run(expr).ok()
+    Evaluator::new(query, &source, &limits, cancelled, reserve)?.run(expr)
 }
 
 /// Whether an expression has no more than `terms` terms, which it takes off, and no pattern or subquery among them.
@@ -114,7 +117,7 @@ mod tests {
         let parsed = |query: &PromQuery| parse::parse(&query.text, &limits).unwrap();
         let small = |query: &PromQuery| {
             let expr = parsed(query);
-            let here = || evaluate(&expr, query, &engine.snapshot(), &limits, &|| false, &|_| Ok(()));
+            let here = || evaluate(&expr, query, &engine.snapshot(), &limits, &|| false, &|_| Ok(())).ok();
             may_be_small(&expr, query).then(here).flatten()
         };
         let (range, instant) = (Some(60_000), None);
@@ -143,7 +146,7 @@ mod tests {
         }
         let query = query("m{n=\"3\"} * m{n=\"8\"}", 50, range);
         let cancelled = evaluate(&parsed(&query), &query, &engine.snapshot(), &limits, &|| true, &|_| Ok(()));
-        assert!(cancelled.is_none());
+        assert!(cancelled.is_err());
         assert!(plain(&query, &limits).is_none(), "nobody has asked it yet");
         // Other tests share what is kept, and may have it forgotten at any time.
         let is_kept = |_| {

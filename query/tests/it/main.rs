@@ -23,6 +23,7 @@ mod prometheus;
 mod promql;
 mod promql_table;
 mod pushdown;
+mod result_cache;
 mod running;
 mod slt;
 mod store;

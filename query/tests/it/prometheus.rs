@@ -205,7 +205,7 @@ async fn an_answer_holds_its_memory_until_it_is_dropped() {
         step_ms: Some(1000),
         lookback_ms: 5 * MINUTE_MS,
     };
-    let answered = store.database.promql_annotated(query, None).await.unwrap();
+    let answered = store.database.promql_annotated(query, None, false).await.unwrap();
     assert!(store.database.memory_used_bytes() > 0, "it is still to be written out");
     drop(answered);
     assert_eq!(store.database.memory_used_bytes(), 0);
@@ -220,7 +220,7 @@ async fn small(store: &Store, timeout: Option<Duration>) -> Result<String, Error
         step_ms: Some(MINUTE_MS),
         lookback_ms: 5 * MINUTE_MS,
     };
-    let answered = store.database.promql_annotated(query, timeout).await.map_err(|error| error.kind)?;
+    let answered = store.database.promql_annotated(query, timeout, false).await.map_err(|error| error.kind)?;
     Ok(format!("{:?} {:?}", answered.answer, answered.annotations))
 }
 

@@ -212,7 +212,7 @@ fn check(
     let answer = evaluate_annotated(&query, &store.engine.snapshot(), limits, &|| false, &|_| Ok(()));
     // The second time it may be answered another way, see `promql::small`. A database has the features it was opened with.
     for _ in 0..if limits.features == Features::default() { 2 } else { 0 } {
-        let asked = runtime.block_on(store.database.promql_annotated(query.clone(), None));
+        let asked = runtime.block_on(store.database.promql_annotated(query.clone(), None, false));
         let asked = asked.map(|asked| (asked.answer, asked.annotations));
         assert_eq!(format!("{asked:?}"), format!("{answer:?}"), "{at}");
     }

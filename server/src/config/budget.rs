@@ -32,7 +32,7 @@ struct Share {
 }
 
 /// What each use of memory may cost, in the unit of its key.
-const SHARES: [Share; 11] = [
+const SHARES: [Share; 12] = [
     // A quarter on top for the series of a flush: their label sets in a series file and on their way into the catalogue.
     Share {
         key: "storage.index_bytes_max",
@@ -45,11 +45,19 @@ const SHARES: [Share; 11] = [
     // As much on top for what operators hold and do not count.
     Share {
         key: "query.memory_bytes_max",
-        parts: 220,
+        parts: 200,
         cost: (2, 1),
         min: 14 * MIB,
         max: u64::MAX,
         value: |config| config.query.memory_bytes_max.0,
+    },
+    Share {
+        key: "query.result_cache_bytes_max",
+        parts: 20,
+        cost: (1, 1),
+        min: 0,
+        max: 256 * MIB,
+        value: |config| config.query.result_cache_bytes_max.0,
     },
     // Half on top for flushed ones that queries still read, half for sorted runs and while they are merged.
     Share {

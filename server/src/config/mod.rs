@@ -125,6 +125,8 @@ pub struct Query {
     pub queue_max: usize,
     /// Memory of all queries together.
     pub memory_bytes_max: ByteSize,
+    /// Memory of answers to PromQL queries that are kept for the next who ask; 0: none are.
+    pub result_cache_bytes_max: ByteSize,
     /// Rows of an answer.
     pub rows_max: usize,
     /// Bytes of SQL text.
@@ -307,6 +309,7 @@ impl Default for Config {
                 concurrency: cores,
                 queue_max: query.queue_max,
                 memory_bytes_max: ByteSize::from(query.memory_bytes_max),
+                result_cache_bytes_max: ByteSize::from(query.result_cache_bytes_max),
                 rows_max: query.rows_max,
                 sql_bytes_max: ByteSize::from(query.sql_bytes_max),
                 terms_max: query.terms_max,
@@ -535,6 +538,7 @@ impl Config {
             queue_max: self.query.queue_max,
             memory_bytes_max: self.query.memory_bytes_max.as_usize(),
             continuous_bytes_max: self.continuous.detector_bytes_max.0.min(self.memory.0 / 8) as usize,
+            result_cache_bytes_max: self.query.result_cache_bytes_max.as_usize(),
             rows_max: self.query.rows_max,
             samples_max: self.query.max_samples,
             // Validated before.

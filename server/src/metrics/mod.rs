@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode};
 use foretell_engine::{MemoryShare, StateSize};
+use foretell_query::promql::ResultCacheStats;
 use foretell_query::{AlertStats, DefaultDetectorStats, ModelStats, TemplateStats};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -433,6 +434,7 @@ impl Metrics {
         let mut memory = vec![MemoryShare { name: "in_flight", used_bytes: in_flight_bytes as u64, max_bytes }];
         let (mut engine, mut continuous) = (None, Vec::new());
         let mut state = StateSize::default();
+        let mut results = ResultCacheStats::default();
         let (mut templates, mut models) = (TemplateStats::default(), ModelStats::default());
         let (mut alerts, mut default_detector) = (AlertStats::default(), DefaultDetectorStats::default());
         if let Phase::Ready(store) = app.phase() {
@@ -448,6 +450,9 @@ impl Metrics {
             memory.push(MemoryShare { name: "query", used_bytes, max_bytes });
             let (used_bytes, max_bytes) = store.database.continuous_memory_bytes();
             memory.push(MemoryShare { name: "continuous", used_bytes: used_bytes as u64, max_bytes: max_bytes as u64 });
+            results = store.database.result_cache_stats();
+            let max_bytes = app.config.query.result_cache_bytes_max.0;
+            memory.push(MemoryShare { name: "result_cache", used_bytes: results.bytes, max_bytes });
             state = store.engine.snapshot().state_size(b"");
         }
         let told = [&app.told.taken, &app.told.failed].map(|counter| counter.load(Ordering::Relaxed));
@@ -461,6 +466,7 @@ impl Metrics {
             models,
             alerts,
             default_detector,
+            results,
             told,
             in_flight_bytes,
             memory_bytes,

@@ -2,6 +2,7 @@
 use std::sync::atomic::AtomicU64;
 
 use foretell_engine::{EngineStats, MemoryShare, StateSize};
+use foretell_query::promql::ResultCacheStats;
 use foretell_query::{AlertStats, ContinuousStats, DefaultDetectorStats, ModelStats, TemplateStats};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
@@ -24,6 +25,7 @@ pub(super) struct Reading {
     pub(super) models: ModelStats,
     pub(super) alerts: AlertStats,
     pub(super) default_detector: DefaultDetectorStats,
+    pub(super) results: ResultCacheStats,
     /// Notices of alerts that were taken, and attempts that failed.
     pub(super) told: [u64; 2],
     pub(super) in_flight_bytes: usize,
@@ -46,6 +48,7 @@ impl Reading {
         gauge("state_filed_bytes", "Stored state in its file", self.state.filed_bytes);
         gauge("log_templates", "Templates and their forms that log_template knows", self.templates.kept);
         gauge("log_template_bytes", "Memory that they take", self.templates.bytes);
+        gauge("result_cache_answers", "Answers to PromQL queries that are kept", self.results.answers);
         gauge("models", "Models there are", self.models.models);
         gauge("model_versions", "Versions of models that are kept", self.models.versions);
         gauge("alerts", "Alerts that were created by statements", self.alerts.alerts);
@@ -99,6 +102,13 @@ impl Reading {
         ours.register("memory_used_bytes", "Memory a share of the budget uses", used);
         continuous(ours, &self.continuous);
         let mut counter = |name: &str, help: &str, value: u64| ours.register(name, help, ConstCounter::new(value));
+        counter("result_cache_whole", "PromQL queries answered from the result cache", self.results.whole);
+        counter(
+            "result_cache_part",
+            "PromQL queries some of whose steps came from the result cache",
+            self.results.part,
+        );
+        counter("result_cache_none", "PromQL queries for which the result cache had nothing", self.results.none);
         counter("log_template_lines_refused", "Lines without room to learn from", self.templates.refused);
         counter("model_rows", "Rows that models were shown", self.models.rows);
         counter("model_anomalies", "Anomalies that their champions found", self.models.anomalies);

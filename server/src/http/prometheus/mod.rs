@@ -69,10 +69,12 @@ async fn answer(
     let lookback_ms = params.duration("lookback_delta")?.unwrap_or(LOOKBACK_MS);
     let limit = params.count("limit")?;
     let timeout = params.timeout()?;
+    // As VictoriaMetrics calls it.
+    let fresh = params.one("nocache") == Some("1");
     let query = PromQuery { text, start_ms, end_ms, step_ms, lookback_ms };
     let timer = app.metrics.query_timer();
     let answered = match app.store() {
-        Ok(store) => store.database.promql_annotated(query, timeout).await.map_err(ApiError::from),
+        Ok(store) => store.database.promql_annotated(query, timeout, fresh).await.map_err(ApiError::from),
         Err(error) => Err(error),
     };
     match answered {
@@ -104,9 +106,13 @@ async fn elsewhere<T: Send + 'static>(write: impl FnOnce() -> T + Send + 'static
 
 /// The answer's text, cut to `limit` series (0: all) with a warning. The memory that the query took is held until then.
 fn limited(mut answered: PromAnswer, limit: usize) -> Vec<u8> {
-    let warnings = match &mut answered.answer {
-        Answer::Vector(rows) | Answer::Matrix(rows) => cut_to(rows, limit),
-        Answer::Scalar(_) | Answer::Text(..) => &[],
+    let is_longer = match &*answered.answer {
+        Answer::Vector(rows) | Answer::Matrix(rows) => limit > 0 && rows.len() > limit,
+        Answer::Scalar(_) | Answer::Text(..) => false,
+    };
+    let warnings = match is_longer.then(|| Arc::make_mut(&mut answered.answer)) {
+        Some(Answer::Vector(rows) | Answer::Matrix(rows)) => cut_to(rows, limit),
+        Some(Answer::Scalar(_) | Answer::Text(..)) | None => &[],
     };
     encode::answer(&answered.answer, &answered.annotations, warnings)
 }

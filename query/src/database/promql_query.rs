@@ -1,0 +1,138 @@
+//! PromQL queries: what is known already, what is small, and the others.
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::execution::memory_pool::MemoryReservation;
+use foretell_engine::Snapshot;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::time::Instant;
+
+use super::Database;
+use crate::error::Result;
+use crate::execute::{self, Held};
+use crate::promql::result_cache::Found;
+use crate::promql::{self, Annotations, Answer, PromQuery, ResultCacheStats};
+
+/// The answer to a PromQL query. As long as it is held, so is its part of the memory of all queries: write it out, then let go.
+#[derive(Debug)]
+pub struct PromAnswer {
+    /// The answer, which others may share.
+    pub answer: Arc<Answer>,
+    /// What it says about itself.
+    pub annotations: Annotations,
+    #[expect(dead_code, reason = "held until the answer is dropped")]
+    memory: MemoryReservation,
+}
+
+/// A query on its way, over the snapshot that answers it.
+struct Asked {
+    query: PromQuery,
+    snapshot: Snapshot,
+    limits: promql::Limits,
+    /// Whether an answer may come from the result cache, and go there.
+    cached: bool,
+}
+
+impl Database {
+    /// Evaluates a PromQL query over everything acknowledged so far, every step of it. Dropping the future cancels it.
+    ///
+    /// # Errors
+    /// As [`promql::evaluate`]; `Timeout` after `timeout` or the configured deadline, whichever is shorter; `Unavailable`
+    /// when too many queries run.
+    pub async fn promql(self: &Arc<Self>, query: PromQuery, timeout: Option<Duration>) -> Result<Answer> {
+        let answered = self.answer(query, timeout, false).await?;
+        Ok(Arc::unwrap_or_clone(answered.answer))
+    }
+
+    /// As [`Database::promql`], with the warnings and infos of the evaluation, and with the memory that both take. Where an
+    /// earlier answer still holds it is not evaluated again, unless it shall be `fresh`.
+    ///
+    /// # Errors
+    /// As [`Database::promql`].
+    pub async fn promql_annotated(
+        self: &Arc<Self>,
+        query: PromQuery,
+        timeout: Option<Duration>,
+        fresh: bool,
+    ) -> Result<PromAnswer> {
+        self.answer(query, timeout, !fresh).await
+    }
+
+    /// The result cache in numbers.
+    pub fn result_cache_stats(&self) -> ResultCacheStats {
+        self.results.stats()
+    }
+
+    async fn answer(self: &Arc<Self>, query: PromQuery, timeout: Option<Duration>, cached: bool) -> Result<PromAnswer> {
+        let (limits, deadline) = (self.limits.promql(), self.deadline(timeout));
+        let held = self.enter(&query.text, deadline).await?;
+        let memory = self.sessions.reservation("a PromQL query");
+        let asked = Asked { query, snapshot: self.engine.snapshot(), limits, cached };
+        let found = if cached { self.results.find(&asked.query, &asked.snapshot) } else { Found::Nothing };
+        let found = match found {
+            Found::Whole(answer, annotations) => return Ok(PromAnswer { answer, annotations, memory }),
+            Found::Part(..) => found,
+            Found::Nothing => match self.small(&asked, deadline, &held, &memory) {
+                Some((answer, annotations)) => return Ok(PromAnswer { answer, annotations, memory }),
+                None => found,
+            },
+        };
+        memory.free();
+        let database = Arc::clone(self);
+        Self::aside(held, deadline, move |held| {
+            let known = found.bytes();
+            let reserve = |bytes: usize| {
+                let resized = memory.try_resize(known.saturating_add(bytes));
+                resized.map_err(|error| execute::no_memory(error, &database.running))
+            };
+            reserve(0)?;
+            let cancelled = || held.listed.query.cancel.is_cancelled();
+            let Asked { limits, snapshot, .. } = &asked;
+            let (answer, annotations) = database.complete(&asked, found, |query| {
+                promql::evaluate_annotated(query, snapshot, limits, &cancelled, &reserve)
+            })?;
+            Ok(PromAnswer { answer, annotations, memory })
+        })
+        .await
+    }
+
+    /// The answer, of which `found` is known, the rest by `evaluate`.
+    fn complete(
+        &self,
+        asked: &Asked,
+        found: Found,
+        evaluate: impl Fn(&PromQuery) -> Result<(Answer, Annotations)>,
+    ) -> Result<(Arc<Answer>, Annotations)> {
+        let Asked { query, snapshot, limits, cached } = asked;
+        if !cached {
+            return evaluate(query).map(|(answer, annotations)| (Arc::new(answer), annotations));
+        }
+        let expr = promql::parsed(query, limits)?;
+        self.results.complete((query, &expr), snapshot, limits, found, evaluate)
+    }
+
+    /// Evaluates a small query on this thread; `None` if it is not one, or may not keep the thread, and after any error.
+    fn small(
+        &self,
+        asked: &Asked,
+        deadline: Instant,
+        held: &Held,
+        memory: &MemoryReservation,
+    ) -> Option<(Arc<Answer>, Annotations)> {
+        if Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
+            return None;
+        }
+        let Asked { query, limits, snapshot, .. } = asked;
+        let expr = promql::small::plain(query, limits)?;
+        let give_up = deadline.min(Instant::now() + promql::small::TIME_MAX);
+        let evaluate = || {
+            let cancelled = || held.listed.query.cancel.is_cancelled() || Instant::now() >= give_up;
+            let reserve = |bytes| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, &self.running));
+            let one = |query: &PromQuery| promql::small::evaluate(&expr, query, snapshot, limits, &cancelled, &reserve);
+            self.complete(asked, Found::Nothing, one).ok()
+        };
+        // What panics here, in a task that may not block, say, goes the usual way.
+        catch_unwind(AssertUnwindSafe(|| tokio::task::block_in_place(evaluate))).ok().flatten()
+    }
+}
