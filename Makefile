@@ -13,7 +13,7 @@ CLIENTS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/clients
 # the data set Nezha, for `make nezha`
 NEZHA ?= ../shared/data/nezha
 FOR ?= 120s
-# ClickHouse and DuckDB as Python packages, for `make bench-logs` and `make bench-traces`
+# ClickHouse and DuckDB as Python packages, for `make bench-logs`, `make bench-traces` and `make bench-metrics`
 EVENTS_VENV ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/events-venv
 ROWS ?= 10000000
 # statsforecast, river and scikit-learn as Python packages, for `make bench-ml`; its data sets, its scorers, and which parts
@@ -21,6 +21,8 @@ ML_VENV ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foretell/ml-venv
 DATA ?= ../shared/data
 SCORE ?= ../shared/score
 ML ?= accuracy detect detect-speed
+# which parts of `make bench-metrics` (ingest, merged, lastpoint, linear, sql, promql); all of them when empty
+ONLY ?=
 # what `make abuse` offers
 SERIES ?= 2000000
 # how long the demo goes on after its answer; `make demo DEMO=` stays until Ctrl-C
@@ -113,11 +115,11 @@ outage: build ## webhooks that answer 500 and hang for a long time; all others g
 bench-default-detector: build ## what the default detector on every series costs ingest: a server with it and one without it, in turn
 	$(BIN)/bench default-detector
 
-bench-metrics: build ## head to head: ingest, size and memory of node, tsbs and churn beside VictoriaMetrics and Prometheus, with the goals
+bench-metrics: build $(EVENTS_VENV)/bin/python ## ingest, size, memory, SQL and PromQL beside VictoriaMetrics, Prometheus and DuckDB, with the goals (ONLY="merged lastpoint")
 	benches/peers.sh $(PEERS) prometheus victoria-metrics
-	$(BIN)/bench metrics --peers $(PEERS)
+	$(BIN)/bench metrics --peers $(PEERS) --python $(EVENTS_VENV)/bin/python $(foreach part,$(ONLY),--only $(part))
 
-bench-promql: build ## each class of PromQL query beside a real Prometheus and a real VictoriaMetrics (FULL=1: 50,000 series, 6 h)
+bench-promql: build ## each class of PromQL query beside a real Prometheus and a real VictoriaMetrics (FULL=1: 50,000 series, 6 h, with the goals)
 	benches/peers.sh $(PEERS) prometheus victoria-metrics
 	$(BIN)/bench promql --peers $(PEERS) $(if $(FULL),--full)
 

@@ -1,7 +1,7 @@
-//! Two HTTP clients: a lean keep-alive one for timed requests, and an easy one for everything else.
+//! Two HTTP clients: a lean keep-alive one for bodies that are sent under the clock, and an easy one for everything else.
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -10,6 +10,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Largest answer of the easy client.
 const ANSWER_BYTES_MAX: u64 = 4 << 30;
+/// What is shown of an answer that is an error.
+const ERROR_CHARS_MAX: usize = 300;
 
 /// One connection that posts bodies to one path. It reads an answer only far enough to know its status and its end.
 pub struct Sender {
@@ -85,7 +87,25 @@ pub const OTLP_HEADERS: &str = "Content-Type: application/x-protobuf\r\nUser-Age
 pub const REMOTE_WRITE_HEADERS: &str = "Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
     X-Prometheus-Remote-Write-Version: 0.1.0\r\nUser-Agent: foretell-bench\r\n";
 
-/// A client for requests that are not timed. Answers of any status are answers.
+/// An answer, unread, and how long it took from the request until it was there whole.
+pub struct Timed {
+    /// Its body.
+    pub body: Vec<u8>,
+    /// Milliseconds.
+    pub ms: f64,
+}
+
+impl Timed {
+    /// What it says.
+    ///
+    /// # Errors
+    /// When it is not JSON.
+    pub fn parse(&self) -> Result<serde_json::Value> {
+        serde_json::from_slice(&self.body).context("an answer that is not JSON")
+    }
+}
+
+/// A client with answers read whole, of any status.
 #[derive(Clone)]
 pub struct Client {
     agent: ureq::Agent,
@@ -134,17 +154,42 @@ impl Client {
         answer(request.send(body).with_context(|| format!("POST {url}"))?)
     }
 
+    /// The answer to a POST, with its time.
+    ///
+    /// # Errors
+    /// When it is not 200.
+    pub fn timed(&self, url: &str, content_type: &str, body: &str) -> Result<Timed> {
+        let begun = Instant::now();
+        let (status, answer) = self.post(url, &[("content-type", content_type)], body.as_bytes())?;
+        let ms = begun.elapsed().as_secs_f64() * 1e3;
+        let text = || String::from_utf8_lossy(&answer).chars().take(ERROR_CHARS_MAX).collect::<String>();
+        ensure!(status == 200, "{url} answers {status}: {}", text());
+        Ok(Timed { body: answer, ms })
+    }
+
+    /// The answer of Foretell's SQL route to a statement, with its time.
+    ///
+    /// # Errors
+    /// When it is not answered with rows.
+    pub fn timed_sql(&self, base: &str, sql: &str) -> Result<Timed> {
+        self.timed(&format!("{base}/api/v1/sql"), "text/plain", sql).with_context(|| sql.to_owned())
+    }
+
     /// The rows of a statement sent to Foretell's SQL route.
     ///
     /// # Errors
     /// When it is not answered with rows.
     pub fn sql(&self, base: &str, sql: &str) -> Result<Vec<Vec<serde_json::Value>>> {
-        let (status, body) =
-            self.post(&format!("{base}/api/v1/sql"), &[("content-type", "text/plain")], sql.as_bytes())?;
-        ensure!(status == 200, "{sql}: {status} {}", String::from_utf8_lossy(&body));
-        let mut answer: serde_json::Value = serde_json::from_slice(&body)?;
-        Ok(serde_json::from_value(answer["rows"].take())?)
+        rows(&self.timed_sql(base, sql)?)
     }
+}
+
+/// The rows of an answer of Foretell's SQL route.
+///
+/// # Errors
+/// When it has none.
+pub fn rows(answer: &Timed) -> Result<Vec<Vec<serde_json::Value>>> {
+    Ok(serde_json::from_value(answer.parse()?["rows"].take())?)
 }
 
 fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<(u16, Vec<u8>)> {

@@ -56,7 +56,7 @@ enum Task {
     Scan(run::scan::Options),
     /// A server with little memory, offered too many series and too heavy queries
     Abuse(run::abuse::Options),
-    /// Ingest, size and memory beside VictoriaMetrics and Prometheus, every workload at 100,000 and a million series; needs --peers
+    /// Ingest, size, memory and queries beside VictoriaMetrics, Prometheus and DuckDB, with goals; needs --peers and --python
     Metrics(run::metrics::Options),
     /// Webhooks that answer 500 or hang, for an hour: who listens is told as fast as ever, the others of everything afterwards
     Outage(run::outage::Options),

@@ -165,10 +165,19 @@ impl Server {
     /// When it does not end, or not with success.
     pub fn stop(self) -> Result<Duration> {
         let begun = Instant::now();
-        let status = self.process.stop(STOP_WITHIN)?;
+        self.stop_measured()?;
+        Ok(begun.elapsed())
+    }
+
+    /// A clean stop, and the user and system time of the server's life, seconds.
+    ///
+    /// # Errors
+    /// As [`Server::stop`].
+    pub fn stop_measured(self) -> Result<f64> {
+        let (status, cpu_seconds) = self.process.stop_measured(STOP_WITHIN)?;
         if !status.success() {
             bail!("ended with {status} after SIGTERM");
         }
-        Ok(begun.elapsed())
+        Ok(cpu_seconds)
     }
 }

@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -111,14 +111,25 @@ impl Process {
     /// # Errors
     /// When the program cannot be started.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
-        let out = File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
+        let out = appended(log)?;
+        Self::spawn(name, command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out), log)
+    }
+
+    /// Starts `command` with its errors appended to `log`, and what is said to it and what it says in pipes.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn converse(name: &str, command: &mut Command, log: &Path) -> Result<(Self, ChildStdin, ChildStdout)> {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(appended(log)?);
+        let mut this = Self::spawn(name, command, log)?;
+        let input = this.child.stdin.take().with_context(|| format!("{name} has no input"))?;
+        let output = this.child.stdout.take().with_context(|| format!("{name} has no output"))?;
+        Ok((this, input, output))
+    }
+
+    fn spawn(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let program = command.get_program().to_owned();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         running().push(child.id());
         Ok(Self { name: name.to_owned(), child, log: log.to_owned(), ended: false })
     }
@@ -190,13 +201,23 @@ impl Process {
     ///
     /// # Errors
     /// When it has not ended in time; it is killed then.
-    pub fn stop(mut self, within: Duration) -> Result<ExitStatus> {
+    pub fn stop(self, within: Duration) -> Result<ExitStatus> {
+        Ok(self.stop_measured(within)?.0)
+    }
+
+    /// As [`Process::stop`], and the user and system time of its life, seconds; of the last milliseconds some may be missing.
+    ///
+    /// # Errors
+    /// As [`Process::stop`].
+    pub fn stop_measured(mut self, within: Duration) -> Result<(ExitStatus, f64)> {
         signal(self.id(), "TERM");
-        let deadline = Instant::now() + within;
+        let (deadline, mut cpu_seconds) = (Instant::now() + within, 0.0);
         loop {
+            // A child that has ended has its times until it has been waited for.
+            cpu_seconds = self.usage().map_or(cpu_seconds, |usage| usage.cpu_seconds);
             if let Some(status) = self.child.try_wait()? {
                 self.forget();
-                return Ok(status);
+                return Ok((status, cpu_seconds));
             }
             ensure!(Instant::now() < deadline, "{} did not end within {within:?}; {}", self.name, self.tail());
             thread::sleep(Duration::from_millis(5));
@@ -229,6 +250,11 @@ impl Drop for Process {
             self.forget();
         }
     }
+}
+
+/// `log`, to be written at its end.
+fn appended(log: &Path) -> Result<File> {
+    File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())
 }
 
 /// CPU time and memory of this process.
@@ -300,6 +326,8 @@ fn tree_bytes(path: &Path) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+
     use super::*;
 
     #[test]
@@ -312,6 +340,32 @@ mod tests {
         drop(process);
         assert!(!running().contains(&id));
         assert!(!Path::new(&format!("/proc/{id}")).exists());
+    }
+
+    #[test]
+    fn a_stopped_process_tells_what_cpu_it_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        // Its own work, not that of a child; the trap lets it end with success.
+        command.args(["-c", "trap 'exit 0' TERM; while :; do :; done"]);
+        let process = Process::start("sh", &mut command, &dir.path().join("log")).unwrap();
+        while process.usage().unwrap().cpu_seconds < 0.1 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let (status, cpu_seconds) = process.stop_measured(Duration::from_secs(20)).unwrap();
+        assert!(status.success() && cpu_seconds >= 0.1, "{status}, {cpu_seconds}");
+    }
+
+    #[test]
+    fn one_may_talk_with_a_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let (process, mut input, output) =
+            Process::converse("cat", &mut Command::new("cat"), &dir.path().join("log")).unwrap();
+        input.write_all(b"hello\n").unwrap();
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        assert_eq!(line, "hello\n");
+        drop(process);
     }
 
     #[test]

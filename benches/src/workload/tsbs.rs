@@ -47,6 +47,11 @@ pub fn fleet(series: usize, seed: u64, start_ms: i64) -> Fleet {
     Fleet::new(INTERVAL_MS, start_ms, targets)
 }
 
+/// The metrics that each host has.
+pub fn metrics() -> impl Iterator<Item = String> {
+    FIELDS.iter().map(|field| format!("cpu_{field}"))
+}
+
 /// The first host whose `usage_user` is above `limit` in one of the first `rounds` scrapes of a new `fleet`; 0 if none is.
 pub fn host_above(fleet: &Fleet, rounds: u64, limit: f64) -> usize {
     let (mut fleet, end_ms) = (fleet.clone(), fleet.round_start_ms(rounds));

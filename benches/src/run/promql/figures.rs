@@ -3,7 +3,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::class::Class;
 use crate::peer::Peer;
-use crate::report::{Report, human, median, percentile, print};
+use crate::report::{Goal, Report, human, median, percentile, print};
 
 /// What one server showed for one class.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +57,9 @@ const FIGURES: [Figure; 4] = [
     ("cpu_ms", Shown::cpu_ms),
 ];
 
+/// What ours may be, to the fastest of the others.
+const GOALS: [(&str, fn(&Shown) -> f64, f64); 2] = [("warm p50", Shown::warm_p50, 1.0), ("cold", Shown::cold, 0.5)];
+
 impl Measured {
     /// Nothing measured yet.
     pub(super) fn new(class: Class, peers: usize) -> Self {
@@ -91,6 +94,16 @@ impl Measured {
                 if ratio.is_finite() {
                     report.figure(&format!("{name}/ratio_{}_{key}", peer.name()), ratio, "ours to theirs");
                 }
+            }
+        }
+    }
+
+    /// Adds the goals, their names beginning with `prefix`; none when we are alone.
+    pub(super) fn judge(&self, prefix: &str, report: &mut Report) {
+        for (what, of, most) in GOALS {
+            if let Some(ratio) = self.to_the_fastest(of) {
+                let key = format!("{prefix}{}/goal: {what}, to the fastest peer", self.class.name);
+                report.goal(&key, ratio, Goal::AtMost(most), "ours to theirs");
             }
         }
     }
@@ -170,5 +183,19 @@ mod tests {
         assert_eq!(report.get("a/ratio_prometheus_warm_p50_ms"), Some(2.0));
         assert_eq!(report.get("a/ratio_victoriametrics_cold_ms"), Some(0.5));
         assert_eq!(report.get("a/ratio_prometheus_cpu_ms"), None);
+    }
+
+    #[test]
+    fn goals_are_against_the_fastest_peer_and_there_are_none_without_one() {
+        let mut report = Report::new("trial", serde_json::json!({}));
+        let mut one = measured("a", 6.0, [10.0, 20.0]);
+        one.judge("promql/", &mut report);
+        assert_eq!(report.get("promql/a/goal: warm p50, to the fastest peer"), Some(0.6));
+        let missed = report.refuse_missed().unwrap_err().to_string();
+        assert_eq!(missed, "trial: promql/a/goal: cold, to the fastest peer: 0.60, at most 0.50 wanted");
+        let mut report = Report::new("trial", serde_json::json!({}));
+        one.shown.truncate(1);
+        one.judge("", &mut report);
+        report.refuse_missed().unwrap();
     }
 }

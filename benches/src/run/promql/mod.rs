@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use self::class::classes;
 use self::figures::Measured;
 use self::servers::Servers;
+pub(super) use self::servers::ask;
 use crate::peer::{Binaries, Peer};
 use crate::process::scratch_dir;
 use crate::promql::compare::{Same, compare};
@@ -47,7 +48,7 @@ pub struct Options {
     /// Workloads; may be given several times
     #[arg(long, value_enum, default_values = ["node", "tsbs"])]
     pub workload: Vec<Kind>,
-    /// The published size instead of the short one: 50,000 series, 400 hosts, 6 hours, 5 cold rounds, 20 s a class
+    /// The published size instead of the short one: 50,000 series, 400 hosts, 6 hours, 5 cold rounds, 20 s a class; with goals
     #[arg(long, conflicts_with_all = ["series", "hosts", "hours", "cold", "seconds"])]
     pub full: bool,
     /// Series of node and churn
@@ -95,11 +96,30 @@ impl Options {
     }
 }
 
+/// What was measured, of every class.
+pub(super) struct Outcome {
+    /// Ours first.
+    peers: Vec<Peer>,
+    all: Vec<Measured>,
+    report: Report,
+}
+
 /// Runs it.
 ///
 /// # Errors
-/// After its figures are written: when an answer of ours is not that of the first peer. When a server refuses a question.
+/// After its figures are written: when an answer of ours is not that of the first peer, and when a figure of the published
+/// size missed its goal. When a server refuses a question.
 pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()> {
+    let outcome = measure(options, binaries, results)?;
+    outcome.refuse_differences()?;
+    outcome.report.refuse_missed()
+}
+
+/// Measures every class, prints the table and writes the figures; those of the published size with goals.
+///
+/// # Errors
+/// When a server refuses a question, or the figures cannot be written.
+pub(super) fn measure(options: &Options, binaries: &Binaries, results: &Path) -> Result<Outcome> {
     let options = options.clone().sized();
     let mut peers = vec![Peer::Foretell];
     peers.extend(options.peer.iter().copied().filter(|&peer| peer != Peer::Foretell));
@@ -125,8 +145,27 @@ pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()>
         report.text("slowest", &slowest, "");
         print(&format!("slowest: {slowest}"));
     }
-    report.write(results)?;
-    refuse_differences(&all, &peers)
+    let mut outcome = Outcome { peers, all, report };
+    if options.full {
+        outcome.all.iter().for_each(|measured| measured.judge("", &mut outcome.report));
+    }
+    outcome.report.write(results)?;
+    Ok(outcome)
+}
+
+impl Outcome {
+    /// Adds the goals of every class, their names beginning with `prefix`.
+    pub(super) fn judge(&self, prefix: &str, report: &mut Report) {
+        self.all.iter().for_each(|measured| measured.judge(prefix, report));
+    }
+
+    /// Prints how answers differ; fails when it is ours that do.
+    ///
+    /// # Errors
+    /// With the names of the classes.
+    pub(super) fn refuse_differences(&self) -> Result<()> {
+        refuse_differences(&self.all, &self.peers)
+    }
 }
 
 /// Prints how answers differ; fails when it is ours that do.

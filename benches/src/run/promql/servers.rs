@@ -3,10 +3,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, anyhow};
 
-use crate::http::Client;
+use crate::http::{Client, Timed};
 use crate::peer::{Binaries, Peer, Server};
 use crate::process::free_port;
 use crate::promql::Question;
@@ -26,19 +25,6 @@ pub(super) struct Servers<'a> {
     peers: &'a [Peer],
     running: Vec<Server>,
     client: Client,
-}
-
-/// The answer to a question, unread, and what it cost.
-pub(super) struct Timed {
-    pub(super) body: Vec<u8>,
-    pub(super) ms: f64,
-}
-
-impl Timed {
-    /// The answer.
-    pub(super) fn parse(&self) -> Result<Value> {
-        serde_json::from_slice(&self.body).context("an answer that is not JSON")
-    }
 }
 
 impl<'a> Servers<'a> {
@@ -105,24 +91,18 @@ impl<'a> Servers<'a> {
         Ok(self.running[at].process.usage()?.cpu_seconds)
     }
 
-    /// Asks server `at`; `fresh`: no answer from a cache of answers (which only VictoriaMetrics has).
+    /// Asks server `at`; `fresh`: no answer from a cache of answers.
     pub(super) fn ask(&self, at: usize, question: &Question, fresh: bool) -> Result<Timed> {
-        let (route, mut form) = question.request();
-        if fresh {
-            form.push_str("&nocache=1");
-        }
-        let url = format!("{}/api/v1/{route}", self.running[at].url());
-        let headers = [("content-type", "application/x-www-form-urlencoded")];
-        let begun = Instant::now();
-        let (status, body) = self.client.post(&url, &headers, form.as_bytes())?;
-        let ms = begun.elapsed().as_secs_f64() * 1e3;
-        ensure!(
-            status == 200,
-            "{} answers {status} to {}: {}",
-            self.peers[at].name(),
-            question.expr,
-            String::from_utf8_lossy(&body).chars().take(300).collect::<String>()
-        );
-        Ok(Timed { body, ms })
+        ask(&self.client, &self.running[at], question, fresh).with_context(|| self.peers[at].name())
     }
+}
+
+/// Asks `server`; `fresh`: no answer from a cache of answers.
+pub(in crate::run) fn ask(client: &Client, server: &Server, question: &Question, fresh: bool) -> Result<Timed> {
+    let (route, mut form) = question.request();
+    if fresh {
+        form.push_str("&nocache=1");
+    }
+    let url = format!("{}/api/v1/{route}", server.url());
+    client.timed(&url, "application/x-www-form-urlencoded", &form).with_context(|| question.expr.clone())
 }

@@ -1,12 +1,10 @@
-//! `metrics`: head to head with VictoriaMetrics and Prometheus, every workload at every size, in one table with the goals.
-use std::path::Path;
-
+//! `ingest`: head to head with VictoriaMetrics and Prometheus, every workload at every size.
 use anyhow::Result;
-use serde_json::json;
 
-use super::ingest;
+use super::{SAMPLES_PER_REQUEST, size_name};
 use crate::peer::{Binaries, Peer};
 use crate::report::{Goal, Report, print};
+use crate::run::ingest;
 use crate::workload::Kind;
 
 /// Samples a second of wall time that must be taken, whatever others do.
@@ -16,30 +14,22 @@ const RSS_BYTES_MAX: f64 = 1_200.0;
 /// Series from which that counts: with fewer, what does not depend on them is most of it.
 const MANY_SERIES: usize = 1_000_000;
 
-/// Parameters.
-#[derive(Clone, Debug, clap::Args)]
+/// Parameters of the first part.
+#[derive(Clone, Debug, clap::Args, serde::Serialize)]
+#[group(skip)]
 pub struct Options {
-    /// Workloads; may be given several times
+    /// ingest: workloads; may be given several times
     #[arg(long, value_enum, default_values = ["node", "tsbs", "churn"])]
     pub workload: Vec<Kind>,
-    /// Active series; may be given several times
+    /// ingest: active series; may be given several times
     #[arg(long, default_values_t = [100_000, 1_000_000])]
     pub series: Vec<usize>,
-    /// Million samples of each load, about
+    /// ingest: million samples of each load, about
     #[arg(long, default_value_t = 48.0)]
     pub samples: f64,
-    /// Runs of each server, in turn
+    /// ingest: runs of each server, in turn
     #[arg(long, default_value_t = 3)]
     pub runs: usize,
-    /// Connections that send at once
-    #[arg(long, default_value_t = 4)]
-    pub senders: usize,
-    /// Servers beside foretell
-    #[arg(long, value_enum, default_values = ["victoriametrics", "prometheus"])]
-    pub peer: Vec<Peer>,
-    /// Seed of the workloads
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
 }
 
 /// What ours should be to theirs: samples a CPU second, and bytes a sample.
@@ -58,26 +48,14 @@ fn wanted(workload: Kind, peer: Peer) -> Option<Wanted> {
     }
 }
 
-/// Runs it.
-///
-/// # Errors
-/// When a server refuses a body, loses one, or does not stop; after all is written, when a figure missed its goal.
-pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()> {
-    let mut report = Report::new(
-        "metrics",
-        json!({
-            "workload": serde_json::to_value(&options.workload)?, "series": options.series, "samples_millions": options.samples,
-            "runs": options.runs, "senders": options.senders, "seed": options.seed,
-        }),
-    );
-    for peer in [Peer::Foretell].iter().chain(&options.peer) {
-        report.text(&format!("{}_version", peer.name()), &peer.version(binaries)?, "");
-    }
-    for &workload in &options.workload {
-        for &series in &options.series {
+/// Loads every server with every workload at every size.
+pub(super) fn measure(options: &super::Options, binaries: &Binaries, report: &mut Report) -> Result<()> {
+    let own = &options.ingest;
+    for &workload in &own.workload {
+        for &series in &own.series {
             // A scrape of every series: each 10 s in tsbs, each 15 s elsewhere.
             let step = if workload == Kind::Tsbs { 10.0 } else { 15.0 };
-            let hours = (options.samples * 1e6 / series as f64).max(4.0) * step / 3600.0;
+            let hours = (own.samples * 1e6 / series as f64).max(4.0) * step / 3600.0;
             let name = serde_json::to_value(workload)?.as_str().unwrap_or_default().to_owned();
             print(&format!("{name}, {series} series, {hours:.2} h"));
             let load = ingest::Options {
@@ -85,27 +63,26 @@ pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()>
                 series,
                 hours,
                 senders: options.senders,
-                samples_per_request: 10_000,
+                samples_per_request: SAMPLES_PER_REQUEST,
                 seed: options.seed,
                 peer: options.peer.clone(),
-                runs: options.runs,
+                runs: own.runs,
             };
-            let prefix = format!("{name}-{}/", if series >= MANY_SERIES { "1M" } else { "100k" });
-            ingest::measure(&load, binaries)?.describe(&prefix, &mut report);
-            judge(&prefix, workload, series, options, &mut report);
+            let prefix = format!("{name}-{}/", size_name(series));
+            ingest::measure(&load, binaries)?.describe(&prefix, report);
+            judge(&prefix, workload, series, &options.peer, report);
         }
     }
-    report.finish(results)?;
-    report.refuse_missed()
+    Ok(())
 }
 
 /// Adds the figures with goals.
-fn judge(prefix: &str, workload: Kind, series: usize, options: &Options, report: &mut Report) {
+fn judge(prefix: &str, workload: Kind, series: usize, peers: &[Peer], report: &mut Report) {
     let own = |report: &Report, key: &str| report.get(&format!("{prefix}foretell_{key}")).unwrap_or(f64::NAN);
     let ratio = |report: &Report, peer: Peer, key: &str| {
         report.get(&format!("{prefix}ratio_{}_{key}", peer.name())).unwrap_or(f64::NAN)
     };
-    for &peer in &options.peer {
+    for &peer in peers {
         let Some(wanted) = wanted(workload, peer) else { continue };
         let key = |what: &str| format!("{prefix}goal: {what}, to {}", peer.name());
         let cpu = ratio(report, peer, "samples_per_cpu_second");

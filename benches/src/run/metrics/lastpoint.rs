@@ -1,0 +1,63 @@
+//! `lastpoint`: the newest sample of every series of a large fleet, by one instant query over HTTP.
+use anyhow::{Result, ensure};
+
+use super::{SAMPLES_PER_REQUEST, filled};
+use crate::http::Client;
+use crate::peer::Binaries;
+use crate::process::scratch_dir;
+use crate::promql::Question;
+use crate::recording::record;
+use crate::report::{Goal, Report, median, print};
+use crate::run::promql::ask;
+use crate::workload::Kind;
+
+const QUERY: &str = r#"{__name__=~"cpu_usage_.+"}"#;
+/// From the request until its answer is there whole.
+const MS_MAX: f64 = 20.0;
+
+/// Parameters of the third part.
+#[derive(Clone, Debug, clap::Args, serde::Serialize)]
+#[group(skip)]
+pub struct Options {
+    /// lastpoint: series
+    #[arg(long, default_value_t = 100_000)]
+    pub lastpoint_series: usize,
+    /// lastpoint: minutes of data
+    #[arg(long, default_value_t = 5.0)]
+    pub lastpoint_minutes: f64,
+    /// lastpoint: warm requests of each kind
+    #[arg(long, default_value_t = 20)]
+    pub lastpoint_requests: usize,
+}
+
+/// Asks again and again, in turn with a cache of answers and without; the answer is not read inside the time.
+pub(super) fn measure(options: &super::Options, binaries: &Binaries, report: &mut Report) -> Result<()> {
+    let own = &options.lastpoint;
+    let hours = own.lastpoint_minutes / 60.0;
+    let fleet = Kind::Tsbs.fleet(own.lastpoint_series, options.seed, crate::run::start_ms(hours)?);
+    let (rounds, series) = (fleet.rounds(hours), fleet.series());
+    let at = fleet.round_start_ms(rounds) as f64 / 1e3;
+    let question = Question { expr: QUERY.to_owned(), at, range: None };
+    let dir = scratch_dir("lastpoint")?;
+    print(&format!("storing {rounds} scrapes of {series} series"));
+    let recordings = record(fleet, rounds, options.senders, SAMPLES_PER_REQUEST, dir.path())?;
+    filled::fill(&recordings, binaries, dir.path())?;
+    let (server, client) = (filled::open(binaries, dir.path())?, Client::default());
+    let first = ask(&client, &server, &question, true)?;
+    let found = first.parse()?["data"]["result"].as_array().map_or(0, Vec::len);
+    ensure!(found == series, "{series} series sent, {found} answered");
+    ask(&client, &server, &question, false)?;
+    let (mut plain_ms, mut fresh_ms) = (Vec::new(), Vec::new());
+    for _ in 0..own.lastpoint_requests.max(1) {
+        plain_ms.push(ask(&client, &server, &question, false)?.ms);
+        fresh_ms.push(ask(&client, &server, &question, true)?.ms);
+    }
+    server.stop()?;
+    report.figure("lastpoint/series", series as f64, "");
+    report.figure("lastpoint/answer_bytes", first.body.len() as f64, "");
+    report.figure("lastpoint/first_ms", first.ms, "the first request after a start, nocache=1");
+    report.figure("lastpoint/nocache_p50_ms", median(&fresh_ms), "nocache=1");
+    let note = "the newest sample of every series, the answer read whole";
+    report.goal("lastpoint/goal: p50 ms", median(&plain_ms), Goal::AtMost(MS_MAX), note);
+    Ok(())
+}
