@@ -32,6 +32,11 @@ impl LabelCache {
         self.young_bytes + self.old_bytes
     }
 
+    /// Whether there is room for many more before something is forgotten.
+    pub(super) fn has_room(&self) -> bool {
+        self.old.is_empty() && self.young_bytes < self.bytes_max / 8 * 3
+    }
+
     /// The labels of `id`, if they are here.
     pub(super) fn get(&mut self, id: SeriesId) -> Option<LabelSet> {
         if let Some(labels) = self.young.get(&id) {

@@ -19,6 +19,7 @@ mod postings;
 mod series_file;
 mod store;
 mod terms;
+mod warm_up;
 
 pub(crate) use check::{ExpectedMetrics, expect};
 pub(crate) use head::{Head, Metric};

@@ -417,7 +417,7 @@ fn index_key(index: u64) -> [u8; 9] {
     key
 }
 
-fn table_key(index: u64, table: Table) -> Vec<u8> {
+pub(super) fn table_key(index: u64, table: Table) -> Vec<u8> {
     [index_key(index).as_slice(), &[table as u8]].concat()
 }
 

@@ -54,6 +54,7 @@ pub(crate) struct Catalogue {
     db: RwLock<Option<DB>>,
     write: WriteOptions,
     cache: Cache,
+    blocks_bytes_max: usize,
     /// Held by whoever adds or drops series.
     pub(super) writing: Mutex<()>,
     /// Indexes that nobody reads any more.
@@ -138,7 +139,7 @@ impl Catalogue {
         let mut write = WriteOptions::default();
         // What survives a crash must be a prefix of what was written; the series files have the rest.
         write.disable_wal(true);
-        Ok((Self::of(path, db, write, cache, bytes_max / 4), filled))
+        Ok((Self::of(path, db, write, (cache, bytes_max / 4), bytes_max / 4), filled))
     }
 
     /// Opens the store in `path` as it is, to be read only, for a check. Returns the edit up to which it is filled;
@@ -152,15 +153,23 @@ impl Catalogue {
         options.create_if_missing(false);
         let db = DB::open_for_read_only(&options, path, false).map_err(failed)?;
         let filled = filled_up_to(&db, edit);
-        Ok((Self::of(path, db, WriteOptions::default(), cache, 0), filled))
+        Ok((Self::of(path, db, WriteOptions::default(), (cache, OFFLINE_BYTES_MAX / 2), 0), filled))
     }
 
-    fn of(path: &Path, db: DB, write: WriteOptions, cache: Cache, remembered_bytes_max: usize) -> Self {
+    /// `cache` and what it holds at most.
+    fn of(
+        path: &Path,
+        db: DB,
+        write: WriteOptions,
+        (cache, blocks_bytes_max): (Cache, usize),
+        remembered_bytes_max: usize,
+    ) -> Self {
         Self {
             path: path.to_owned(),
             db: RwLock::new(Some(db)),
             write,
             cache,
+            blocks_bytes_max,
             writing: Mutex::new(()),
             retired: Mutex::default(),
             dead: RwLock::default(),
@@ -179,6 +188,16 @@ impl Catalogue {
             self.db().ok().and_then(|db| db.property_int_value("rocksdb.size-all-mem-tables").ok().flatten());
         let remembered = self.remembered.lock().bytes();
         self.cache.get_usage() + remembered + unwritten.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
+    /// Memory of the blocks that RocksDB keeps, at most.
+    pub(super) fn blocks_bytes_max(&self) -> usize {
+        self.blocks_bytes_max
+    }
+
+    /// Whether label sets can be remembered without forgetting others.
+    pub(super) fn has_room(&self) -> bool {
+        self.remembered.lock().has_room()
     }
 
     /// Writes everything to disk and closes the store; calls after it answer `Unavailable`.

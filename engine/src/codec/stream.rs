@@ -11,6 +11,7 @@
 //! ```
 //! The count of numbers is the caller's to know. Empty streams take no bytes.
 
+use parking_lot::Mutex;
 use pco::wrapped::{FileCompressor, FileDecompressor};
 use pco::{ChunkConfig, data_types::Number};
 use zstd::bulk::{Compressor, Decompressor};
@@ -196,6 +197,12 @@ pub(super) fn divisor_of(numbers: impl Iterator<Item = u64>) -> u64 {
     divisor.max(1)
 }
 
+/// Most decompression contexts that wait for the next reader, each some 160 KB.
+const CONTEXTS_KEPT_MAX: usize = 8;
+
+/// Contexts of readers that have ended: making one takes as long as decoding a small block.
+static CONTEXTS: Mutex<Vec<Decompressor<'static>>> = Mutex::new(Vec::new());
+
 /// Decompression contexts and buffers, reused from block to block.
 #[derive(Default)]
 pub(crate) struct Unpacker {
@@ -227,7 +234,10 @@ impl Unpacker {
         let failed = |got: String| at.corrupt(format!("a zstd frame of {n} bytes"), got);
         let zstd = match &mut self.zstd {
             Some(zstd) => zstd,
-            none => none.insert(Decompressor::new().map_err(context)?),
+            none => {
+                let known = CONTEXTS.lock().pop();
+                none.insert(known.map_or_else(Decompressor::new, Ok).map_err(context)?)
+            }
         };
         out.clear();
         out.reserve(n);
@@ -278,6 +288,17 @@ impl Unpacker {
         }
         self.plane = plane;
         Ok(())
+    }
+}
+
+impl Drop for Unpacker {
+    fn drop(&mut self) {
+        if let Some(zstd) = self.zstd.take() {
+            let mut contexts = CONTEXTS.lock();
+            if contexts.len() < CONTEXTS_KEPT_MAX {
+                contexts.push(zstd);
+            }
+        }
     }
 }
 

@@ -16,6 +16,9 @@ use super::delete::SEALED_MAX;
 /// How often ages are looked at.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Partitions whose indexes are read ahead after a start: dashboards mostly show the last hours.
+const WARM_PARTITIONS: usize = 2;
+
 /// Lets one thread sleep until there is work.
 #[derive(Debug, Default)]
 pub(crate) struct Wakeup {
@@ -42,6 +45,9 @@ impl Wakeup {
         }
         *woken = false;
         !self.stopped.load(Ordering::Acquire)
+    }
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
     /// Sleeps for `time` whoever calls; `false` when the thread must end.
     pub(super) fn pause(&self, time: Duration) -> bool {
@@ -80,7 +86,7 @@ impl Threads {
         }
         if core.config.background {
             let mut background = threads.background.lock();
-            for (name, run) in [("sort", sort as fn(&Core)), ("flush", flush), ("compact", compact)] {
+            for (name, run) in [("sort", sort as fn(&Core)), ("flush", flush), ("compact", compact), ("warm-up", warm_up)] {
                 let core = Arc::clone(core);
                 background.push(spawn(name, move || run(&core))?);
             }
@@ -166,6 +172,19 @@ fn compact(core: &Core) {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::Unavailable => {}
             Err(error) => tracing::warn!(%error, "compaction failed; the segments it read stay"),
+        }
+    }
+}
+
+/// Reads the indexes of the newest partitions ahead, once.
+fn warm_up(core: &Core) {
+    let version = Arc::clone(&core.live.lock().version);
+    let newest = version.partitions.values().rev().filter_map(|partition| partition.index.as_ref());
+    for index in newest.take(WARM_PARTITIONS) {
+        if let Err(error) = core.catalogue.warm_up(index.number, &|| !core.tidier.is_stopped())
+            && error.kind() != ErrorKind::Unavailable
+        {
+            tracing::warn!(%error, "an index cannot be read ahead");
         }
     }
 }

@@ -48,6 +48,11 @@ impl LabelSet {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         Pairs(&self.0)
     }
+    /// As [`LabelSet::iter`], the bytes of the texts: for whoever writes them out as they are.
+    pub fn iter_bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut pairs = Pairs(&self.0);
+        std::iter::from_fn(move || Some((pairs.bytes()?, pairs.bytes()?)))
+    }
     /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|pair| pair.0 == name).map(|pair| pair.1)

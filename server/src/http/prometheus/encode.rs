@@ -135,7 +135,29 @@ fn list(rows: &[Row], out: &mut Vec<u8>, values: impl Fn(&Row, &mut Vec<u8>)) {
 
 /// Labels as an object.
 pub(super) fn write_labels(labels: &LabelSet, out: &mut Vec<u8>) {
-    write_pairs(labels.iter(), out);
+    out.push(b'{');
+    for (i, (name, value)) in labels.iter_bytes().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write_string(name, out);
+        out.push(b':');
+        write_string(value, out);
+    }
+    out.push(b'}');
+}
+
+/// A string of UTF-8. Nearly all are written as they are.
+fn write_string(text: &[u8], out: &mut Vec<u8>) {
+    // Without a way out in the middle, so that several bytes are looked at at once.
+    let is_plain = text.iter().fold(true, |plain, &b| plain & (b >= b' ') & (b != b'"') & (b != b'\\'));
+    if is_plain {
+        out.push(b'"');
+        out.extend_from_slice(text);
+        out.push(b'"');
+    } else {
+        write_text(&String::from_utf8_lossy(text), out);
+    }
 }
 
 /// Names and values as an object.
