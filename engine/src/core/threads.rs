@@ -86,7 +86,9 @@ impl Threads {
         }
         if core.config.background {
             let mut background = threads.background.lock();
-            for (name, run) in [("sort", sort as fn(&Core)), ("flush", flush), ("compact", compact), ("warm-up", warm_up)] {
+            for (name, run) in
+                [("sort", sort as fn(&Core)), ("flush", flush), ("compact", compact), ("warm-up", warm_up)]
+            {
                 let core = Arc::clone(core);
                 background.push(spawn(name, move || run(&core))?);
             }

@@ -160,7 +160,10 @@ async fn an_answer_from_the_cache_is_that_of_an_evaluation_whatever_happened_sin
                 7 => {
                     let start = random.random_range(0..now);
                     let range = TimeRange { start: START + start * MINUTE, end: START + (start + 5) * MINUTE };
-                    store.engine.delete(&Selector { metric: Some("m_total".into()), matchers: Vec::new(), range }).unwrap();
+                    store
+                        .engine
+                        .delete(&Selector { metric: Some("m_total".into()), matchers: Vec::new(), range })
+                        .unwrap();
                 }
                 8 => store.engine.flush().map(|_| ()).unwrap(),
                 _ => store.engine.compact().map(|_| ()).unwrap(),

@@ -57,8 +57,8 @@ const FIGURES: [Figure; 4] = [
     ("cpu_ms", Shown::cpu_ms),
 ];
 
-/// What ours may be, to the fastest of the others.
-const GOALS: [(&str, fn(&Shown) -> f64, f64); 2] = [("warm p50", Shown::warm_p50, 1.0), ("cold", Shown::cold, 0.5)];
+/// What ours may be, to the fastest of the others, by its name in the report.
+const GOALS: [(Figure, f64); 2] = [(("warm p50", Shown::warm_p50), 1.0), (("cold", Shown::cold), 0.5)];
 
 impl Measured {
     /// Nothing measured yet.
@@ -100,7 +100,7 @@ impl Measured {
 
     /// Adds the goals, their names beginning with `prefix`; none when we are alone.
     pub(super) fn judge(&self, prefix: &str, report: &mut Report) {
-        for (what, of, most) in GOALS {
+        for ((what, of), most) in GOALS {
             if let Some(ratio) = self.to_the_fastest(of) {
                 let key = format!("{prefix}{}/goal: {what}, to the fastest peer", self.class.name);
                 report.goal(&key, ratio, Goal::AtMost(most), "ours to theirs");
