@@ -1,0 +1,35 @@
+//! Reading an index ahead, after a start: otherwise the first questions wait, series by series, for RocksDB to read and unpack its
+//! blocks.
+use crate::error::Result;
+
+use super::partition::{Table, table_key};
+use super::store::Catalogue;
+
+/// Series whose labels are read at once.
+const SERIES_AT_ONCE: usize = 512;
+
+impl Catalogue {
+    /// Reads the postings of the index `index` and the labels of its series, as far as there is room for them beside what is
+    /// there, and as long as `go_on` says so.
+    ///
+    /// # Errors
+    /// Damage; `Unavailable` when the store is closed.
+    pub(crate) fn warm_up(&self, index: u64, go_on: &dyn Fn() -> bool) -> Result<()> {
+        // RocksDB keeps the blocks that are read here.
+        let mut bytes = 0;
+        for table in [Table::Names, Table::Values] {
+            let prefix = table_key(index, table);
+            self.scan(&prefix, prefix.len(), |key, list| {
+                bytes += key.len() + list.len();
+                Ok(bytes < self.blocks_bytes_max() / 2 && go_on())
+            })?;
+        }
+        for ids in self.ordinals(index)?.chunks(SERIES_AT_ONCE) {
+            if !go_on() || !self.has_room() {
+                break;
+            }
+            self.labels_for_query(ids)?;
+        }
+        Ok(())
+    }
+}
