@@ -1,8 +1,9 @@
 //! PromQL queries: what is known already, what is small, and the others.
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use datafusion::execution::memory_pool::MemoryReservation;
 use foretell_engine::Snapshot;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -21,6 +22,8 @@ pub struct PromAnswer {
     pub answer: Arc<Answer>,
     /// What it says about itself.
     pub annotations: Annotations,
+    /// The whole as it was written out for an earlier request, if the same is asked again: whoever writes it puts it here.
+    pub text: Arc<OnceLock<Bytes>>,
     #[expect(dead_code, reason = "held until the answer is dropped")]
     memory: MemoryReservation,
 }
@@ -71,10 +74,12 @@ impl Database {
         let asked = Asked { query, snapshot: self.engine.snapshot(), limits, cached };
         let found = if cached { self.results.find(&asked.query, &asked.snapshot) } else { Found::Nothing };
         let found = match found {
-            Found::Whole(answer, annotations) => return Ok(PromAnswer { answer, annotations, memory }),
+            Found::Whole(answer, annotations, text) => return Ok(PromAnswer { answer, annotations, text, memory }),
             Found::Part(..) => found,
             Found::Nothing => match self.small(&asked, deadline, &held, &memory) {
-                Some((answer, annotations)) => return Ok(PromAnswer { answer, annotations, memory }),
+                Some((answer, annotations)) => {
+                    return Ok(PromAnswer { answer, annotations, text: Arc::default(), memory });
+                }
                 None => found,
             },
         };
@@ -92,7 +97,7 @@ impl Database {
             let (answer, annotations) = database.complete(&asked, found, |query| {
                 promql::evaluate_annotated(query, snapshot, limits, &cancelled, &reserve)
             })?;
-            Ok(PromAnswer { answer, annotations, memory })
+            Ok(PromAnswer { answer, annotations, text: Arc::default(), memory })
         })
         .await
     }

@@ -13,8 +13,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Rows decoded at a time: few enough to be still in the core's cache when they are copied to their series.
 const ROWS_AT_ONCE: usize = 16 << 10;
-/// What finding and opening a series costs, in samples.
-const SERIES_SAMPLES: usize = 100;
+/// What finding and opening a series costs, in samples: a block is decoded whole, and a segment of half an hour has some fifty
+/// series in one.
+const SERIES_SAMPLES: usize = 2000;
 /// Distance of samples, where a guess is needed of how many there will be.
 const SAMPLE_EVERY_MS: i64 = 15_000;
 const NS_PER_MS: i64 = 1_000_000;

@@ -20,9 +20,10 @@ mod reads;
 mod shelf;
 mod steps;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use foretell_engine::Snapshot;
 
 use self::reads::Reads;
@@ -62,8 +63,8 @@ pub struct ResultCacheStats {
 
 /// What the cache has for a query.
 pub(crate) enum Found {
-    /// The answer.
-    Whole(Arc<Answer>, Annotations),
+    /// The answer, and where it is kept as it was written out.
+    Whole(Arc<Answer>, Annotations, Arc<OnceLock<Bytes>>),
     /// A matrix, of which the instants from the first to the last of the two hold, maybe all that are asked for.
     Part(Arc<Answer>, (i64, i64)),
     Nothing,
@@ -142,7 +143,7 @@ impl ResultCache {
         evaluate: impl Fn(&PromQuery) -> Result<(Answer, Annotations)>,
     ) -> Result<(Arc<Answer>, Annotations)> {
         let (answer, annotations) = match found {
-            Found::Whole(answer, annotations) => return Ok((answer, annotations)),
+            Found::Whole(answer, annotations, _) => return Ok((answer, annotations)),
             Found::Part(part, bounds) => {
                 let part = part.cut(bounds);
                 // What is kept covers it, and more.
@@ -177,6 +178,7 @@ impl ResultCache {
             instants,
             answer: Arc::clone(answer),
             annotations: annotations.clone(),
+            text: Arc::default(),
             changes: snapshot.changes(),
             reads,
         };
@@ -195,7 +197,7 @@ fn holds(kept: &Kept, asked: (i64, i64), step_ms: Option<i64>, unchanged_ms: i64
         Some(step_ms) => until.min(from + (good - from) / step_ms * step_ms),
     };
     if kept.instants == asked && until == asked.1 {
-        return Found::Whole(Arc::clone(&kept.answer), kept.annotations.clone());
+        return Found::Whole(Arc::clone(&kept.answer), kept.annotations.clone(), Arc::clone(&kept.text));
     }
     let is_plain = kept.annotations == Annotations::default();
     let (first, last) = (asked.0.max(from), asked.1.min(until));

@@ -1,6 +1,7 @@
 //! Where answers are kept: those asked for longest ago go first.
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
@@ -10,12 +11,15 @@ use super::super::value::{Answer, Point, Row};
 use super::reads::Reads;
 
 /// An answer that takes more than this part of all is not kept: it would drive out many.
-const LARGEST_PART: usize = 8;
+const LARGEST_PART: usize = 2;
 /// When there is no more room, so much of all is given up at once.
 const GIVEN_UP_PART: usize = 8;
 /// What an answer takes beside its rows and texts, and a row beside its labels and samples.
 const ANSWER_BYTES: usize = 512;
 const ROW_BYTES: usize = size_of::<Row>() + 32;
+/// What a sample, and a row beside its samples and the bytes of its labels, add to the text.
+const POINT_TEXT_BYTES: usize = 32;
+const ROW_TEXT_BYTES: usize = 128;
 
 /// What a query asks, whatever its bounds. Ranges must have the same instants, as far as they have both.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +45,8 @@ pub(super) struct Kept {
     pub(super) instants: (i64, i64),
     pub(super) answer: Arc<Answer>,
     pub(super) annotations: Annotations,
+    /// The answer as it was written out, once somebody has.
+    pub(super) text: Arc<OnceLock<Bytes>>,
     /// What the snapshot had seen that gave it.
     pub(super) changes: u64,
     pub(super) reads: Reads,
@@ -50,16 +56,29 @@ impl Kept {
     /// Memory that it takes, about.
     fn bytes(&self, key: &Key) -> usize {
         let texts = self.annotations.warnings.iter().chain(&self.annotations.infos);
-        ANSWER_BYTES + key.text.len() + texts.map(|text| text.len() + 64).sum::<usize>() + bytes_of(&self.answer)
+        let (own, texts) = (ANSWER_BYTES + key.text.len(), texts.map(|text| text.len() + 64).sum::<usize>());
+        // The text counts from the beginning: somebody may write it at any time.
+        own + texts + bytes_of(&self.answer) + rows_of(&self.answer).iter().map(text_bytes).sum::<usize>()
     }
 }
 
 /// Memory of the rows of an answer, about.
 pub(super) fn bytes_of(answer: &Answer) -> usize {
+    rows_of(answer).iter().map(row_bytes).sum()
+}
+
+fn rows_of(answer: &Answer) -> &[Row] {
     match answer {
-        Answer::Vector(rows) | Answer::Matrix(rows) => rows.iter().map(row_bytes).sum(),
-        Answer::Scalar(_) | Answer::Text(..) => 0,
+        Answer::Vector(rows) | Answer::Matrix(rows) => rows,
+        Answer::Scalar(_) | Answer::Text(..) => &[],
     }
+}
+
+/// How long the text of a row is, about.
+fn text_bytes(row: &Row) -> usize {
+    let numbers = row.histograms.iter().map(|(_, histogram)| histogram.weight());
+    let samples = row.points.len() + numbers.sum::<usize>();
+    ROW_TEXT_BYTES + row.labels.as_bytes().len() + samples * POINT_TEXT_BYTES
 }
 
 fn row_bytes(row: &Row) -> usize {
@@ -168,6 +187,7 @@ mod tests {
             instants: (0, 0),
             answer: Arc::new(Answer::Matrix(vec![row])),
             annotations: Annotations::default(),
+            text: Arc::default(),
             changes,
             reads: Reads { ahead_ms: 0, joins: true },
         }

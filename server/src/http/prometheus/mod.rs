@@ -18,6 +18,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use bytes::Bytes;
 use foretell_engine::clock::{Clock as _, SystemClock};
 use foretell_query::PromAnswer;
 use foretell_query::promql::{Answer, PromQuery};
@@ -90,7 +91,12 @@ async fn answer(
 }
 
 /// As [`limited`], elsewhere if it takes long.
-async fn written(answered: PromAnswer, limit: usize) -> Result<Vec<u8>, ApiError> {
+async fn written(answered: PromAnswer, limit: usize) -> Result<Bytes, ApiError> {
+    if !is_longer(&answered.answer, limit)
+        && let Some(text) = answered.text.get()
+    {
+        return Ok(text.clone());
+    }
     if encode::size(&answered.answer) <= INLINE_BYTES_MAX {
         return Ok(limited(answered, limit));
     }
@@ -105,16 +111,26 @@ async fn elsewhere<T: Send + 'static>(write: impl FnOnce() -> T + Send + 'static
 }
 
 /// The answer's text, cut to `limit` series (0: all) with a warning. The memory that the query took is held until then.
-fn limited(mut answered: PromAnswer, limit: usize) -> Vec<u8> {
-    let is_longer = match &*answered.answer {
-        Answer::Vector(rows) | Answer::Matrix(rows) => limit > 0 && rows.len() > limit,
-        Answer::Scalar(_) | Answer::Text(..) => false,
-    };
+fn limited(mut answered: PromAnswer, limit: usize) -> Bytes {
+    let is_longer = is_longer(&answered.answer, limit);
     let warnings = match is_longer.then(|| Arc::make_mut(&mut answered.answer)) {
         Some(Answer::Vector(rows) | Answer::Matrix(rows)) => cut_to(rows, limit),
         Some(Answer::Scalar(_) | Answer::Text(..)) | None => &[],
     };
-    encode::answer(&answered.answer, &answered.annotations, warnings)
+    let text = Bytes::from(encode::answer(&answered.answer, &answered.annotations, warnings));
+    if !is_longer {
+        // Somebody else may have been faster, with the same text.
+        let _ = answered.text.set(text.clone());
+    }
+    text
+}
+
+/// Whether an answer has more than `limit` series (0: any number is allowed).
+fn is_longer(answer: &Answer, limit: usize) -> bool {
+    match answer {
+        Answer::Vector(rows) | Answer::Matrix(rows) => limit > 0 && rows.len() > limit,
+        Answer::Scalar(_) | Answer::Text(..) => false,
+    }
 }
 
 /// Cuts `list` to `limit` (0: all); the warnings that an answer gives of it.
