@@ -249,7 +249,7 @@ impl Catalogue {
         }
     }
 
-    fn decode_chunk(&self, bytes: &[u8]) -> Result<Vec<SeriesId>> {
+    pub(super) fn decode_chunk(&self, bytes: &[u8]) -> Result<Vec<SeriesId>> {
         let (mut ids, mut at, mut previous) = (Vec::new(), 0, 0u64);
         while at < bytes.len() {
             let step = format::take_varint(bytes, &mut at).ok_or_else(|| self.corrupt("a varint", "its beginning"))?;

@@ -5,9 +5,6 @@ use crate::error::Result;
 use super::partition::{Table, table_key};
 use super::store::Catalogue;
 
-/// Series whose labels are read at once.
-const SERIES_AT_ONCE: usize = 512;
-
 impl Catalogue {
     /// Reads the postings of the index `index` and the labels of its series, as far as there is room for them beside what is
     /// there, and as long as `go_on` says so.
@@ -24,12 +21,10 @@ impl Catalogue {
                 Ok(bytes < self.blocks_bytes_max() / 2 && go_on())
             })?;
         }
-        for ids in self.ordinals(index)?.chunks(SERIES_AT_ONCE) {
-            if !go_on() || !self.has_room() {
-                break;
-            }
-            self.labels_for_query(ids)?;
-        }
-        Ok(())
+        let prefix = table_key(index, Table::Ordinals);
+        self.scan(&prefix, prefix.len(), |_, chunk| {
+            self.labels_for_query(&self.decode_chunk(chunk)?)?;
+            Ok(self.has_room() && go_on())
+        })
     }
 }

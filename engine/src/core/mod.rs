@@ -5,8 +5,8 @@
 //!                                                 ^ snapshot copies it      ^ flush, compaction replace parts
 //! ```
 //! Lock order, outermost first: `compacting`, `flushing`, `creating`, `manifest`, then `head`, `live`, `declared`, `claims`,
-//! `numbers`, `pending`, `unplaced`, which but for `head` are held alone and never during I/O; a batch of records is queued
-//! under `declared`. `creating` is held while RocksDB is asked for a series, `manifest` while its edit is synced.
+//! `numbers`, `pending`, `unplaced`, which but for `head` are held alone and never during I/O (under `live` a change is
+//! noted); a batch of records is queued under `declared`. `creating` is held while RocksDB is asked for a series, `manifest` while its edit is synced.
 mod compact;
 mod delete;
 mod disk;

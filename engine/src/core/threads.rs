@@ -180,9 +180,12 @@ fn compact(core: &Core) {
 
 /// Reads the indexes of the newest partitions ahead, once.
 fn warm_up(core: &Core) {
-    let version = Arc::clone(&core.live.lock().version);
-    let newest = version.partitions.values().rev().filter_map(|partition| partition.index.as_ref());
-    for index in newest.take(WARM_PARTITIONS) {
+    let newest: Vec<_> = {
+        let live = core.live.lock();
+        let newest = live.version.partitions.values().rev().filter_map(|partition| partition.index.clone());
+        newest.take(WARM_PARTITIONS).collect()
+    };
+    for index in newest {
         if let Err(error) = core.catalogue.warm_up(index.number, &|| !core.tidier.is_stopped())
             && error.kind() != ErrorKind::Unavailable
         {

@@ -1,9 +1,8 @@
 //! PromQL queries: what is known already, what is small, and the others.
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use datafusion::execution::memory_pool::MemoryReservation;
 use foretell_engine::Snapshot;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -12,8 +11,9 @@ use tokio::time::Instant;
 use super::Database;
 use crate::error::Result;
 use crate::execute::{self, Held};
+use crate::promql::expr::Expr;
 use crate::promql::result_cache::Found;
-use crate::promql::{self, Annotations, Answer, PromQuery, ResultCacheStats};
+use crate::promql::{self, Annotations, Answer, KeptText, PromQuery, ResultCacheStats};
 
 /// The answer to a PromQL query. As long as it is held, so is its part of the memory of all queries: write it out, then let go.
 #[derive(Debug)]
@@ -22,8 +22,8 @@ pub struct PromAnswer {
     pub answer: Arc<Answer>,
     /// What it says about itself.
     pub annotations: Annotations,
-    /// The whole as it was written out for an earlier request, if the same is asked again: whoever writes it puts it here.
-    pub text: Arc<OnceLock<Bytes>>,
+    /// The whole as it was written out for an earlier request, where the same is asked again: whoever writes it puts it here.
+    pub text: KeptText,
     #[expect(dead_code, reason = "held until the answer is dropped")]
     memory: MemoryReservation,
 }
@@ -72,20 +72,23 @@ impl Database {
         let held = self.enter(&query.text, deadline).await?;
         let memory = self.sessions.reservation("a PromQL query");
         let asked = Asked { query, snapshot: self.engine.snapshot(), limits, cached };
-        let found = if cached { self.results.find(&asked.query, &asked.snapshot) } else { Found::Nothing };
+        let found =
+            if cached { self.results.find(&asked.query, &asked.limits, &asked.snapshot) } else { Found::Nothing };
+        let reserve = |bytes| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, &self.running));
+        reserve(found.bytes())?;
         let found = match found {
             Found::Whole(answer, annotations, text) => return Ok(PromAnswer { answer, annotations, text, memory }),
             Found::Part(..) => found,
             Found::Nothing => match self.small(&asked, deadline, &held, &memory) {
                 Some((answer, annotations)) => {
-                    return Ok(PromAnswer { answer, annotations, text: Arc::default(), memory });
+                    return Ok(PromAnswer { answer, annotations, text: KeptText::default(), memory });
                 }
                 None => found,
             },
         };
-        memory.free();
         let database = Arc::clone(self);
         Self::aside(held, deadline, move |held| {
+            let Asked { query, limits, snapshot, .. } = &asked;
             let known = found.bytes();
             let reserve = |bytes: usize| {
                 let resized = memory.try_resize(known.saturating_add(bytes));
@@ -93,11 +96,12 @@ impl Database {
             };
             reserve(0)?;
             let cancelled = || held.listed.query.cancel.is_cancelled();
-            let Asked { limits, snapshot, .. } = &asked;
-            let (answer, annotations) = database.complete(&asked, found, |query| {
-                promql::evaluate_annotated(query, snapshot, limits, &cancelled, &reserve)
+            let expr = promql::parsed(query, limits)?;
+            let (answer, annotations) = database.complete(&asked, &expr, found, |query, made| {
+                let reserve = |bytes: usize| reserve(made.saturating_add(bytes));
+                promql::evaluate_parsed(&expr, query, snapshot, limits, &cancelled, &reserve)
             })?;
-            Ok(PromAnswer { answer, annotations, text: Arc::default(), memory })
+            Ok(PromAnswer { answer, annotations, text: KeptText::default(), memory })
         })
         .await
     }
@@ -106,15 +110,16 @@ impl Database {
     fn complete(
         &self,
         asked: &Asked,
+        expr: &Expr,
         found: Found,
-        evaluate: impl Fn(&PromQuery) -> Result<(Answer, Annotations)>,
+        evaluate: impl Fn(&PromQuery, usize) -> Result<(Answer, Annotations)>,
     ) -> Result<(Arc<Answer>, Annotations)> {
         let Asked { query, snapshot, limits, cached } = asked;
-        if !cached {
-            return evaluate(query).map(|(answer, annotations)| (Arc::new(answer), annotations));
+        if *cached {
+            self.results.complete((query, expr), snapshot, limits, found, evaluate)
+        } else {
+            evaluate(query, 0).map(|(answer, annotations)| (Arc::new(answer), annotations))
         }
-        let expr = promql::parsed(query, limits)?;
-        self.results.complete((query, &expr), snapshot, limits, found, evaluate)
     }
 
     /// Evaluates a small query on this thread; `None` if it is not one, or may not keep the thread, and after any error.
@@ -134,8 +139,9 @@ impl Database {
         let evaluate = || {
             let cancelled = || held.listed.query.cancel.is_cancelled() || Instant::now() >= give_up;
             let reserve = |bytes| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, &self.running));
-            let one = |query: &PromQuery| promql::small::evaluate(&expr, query, snapshot, limits, &cancelled, &reserve);
-            self.complete(asked, Found::Nothing, one).ok()
+            let one =
+                |query: &PromQuery, _| promql::small::evaluate(&expr, query, snapshot, limits, &cancelled, &reserve);
+            self.complete(asked, &expr, Found::Nothing, one).ok()
         };
         // What panics here, in a task that may not block, say, goes the usual way.
         catch_unwind(AssertUnwindSafe(|| tokio::task::block_in_place(evaluate))).ok().flatten()

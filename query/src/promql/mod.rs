@@ -50,7 +50,7 @@ mod binary;
 mod duration_expr;
 mod eval;
 mod exemplars;
-mod expr;
+pub(crate) mod expr;
 mod extended;
 mod fault;
 mod feature;
@@ -95,7 +95,7 @@ pub(crate) use layout::format;
 pub use lookup::{Found, Lookup, What};
 pub(crate) use parse::parse_selector;
 pub use raw::{RawQuery, RawReader, RawSelection, RawSeries};
-pub use result_cache::ResultCacheStats;
+pub use result_cache::{KeptText, ResultCacheStats};
 pub use source::{Admit, Matchers, SampleSource, SeriesSamples, at_most};
 pub use tree::{Tree, TreeFunction, TreeMatcher, TreeMatching, TreeSelector, TreeWhen, tree};
 pub use value::{Answer, Point, Row};
@@ -214,8 +214,22 @@ pub fn evaluate_annotated(
     cancelled: &Cancelled<'_>,
     reserve: &(dyn Fn(usize) -> Result<()> + Sync),
 ) -> Result<(Answer, Annotations)> {
-    let expr = parsed(query, limits)?;
-    eval::Evaluator::new(query, source, limits, cancelled, reserve)?.run(&expr)
+    evaluate_parsed(&*parsed(query, limits)?, query, source, limits, cancelled, reserve)
+}
+
+/// As [`evaluate_annotated`], of the expression that [`parsed`] has made of the query, or of one that differs in its bounds.
+///
+/// # Errors
+/// As [`evaluate_annotated`].
+pub(crate) fn evaluate_parsed(
+    expr: &expr::Expr,
+    query: &PromQuery,
+    source: &dyn SampleSource,
+    limits: &Limits,
+    cancelled: &Cancelled<'_>,
+    reserve: &(dyn Fn(usize) -> Result<()> + Sync),
+) -> Result<(Answer, Annotations)> {
+    eval::Evaluator::new(query, source, limits, cancelled, reserve)?.run(expr)
 }
 
 /// The expression of `query`, which was checked when it was evaluated.

@@ -116,7 +116,7 @@ async fn without_room_nothing_is_kept() {
 }
 
 /// Selectors, functions that keep and drop names, operators, offsets to either side, subqueries, `@`, and what annotates.
-const TEXTS: [&str; 16] = [
+const TEXTS: [&str; 24] = [
     "m_total",
     "sum by (s) (rate(m_total[5m]))",
     "rate({__name__=~\"m_total|n\"}[5m])",
@@ -133,7 +133,51 @@ const TEXTS: [&str; 16] = [
     "count_values(\"v\", n)",
     "time() + scalar(n{s=\"b\"})",
     "limitk(1, m_total)",
+    "topk(1, count by (g) (m_total))",
+    "sum(sum by (g) (m_total / 7))",
+    "avg(topk(2, m_total / 7))",
+    "stddev(m_total / 7 or n / 3)",
+    "sum({__name__=~\"m_total|n\"} / 7)",
+    "-count_values(\"__name__\", n)",
+    "quantile(scalar(n{s=\"b\"}) / 10, m_total)",
+    "sum by (g) (rate(m_total[5m]))",
 ];
+
+/// Names, and values of `s` and `g`, whose lengths say when a series rests.
+const SERIES: [(&str, &str, &str); 7] = [
+    ("m_total", "a", "zz"),
+    ("m_total", "b", "a"),
+    ("m_total", "cc", "zz"),
+    ("m_total", "dd", "a"),
+    ("n", "b", ""),
+    ("n", "ccc", ""),
+    ("n", "dd", ""),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_hold_for_the_whole_and_no_instant_is_too_far() {
+    let store = Store::empty(QueryLimits::default());
+    for at in 0..30 {
+        minute(&store, "a", at, at as f64);
+    }
+    let seconds = |seconds: i64| PromQuery {
+        step_ms: Some(1000),
+        end_ms: START_MS + seconds * 1000,
+        ..range("m_total", 0..=0, 1)
+    };
+    assert!(ask(&store, &seconds(10_999), "the most steps").await.contains("Point"));
+    assert!(
+        ask(&store, &seconds(11_000), "one more, of which the others are known").await.contains("exceeded maximum")
+    );
+    for (start_ms, end_ms) in [(-1_000, 0), (i64::MIN, i64::MIN + 50), (i64::MAX - 50, i64::MAX)] {
+        for text in ["1", "time()", "vector(1)", "m_total", "m_total offset -5m"] {
+            let query = PromQuery { start_ms, end_ms, step_ms: Some(10), ..range(text, 0..=0, 1) };
+            for _ in 0..2 {
+                ask(&store, &query, text).await;
+            }
+        }
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_from_the_cache_is_that_of_an_evaluation_whatever_happened_since() {
@@ -147,10 +191,12 @@ async fn an_answer_from_the_cache_is_that_of_an_evaluation_whatever_happened_sin
                 0..6 => {
                     for _ in 0..random.random_range(1..4) {
                         now += 1;
-                        for (name, series) in [("m_total", "a"), ("m_total", "b"), ("n", "b"), ("n", "c")] {
-                            if random.random_bool(0.8) {
-                                let value = f64::from(random.random_range(0..100));
-                                let labels = [("__name__", name), ("s", series)];
+                        for (name, series, group) in SERIES {
+                            // Each lives for a while, rests, and comes back.
+                            let lives = (now / 15 + series.len() as i64 + group.len() as i64) % 3 > 0;
+                            if lives && random.random_bool(0.9) {
+                                let value = f64::from(random.random_range(0..20));
+                                let labels = [("__name__", name), ("g", group), ("s", series)];
                                 write(&store.engine, &labels, &[(START + now * MINUTE, value)]);
                             }
                         }

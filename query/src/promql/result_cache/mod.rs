@@ -14,16 +14,17 @@
 //! A step of an answer holds as long as nothing has changed of the time up to the last instant that it reads
 //! ([`Snapshot::unchanged_before`]: late samples, deletes and dropped partitions are changes); otherwise it is evaluated again.
 //! So an answer is never older than the snapshot that it is asked of. Expressions with `@` are not kept, nor are any where the
-//! instants of a query become part of the expression; several steps are put together only where Prometheus could not refuse
-//! the whole for what two parts contain, and where no annotation would have to be split.
+//! instants of a query become part of the expression. Some steps of an answer are taken only where their values do not depend
+//! on which others are evaluated with them, and put together with others only where Prometheus could not refuse the whole for
+//! what two parts contain; never where an annotation would have to be split.
 mod reads;
 mod shelf;
 mod steps;
 
+use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use foretell_engine::Snapshot;
 
 use self::reads::Reads;
@@ -34,6 +35,8 @@ use super::feature::Feature;
 use super::value::Answer;
 use super::{Limits, PromQuery};
 use crate::error::Result;
+
+pub use self::shelf::KeptText;
 
 const NS_PER_MS: i64 = 1_000_000;
 
@@ -57,25 +60,27 @@ pub struct ResultCacheStats {
     pub whole: u64,
     /// Queries some of whose steps were.
     pub part: u64,
-    /// Queries that might have been, and for which it had nothing that still holds.
+    /// Queries for which it had nothing that still holds.
     pub none: u64,
 }
 
 /// What the cache has for a query.
 pub(crate) enum Found {
     /// The answer, and where it is kept as it was written out.
-    Whole(Arc<Answer>, Annotations, Arc<OnceLock<Bytes>>),
-    /// A matrix, of which the instants from the first to the last of the two hold, maybe all that are asked for.
-    Part(Arc<Answer>, (i64, i64)),
+    Whole(Arc<Answer>, Annotations, KeptText),
+    /// A matrix, of which the instants from the first to the last of the two hold, maybe all that are asked for; and whether it
+    /// is a much longer one.
+    Part(Arc<Answer>, (i64, i64), bool),
     Nothing,
 }
 
 impl Found {
-    /// Memory of what is taken from the cache while it becomes an answer, at most.
+    /// Memory of what is made of what the cache has, on the way to the client, about.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Part(answer, _) => shelf::bytes_of(answer),
-            Self::Whole(..) | Self::Nothing => 0,
+            Self::Whole(_, _, text) if text.get().is_some() => 0,
+            Self::Whole(answer, ..) | Self::Part(answer, ..) => shelf::bytes_of(answer),
+            Self::Nothing => 0,
         }
     }
 }
@@ -90,6 +95,12 @@ fn instants(query: &PromQuery) -> Option<(i64, i64)> {
         }
         Some(_) => None,
     }
+}
+
+/// How many instants a query has.
+fn steps_of(query: &PromQuery) -> Option<u64> {
+    let (first, last) = instants(query)?;
+    Some(last.abs_diff(first) / query.step_ms.map_or(1, i64::unsigned_abs).max(1) + 1)
 }
 
 impl ResultCache {
@@ -113,8 +124,12 @@ impl ResultCache {
     }
 
     /// What there is for `query` that holds in `snapshot`, and later too.
-    pub(crate) fn find(&self, query: &PromQuery, snapshot: &Snapshot) -> Found {
+    pub(crate) fn find(&self, query: &PromQuery, limits: &Limits, snapshot: &Snapshot) -> Found {
         let Some((first, last)) = instants(query) else { return Found::Nothing };
+        // More steps than there may be are refused, whatever is known of them.
+        if steps_of(query).is_none_or(|steps| steps > limits.points_max as u64) {
+            return Found::Nothing;
+        }
         // Of a later snapshot than this one it may know more: parts of one answer must not.
         let kept = self.shelf.get(&Key::of(query)).filter(|kept| kept.changes <= snapshot.changes());
         let found = kept.map_or(Found::Nothing, |kept| {
@@ -130,7 +145,8 @@ impl ResultCache {
         found
     }
 
-    /// The answer to `query` in `snapshot`: what [`ResultCache::find`] has found of it, and the rest by `evaluate`. It is kept.
+    /// The answer to `query` in `snapshot`: what [`ResultCache::find`] has found of it, and the rest by `evaluate`, which is told how
+    /// many bytes were made before. It is kept.
     ///
     /// # Errors
     /// Those of `evaluate`.
@@ -140,19 +156,23 @@ impl ResultCache {
         snapshot: &Snapshot,
         limits: &Limits,
         found: Found,
-        evaluate: impl Fn(&PromQuery) -> Result<(Answer, Annotations)>,
+        evaluate: impl Fn(&PromQuery, usize) -> Result<(Answer, Annotations)>,
     ) -> Result<(Arc<Answer>, Annotations)> {
         let (answer, annotations) = match found {
             Found::Whole(answer, annotations, _) => return Ok((answer, annotations)),
-            Found::Part(part, bounds) => {
+            Found::Part(part, bounds, is_longer) => {
                 let part = part.cut(bounds);
-                // What is kept covers it, and more.
                 if instants(query) == Some(bounds) {
                     return Ok((Arc::new(part), Annotations::default()));
                 }
-                around(query, part, bounds, evaluate)?
+                let (answer, annotations) = around(query, part, bounds, evaluate)?;
+                // Who asks for the longer one will ask again.
+                if is_longer {
+                    return Ok((Arc::new(answer), annotations));
+                }
+                (answer, annotations)
             }
-            Found::Nothing => evaluate(query)?,
+            Found::Nothing => evaluate(query, 0)?,
         };
         let answer = Arc::new(answer);
         self.keep((query, expr), snapshot, limits, &answer, &annotations);
@@ -178,7 +198,7 @@ impl ResultCache {
             instants,
             answer: Arc::clone(answer),
             annotations: annotations.clone(),
-            text: Arc::default(),
+            text: KeptText::of(answer),
             changes: snapshot.changes(),
             reads,
         };
@@ -194,50 +214,51 @@ fn holds(kept: &Kept, asked: (i64, i64), step_ms: Option<i64>, unchanged_ms: i64
     let until = match step_ms {
         _ if good < from => return Found::Nothing,
         None => until,
-        Some(step_ms) => until.min(from + (good - from) / step_ms * step_ms),
+        Some(step_ms) => until.min(from.saturating_add(good.saturating_sub(from) / step_ms * step_ms)),
     };
     if kept.instants == asked && until == asked.1 {
-        return Found::Whole(Arc::clone(&kept.answer), kept.annotations.clone(), Arc::clone(&kept.text));
+        return Found::Whole(Arc::clone(&kept.answer), kept.annotations.clone(), kept.text.clone());
     }
     let is_plain = kept.annotations == Annotations::default();
     let (first, last) = (asked.0.max(from), asked.1.min(until));
-    let is_enough = (first, last) == asked || kept.reads.joins;
+    let is_enough = if (first, last) == asked { kept.reads.cuts } else { kept.reads.joins };
     if is_plain && is_enough && step_ms.is_some() && first <= last {
-        Found::Part(Arc::clone(&kept.answer), (first, last))
+        let is_longer = (until.abs_diff(from)) / 2 > asked.1.abs_diff(asked.0);
+        Found::Part(Arc::clone(&kept.answer), (first, last), is_longer)
     } else {
         Found::Nothing
     }
 }
 
-/// The answer to `query`, of which `part` is known: what lies before and after it is evaluated.
+/// The answer to `query`, of which `part` is known: what lies before and after it is evaluated; or the whole, where that has
+/// annotations: of some of them only the worst of all steps is told.
 fn around(
     query: &PromQuery,
     part: Answer,
     (first, last): (i64, i64),
-    evaluate: impl Fn(&PromQuery) -> Result<(Answer, Annotations)>,
+    evaluate: impl Fn(&PromQuery, usize) -> Result<(Answer, Annotations)>,
 ) -> Result<(Answer, Annotations)> {
-    let (Some((start, end)), Some(step_ms)) = (instants(query), query.step_ms) else { return evaluate(query) };
-    let mut parts = Vec::with_capacity(3);
-    let mut annotations = Annotations::default();
-    let mut more = |start_ms: i64, end_ms: i64| -> Result<Answer> {
-        let (answer, more) = evaluate(&PromQuery { start_ms, end_ms, ..query.clone() })?;
-        annotations.warnings.extend(more.warnings);
-        annotations.infos.extend(more.infos);
-        Ok(answer)
+    let (Some((start, end)), Some(step_ms)) = (instants(query), query.step_ms) else { return evaluate(query, 0) };
+    let made = Cell::new(0);
+    let apart = |start_ms: i64, end_ms: i64| -> Result<Option<(Answer, Annotations)>> {
+        if start_ms > end_ms {
+            return Ok(None);
+        }
+        let evaluated = evaluate(&PromQuery { start_ms, end_ms, ..query.clone() }, made.get())?;
+        made.set(made.get() + shelf::bytes_of(&evaluated.0));
+        Ok(Some(evaluated))
     };
-    if start < first {
-        parts.push(more(start, first - step_ms)?);
+    let (before, after) = (apart(start, first.saturating_sub(step_ms))?, apart(last.saturating_add(step_ms), end)?);
+    if [&before, &after].into_iter().flatten().any(|(_, annotations)| *annotations != Annotations::default()) {
+        return evaluate(query, 0);
     }
-    parts.push(part);
-    if last < end {
-        parts.push(more(last + step_ms, end)?);
-    }
+    let answers = [before.map(|(answer, _)| answer), Some(part), after.map(|(answer, _)| answer)];
     let rows = |answer| match answer {
         Answer::Matrix(rows) => rows,
         Answer::Vector(_) | Answer::Scalar(_) | Answer::Text(..) => Vec::new(),
     };
-    let whole = parts.into_iter().map(rows).reduce(steps::join).unwrap_or_default();
-    Ok((Answer::Matrix(whole), annotations))
+    let whole = answers.into_iter().flatten().map(rows).reduce(steps::join).unwrap_or_default();
+    Ok((Answer::Matrix(whole), Annotations::default()))
 }
 
 impl Answer {

@@ -1,7 +1,7 @@
 //! What an expression reads, as far as it concerns for how long an answer holds.
 use foretell_engine::{METRIC_NAME, MatchOp};
 
-use super::super::expr::{Aggregate, AggregateOp, Binary, BinaryOp, Edges, Expr, When};
+use super::super::expr::{Aggregate, AggregateOp, Binary, BinaryOp, Edges, Expr, Type, When};
 use super::super::source::Matchers;
 
 /// What an expression reads at a step.
@@ -9,6 +9,8 @@ use super::super::source::Matchers;
 pub(super) struct Reads {
     /// How far after the instant of a step the last sample may lie that it reads.
     pub(super) ahead_ms: i64,
+    /// Whether a step has the same value, to the last bit, whichever other steps it is evaluated with.
+    pub(super) cuts: bool,
     /// Whether steps evaluated apart are together what they are when they are evaluated at once.
     pub(super) joins: bool,
 }
@@ -16,7 +18,8 @@ pub(super) struct Reads {
 impl Reads {
     /// `None` when an answer must not be kept: with `@` all steps read the same instant, and `info` reads by itself.
     pub(super) fn of(expr: &Expr) -> Option<Self> {
-        ahead(expr).map(|ahead_ms| Self { ahead_ms, joins: joins(expr) })
+        let cuts = is_steady(expr);
+        ahead(expr).map(|ahead_ms| Self { ahead_ms, cuts, joins: cuts && joins(expr) })
     }
 }
 
@@ -24,17 +27,62 @@ fn ahead(expr: &Expr) -> Option<i64> {
     let moved =
         |when: &When| (when.at.is_none() && when.edges == Edges::Exact).then(|| 0_i64.saturating_sub(when.offset_ms));
     match expr {
-        Expr::Number(_) | Expr::Text(_) => Some(i64::MIN),
+        Expr::Number(_) | Expr::Text(_) => Some(0),
         Expr::Selector(selector) | Expr::Range(selector, _) => moved(&selector.when),
         Expr::Subquery(subquery) => Some(ahead(&subquery.expr)?.saturating_add(moved(&subquery.when)?)),
         Expr::Call(function, _) if function.name == "info" => None,
-        Expr::Call(_, args) => args.iter().try_fold(i64::MIN, |most, arg| Some(most.max(ahead(arg)?))),
+        Expr::Call(_, args) => args.iter().map(ahead).reduce(|a, b| Some(a?.max(b?))).unwrap_or(Some(0)),
         Expr::Aggregate(aggregate) => {
-            let param = aggregate.param.as_ref().map_or(Some(i64::MIN), ahead)?;
-            Some(ahead(&aggregate.expr)?.max(param))
+            let param = aggregate.param.as_ref().map(ahead);
+            let inner = ahead(&aggregate.expr)?;
+            Some(param.map_or(Some(inner), |param| Some(inner.max(param?)))?)
         }
         Expr::Binary(binary) => Some(ahead(&binary.lhs)?.max(ahead(&binary.rhs)?)),
         Expr::Negate(expr) => ahead(expr),
+    }
+}
+
+/// Aggregations add up, and choose among equals, in the order in which series come. That of selectors is the order of labels, and
+/// what makes one series of one keeps it. Groups and matches come in the order of their first member that is there at any
+/// step: with other steps it may be another one.
+fn is_steady(expr: &Expr) -> bool {
+    match expr {
+        Expr::Number(_) | Expr::Text(_) | Expr::Selector(_) | Expr::Range(..) => true,
+        Expr::Subquery(subquery) => is_steady(&subquery.expr),
+        Expr::Call(_, args) => args.iter().all(is_steady),
+        Expr::Aggregate(aggregate) => {
+            let Aggregate { op, expr, param, .. } = &**aggregate;
+            let any_order = matches!(
+                op,
+                AggregateOp::Count
+                    | AggregateOp::Group
+                    | AggregateOp::Quantile
+                    | AggregateOp::CountValues
+                    | AggregateOp::LimitRatio
+            );
+            is_steady(expr) && param.as_ref().is_none_or(is_steady) && (any_order || is_in_order(expr))
+        }
+        Expr::Binary(binary) => is_steady(&binary.lhs) && is_steady(&binary.rhs),
+        Expr::Negate(expr) => is_steady(expr),
+    }
+}
+
+/// Whether the series of a vector come in an order that no step has a part in.
+fn is_in_order(expr: &Expr) -> bool {
+    match expr {
+        Expr::Number(_) | Expr::Text(_) | Expr::Selector(_) | Expr::Range(..) => true,
+        Expr::Subquery(subquery) => is_in_order(&subquery.expr),
+        Expr::Call(function, args) => {
+            let groups = ["label_replace", "label_join", "histogram_quantile", "histogram_fraction"];
+            !groups.contains(&function.name) && args.iter().all(|arg| is_in_order(arg) && has_one_name(arg))
+        }
+        Expr::Aggregate(_) => false,
+        Expr::Binary(binary) => {
+            let sides = [&binary.lhs, &binary.rhs];
+            sides.iter().any(|side| side.kind() == Type::Scalar)
+                && sides.iter().all(|side| is_in_order(side) && has_one_name(side))
+        }
+        Expr::Negate(expr) => is_in_order(expr) && has_one_name(expr),
     }
 }
 
@@ -63,10 +111,14 @@ fn has_one_name(expr: &Expr) -> bool {
         Expr::Selector(selector) | Expr::Range(selector, _) => names_one(&selector.matchers),
         Expr::Subquery(subquery) => has_one_name(&subquery.expr),
         Expr::Call(_, args) => args.iter().all(has_one_name),
+        // It may make names of values.
+        Expr::Aggregate(aggregate) if aggregate.op == AggregateOp::CountValues => false,
         Expr::Aggregate(aggregate) => has_one_name(&aggregate.expr),
         Expr::Binary(binary) => {
-            let Binary { op, lhs, rhs, .. } = &**binary;
-            *op != BinaryOp::Or && has_one_name(lhs) && has_one_name(rhs)
+            let Binary { op, lhs, rhs, matching, .. } = &**binary;
+            // A side without a partner brings no name.
+            let is_filled = matching.fill != (None, None);
+            *op != BinaryOp::Or && !is_filled && has_one_name(lhs) && has_one_name(rhs)
         }
         Expr::Negate(expr) => has_one_name(expr),
     }
@@ -96,6 +148,8 @@ mod tests {
             ("m offset 5m", -5 * minute),
             ("m offset -5m", 5 * minute),
             ("m offset 1h / on (a) n", 0),
+            ("m offset 5m * 2", 0),
+            ("vector(1)", 0),
             ("max_over_time(rate(m[5m] offset -2m)[1h:1m] offset -1m)", 3 * minute),
             ("topk(scalar(n offset -1m), m)", minute),
         ] {
@@ -132,9 +186,43 @@ mod tests {
             "sum(label_join(m, \"a\", \"-\", \"b\", \"c\"))",
             "limitk(2, m)",
             "max_over_time(abs({a=\"b\"})[5m:1m])",
+            "-count_values(\"__name__\", m)",
+            "sum(sum by (a) (m))",
         ];
         for text in apart {
             assert!(!reads(text).unwrap().joins, "{text}");
+        }
+    }
+
+    #[test]
+    fn steps_are_cut_out_where_the_order_of_series_does_not_depend_on_others() {
+        let steady = [
+            "topk(2, m)",
+            "sum by (a) (rate(m[5m]) * 2)",
+            "avg({__name__=~\"a|b\"})",
+            "sum(m) / sum(n)",
+            "quantile(0.5, sum by (a) (m))",
+            "count(a or b)",
+            "rate({__name__=~\"a|b\"}[5m])",
+            "histogram_quantile(0.9, sum by (le) (rate(m[5m])))",
+            "max_over_time(sum by (a) (m)[5m:1m])",
+        ];
+        for text in steady {
+            assert!(reads(text).unwrap().cuts, "{text}");
+        }
+        let others = [
+            "topk(1, count by (g) (m))",
+            "sum(sum by (g) (m))",
+            "avg(topk(5, m))",
+            "sum(a or b)",
+            "sum({__name__=~\"a|b\"} * 2)",
+            "sum(a * on (g) b)",
+            "stddev(label_replace(m, \"a\", \"$1\", \"b\", \"(.*)\"))",
+            "max_over_time(sum(sum by (a) (m))[5m:1m])",
+            "avg(histogram_quantile(0.9, sum by (le, a) (m)))",
+        ];
+        for text in others {
+            assert!(!reads(text).unwrap().cuts, "{text}");
         }
     }
 }

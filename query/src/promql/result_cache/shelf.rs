@@ -17,8 +17,9 @@ const GIVEN_UP_PART: usize = 8;
 /// What an answer takes beside its rows and texts, and a row beside its labels and samples.
 const ANSWER_BYTES: usize = 512;
 const ROW_BYTES: usize = size_of::<Row>() + 32;
-/// What a sample, and a row beside its samples and the bytes of its labels, add to the text.
-const POINT_TEXT_BYTES: usize = 32;
+/// What an answer adds to its text, a sample, and a row beside its samples and the bytes of its labels, add to the text.
+const TEXT_BYTES: usize = 256;
+const POINT_TEXT_BYTES: usize = 40;
 const ROW_TEXT_BYTES: usize = 128;
 
 /// What a query asks, whatever its bounds. Ranges must have the same instants, as far as they have both.
@@ -45,8 +46,7 @@ pub(super) struct Kept {
     pub(super) instants: (i64, i64),
     pub(super) answer: Arc<Answer>,
     pub(super) annotations: Annotations,
-    /// The answer as it was written out, once somebody has.
-    pub(super) text: Arc<OnceLock<Bytes>>,
+    pub(super) text: KeptText,
     /// What the snapshot had seen that gave it.
     pub(super) changes: u64,
     pub(super) reads: Reads,
@@ -57,8 +57,7 @@ impl Kept {
     fn bytes(&self, key: &Key) -> usize {
         let texts = self.annotations.warnings.iter().chain(&self.annotations.infos);
         let (own, texts) = (ANSWER_BYTES + key.text.len(), texts.map(|text| text.len() + 64).sum::<usize>());
-        // The text counts from the beginning: somebody may write it at any time.
-        own + texts + bytes_of(&self.answer) + rows_of(&self.answer).iter().map(text_bytes).sum::<usize>()
+        own + texts + bytes_of(&self.answer) + self.text.bytes_max
     }
 }
 
@@ -84,6 +83,33 @@ fn text_bytes(row: &Row) -> usize {
 fn row_bytes(row: &Row) -> usize {
     let histograms = row.histograms.iter().map(|(_, histogram)| 16 + 8 * histogram.weight());
     ROW_BYTES + row.labels.as_bytes().len() + row.points.len() * size_of::<Point>() + histograms.sum::<usize>()
+}
+
+/// An answer as it was written out, once somebody has. Its memory is counted from the beginning.
+#[derive(Clone, Debug, Default)]
+pub struct KeptText {
+    text: Arc<OnceLock<Bytes>>,
+    bytes_max: usize,
+}
+
+impl KeptText {
+    /// Of `answer`.
+    pub(super) fn of(answer: &Answer) -> Self {
+        let bytes_max = TEXT_BYTES + rows_of(answer).iter().map(text_bytes).sum::<usize>();
+        Self { text: Arc::default(), bytes_max }
+    }
+
+    /// What is kept.
+    pub fn get(&self) -> Option<Bytes> {
+        self.text.get().cloned()
+    }
+
+    /// Keeps a text, unless it is larger than such texts are, or one is there.
+    pub fn put(&self, text: &Bytes) {
+        if text.len() <= self.bytes_max {
+            let _ = self.text.set(text.clone());
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -160,15 +186,17 @@ impl Places {
 
     /// Gives up `bytes`, of those asked for longest ago.
     fn give_up(&mut self, bytes: usize, gone: &mut Vec<Place>) {
-        let until = self.bytes.saturating_sub(bytes);
-        let mut oldest: Vec<(u64, Key)> = self.of.iter().map(|(key, place)| (place.asked, key.clone())).collect();
-        oldest.sort_unstable_by_key(|&(asked, _)| asked);
-        for (_, key) in oldest {
-            if self.bytes <= until {
+        let mut oldest: Vec<(u64, usize)> = self.of.values().map(|place| (place.asked, place.bytes)).collect();
+        oldest.sort_unstable();
+        let (mut given_up, mut newest) = (0, 0);
+        for (asked, of_it) in oldest {
+            if given_up >= bytes {
                 break;
             }
-            gone.extend(self.take(&key));
+            (given_up, newest) = (given_up + of_it, asked);
         }
+        gone.extend(self.of.extract_if(|_, place| place.asked <= newest).map(|(_, place)| place));
+        self.bytes -= given_up;
     }
 }
 
@@ -187,9 +215,9 @@ mod tests {
             instants: (0, 0),
             answer: Arc::new(Answer::Matrix(vec![row])),
             annotations: Annotations::default(),
-            text: Arc::default(),
+            text: KeptText::default(),
             changes,
-            reads: Reads { ahead_ms: 0, joins: true },
+            reads: Reads { ahead_ms: 0, cuts: true, joins: true },
         }
     }
 

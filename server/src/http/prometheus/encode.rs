@@ -27,8 +27,9 @@ fn row_size(row: &Row) -> usize {
     LABELS_BYTES + (row.points.len() + 2 * row.histograms.len()) * POINT_BYTES + buckets * BUCKET_BYTES
 }
 
-/// The envelope of a success: with the annotations of the evaluation, and `warnings` of the request.
-pub(super) fn answer(answer: &Answer, annotations: &Annotations, warnings: &[&str]) -> Vec<u8> {
+/// The envelope of a success: the first `rows_max` series, with the annotations of the evaluation, and `warnings` of the request.
+pub(super) fn answer(answer: &Answer, rows_max: usize, annotations: &Annotations, warnings: &[&str]) -> Vec<u8> {
+    let first = |rows: &'_ [Row]| rows.len().min(rows_max);
     let mut out = Vec::with_capacity(size(answer));
     out.extend_from_slice(br#"{"status":"success","data":{"resultType":""#);
     match answer {
@@ -45,7 +46,7 @@ pub(super) fn answer(answer: &Answer, annotations: &Annotations, warnings: &[&st
         }
         Answer::Vector(rows) => {
             out.extend_from_slice(br#"vector","result":["#);
-            list(rows, &mut out, |row, out| match (row.points.first(), row.histograms.first()) {
+            list(&rows[..first(rows)], &mut out, |row, out| match (row.points.first(), row.histograms.first()) {
                 (_, Some((ts_ms, histogram))) => {
                     out.extend_from_slice(br#","histogram":"#);
                     write_histogram(*ts_ms, histogram, out);
@@ -60,7 +61,7 @@ pub(super) fn answer(answer: &Answer, annotations: &Annotations, warnings: &[&st
         }
         Answer::Matrix(rows) => {
             out.extend_from_slice(br#"matrix","result":["#);
-            list(rows, &mut out, |row, out| {
+            list(&rows[..first(rows)], &mut out, |row, out| {
                 if !row.points.is_empty() {
                     out.extend_from_slice(br#","values":["#);
                     join(&row.points, out, |point, out| write_point(*point, out));
@@ -347,7 +348,7 @@ mod tests {
             histograms: Vec::new(),
         };
         assert_eq!(
-            text(answer(&Answer::Vector(vec![row]), &Annotations::default(), &[])),
+            text(answer(&Answer::Vector(vec![row]), 1, &Annotations::default(), &[])),
             r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a\"b"},"value":[1.500,"1"]}]}}"#
         );
     }
@@ -373,9 +374,9 @@ mod tests {
             histograms: vec![(1000, Arc::new(histogram.clone())); at],
         };
         let want = r#"[1,{"count":"4","sum":"2.5","buckets":[[1,"-1","-0.5","1"],[3,"-0.001","0.001","1"],[0,"0.5","1","2"]]}]"#;
-        let vector = text(answer(&Answer::Vector(vec![row(1)]), &Annotations::default(), &[]));
+        let vector = text(answer(&Answer::Vector(vec![row(1)]), usize::MAX, &Annotations::default(), &[]));
         assert!(vector.contains(&format!(r#"{{"metric":{{}},"histogram":{want}}}"#)), "{vector}");
-        let matrix = text(answer(&Answer::Matrix(vec![row(2)]), &Annotations::default(), &[]));
+        let matrix = text(answer(&Answer::Matrix(vec![row(2)]), usize::MAX, &Annotations::default(), &[]));
         assert!(matrix.contains(&format!(r#"{{"metric":{{}},"histograms":[{want},{want}]}}"#)), "{matrix}");
     }
 
@@ -383,7 +384,7 @@ mod tests {
     fn ten_annotations_of_a_kind_are_told_and_the_rest_is_counted() {
         let texts = |kind: &str, n: usize| (0..n).map(|i| format!("{kind} {i:02}")).collect();
         let annotations = Annotations { warnings: texts("w", 2), infos: texts("i", 12) };
-        let answer = answer(&Answer::Matrix(Vec::new()), &annotations, &["cut off"]);
+        let answer = answer(&Answer::Matrix(Vec::new()), usize::MAX, &annotations, &["cut off"]);
         let value: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
         assert_eq!(value["warnings"], serde_json::json!(["w 00", "w 01", "cut off"]));
         assert_eq!(value["infos"].as_array().map(Vec::len), Some(11));

@@ -40,6 +40,9 @@ pub(super) use self::tree::parse_query;
 /// Largest answer that is written where requests are served; a larger one would hold up the others.
 const INLINE_BYTES_MAX: usize = 256 << 10;
 
+/// The warning of an answer that is cut to its limit.
+const TRUNCATED: &str = "results truncated due to limit";
+
 /// How far back a sample counts as current unless the request says otherwise.
 const LOOKBACK_MS: i64 = 5 * 60 * 1000;
 
@@ -95,7 +98,7 @@ async fn written(answered: PromAnswer, limit: usize) -> Result<Bytes, ApiError> 
     if !is_longer(&answered.answer, limit)
         && let Some(text) = answered.text.get()
     {
-        return Ok(text.clone());
+        return Ok(text);
     }
     if encode::size(&answered.answer) <= INLINE_BYTES_MAX {
         return Ok(limited(answered, limit));
@@ -111,16 +114,14 @@ async fn elsewhere<T: Send + 'static>(write: impl FnOnce() -> T + Send + 'static
 }
 
 /// The answer's text, cut to `limit` series (0: all) with a warning. The memory that the query took is held until then.
-fn limited(mut answered: PromAnswer, limit: usize) -> Bytes {
+fn limited(answered: PromAnswer, limit: usize) -> Bytes {
     let is_longer = is_longer(&answered.answer, limit);
-    let warnings = match is_longer.then(|| Arc::make_mut(&mut answered.answer)) {
-        Some(Answer::Vector(rows) | Answer::Matrix(rows)) => cut_to(rows, limit),
-        Some(Answer::Scalar(_) | Answer::Text(..)) | None => &[],
-    };
-    let text = Bytes::from(encode::answer(&answered.answer, &answered.annotations, warnings));
+    let (rows_max, warnings): (_, &[&str]) = if is_longer { (limit, &[TRUNCATED]) } else { (usize::MAX, &[]) };
+    let mut text = encode::answer(&answered.answer, rows_max, &answered.annotations, warnings);
+    text.shrink_to_fit();
+    let text = Bytes::from(text);
     if !is_longer {
-        // Somebody else may have been faster, with the same text.
-        let _ = answered.text.set(text.clone());
+        answered.text.put(&text);
     }
     text
 }
@@ -139,7 +140,7 @@ fn cut_to<T>(list: &mut Vec<T>, limit: usize) -> &'static [&'static str] {
         return &[];
     }
     list.truncate(limit);
-    &["results truncated due to limit"]
+    &[TRUNCATED]
 }
 
 fn now_ms() -> i64 {
