@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// What is read of an answer at once.
+const BUFFER_BYTES: usize = 256 << 10;
 /// Largest header of an answer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Largest answer of the easy client.
@@ -19,6 +21,7 @@ pub struct Sender {
     head: String,
     request: Vec<u8>,
     answer: Vec<u8>,
+    buffer: Box<[u8]>,
 }
 
 impl Sender {
@@ -32,7 +35,8 @@ impl Sender {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Content-Length: ");
-        Ok(Self { stream, head, request: Vec::new(), answer: Vec::new() })
+        let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
+        Ok(Self { stream, head, request: Vec::new(), answer: Vec::new(), buffer })
     }
 
     /// Posts a body: the status and the answer's text.
@@ -40,6 +44,15 @@ impl Sender {
     /// # Errors
     /// When the connection breaks or the answer is no HTTP.
     pub fn post(&mut self, body: &[u8]) -> Result<(u16, String)> {
+        let (status, answer) = self.post_for_bytes(body)?;
+        Ok((status, String::from_utf8_lossy(answer).into_owned()))
+    }
+
+    /// Posts a body: the status and the answer, in memory that the next one reuses.
+    ///
+    /// # Errors
+    /// As [`Sender::post`].
+    pub fn post_for_bytes(&mut self, body: &[u8]) -> Result<(u16, &[u8])> {
         self.request.clear();
         self.request.extend_from_slice(self.head.as_bytes());
         write!(self.request, "{}\r\n\r\n", body.len())?;
@@ -68,14 +81,13 @@ impl Sender {
         while self.answer.len() < head_len + length {
             self.read_more()?;
         }
-        Ok((status, String::from_utf8_lossy(&self.answer[head_len..head_len + length]).into_owned()))
+        Ok((status, &self.answer[head_len..head_len + length]))
     }
 
     fn read_more(&mut self) -> Result<()> {
-        let mut buffer = [0; 4096];
-        let n = self.stream.read(&mut buffer)?;
+        let n = self.stream.read(&mut self.buffer)?;
         ensure!(n > 0, "connection closed by the server");
-        self.answer.extend_from_slice(&buffer[..n]);
+        self.answer.extend_from_slice(&self.buffer[..n]);
         Ok(())
     }
 }
