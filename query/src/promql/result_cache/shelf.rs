@@ -248,7 +248,7 @@ mod tests {
             assert!(bytes <= 100_000 && bytes == truth && answers <= n + 1);
         }
         assert!(shelf.get(&key(1)).is_none() && shelf.get(&key(999)).is_some());
-        shelf.put(key(999), kept(2_000, 1));
+        shelf.put(key(999), kept(4_000, 1));
         assert!(shelf.get(&key(999)).is_none(), "more than its part: the old one is gone, too");
         let none = Shelf::new(0);
         none.put(key(1), kept(0, 1));
