@@ -149,6 +149,18 @@ impl ValuesDecoder {
         rows: &[u32],
         values: &mut Vec<f64>,
     ) -> Result<()> {
+        self.decode_some(unpacker, input, rows, |_| true, values)
+    }
+
+    /// As [`ValuesDecoder::decode`], but those of series that are not `wanted` (asked in increasing order) are whatever they are.
+    pub(crate) fn decode_some(
+        &mut self,
+        unpacker: &mut Unpacker,
+        input: &mut Reader<'_>,
+        rows: &[u32],
+        mut wanted: impl FnMut(usize) -> bool,
+        values: &mut Vec<f64>,
+    ) -> Result<()> {
         values.clear();
         unpacker.unpack(input, rows.len(), &mut self.forms)?;
         let (mut equals, mut raw, mut total) = (0, 0, 0);
@@ -171,7 +183,7 @@ impl ValuesDecoder {
         self.unpack_raw(unpacker, input, raw)?;
         values.reserve(total);
         let (mut equals, mut raw) = (self.equals.iter(), &self.raw[..]);
-        for (&form, &n) in self.forms.iter().zip(rows) {
+        for (k, (&form, &n)) in self.forms.iter().zip(rows).enumerate() {
             let n = n as usize;
             match form {
                 EQUAL => values.resize(values.len() + n, f64::from_bits(*equals.next().unwrap_or(&0))),
@@ -179,6 +191,10 @@ impl ValuesDecoder {
                     let (own, rest) = raw.split_at(n);
                     values.extend_from_slice(own);
                     raw = rest;
+                }
+                _ if !wanted(k) => {
+                    self.sequences.skip(n);
+                    values.resize(values.len() + n, 0.0);
                 }
                 e => {
                     self.integers.clear();

@@ -227,15 +227,7 @@ impl SequencesDecoder {
 
     /// Appends the next sequence, of the length given to [`SequencesDecoder::start`].
     pub(crate) fn next_into(&mut self, n: usize, out: &mut Vec<i64>) {
-        let (kind, width) = split(self.heads[self.next]);
-        let base = unzigzag(self.bases[self.next]);
-        self.next += 1;
-        let centre = if kind == LINEAR || kind >= ORDER_1 {
-            self.next_centre += 1;
-            unzigzag(self.centres[self.next_centre - 1])
-        } else {
-            0
-        };
+        let Next { kind, width, base, centre, divisor } = self.next();
         if kind == EQUAL {
             out.resize(out.len() + n, base);
             return;
@@ -244,8 +236,6 @@ impl SequencesDecoder {
             out.extend((0..n as i64).map(|i| base.wrapping_add(centre.wrapping_mul(i))));
             return;
         }
-        let divisor = self.divisors[self.next_divisor] as i64;
-        self.next_divisor += 1;
         let count = residual_count(kind, n);
         let residuals = if self.in_planes {
             self.gather(width, count);
@@ -259,6 +249,34 @@ impl SequencesDecoder {
         } else {
             predict(kind, base, centre, n, residuals.iter().map(|&r| unzigzag(r).wrapping_mul(divisor)), out);
         }
+    }
+
+    /// Passes the next sequence, of the length given to [`SequencesDecoder::start`].
+    pub(crate) fn skip(&mut self, n: usize) {
+        let Next { kind, width, .. } = self.next();
+        let count = residual_count(kind, n);
+        if self.in_planes {
+            self.planes_at[..width].iter_mut().for_each(|at| *at += count);
+        } else {
+            self.residuals_at += count;
+        }
+    }
+
+    /// Takes the parameters of the next sequence; those that its kind does not have are 0, its divisor then 1.
+    fn next(&mut self) -> Next {
+        let (kind, width) = split(self.heads[self.next]);
+        let base = unzigzag(self.bases[self.next]);
+        self.next += 1;
+        let (mut centre, mut divisor) = (0, 1);
+        if kind == LINEAR || kind >= ORDER_1 {
+            centre = unzigzag(self.centres[self.next_centre]);
+            self.next_centre += 1;
+        }
+        if kind >= ORDER_0 {
+            divisor = self.divisors[self.next_divisor] as i64;
+            self.next_divisor += 1;
+        }
+        Next { kind, width, base, centre, divisor }
     }
 
     /// Puts the next `count` residuals of `width` bytes together.
@@ -276,6 +294,16 @@ impl SequencesDecoder {
             }
         }
     }
+}
+
+/// Parameters of a sequence.
+struct Next {
+    kind: u8,
+    /// Bytes of a residual.
+    width: usize,
+    base: i64,
+    centre: i64,
+    divisor: i64,
 }
 
 fn split(head: u64) -> (u8, usize) {

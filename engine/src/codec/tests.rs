@@ -38,6 +38,15 @@ fn values_round_trip(values: &[f64], rows: &[u32]) -> usize {
         ValuesDecoder::default().decode(&mut Unpacker::default(), &mut input, rows, &mut decoded).unwrap();
         input.finish().unwrap();
         assert_eq!(bits_of(values), bits_of(&decoded));
+        let (mut input, offsets) = (reader(&bytes), offsets_of(rows));
+        let third = |k: usize| k % 3 == 1;
+        ValuesDecoder::default().decode_some(&mut Unpacker::default(), &mut input, rows, third, &mut decoded).unwrap();
+        input.finish().unwrap();
+        assert_eq!(decoded.len(), values.len());
+        for k in (0..rows.len()).filter(|&k| third(k)) {
+            let own = offsets[k] as usize..offsets[k + 1] as usize;
+            assert_eq!(bits_of(&values[own.clone()]), bits_of(&decoded[own]), "series {k}");
+        }
         smallest = smallest.min(bytes.len());
     }
     smallest

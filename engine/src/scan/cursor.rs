@@ -195,7 +195,7 @@ impl Cursor {
             self.ahead.start = self.rows.end;
             if !self.rows.is_empty() {
                 if want.values {
-                    self.source.load_values(decoder)?;
+                    self.source.load_values(decoder, &want.ids[self.wanted..])?;
                 }
                 return Ok(true);
             }
@@ -285,10 +285,10 @@ impl Place {
         }
     }
 
-    /// Makes the values of the current block readable.
-    fn load_values(&mut self, decoder: &mut BlockDecoder) -> Result<()> {
+    /// Makes the values of series `ids`, as far as they are in the current block, readable.
+    fn load_values(&mut self, decoder: &mut BlockDecoder, ids: &[SeriesId]) -> Result<()> {
         match self {
-            Self::Segment { segment, block, .. } => block.load_values(decoder, segment),
+            Self::Segment { segment, block, .. } => block.load_values_of(decoder, segment, ids),
             Self::Run { .. } => Ok(()),
         }
     }

@@ -188,18 +188,49 @@ impl Block {
         Ok(())
     }
 
-    /// Decodes the values of the block that was loaded from `segment`, once.
+    /// Decodes all values of the block that was loaded from `segment`.
     ///
     /// # Errors
     /// `Corruption` with path and offset.
     pub(crate) fn load_values(&mut self, decoder: &mut BlockDecoder, segment: &Segment) -> Result<()> {
+        self.decode_values(decoder, segment, |_, _| true)
+    }
+
+    /// Decodes the values of the block that was loaded from `segment`, once; those of series that are not among `ids`
+    /// (increasing) need not be right.
+    ///
+    /// # Errors
+    /// `Corruption` with path and offset.
+    pub(crate) fn load_values_of(
+        &mut self,
+        decoder: &mut BlockDecoder,
+        segment: &Segment,
+        mut ids: &[SeriesId],
+    ) -> Result<()> {
+        self.decode_values(decoder, segment, |series, k| {
+            let own = series[k];
+            while ids.first().is_some_and(|&id| id < own) {
+                ids = &ids[1..];
+            }
+            ids.first() == Some(&own)
+        })
+    }
+
+    /// Decodes the values of the series that are `wanted`: asked with all series of the block and the place of one, in order.
+    fn decode_values(
+        &mut self,
+        decoder: &mut BlockDecoder,
+        segment: &Segment,
+        mut wanted: impl FnMut(&[SeriesId], usize) -> bool,
+    ) -> Result<()> {
         let Some(from) = self.values_from.take() else { return Ok(()) };
         let zone = &segment.blocks()[self.index];
         let bytes = &segment.block_bytes_checked_before(self.index)[from..];
         let mut input = Reader::new(bytes, segment.path(), zone.offset + from as u64);
         decoder.rows.clear();
         decoder.rows.extend(self.offsets.windows(2).map(|w| w[1] - w[0]));
-        decoder.values.decode(&mut decoder.unpacker, &mut input, &decoder.rows, &mut self.values)?;
+        let wanted = |k: usize| wanted(&self.series, k);
+        decoder.values.decode_some(&mut decoder.unpacker, &mut input, &decoder.rows, wanted, &mut self.values)?;
         input.finish()
     }
 
@@ -216,7 +247,7 @@ impl Block {
         }
     }
 
-    /// Values of the `k`-th series; empty before [`Block::load_values`].
+    /// Values of the `k`-th series; empty before they are decoded.
     pub(crate) fn values(&self, k: usize) -> &[f64] {
         self.values.get(self.offsets[k] as usize..self.offsets[k + 1] as usize).unwrap_or(&[])
     }

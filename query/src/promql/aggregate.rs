@@ -258,16 +258,8 @@ fn name(op: Op) -> &'static str {
 
 fn fold(op: Op, values: &[f64]) -> f64 {
     match op {
-        Op::Sum => {
-            let mut sum = Sum::default();
-            values.iter().for_each(|&value| sum.add(value));
-            sum.value()
-        }
-        Op::Avg => {
-            let mut mean = Mean::default();
-            values.iter().for_each(|&value| mean.add(value));
-            mean.value()
-        }
+        Op::Sum => Sum::of(values).value(),
+        Op::Avg => Mean::of(values).value(),
         Op::Min => values.iter().copied().fold(f64::NAN, |a, b| if b < a || a.is_nan() { b } else { a }),
         Op::Max => values.iter().copied().fold(f64::NAN, |a, b| if b > a || a.is_nan() { b } else { a }),
         Op::Count => values.len() as f64,

@@ -21,6 +21,29 @@ impl Sum {
         self.sum = total;
     }
 
+    /// That of all `values`, added one after another.
+    pub(crate) fn of(values: &[f64]) -> Self {
+        Self::default().plus(values).unwrap_or_else(|| {
+            let mut sum = Self::default();
+            values.iter().for_each(|&x| sum.add(x));
+            sum
+        })
+    }
+
+    /// After adding all `values`: the very bits that [`Sum::add`] gives, unless a sum on the way is not finite. What an addition
+    /// loses is taken as D. Knuth does (The Art of Computer Programming, volume 2, 4.2.2): exact as well, and nothing has to be
+    /// compared.
+    fn plus(self, values: &[f64]) -> Option<Self> {
+        let Self { mut sum, mut compensation } = self;
+        for &x in values {
+            let total = sum + x;
+            let part = total - sum;
+            compensation += (sum - (total - part)) + (x - part);
+            sum = total;
+        }
+        (sum.is_finite() && compensation.is_finite()).then_some(Self { sum, compensation })
+    }
+
     /// The sum.
     pub(crate) fn value(self) -> f64 {
         if self.sum.is_infinite() { self.sum } else { self.sum + self.compensation }
@@ -58,6 +81,19 @@ impl Mean {
         let weight = (self.count - 1.0) / self.count;
         self.total = Sum { sum: weight * self.total.sum, compensation: weight * self.total.compensation };
         self.total.add(x / self.count);
+    }
+
+    /// That of all `values`, added one after another.
+    pub(crate) fn of(values: &[f64]) -> Self {
+        let plain = values.split_first().and_then(|(&first, rest)| {
+            let total = Sum { sum: first, compensation: 0.0 }.plus(rest)?;
+            Some(Self { total, count: values.len() as f64, incremental: false })
+        });
+        plain.unwrap_or_else(|| {
+            let mut mean = Self::default();
+            values.iter().for_each(|&x| mean.add(x));
+            mean
+        })
     }
 
     /// The mean; NaN of nothing.
@@ -168,6 +204,33 @@ mod tests {
         let mut mean = Mean::default();
         [f64::MAX, f64::MAX, f64::MAX].into_iter().for_each(|x| mean.add(x));
         assert!((mean.value() / f64::MAX - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn values_added_at_once_give_the_bits_of_values_added_one_by_one() {
+        let mut random = 7u64;
+        let mut next = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            random >> 11
+        };
+        let odd = [f64::MAX, f64::MIN, f64::INFINITY, f64::NAN, -0.0, 0.0, f64::MIN_POSITIVE, 5e-324, 1e308];
+        for round in 0..20_000 {
+            let len = next() as usize % 40;
+            let value = |next: &mut dyn FnMut() -> u64| match round % 4 {
+                0 => (next() % 1000) as f64 / 10.0,
+                1 => (next() as f64 - 4.5e15) * 10f64.powi((next() % 40) as i32 - 20),
+                2 => f64::from_bits(next() << 11 | next() % 2048),
+                _ if next() % 8 == 0 => odd[next() as usize % odd.len()],
+                _ => (next() % 1000) as f64 * 1e305,
+            };
+            let values: Vec<f64> = (0..len).map(|_| value(&mut next)).collect();
+            let (mut sum, mut mean) = (Sum::default(), Mean::default());
+            values.iter().for_each(|&x| sum.add(x));
+            values.iter().for_each(|&x| mean.add(x));
+            let same = |a: f64, b: f64| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+            assert!(same(Sum::of(&values).value(), sum.value()), "{values:?}");
+            assert!(same(Mean::of(&values).value(), mean.value()), "{values:?}");
+        }
     }
 
     #[test]

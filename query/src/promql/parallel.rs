@@ -1,22 +1,31 @@
-//! Work of one evaluation on all cores: the only place of PromQL that starts threads. They end before the call does.
+//! Work of one evaluation on all cores: the only place of PromQL that has threads. They are kept, with what they have allocated:
+//! starting one takes as long as a small query.
 //!
 //! Results come in the order of the work, whoever did it, and what is done for one item does not depend on the others: an
 //! answer does not depend on the number of cores, not even in its last bit.
 use std::cell::Cell;
-use std::panic::resume_unwind;
 use std::sync::LazyLock;
-use std::thread::{Builder, available_parallelism, scope};
+use std::thread::available_parallelism;
+
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Work worth a thread: samples or steps looked at, a nanosecond or two each. Starting a thread takes some ten thousand.
+/// Work worth a thread: samples or steps looked at, a nanosecond or two each. Waking one takes some ten thousand.
 const WORK_MIN: usize = 100_000;
 /// Work between two looks at whether anybody still waits.
 pub(crate) const WORK_AT_ONCE: usize = 1 << 20;
 /// Most threads of one evaluation.
 const THREADS_MAX: usize = 16;
+/// Threads of all evaluations for each core: so many evaluations at once do not wait for each other's parts.
+const THREADS_EACH_CORE: usize = 4;
 
 static CORES: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, usize::from));
+
+static THREADS: LazyLock<std::result::Result<ThreadPool, ThreadPoolBuildError>> = LazyLock::new(|| {
+    let count = CORES.saturating_mul(THREADS_EACH_CORE);
+    ThreadPoolBuilder::new().num_threads(count).thread_name(|_| "foretell-promql".to_owned()).build()
+});
 
 /// Asked whether anybody still waits; an error ends the work.
 pub(crate) type GoOn<'a> = dyn Fn() -> Result<()> + Sync + 'a;
@@ -84,20 +93,22 @@ pub(crate) fn map<T: Sync, R: Send>(
 /// `Unavailable` when no thread can be started.
 pub(crate) fn each<P: Send, R: Send>(mut parts: Vec<P>, f: impl Fn(P) -> R + Sync) -> Result<Vec<R>> {
     let Some(last) = parts.pop() else { return Ok(Vec::new()) };
+    if parts.is_empty() {
+        return Ok(vec![f(last)]);
+    }
+    let threads = THREADS.as_ref().map_err(|error| {
+        Error::new(ErrorKind::Unavailable, format!("cannot start threads for queries: {error}: start the server anew"))
+    })?;
+    let mut results: Vec<Option<R>> = parts.iter().map(|_| None).collect();
     let f = &f;
-    scope(|scope| {
-        let start = |part: P| Builder::new().name("foretell-promql".to_owned()).spawn_scoped(scope, move || f(part));
-        let threads = parts.into_iter().map(start).collect::<std::io::Result<Vec<_>>>().map_err(|error| {
-            Error::new(ErrorKind::Unavailable, format!("cannot start a thread for the query: {error}: try again later"))
-        })?;
-        let last = f(last);
-        let mut results = Vec::with_capacity(threads.len() + 1);
-        for thread in threads {
-            results.push(thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+    let last = threads.in_place_scope(|scope| {
+        for (part, result) in parts.into_iter().zip(&mut results) {
+            scope.spawn(move |_| *result = Some(f(part)));
         }
-        results.push(last);
-        Ok(results)
-    })
+        f(last)
+    });
+    // A panic of one of them has come out of the scope: all are there.
+    Ok(results.into_iter().flatten().chain([last]).collect())
 }
 
 #[cfg(test)]

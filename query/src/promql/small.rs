@@ -1,6 +1,6 @@
 //! Small queries: those that take less time than handing them to another thread and back.
 //!
-//! Whether one is small shows in part only when it is answered: the text says that there are few terms, no pattern and no
+//! Whether one is small shows in part only when it is answered: the text, unless it is long, says that there are few terms, no pattern and no
 //! subquery, the index that selectors find few series, the account that there are few samples, and the clock the rest: blocks
 //! that are not in memory, samples that are in many windows. As soon as one of them says otherwise the evaluation is given up,
 //! and the query goes the usual way.
@@ -28,9 +28,17 @@ const STEPS_MAX: i64 = 1000;
 /// Longest time; a small one takes well below a millisecond.
 pub(crate) const TIME_MAX: Duration = Duration::from_millis(10);
 
-/// The expression of `query`, if it was asked lately and may be small.
+/// Longest text that is parsed to find out: no tree of it, however deep, needs a large stack.
+const TEXT_BYTES_MAX: usize = 512;
+
+/// The expression of `query`, if it may be small. An error of the text shows on the usual way.
 pub(crate) fn plain(query: &PromQuery, limits: &Limits) -> Option<Arc<Expr>> {
-    lately::kept(&query.text, limits).filter(|expr| may_be_small(expr, query))
+    let expr = match lately::kept(&query.text, limits) {
+        // Patterns take long to parse, and would not be small.
+        None if query.text.len() <= TEXT_BYTES_MAX && !query.text.contains('~') => lately::parsed(&query.text, limits, query.instants()).ok(),
+        kept => kept,
+    };
+    expr.filter(|expr| may_be_small(expr, query))
 }
 
 /// Whether there are few steps, and few terms, all of them plain.
@@ -144,15 +152,18 @@ mod tests {
         ] {
             assert!(small(&query(text, 50, step_ms)).is_none(), "{text}: {why}");
         }
-        let query = query("m{n=\"3\"} * m{n=\"8\"}", 50, range);
+        let long = format!("m{{n=\"3\"}} * {:TEXT_BYTES_MAX$}m{{n=\"8\"}}", "");
+        let query = query(&long, 50, range);
         let cancelled = evaluate(&parsed(&query), &query, &engine.snapshot(), &limits, &|| true, &|_| Ok(()));
         assert!(cancelled.is_err());
-        assert!(plain(&query, &limits).is_none(), "nobody has asked it yet");
+        assert!(plain(&query, &limits).is_none(), "it is long, and nobody has asked it yet");
         // Other tests share what is kept, and may have it forgotten at any time.
         let is_kept = |_| {
             ask(&query);
             plain(&query, &limits).is_some()
         };
         assert!((0..100).any(is_kept));
+        let short = |text: &str| plain(&PromQuery { text: text.into(), ..query.clone() }, &limits).is_some();
+        assert!(short("m{n=\"9\"}") && !short("m{n=~\"9\"}") && !short("m{"));
     }
 }

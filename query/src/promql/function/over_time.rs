@@ -3,15 +3,11 @@ use super::super::number::{Mean, Sum, quantile};
 use super::super::window::Window;
 
 pub(super) fn avg(window: &Window<'_>) -> Option<f64> {
-    let mut mean = Mean::default();
-    window.values.iter().for_each(|&value| mean.add(value));
-    Some(mean.value())
+    Some(Mean::of(window.values).value())
 }
 
 pub(super) fn sum(window: &Window<'_>) -> Option<f64> {
-    let mut sum = Sum::default();
-    window.values.iter().for_each(|&value| sum.add(value));
-    Some(sum.value())
+    Some(Sum::of(window.values).value())
 }
 
 pub(super) fn count(window: &Window<'_>) -> Option<f64> {
