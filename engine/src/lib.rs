@@ -85,6 +85,7 @@ mod layout;
 mod manifest;
 mod memtable;
 mod partition;
+mod pool;
 pub mod records;
 pub mod repair;
 mod retention;

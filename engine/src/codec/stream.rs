@@ -10,8 +10,6 @@
 //!         | 2 varint(len) zstd
 //! ```
 //! The count of numbers is the caller's to know. Empty streams take no bytes.
-
-use parking_lot::Mutex;
 use pco::wrapped::{FileCompressor, FileDecompressor};
 use pco::{ChunkConfig, data_types::Number};
 use zstd::bulk::{Compressor, Decompressor};
@@ -19,6 +17,7 @@ use zstd::zstd_safe::{CParameter, compress_bound};
 
 use crate::error::{Error, Result};
 use crate::format::{Reader, put_varint};
+use crate::pool::Pool;
 
 const EQUAL: u8 = 0;
 const PLANES: u8 = 1;
@@ -197,11 +196,8 @@ pub(super) fn divisor_of(numbers: impl Iterator<Item = u64>) -> u64 {
     divisor.max(1)
 }
 
-/// Most decompression contexts that wait for the next reader, each some 160 KB.
-const CONTEXTS_KEPT_MAX: usize = 8;
-
-/// Contexts of readers that have ended: making one takes as long as decoding a small block.
-static CONTEXTS: Mutex<Vec<Decompressor<'static>>> = Mutex::new(Vec::new());
+/// Contexts of readers that have ended, each some 160 KB: making one takes as long as decoding a small block.
+static CONTEXTS: Pool<Decompressor<'static>> = Pool::new(8);
 
 /// Decompression contexts and buffers, reused from block to block.
 #[derive(Default)]
@@ -235,7 +231,7 @@ impl Unpacker {
         let zstd = match &mut self.zstd {
             Some(zstd) => zstd,
             none => {
-                let known = CONTEXTS.lock().pop();
+                let known = CONTEXTS.take();
                 none.insert(known.map_or_else(Decompressor::new, Ok).map_err(context)?)
             }
         };
@@ -294,10 +290,7 @@ impl Unpacker {
 impl Drop for Unpacker {
     fn drop(&mut self) {
         if let Some(zstd) = self.zstd.take() {
-            let mut contexts = CONTEXTS.lock();
-            if contexts.len() < CONTEXTS_KEPT_MAX {
-                contexts.push(zstd);
-            }
+            CONTEXTS.give(zstd);
         }
     }
 }

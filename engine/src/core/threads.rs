@@ -178,18 +178,20 @@ fn compact(core: &Core) {
     }
 }
 
-/// Reads the indexes of the newest partitions ahead, once.
+/// Reads ahead, once, what small questions about the newest partitions would wait for: indexes, timestamps.
 fn warm_up(core: &Core) {
-    let newest: Vec<_> = {
-        let live = core.live.lock();
-        let newest = live.version.partitions.values().rev().filter_map(|partition| partition.index.clone());
-        newest.take(WARM_PARTITIONS).collect()
-    };
-    for index in newest {
-        if let Err(error) = core.catalogue.warm_up(index.number, &|| !core.tidier.is_stopped())
+    let newest: Vec<Partition> = core.live.lock().version.partitions.values().rev().take(WARM_PARTITIONS).cloned().collect();
+    let go_on = || !core.tidier.is_stopped();
+    let indexes = newest.iter().filter_map(|partition| partition.index.as_ref());
+    let indexes = indexes.map(|index| core.catalogue.warm_up(index.number, &go_on));
+    let mut decoder = BlockDecoder::sharing();
+    let segments = newest.iter().flat_map(|partition| partition.segments.iter().rev());
+    let pages = segments.map(|live| decoder.read_pages_ahead(&live.segment, &go_on).map(|_| ()));
+    for done in indexes.chain(pages) {
+        if let Err(error) = done
             && error.kind() != ErrorKind::Unavailable
         {
-            tracing::warn!(%error, "an index cannot be read ahead");
+            tracing::warn!(%error, "what is read ahead cannot be read");
         }
     }
 }

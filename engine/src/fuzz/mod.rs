@@ -400,7 +400,7 @@ fn segments() {
     let run = |bytes: &[u8]| {
         let fs = with_file(&mutate::with_segment_checksums(bytes));
         let Ok(segment) = crate::segment::Segment::open_unlisted(&fs, path()) else { return };
-        let mut decoder = crate::segment::BlockDecoder::default();
+        let mut decoder = crate::segment::BlockDecoder::alone();
         for index in 0..segment.blocks().len().min(50) {
             let mut block = crate::segment::Block::default();
             let loaded =

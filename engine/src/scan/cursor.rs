@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::memtable::SortedRun;
+use crate::pool::Lent;
 use crate::rollup::{Bucket, Sketch};
 use crate::segment::{Block, BlockDecoder, Segment};
 use crate::tombstone::{Hidden, next_visible};
@@ -52,7 +53,7 @@ enum Place {
         /// Index of the current block, or the next when none is loaded.
         at: usize,
         loaded: bool,
-        block: Box<Block>,
+        block: Box<Lent<Block>>,
         /// The current slice is of series `next - 1` of the block.
         next: usize,
         /// Where it is among buckets, if it ever was.
@@ -69,7 +70,8 @@ impl Cursor {
     /// Before the first slice of `segment`.
     pub(super) fn segment(segment: Arc<Segment>) -> Self {
         let extent = TimeRange { start: segment.meta().min_ts, end: segment.meta().max_ts };
-        Self::at(Place::Segment { segment, at: 0, loaded: false, block: Box::default(), next: 0, rolled: None }, extent)
+        let block = Box::new(Block::lend());
+        Self::at(Place::Segment { segment, at: 0, loaded: false, block, next: 0, rolled: None }, extent)
     }
 
     /// Before the first slice of `run`, all of whose rows are in `extent`.

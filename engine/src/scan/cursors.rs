@@ -24,7 +24,7 @@ impl Cursors {
     /// `Io` or `Corruption` of the first blocks.
     pub(super) fn open(sources: impl IntoIterator<Item = impl Into<Visible>>, want: Want) -> Result<Self> {
         debug_assert!(want.ids.is_sorted_by(|a, b| a < b));
-        let mut this = Self { want, list: Vec::new(), decoder: BlockDecoder::default(), hidden_rows: 0 };
+        let mut this = Self { want, list: Vec::new(), decoder: BlockDecoder::sharing(), hidden_rows: 0 };
         for visible in sources {
             let Visible { source, hidden } = visible.into();
             let mut cursor = match source {

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use crate::codec::{Packer, Span, Spans, SpansEncoder, Timelines, Unpacker, ValuesDecoder, ValuesEncoder};
 use crate::error::Result;
 use crate::format::Reader;
+use crate::pool::{Lent, Pool};
 use crate::types::SeriesId;
 
-use super::page_cache::PageCache;
+use super::page_cache::{self, PageCache};
 use super::timeline::TimelineTable;
 use super::{Segment, ZoneMap};
 
@@ -83,15 +84,47 @@ impl BlockBuilder {
 const CONTEXT_BYTES: usize = 256 << 10;
 
 /// Contexts and scratch for decoding blocks, and the pages decoded last; one serves all the blocks of a scan.
-#[derive(Default)]
 pub(crate) struct BlockDecoder {
-    unpacker: Unpacker,
-    values: ValuesDecoder,
-    rows: Vec<u32>,
+    scratch: Lent<Scratch>,
     pages: PageCache,
 }
 
+/// Of scans that have ended: together some 5 MB.
+static SCRATCH: Pool<Scratch> = Pool::new(8);
+static BLOCKS: Pool<Block> = Pool::new(16);
+
+#[derive(Default)]
+struct Scratch {
+    unpacker: Unpacker,
+    values: ValuesDecoder,
+    rows: Vec<u32>,
+}
+
 impl BlockDecoder {
+    /// One that reads every page itself, for a check.
+    pub(crate) fn alone() -> Self {
+        Self { scratch: SCRATCH.lend(), pages: PageCache::default() }
+    }
+
+    /// One that shares pages with others.
+    pub(crate) fn sharing() -> Self {
+        Self { scratch: SCRATCH.lend(), pages: PageCache::sharing() }
+    }
+
+    /// Decodes the pages of `segment`, for others, while there is room and `go_on` says so; answers whether there still is.
+    ///
+    /// # Errors
+    /// `Corruption` with path and offset.
+    pub(crate) fn read_pages_ahead(&mut self, segment: &Segment, go_on: &dyn Fn() -> bool) -> Result<bool> {
+        for index in 0..segment.pages().len() {
+            if !page_cache::has_room() || !go_on() {
+                return Ok(false);
+            }
+            self.pages.get(&mut self.scratch.unpacker, segment, index)?;
+        }
+        Ok(true)
+    }
+
     /// Memory it holds, about.
     pub(crate) fn bytes(&self) -> usize {
         CONTEXT_BYTES + self.pages.bytes()
@@ -99,7 +132,8 @@ impl BlockDecoder {
 
     /// What decodes columns of other files too.
     pub(crate) fn columns(&mut self) -> (&mut Unpacker, &mut ValuesDecoder) {
-        (&mut self.unpacker, &mut self.values)
+        let Scratch { unpacker, values, .. } = &mut *self.scratch;
+        (unpacker, values)
     }
 }
 
@@ -121,6 +155,11 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// One whose memory others had.
+    pub(crate) fn lend() -> Lent<Self> {
+        BLOCKS.lend()
+    }
+
     /// Memory it holds.
     pub(crate) fn bytes(&self) -> usize {
         let words = self.series.capacity() + self.values.capacity() + self.joined.capacity();
@@ -150,7 +189,7 @@ impl Block {
             ));
         }
         let timelines = segment.timelines();
-        self.spans.decode(&mut decoder.unpacker, &mut input, self.series.len(), timelines, &mut self.offsets)?;
+        self.spans.decode(&mut decoder.scratch.unpacker, &mut input, self.series.len(), timelines, &mut self.offsets)?;
         let rows = self.offsets[self.series.len()];
         if rows != zone.rows {
             return Err(input.corrupt(format!("{} rows", zone.rows), rows.to_string()));
@@ -169,7 +208,7 @@ impl Block {
         let spans = self.spans.of(k);
         for span in spans {
             let (index, timeline) = segment.page_of(span.timeline);
-            let page = decoder.pages.get(&mut decoder.unpacker, segment, index)?;
+            let page = decoder.pages.get(&mut decoder.scratch.unpacker, segment, index)?;
             let rows = span.from as usize..(span.from + span.rows) as usize;
             let ts = page.get(timeline);
             let Some(slice) = ts.get(rows.clone()) else {
@@ -227,10 +266,11 @@ impl Block {
         let zone = &segment.blocks()[self.index];
         let bytes = &segment.block_bytes_checked_before(self.index)[from..];
         let mut input = Reader::new(bytes, segment.path(), zone.offset + from as u64);
-        decoder.rows.clear();
-        decoder.rows.extend(self.offsets.windows(2).map(|w| w[1] - w[0]));
+        let Scratch { unpacker, values, rows } = &mut *decoder.scratch;
+        rows.clear();
+        rows.extend(self.offsets.windows(2).map(|w| w[1] - w[0]));
         let wanted = |k: usize| wanted(&self.series, k);
-        decoder.values.decode_some(&mut decoder.unpacker, &mut input, &decoder.rows, wanted, &mut self.values)?;
+        values.decode_some(unpacker, &mut input, rows, wanted, &mut self.values)?;
         input.finish()
     }
 

@@ -23,7 +23,7 @@ pub(crate) struct Checker<'a> {
 impl<'a> Checker<'a> {
     /// For `segment`, whose rows must lie in `range`.
     pub(crate) fn new(segment: &'a Segment, range: TimeRange) -> Self {
-        let (decoder, block) = (BlockDecoder::default(), Block::default());
+        let (decoder, block) = (BlockDecoder::alone(), Block::default());
         let (ts, ends) = (Vec::new(), Vec::new());
         Self { segment, range, decoder, block, ts, ends, last: None, seen: SeriesRuns::default() }
     }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`block`] | up to 8,192 rows: a slice of one long series or several short series |
 //! | [`timeline`] | timestamps that series share, found while writing and put into pages |
-//! | [`page_cache`] | the decoded pages of a scan |
+//! | [`page_cache`] | decoded pages, of a scan and of all |
 //! | [`zone_map`] | what is known of a block without reading it |
 //! | [`footer`] | header, footer and trailer |
 //! | [`writer`] | building a file from rows in order |

@@ -1,7 +1,11 @@
-//! Decoded pages of timelines, for one scan.
-use std::sync::Arc;
+//! Decoded pages of timelines: those of one scan, and those that all scans of the process share.
+//!
+//! A page holds the timestamps of many series: next to the values they are few, and a small query would take as long for the
+//! timestamps as for the values.
+use std::sync::{Arc, LazyLock};
 
 use hashbrown::HashMap;
+use parking_lot::Mutex;
 
 use crate::codec::{SequencesDecoder, Timelines, Unpacker};
 use crate::error::Result;
@@ -9,55 +13,126 @@ use crate::format::Reader;
 
 use super::Segment;
 
-/// Timestamps that are kept: 16 MiB.
+/// Timestamps that are kept, by a scan and by all of them: 16 MiB each.
 const ROWS_MAX: usize = 2 << 20;
 /// What a page costs besides its timestamps, as if it were timestamps.
 const PAGE_ROWS: usize = 64;
 
-/// A page is decoded when a series first needs it, and kept while there is room. Scans go over the same pages again for
-/// each metric, so that giving up the oldest would give up each just before it is needed: a random one goes.
+/// Number of the segment, and of the page in it.
+type Key = (u64, u32);
+
+/// Pages are kept while there is room. Scans go over the same pages again for each metric, so that giving up the oldest would give
+/// up each just before it is needed: a random one goes.
 #[derive(Default)]
-pub(super) struct PageCache {
-    pages: HashMap<(u64, u32), Arc<Timelines>>,
-    keys: Vec<(u64, u32)>,
+struct Pages {
+    pages: HashMap<Key, Arc<Timelines>>,
+    keys: Vec<Key>,
     rows: usize,
     random: u32,
+}
+
+/// What scans share. Segments that are gone leave their pages to be given up.
+static SHARED: LazyLock<Mutex<Pages>> = LazyLock::new(Mutex::default);
+
+/// The pages of one scan.
+#[derive(Default)]
+pub(super) struct PageCache {
+    own: Pages,
+    /// Whether it takes pages from others and leaves them its own. A check does not: it reads what is in the file.
+    shares: bool,
     sequences: SequencesDecoder,
 }
 
 impl PageCache {
+    /// One that shares.
+    pub(super) fn sharing() -> Self {
+        Self { shares: true, ..Self::default() }
+    }
+
     /// Page `index` of `segment`, checksum compared.
     ///
     /// # Errors
     /// `Corruption` with path and offset.
     pub(super) fn get(&mut self, unpacker: &mut Unpacker, segment: &Segment, index: usize) -> Result<Arc<Timelines>> {
         let key = (segment.number(), index as u32);
-        if let Some(page) = self.pages.get(&key) {
+        if let Some(page) = self.own.pages.get(&key) {
             return Ok(Arc::clone(page));
         }
-        let bytes = segment.page_bytes(index)?;
-        let entry = &segment.pages()[index];
-        let mut input = Reader::new(bytes, segment.path(), entry.offset);
-        let page = Timelines::decode(unpacker, &mut self.sequences, &mut input, entry.timelines as usize)?;
-        input.finish()?;
-        let page = Arc::new(page);
-        self.rows += page.rows() + PAGE_ROWS;
-        self.pages.insert(key, Arc::clone(&page));
-        self.keys.push(key);
-        while self.rows > ROWS_MAX && self.keys.len() > 1 {
-            self.evict();
-        }
+        let known = if self.shares { SHARED.lock().pages.get(&key).cloned() } else { None };
+        let page = match known {
+            Some(page) => page,
+            None => {
+                let page = Arc::new(self.decode(unpacker, segment, index)?);
+                if self.shares {
+                    SHARED.lock().insert(key, &page);
+                }
+                page
+            }
+        };
+        self.own.insert(key, &page);
         Ok(page)
     }
 
     /// Memory of the pages.
     pub(super) fn bytes(&self) -> usize {
-        self.rows * size_of::<i64>()
+        self.own.rows * size_of::<i64>()
+    }
+
+    fn decode(&mut self, unpacker: &mut Unpacker, segment: &Segment, index: usize) -> Result<Timelines> {
+        let bytes = segment.page_bytes(index)?;
+        let entry = &segment.pages()[index];
+        let mut input = Reader::new(bytes, segment.path(), entry.offset);
+        let page = Timelines::decode(unpacker, &mut self.sequences, &mut input, entry.timelines as usize)?;
+        input.finish()?;
+        Ok(page)
+    }
+}
+
+/// Whether what all scans share has room for much more.
+pub(super) fn has_room() -> bool {
+    SHARED.lock().rows < ROWS_MAX / 4 * 3
+}
+
+impl Pages {
+    fn insert(&mut self, key: Key, page: &Arc<Timelines>) {
+        if self.pages.insert(key, Arc::clone(page)).is_some() {
+            return;
+        }
+        self.rows += page.rows() + PAGE_ROWS;
+        self.keys.push(key);
+        while self.rows > ROWS_MAX && self.keys.len() > 1 {
+            self.evict();
+        }
     }
 
     fn evict(&mut self) {
         self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let victim = self.keys.swap_remove((self.random >> 16) as usize % self.keys.len());
         self.rows -= self.pages.remove(&victim).map_or(0, |page| page.rows() + PAGE_ROWS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Effort, Packer, TimelinesEncoder};
+
+    #[test]
+    fn pages_stay_while_there_is_room() {
+        let (mut encoder, mut bytes) = (TimelinesEncoder::default(), Vec::new());
+        encoder.push(&(0..8000).collect::<Vec<i64>>());
+        encoder.finish(&mut Packer::new(Effort::Quick).unwrap(), &mut bytes);
+        let mut scratch = (Unpacker::default(), SequencesDecoder::default());
+        let mut input = Reader::new(&bytes, std::path::Path::new("page"), 0);
+        let page = Arc::new(Timelines::decode(&mut scratch.0, &mut scratch.1, &mut input, 1).unwrap());
+        let mut pages = Pages::default();
+        for n in 0..1000 {
+            pages.insert((n, 0), &page);
+            pages.insert((n, 0), &page);
+            assert!(pages.pages.contains_key(&(n, 0)) || n > 200);
+            assert!(pages.rows <= ROWS_MAX && pages.rows == pages.keys.len() * (8000 + PAGE_ROWS));
+            assert_eq!(pages.pages.len(), pages.keys.len());
+        }
+        assert!(pages.keys.len() > 200);
     }
 }

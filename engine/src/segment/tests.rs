@@ -27,7 +27,7 @@ fn write(fs: &FaultFs, path: &Path, rows: &Rows) -> SegmentMeta {
 }
 
 fn read(segment: &Segment) -> Result<Vec<(u64, i64, u64)>> {
-    let (mut decoder, mut block, mut rows) = (BlockDecoder::default(), Block::default(), Vec::new());
+    let (mut decoder, mut block, mut rows) = (BlockDecoder::alone(), Block::default(), Vec::new());
     for index in 0..segment.blocks().len() {
         block.load(&mut decoder, segment, index)?;
         block.load_values(&mut decoder, segment)?;

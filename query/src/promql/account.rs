@@ -118,6 +118,17 @@ impl<'a> Account<'a> {
         self.set(&mut state, held)
     }
 
+    /// Of what was added the memory of so many samples that were read is free again. They still count as samples.
+    ///
+    /// # Errors
+    /// Those of the reservation.
+    pub(crate) fn forget(&self, samples: usize) -> Result<()> {
+        let mut state = self.state.lock();
+        let read = Held { samples: 0, ..Held::read(samples) };
+        let held = state.held.without(read);
+        self.set(&mut state, held)
+    }
+
     /// Of what was made since `before` only `made` stays.
     ///
     /// # Errors

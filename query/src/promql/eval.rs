@@ -11,7 +11,7 @@ use super::feature::Feature;
 use super::grid::{Ends, Grid};
 use super::labels::{named_for_good, shown, stored, without_name};
 use super::parallel::Pace;
-use super::ranges::{Ranges, weight};
+use super::ranges::{Making, Ranges, Windows, weight};
 use super::shared::{Shared, Wanted};
 use super::source::{SampleSource, SeriesSamples, has_stale, without_stale};
 use super::value::{ABSENT, Answer, Column, Columns, Point, Row, Sample, Value, is_absent, refuse_same_labels};
@@ -43,6 +43,14 @@ pub(crate) enum Pick {
     Sample,
     /// Its time, milliseconds.
     Time,
+}
+
+/// What becomes of stale markers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Markers {
+    Stay,
+    /// They go, and so do series that have nothing else.
+    Go,
 }
 
 /// A sample of an answer: itself, and the text that it becomes.
@@ -142,8 +150,8 @@ impl<'a> Evaluator<'a> {
         let ranges = self.ranges(expr, self.grid)?;
         let samples = self.account.held().samples;
         self.account.add(Held { samples: 0, bytes: samples.saturating_mul(ANSWERED_BYTES) })?;
-        let (end, _) = ranges.ends.bounds();
-        let start = end.saturating_sub(ranges.range_ms);
+        let (end, _) = ranges.windows.ends.bounds();
+        let start = end.saturating_sub(ranges.windows.range_ms);
         let rows = ranges.series.iter().map(|series| {
             let is_inside = |ts: i64| ts > start && ts <= end;
             let points = series.ts_ms.iter().zip(&series.values).filter(|&(&ts, _)| is_inside(ts));
@@ -284,9 +292,6 @@ impl<'a> Evaluator<'a> {
             return self.select_extended(selector, grid, pick);
         }
         let (first, last) = ends.bounds();
-        let series = self.load(selector, first.saturating_sub(self.lookback_ms), last)?;
-        let values = series.len().saturating_mul(grid.steps);
-        self.count(values)?;
         let column = |series: &SeriesSamples| {
             if !series.histograms.is_empty() {
                 return Ok(self.select_mixed(series, ends, pick));
@@ -299,7 +304,43 @@ impl<'a> Evaluator<'a> {
             let values = slide((&series.ts_ms, &series.values), ends, self.lookback_ms, |_| 0, newest);
             Ok(Column::floats(series.labels.clone(), values))
         };
+        let after = first.saturating_sub(self.lookback_ms);
+        if !self.shared.has(&selector.matchers) {
+            return self.read_columns(selector, (after, last), (grid.steps, 1), Markers::Stay, column);
+        }
+        let series = self.load(selector, after, last)?;
+        let values = series.len().saturating_mul(grid.steps);
+        self.count(values)?;
         self.columns(&series, values.saturating_add(weight(&series)), column)
+    }
+
+    /// The columns, of `steps` steps each, that `column` makes of the series of a selector, each as soon as its samples of
+    /// `(after, through]` are read: they are never all in memory. A sample means `work` looks at one.
+    fn read_columns(
+        &self,
+        selector: &Selector,
+        time: (i64, i64),
+        (steps, work): (usize, usize),
+        markers: Markers,
+        column: impl Fn(&SeriesSamples) -> Result<Column> + Sync,
+    ) -> Result<Vec<Column>> {
+        let bare = self.bare.load(Ordering::Relaxed);
+        let take = |series: &mut SeriesSamples| {
+            let read = series.values.len();
+            self.stored(series, bare)?;
+            if markers == Markers::Go && has_stale(series) {
+                without_stale(series);
+            }
+            let column = if series.is_empty() {
+                None
+            } else {
+                self.count(steps)?;
+                Some(column(series)?)
+            };
+            self.account.forget(read)?;
+            Ok(column.filter(|column| !column.is_empty()))
+        };
+        self.source.columns(&selector.matchers, time, work, &|samples| self.admit(samples), &take)
     }
 
     /// A column for each series that has a sample somewhere, made on all cores; `work` is what it takes in all.
@@ -345,15 +386,44 @@ impl<'a> Evaluator<'a> {
         self.columns(&series, values, column)
     }
 
+    /// The columns of a range vector, see [`Windows::column`]; the empty ones are left out. Its series are not kept, unless others
+    /// want them, too.
+    ///
+    /// # Errors
+    /// Those of the columns; `Execution` when two series have the same labels without their names.
+    pub(crate) fn over_windows(
+        &self,
+        expr: &Expr,
+        grid: Grid,
+        making: Making<'_>,
+        answer: impl Fn(&Window<'_>) -> Result<Option<f64>> + Sync,
+    ) -> Result<Vec<Column>> {
+        let columns = match expr {
+            Expr::Range(selector, range_ms) if !self.shared.has(&selector.matchers) => {
+                let (ends, range_ms) = (self.ends(selector, grid), *range_ms);
+                let (first, last) = ends.bounds();
+                let windows = self.windows(ends, range_ms, grid);
+                let column = |series: &SeriesSamples| windows.column(series, making, &answer);
+                let time = (first.saturating_sub(range_ms), last);
+                self.read_columns(selector, time, (grid.steps, ends.visits(range_ms)), Markers::Go, column)?
+            }
+            _ => self.ranges(expr, grid)?.columns(making, answer)?,
+        };
+        if !making.keep_name {
+            refuse_same_labels(&columns)?;
+        }
+        Ok(columns)
+    }
+
     /// The series of a range vector. What they become, a column each, is counted, too.
-    pub(crate) fn ranges(&self, expr: &Expr, grid: Grid) -> Result<Ranges<'_>> {
+    fn ranges(&self, expr: &Expr, grid: Grid) -> Result<Ranges<'_>> {
         let ranges = match expr {
             Expr::Range(selector, range_ms) => {
                 let ends = self.ends(selector, grid);
                 let (first, last) = ends.bounds();
                 let series = self.load(selector, first.saturating_sub(*range_ms), last)?;
                 let series = self.without_markers(series)?;
-                self.windows(series, ends, *range_ms, grid)
+                Ranges { series, windows: self.windows(ends, *range_ms, grid) }
             }
             Expr::Subquery(subquery) => self.subquery(subquery, grid)?,
             _ => return Err(Error::invalid("expected a range vector")),
@@ -393,11 +463,11 @@ impl<'a> Evaluator<'a> {
         });
         let series: Vec<SeriesSamples> = series.collect();
         self.account.add(Held::histograms(&series))?;
-        Ok(self.windows(Arc::new(series), ends, subquery.range_ms, grid))
+        Ok(Ranges { series: Arc::new(series), windows: self.windows(ends, subquery.range_ms, grid) })
     }
 
-    fn windows(&self, series: Arc<Vec<SeriesSamples>>, ends: Ends, range_ms: i64, grid: Grid) -> Ranges<'_> {
-        Ranges { series, ends, range_ms, grid, cancelled: self.cancelled, account: &self.account }
+    fn windows(&self, ends: Ends, range_ms: i64, grid: Grid) -> Windows<'_> {
+        Windows { ends, range_ms, grid, cancelled: self.cancelled, account: &self.account }
     }
 
     /// A subquery's inner value; a scalar counts as one series without labels.
@@ -453,20 +523,27 @@ impl<'a> Evaluator<'a> {
     }
 
     fn read(&self, selector: &Selector, wanted: Wanted) -> Result<Vec<SeriesSamples>> {
-        let admit = |samples: usize| {
-            self.go_on()?;
-            self.account.add(Held::read(samples))
-        };
+        let admit = |samples: usize| self.admit(samples);
         let mut series = self.source.select(&selector.matchers, wanted.after_ms, wanted.through_ms, &admit)?;
-        let named_later = self.limits.features.has(Feature::DelayedNameRemoval);
-        for series in &mut series {
-            let labels = std::mem::take(&mut series.labels);
-            series.labels = if named_later { named_for_good(&labels)? } else { stored(labels) };
-        }
-        if wanted.bare {
-            series.iter_mut().for_each(SeriesSamples::drop_buckets);
-        }
+        series.iter_mut().try_for_each(|series| self.stored(series, wanted.bare))?;
         Ok(series)
+    }
+
+    /// So many samples are about to be read.
+    fn admit(&self, samples: usize) -> Result<()> {
+        self.go_on()?;
+        self.account.add(Held::read(samples))
+    }
+
+    /// Makes a series that was read one of the evaluation, without buckets where nobody will look at them.
+    fn stored(&self, series: &mut SeriesSamples, bare: bool) -> Result<()> {
+        let labels = std::mem::take(&mut series.labels);
+        let named_later = self.limits.features.has(Feature::DelayedNameRemoval);
+        series.labels = if named_later { named_for_good(&labels)? } else { stored(labels) };
+        if bare {
+            series.drop_buckets();
+        }
+        Ok(())
     }
 
     /// Accounts for `values` more that are about to be made, if anybody still waits for them.

@@ -60,6 +60,11 @@ impl Shared {
         *self.0.lock() = several.collect();
     }
 
+    /// Whether others have the same conditions.
+    pub(crate) fn has(&self, matchers: &Matchers) -> bool {
+        self.0.lock().iter().any(|repeated| repeated.matchers == *matchers)
+    }
+
     /// What was read for another selector, if all that is wanted is in it; samples of other times may be, too. What does not
     /// do is no longer kept.
     pub(crate) fn take(

@@ -7,7 +7,7 @@ use foretell_engine::{LabelSet, MatchOp, Matcher, ScanBatch, Selector, Series, S
 
 use super::histogram::{self, Histogram, ResetHint};
 use super::parallel;
-use super::value::{ABSENT, STALE_BITS};
+use super::value::{ABSENT, Column, STALE_BITS};
 use crate::default_detector::bits::{ANOMALOUS, Bits, VALUE_LABEL};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -41,6 +41,14 @@ impl SeriesSamples {
     /// Whether there is no sample.
     pub(crate) fn is_empty(&self) -> bool {
         self.ts_ms.is_empty() && self.histograms.is_empty()
+    }
+
+    /// Becomes the series `labels`, without samples; its memory stays.
+    fn begin(&mut self, labels: &LabelSet) {
+        self.labels = labels.clone();
+        self.ts_ms.clear();
+        self.values.clear();
+        self.histograms.clear();
     }
 
     /// Puts 1 in the place of each value at one of the `anomalous` instants (ns, increasing), 0 in that of others.
@@ -130,7 +138,27 @@ pub trait SampleSource: Sync {
         through_ms: i64,
         admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>>;
+
+    /// What `take` makes of each series that [`SampleSource::select`] would answer, in the same order. Samples are forgotten when
+    /// they have been taken; any thread may ask `take`, for which a sample means `work` looks at one.
+    ///
+    /// # Errors
+    /// As [`SampleSource::select`]; those of `take`.
+    fn columns(
+        &self,
+        matchers: &Matchers,
+        (after_ms, through_ms): (i64, i64),
+        _work: usize,
+        admit: &Admit<'_>,
+        take: &Take<'_>,
+    ) -> Result<Vec<Column>> {
+        let series = self.select(matchers, after_ms, through_ms, admit)?;
+        series.into_iter().filter_map(|mut one| take(&mut one).transpose()).collect()
+    }
 }
+
+/// What becomes of a series, which may be emptied; `None` leaves it out.
+pub type Take<'a> = dyn Fn(&mut SeriesSamples) -> Result<Option<Column>> + Sync + 'a;
 
 impl SampleSource for Snapshot {
     fn select(
@@ -140,30 +168,53 @@ impl SampleSource for Snapshot {
         through_ms: i64,
         admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>> {
-        let range = nanoseconds(after_ms, through_ms);
-        let (matchers, shows) = Shows::of(matchers)?;
-        let mut series = Vec::new();
-        for all in &matchers.0 {
-            let selector = Selector { metric: None, matchers: all.clone(), range };
-            series.extend(self.select(&selector).map_err(|error| Error::from_engine(&error))?);
-        }
-        // One set of conditions answers in order already.
-        if matchers.0.len() > 1 {
-            series.sort_unstable_by_key(|series| series.id);
-            series.dedup_by_key(|series| series.id);
-        }
-        let each = samples_each(after_ms, through_ms);
-        let work = series.len().saturating_mul(each.saturating_add(SERIES_SAMPLES));
-        let chunk = series.len().div_ceil(parallel::parts(series.len(), work)).max(1);
-        let chunks = series.chunks(chunk).collect();
-        let mut found = Vec::with_capacity(series.len());
-        for part in parallel::each(chunks, |series: &[Series]| read(self, series, range, shows, admit))? {
-            found.extend(part?);
-        }
-        // Each part is in order: a stable sort finds that and merges.
-        found.sort_by(|a, b| a.labels.compare(&b.labels));
-        Ok(found)
+        read_all(self, matchers, (after_ms, through_ms), 1, admit, &whole)
     }
+
+    fn columns(
+        &self,
+        matchers: &Matchers,
+        time: (i64, i64),
+        work: usize,
+        admit: &Admit<'_>,
+        take: &Take<'_>,
+    ) -> Result<Vec<Column>> {
+        read_all(self, matchers, time, work, admit, take)
+    }
+}
+
+/// What `take` makes of all series that satisfy `matchers`, read on all cores; a sample means `work` looks at one.
+fn read_all<T: Send>(
+    snapshot: &Snapshot,
+    matchers: &Matchers,
+    (after_ms, through_ms): (i64, i64),
+    work: usize,
+    admit: &Admit<'_>,
+    take: &(dyn Fn(&mut SeriesSamples) -> Result<Option<T>> + Sync),
+) -> Result<Vec<T>> {
+    let range = nanoseconds(after_ms, through_ms);
+    let (matchers, shows) = Shows::of(matchers)?;
+    let mut series = Vec::new();
+    for all in &matchers.0 {
+        let selector = Selector { metric: None, matchers: all.clone(), range };
+        series.extend(snapshot.select(&selector).map_err(|error| Error::from_engine(&error))?);
+    }
+    // One set of conditions answers in order already.
+    if matchers.0.len() > 1 {
+        series.sort_unstable_by_key(|series| series.id);
+        series.dedup_by_key(|series| series.id);
+    }
+    let each = samples_each(after_ms, through_ms).saturating_mul(work);
+    let work = series.len().saturating_mul(each.saturating_add(SERIES_SAMPLES));
+    let chunk = series.len().div_ceil(parallel::parts(series.len(), work)).max(1);
+    let chunks = series.chunks(chunk).collect();
+    let mut found = Vec::with_capacity(series.len());
+    for part in parallel::each(chunks, |series: &[Series]| read(snapshot, series, range, shows, admit, take))? {
+        found.extend(part?);
+    }
+    // Each part is in order: a stable sort finds that and merges.
+    found.sort_by(|a, b| a.0.compare(&b.0));
+    Ok(found.into_iter().map(|(_, taken)| taken).collect())
 }
 
 /// A snapshot as long as selectors find few series and samples in it: otherwise the error is [`too_many_samples`], and comes
@@ -184,6 +235,29 @@ impl SampleSource for FewSeries<'_> {
         through_ms: i64,
         admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>> {
+        self.read(matchers, (after_ms, through_ms), admit, &whole)
+    }
+
+    fn columns(
+        &self,
+        matchers: &Matchers,
+        time: (i64, i64),
+        _work: usize,
+        admit: &Admit<'_>,
+        take: &Take<'_>,
+    ) -> Result<Vec<Column>> {
+        self.read(matchers, time, admit, take)
+    }
+}
+
+impl FewSeries<'_> {
+    fn read<T>(
+        &self,
+        matchers: &Matchers,
+        (after_ms, through_ms): (i64, i64),
+        admit: &Admit<'_>,
+        take: &dyn Fn(&mut SeriesSamples) -> Result<Option<T>>,
+    ) -> Result<Vec<T>> {
         let each = samples_each(after_ms, through_ms);
         let (matchers, shows) = Shows::of(matchers)?;
         let [matchers] = matchers.0.as_slice() else { return Err(too_many_samples()) };
@@ -196,7 +270,8 @@ impl SampleSource for FewSeries<'_> {
         if series.len().saturating_mul(each) > self.samples_max {
             return Err(too_many_samples());
         }
-        read(self.snapshot, &series, selector.range, shows, admit)
+        let found = read(self.snapshot, &series, selector.range, shows, admit, take)?;
+        Ok(found.into_iter().map(|(_, taken)| taken).collect())
     }
 }
 
@@ -243,46 +318,101 @@ fn samples_each(after_ms: i64, through_ms: i64) -> usize {
     usize::try_from(through_ms.saturating_sub(after_ms) / SAMPLE_EVERY_MS).unwrap_or(0)
 }
 
-/// The samples of some series (sorted by id), in the order of their labels.
-fn read(
+/// Takes a series as it is.
+#[expect(clippy::unnecessary_wraps, reason = "one of several that are asked")]
+fn whole(series: &mut SeriesSamples) -> Result<Option<SeriesSamples>> {
+    Ok(Some(std::mem::take(series)))
+}
+
+/// What `take` makes of the samples of some series (sorted by id), with the series' labels and in their order. Series without
+/// samples are left out.
+fn read<T>(
     snapshot: &Snapshot,
     series: &[Series],
     range: TimeRange,
     shows: Shows,
     admit: &Admit<'_>,
-) -> Result<Vec<SeriesSamples>> {
+    take: &dyn Fn(&mut SeriesSamples) -> Result<Option<T>>,
+) -> Result<Vec<(LabelSet, T)>> {
+    let mut found = Vec::with_capacity(series.len());
+    let mut taken = |samples: &mut SeriesSamples| {
+        if !samples.is_empty() {
+            let labels = samples.labels.clone();
+            found.extend(take(samples)?.map(|taken| (labels, taken)));
+        }
+        Ok(())
+    };
     let ids: Vec<SeriesId> = series.iter().map(|series| series.id).collect();
-    let empty = |series: &Series| SeriesSamples { labels: series.labels.clone(), ..SeriesSamples::default() };
-    let mut found: Vec<SeriesSamples> = series.iter().map(empty).collect();
-    let mut scan = snapshot.scan(&ids, range, true, ROWS_AT_ONCE).map_err(|error| Error::from_engine(&error))?;
+    if shows == Shows::Values && !histogram::may_have(snapshot) {
+        // One after another, as they are stored, in the memory of the one before.
+        let mut samples = SeriesSamples::default();
+        let mut current = None;
+        scan(snapshot, &ids, range, admit, |index, ts, values| {
+            if current != Some(index) {
+                if current.replace(index).is_some() {
+                    taken(&mut samples)?;
+                }
+                samples.begin(&series[index].labels);
+            }
+            extend((&mut samples.ts_ms, &mut samples.values), ts, values);
+            Ok(())
+        })?;
+        if current.is_some() {
+            taken(&mut samples)?;
+        }
+    } else {
+        let empty = |series: &Series| SeriesSamples { labels: series.labels.clone(), ..SeriesSamples::default() };
+        let mut all: Vec<SeriesSamples> = series.iter().map(empty).collect();
+        scan(snapshot, &ids, range, admit, |index, ts, values| {
+            let samples = &mut all[index];
+            extend((&mut samples.ts_ms, &mut samples.values), ts, values);
+            Ok(())
+        })?;
+        match shows {
+            Shows::Values => histogram::read(snapshot, &ids, range, &mut all, admit)?,
+            Shows::Bits => {
+                let bits = Bits::read(snapshot, &ids, range)?;
+                all.iter_mut().enumerate().for_each(|(index, samples)| samples.become_bits(bits.of(index)));
+            }
+        }
+        all.iter_mut().try_for_each(taken)?;
+    }
+    found.sort_unstable_by(|a, b| a.0.compare(&b.0));
+    Ok(found)
+}
+
+/// Hands the rows of `ids` (sorted) to `take`, series by series: the place of the series, times (nanoseconds), values.
+fn scan(
+    snapshot: &Snapshot,
+    ids: &[SeriesId],
+    range: TimeRange,
+    admit: &Admit<'_>,
+    mut take: impl FnMut(usize, &[i64], &[f64]) -> Result<()>,
+) -> Result<()> {
+    let mut scan = snapshot.scan(ids, range, true, ROWS_AT_ONCE).map_err(|error| Error::from_engine(&error))?;
     let mut batch = ScanBatch::default();
     while scan.next_batch(&mut batch).map_err(|error| Error::from_engine(&error))? {
         admit(batch.ts.len())?;
         let mut at = 0;
         for &(index, rows) in &batch.runs {
             let end = at + rows as usize;
-            let samples = &mut found[index as usize];
-            extend((&mut samples.ts_ms, &mut samples.values), &batch.ts[at..end], &batch.values[at..end]);
+            take(index as usize, &batch.ts[at..end], &batch.values[at..end])?;
             at = end;
         }
     }
-    match shows {
-        Shows::Values => histogram::read(snapshot, &ids, range, &mut found, admit)?,
-        Shows::Bits => {
-            let bits = Bits::read(snapshot, &ids, range)?;
-            found.iter_mut().enumerate().for_each(|(index, samples)| samples.become_bits(bits.of(index)));
-        }
-    }
-    found.retain(|samples| !samples.is_empty());
-    found.sort_unstable_by(|a, b| a.labels.compare(&b.labels));
-    Ok(found)
+    Ok(())
 }
 
 /// Puts rows (increasing times in nanoseconds, and values) behind samples. PromQL knows milliseconds, and one sample in each:
 /// of several rows the newest.
 pub(crate) fn extend((ts_ms, values): (&mut Vec<i64>, &mut Vec<f64>), ts_ns: &[i64], rows: &[f64]) {
     let from = ts_ms.len().saturating_sub(1);
-    ts_ms.extend(ts_ns.iter().map(|ts| ts.div_euclid(NS_PER_MS)));
+    if ts_ns.first().is_some_and(|&first| first >= 0) {
+        // As unsigned numbers they take half the time.
+        ts_ms.extend(ts_ns.iter().map(|&ts| (ts as u64 / NS_PER_MS as u64) as i64));
+    } else {
+        ts_ms.extend(ts_ns.iter().map(|ts| ts.div_euclid(NS_PER_MS)));
+    }
     values.extend_from_slice(rows);
     // Without a way out in the middle, as in `has_stale`: there is hardly ever one.
     let repeats = ts_ms[from..].windows(2).fold(false, |found, pair| found | (pair[0] == pair[1]));

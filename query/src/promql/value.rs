@@ -30,7 +30,7 @@ pub(crate) enum Value {
 
 /// One series of a vector: `values[i]` is its value at step `i`, or [`ABSENT`].
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Column {
+pub struct Column {
     pub(crate) labels: LabelSet,
     pub(crate) values: Vec<f64>,
     /// Native histograms by step, if there are any; where one stands, `values` has nothing.

@@ -21,6 +21,7 @@ use super::grid::Grid;
 use super::histogram::Histogram;
 use super::labels::without_name;
 use super::number::quantile;
+use super::ranges::Making;
 use super::value::{ABSENT, Column, Columns, Value, is_absent};
 use super::window::Window;
 use crate::error::{Error, Result};
@@ -191,6 +192,9 @@ impl Function {
     }
 }
 
+/// What a function makes of the floats of a window.
+type WindowAnswer<'a> = dyn Fn(&Window<'_>) -> Result<Option<f64>> + Sync + 'a;
+
 /// The function's value at each step of `grid`.
 ///
 /// # Errors
@@ -199,6 +203,9 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
     let step_seconds = |step: usize| grid.at(step) as f64 / 1000.0;
     let constant = |values: Vec<f64>| vec![Column::floats(LabelSet::default(), values)];
     let notes = &ev.notes;
+    let over_windows = |arg: &Expr, keep_name, native, answer: &WindowAnswer<'_>| {
+        ev.over_windows(arg, grid, Making { keep_name, native, notes }, answer)
+    };
     let columns = match function.kind {
         Kind::Time => return Ok(Value::Scalar((0..grid.steps).map(step_seconds).collect())),
         Kind::Pi => return Ok(Value::Scalar(vec![std::f64::consts::PI; grid.steps])),
@@ -229,25 +236,25 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
             map(ev.vector(&args[0], grid)?, |value, step| Some(math::smaller(high[step], value)))?
         }
         Kind::Timestamp => timestamps(ev, &args[0], grid)?,
-        Kind::Window(f, native) => ev.ranges(&args[0], grid)?.columns(false, native, notes, f)?,
-        Kind::NamedWindow(f, native) => ev.ranges(&args[0], grid)?.columns(true, native, notes, f)?,
+        Kind::Window(f, native) => over_windows(&args[0], false, native, &|window| Ok(f(window)))?,
+        Kind::NamedWindow(f, native) => over_windows(&args[0], true, native, &|window| Ok(f(window)))?,
         Kind::QuantileOverTime => {
             let q = ev.scalar(&args[0], grid)?;
-            ev.ranges(&args[1], grid)?.columns(false, Native::Ignored, notes, |window| {
+            over_windows(&args[1], false, Native::Ignored, &|window| {
                 if !(0.0..=1.0).contains(&q[window.step]) {
                     notes.add(&Note::InvalidQuantile(q[window.step]));
                 }
-                Some(quantile(q[window.step], &mut window.values.to_vec()))
+                Ok(Some(quantile(q[window.step], &mut window.values.to_vec())))
             })?
         }
         Kind::PredictLinear => {
             let ahead = ev.scalar(&args[1], grid)?;
-            let predict = |window: &Window<'_>| trend::predict(window, ahead[window.step]);
-            ev.ranges(&args[0], grid)?.columns(false, Native::Ignored, notes, predict)?
+            let predict = |window: &Window<'_>| Ok(trend::predict(window, ahead[window.step]));
+            over_windows(&args[0], false, Native::Ignored, &predict)?
         }
         Kind::DoubleExponentialSmoothing => {
             let (smoothing, trend) = (ev.scalar(&args[1], grid)?, ev.scalar(&args[2], grid)?);
-            ev.ranges(&args[0], grid)?.try_columns(false, Native::Ignored, notes, |window| {
+            over_windows(&args[0], false, Native::Ignored, &|window| {
                 let (smoothing, trend) = (smoothing[window.step], trend[window.step]);
                 trend::check_factors(smoothing, trend)?;
                 Ok(trend::smooth(window, smoothing, trend))
@@ -255,7 +262,7 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
         }
         Kind::Absent => absent::absent(&args[0], &ev.vector(&args[0], grid)?, grid.steps)?,
         Kind::AbsentOverTime => {
-            let present = ev.ranges(&args[0], grid)?.columns(true, Native::Present, notes, |_| Some(1.0))?;
+            let present = over_windows(&args[0], true, Native::Present, &|_| Ok(Some(1.0)))?;
             absent::absent(&args[0], &present, grid.steps)?
         }
         Kind::LabelReplace => label::replace(ev.vector(&args[0], grid)?, &args[1..])?,

@@ -27,7 +27,7 @@ use crate::native::{CUSTOM_SCHEMA, exponential_border};
 
 pub(crate) use arithmetic::Incompatible;
 pub(crate) use estimate::NanObservations;
-pub(crate) use read::read;
+pub(crate) use read::{may_have, read};
 pub(crate) use trim::Kept;
 
 /// What is known of a counter's restart before a sample.

@@ -35,6 +35,11 @@ const WEIGHT_AT_ONCE: usize = 16 << 10;
 const GAUGE: i32 = 3;
 const CUSTOM_VALUES: &str = "custom_values";
 
+/// Whether a series may have histograms: none has as long as nobody has sent one.
+pub(crate) fn may_have(snapshot: &Snapshot) -> bool {
+    snapshot.record_table(HISTOGRAMS).is_some()
+}
+
 /// Adds the histograms of `ids` (sorted) in `range` to `found`, which has a series for each id; stale ones become stale
 /// markers among the floats. `admit` is told what they weigh.
 ///
@@ -47,7 +52,7 @@ pub(crate) fn read(
     found: &mut [SeriesSamples],
     admit: &Admit<'_>,
 ) -> Result<()> {
-    if ids.is_empty() || snapshot.record_table(HISTOGRAMS).is_none() {
+    if ids.is_empty() || !may_have(snapshot) {
         return Ok(());
     }
     let columns: Vec<&str> = COLUMNS.into_iter().chain([CUSTOM_VALUES]).collect();
