@@ -7,7 +7,9 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::segment::BlockDecoder;
 use crate::types::Lsn;
+use crate::version::Partition;
 use crate::wal::{GroupCommit, Writer};
 
 use super::Core;
@@ -180,13 +182,14 @@ fn compact(core: &Core) {
 
 /// Reads ahead, once, what small questions about the newest partitions would wait for: indexes, timestamps.
 fn warm_up(core: &Core) {
-    let newest: Vec<Partition> = core.live.lock().version.partitions.values().rev().take(WARM_PARTITIONS).cloned().collect();
+    let newest: Vec<Partition> =
+        core.live.lock().version.partitions.values().rev().take(WARM_PARTITIONS).cloned().collect();
     let go_on = || !core.tidier.is_stopped();
     let indexes = newest.iter().filter_map(|partition| partition.index.as_ref());
     let indexes = indexes.map(|index| core.catalogue.warm_up(index.number, &go_on));
     let mut decoder = BlockDecoder::sharing();
     let segments = newest.iter().flat_map(|partition| partition.segments.iter().rev());
-    let pages = segments.map(|live| decoder.read_pages_ahead(&live.segment, &go_on).map(|_| ()));
+    let pages = segments.map(|live| decoder.read_pages_ahead(&live.segment, &go_on));
     for done in indexes.chain(pages) {
         if let Err(error) = done
             && error.kind() != ErrorKind::Unavailable

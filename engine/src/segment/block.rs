@@ -111,18 +111,18 @@ impl BlockDecoder {
         Self { scratch: SCRATCH.lend(), pages: PageCache::sharing() }
     }
 
-    /// Decodes the pages of `segment`, for others, while there is room and `go_on` says so; answers whether there still is.
+    /// Decodes the pages of `segment`, for others, while there is room and `go_on` says so.
     ///
     /// # Errors
     /// `Corruption` with path and offset.
-    pub(crate) fn read_pages_ahead(&mut self, segment: &Segment, go_on: &dyn Fn() -> bool) -> Result<bool> {
+    pub(crate) fn read_pages_ahead(&mut self, segment: &Segment, go_on: &dyn Fn() -> bool) -> Result<()> {
         for index in 0..segment.pages().len() {
             if !page_cache::has_room() || !go_on() {
-                return Ok(false);
+                break;
             }
             self.pages.get(&mut self.scratch.unpacker, segment, index)?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Memory it holds, about.
@@ -189,7 +189,13 @@ impl Block {
             ));
         }
         let timelines = segment.timelines();
-        self.spans.decode(&mut decoder.scratch.unpacker, &mut input, self.series.len(), timelines, &mut self.offsets)?;
+        self.spans.decode(
+            &mut decoder.scratch.unpacker,
+            &mut input,
+            self.series.len(),
+            timelines,
+            &mut self.offsets,
+        )?;
         let rows = self.offsets[self.series.len()];
         if rows != zone.rows {
             return Err(input.corrupt(format!("{} rows", zone.rows), rows.to_string()));
