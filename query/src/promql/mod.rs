@@ -232,7 +232,7 @@ pub(crate) fn evaluate_parsed(
     eval::Evaluator::new(query, source, limits, cancelled, reserve)?.run(expr)
 }
 
-/// The expression of `query`, which was checked when it was evaluated.
+/// The expression of `query`.
 ///
 /// # Errors
 /// `Invalid` for a bad expression.

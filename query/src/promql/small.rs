@@ -1,21 +1,20 @@
 //! Small queries: those that take less time than handing them to another thread and back.
 //!
-//! Whether one is small shows in part only when it is answered: the text, unless it is long, says that there are few terms, no pattern and no
-//! subquery, the index that selectors find few series, the account that there are few samples, and the clock the rest: blocks
-//! that are not in memory, samples that are in many windows. As soon as one of them says otherwise the evaluation is given up,
-//! and the query goes the usual way.
+//! Whether one is small shows in part only when it is answered: the text, unless it is long, says that there are few terms, no
+//! pattern but lists of values, and no subquery, the index that selectors find few series, the account that there are few
+//! samples, and the clock the rest: blocks that are not in memory, samples that are in many windows. As soon as one of them says
+//! otherwise the evaluation is given up, and the query goes the usual way.
 use std::sync::Arc;
 use std::time::Duration;
 
 use foretell_engine::{MatchOp, Snapshot};
 
 use super::annotation::Annotations;
-use super::eval::Evaluator;
 use super::expr::{Expr, Selector};
 use super::source::FewSeries;
 use super::token::{Kind, tokens};
 use super::value::Answer;
-use super::{Cancelled, Limits, PromQuery, lately, regex_cost};
+use super::{Cancelled, Limits, PromQuery, evaluate_parsed, lately, regex_cost};
 use crate::error::Result;
 
 /// Most terms.
@@ -23,7 +22,7 @@ const TERMS_MAX: usize = 16;
 /// Most series of a selector.
 const SERIES_MAX: u64 = 64;
 /// Most samples held at once.
-const SAMPLES_MAX: usize = 16 << 10;
+const SAMPLES_MAX: usize = 32 << 10;
 /// Most steps.
 const STEPS_MAX: i64 = 1000;
 /// Longest time; a small one takes well below a millisecond.
@@ -70,7 +69,7 @@ pub(crate) fn evaluate(
 ) -> Result<(Answer, Annotations)> {
     let limits = Limits { samples_max: limits.samples_max.min(SAMPLES_MAX), ..limits.clone() };
     let source = FewSeries { snapshot, series_max: SERIES_MAX, samples_max: SAMPLES_MAX };
-    Evaluator::new(query, &source, &limits, cancelled, reserve)?.run(expr)
+    evaluate_parsed(expr, query, &source, &limits, cancelled, reserve)
 }
 
 /// Whether an expression has no more than `terms` terms, which it takes off, and no pattern or subquery among them.
