@@ -335,7 +335,7 @@ fn read<T>(
     take: &dyn Fn(&mut SeriesSamples) -> Result<Option<T>>,
 ) -> Result<Vec<(LabelSet, T)>> {
     let mut found = Vec::with_capacity(series.len());
-    let mut taken = |samples: &mut SeriesSamples| {
+    let mut taken = |samples: &mut SeriesSamples| -> Result<()> {
         if !samples.is_empty() {
             let labels = samples.labels.clone();
             found.extend(take(samples)?.map(|taken| (labels, taken)));
