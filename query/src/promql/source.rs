@@ -158,7 +158,7 @@ pub trait SampleSource: Sync {
 }
 
 /// What becomes of a series, which may be emptied; `None` leaves it out.
-pub type Take<'a> = dyn Fn(&mut SeriesSamples) -> Result<Option<Column>> + Sync + 'a;
+pub(crate) type Take<'a> = dyn Fn(&mut SeriesSamples) -> Result<Option<Column>> + Sync + 'a;
 
 impl SampleSource for Snapshot {
     fn select(
