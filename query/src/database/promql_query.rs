@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use datafusion::execution::memory_pool::MemoryReservation;
 use foretell_engine::Snapshot;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 
 use super::Database;
@@ -122,7 +121,8 @@ impl Database {
         }
     }
 
-    /// Evaluates a small query on this thread; `None` if it is not one, or may not keep the thread, and after any error.
+    /// Evaluates a small query on this thread, which serves requests: handing over what else it has to do would take as long.
+    /// `None` if it is not one, and after any error.
     fn small(
         &self,
         asked: &Asked,
@@ -130,9 +130,6 @@ impl Database {
         held: &Held,
         memory: &MemoryReservation,
     ) -> Option<(Arc<Answer>, Annotations)> {
-        if Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
-            return None;
-        }
         let Asked { query, limits, snapshot, .. } = asked;
         let expr = promql::small::plain(query, limits)?;
         let give_up = deadline.min(Instant::now() + promql::small::TIME_MAX);
@@ -143,7 +140,7 @@ impl Database {
                 |query: &PromQuery, _| promql::small::evaluate(&expr, query, snapshot, limits, &cancelled, &reserve);
             self.complete(asked, &expr, Found::Nothing, one).ok()
         };
-        // What panics here, in a task that may not block, say, goes the usual way.
-        catch_unwind(AssertUnwindSafe(|| tokio::task::block_in_place(evaluate))).ok().flatten()
+        // What panics here goes the usual way.
+        catch_unwind(AssertUnwindSafe(evaluate)).ok().flatten()
     }
 }
