@@ -237,18 +237,25 @@ impl SequencesDecoder {
             return;
         }
         let count = residual_count(kind, n);
-        let residuals = if self.in_planes {
-            self.gather(width, count);
-            &self.residuals[..]
-        } else {
+        let next = Next { kind, width, base, centre, divisor };
+        if !self.in_planes {
             self.residuals_at += count;
-            &self.residuals[self.residuals_at - count..self.residuals_at]
-        };
-        if divisor == 1 {
-            predict(kind, base, centre, n, residuals.iter().map(|&r| unzigzag(r)), out);
-        } else {
-            predict(kind, base, centre, n, residuals.iter().map(|&r| unzigzag(r).wrapping_mul(divisor)), out);
+            next.predict(n, self.residuals[self.residuals_at - count..self.residuals_at].iter().copied(), out);
+            return;
         }
+        // Most are narrow: their bytes need not be put together first.
+        match width {
+            1 => next.predict(n, self.plane(0, count).iter().map(|&low| u64::from(low)), out),
+            2 => {
+                let both = self.plane(0, count).iter().zip(self.plane(1, count));
+                next.predict(n, both.map(|(&low, &high)| u64::from(low) | u64::from(high) << 8), out);
+            }
+            _ => {
+                self.gather(width, count);
+                next.predict(n, self.residuals.iter().copied(), out);
+            }
+        }
+        self.planes_at[..width].iter_mut().for_each(|at| *at += count);
     }
 
     /// Passes the next sequence, of the length given to [`SequencesDecoder::start`].
@@ -279,18 +286,19 @@ impl SequencesDecoder {
         Next { kind, width, base, centre, divisor }
     }
 
+    /// The next `count` bytes of plane `k`.
+    fn plane(&self, k: usize, count: usize) -> &[u8] {
+        &self.planes[k][self.planes_at[k]..self.planes_at[k] + count]
+    }
+
     /// Puts the next `count` residuals of `width` bytes together.
     fn gather(&mut self, width: usize, count: usize) {
         self.residuals.clear();
+        self.residuals.resize(count, 0);
         for k in 0..width {
             let plane = &self.planes[k][self.planes_at[k]..self.planes_at[k] + count];
-            self.planes_at[k] += count;
-            if k == 0 {
-                self.residuals.extend(plane.iter().map(|&b| u64::from(b)));
-            } else {
-                for (residual, &b) in self.residuals.iter_mut().zip(plane) {
-                    *residual |= u64::from(b) << (8 * k);
-                }
+            for (residual, &b) in self.residuals.iter_mut().zip(plane) {
+                *residual |= u64::from(b) << (8 * k);
             }
         }
     }
@@ -304,6 +312,19 @@ struct Next {
     base: i64,
     centre: i64,
     divisor: i64,
+}
+
+impl Next {
+    /// Appends the `n` values that `residuals` stand for.
+    #[inline(always)]
+    fn predict(&self, n: usize, residuals: impl ExactSizeIterator<Item = u64>, out: &mut Vec<i64>) {
+        let &Self { kind, base, centre, divisor, .. } = self;
+        if divisor == 1 {
+            predict(kind, base, centre, n, residuals.map(unzigzag), out);
+        } else {
+            predict(kind, base, centre, n, residuals.map(|r| unzigzag(r).wrapping_mul(divisor)), out);
+        }
+    }
 }
 
 fn split(head: u64) -> (u8, usize) {

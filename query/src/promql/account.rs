@@ -118,14 +118,14 @@ impl<'a> Account<'a> {
         self.set(&mut state, held)
     }
 
-    /// Of what was added the memory of so many samples that were read is free again. They still count as samples.
+    /// `read` samples became `made`: their memory is free again, though they still count as samples.
     ///
     /// # Errors
-    /// Those of the reservation.
-    pub(crate) fn forget(&self, samples: usize) -> Result<()> {
+    /// As [`Account::add`].
+    pub(crate) fn turn(&self, read: usize, made: Held) -> Result<()> {
         let mut state = self.state.lock();
-        let read = Held { samples: 0, ..Held::read(samples) };
-        let held = state.held.without(read);
+        let read = Held { samples: 0, ..Held::read(read) };
+        let held = state.held.without(read).and(made);
         self.set(&mut state, held)
     }
 
@@ -195,6 +195,21 @@ mod tests {
         assert!(account.add(Held::values(1_000_000)).is_err_and(|error| error.message.contains("too many samples")));
         assert!(account.add(Held::read(900_000)).is_err_and(|error| error.message == "no memory"));
         assert_eq!(account.held().samples, 10, "what is refused is not held");
+    }
+
+    #[test]
+    fn samples_that_became_a_column_take_no_memory_and_still_count() {
+        let reserved = AtomicUsize::new(0);
+        let reserve = |bytes: usize| {
+            reserved.store(bytes, Ordering::Relaxed);
+            Ok(())
+        };
+        let account = Account::new(1_000_000, &reserve);
+        assert!(account.add(Held::read(900_000)).is_ok());
+        assert!(reserved.load(Ordering::Relaxed) > 25 << 20);
+        assert!(account.turn(900_000, Held::values(1_000)).is_ok());
+        assert_eq!((account.held().samples, reserved.load(Ordering::Relaxed)), (901_000, 1 << 20));
+        assert!(account.add(Held::read(100_000)).is_err());
     }
 
     #[test]

@@ -331,13 +331,8 @@ impl<'a> Evaluator<'a> {
             if markers == Markers::Go && has_stale(series) {
                 without_stale(series);
             }
-            let column = if series.is_empty() {
-                None
-            } else {
-                self.count(steps)?;
-                Some(column(series)?)
-            };
-            self.account.forget(read)?;
+            let column = if series.is_empty() { None } else { Some(column(series)?) };
+            self.account.turn(read, Held::values(if column.is_some() { steps } else { 0 }))?;
             Ok(column.filter(|column| !column.is_empty()))
         };
         self.source.columns(&selector.matchers, time, work, &|samples| self.admit(samples), &take)
