@@ -31,6 +31,7 @@
 //! | `feed`, `state` | recent commits; keyed state |
 //! | `partition`, `layout` | arithmetic of time partitions; names of files |
 //! | `format` | varints, checksums, a reader that bounds every length |
+//! | `pool` | buffers that wait for the next reader |
 //! | [`fs`], [`clock`] | the only modules that touch files and read clocks |
 //! | [`verify`] | reading a closed store whole and saying what is wrong |
 //! | [`repair`] | making a damaged store whole again |
