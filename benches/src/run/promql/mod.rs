@@ -48,7 +48,7 @@ pub struct Options {
     /// Workloads; may be given several times
     #[arg(long, value_enum, default_values = ["node", "tsbs"])]
     pub workload: Vec<Kind>,
-    /// The published size instead of the short one: 50,000 series, 400 hosts, 6 hours, 5 cold rounds, 20 s a class; with goals
+    /// The published size instead of the short one: 50,000 series, 400 hosts, 6 hours, 11 cold rounds, 20 s a class; with goals
     #[arg(long, conflicts_with_all = ["series", "hosts", "hours", "cold", "seconds"])]
     pub full: bool,
     /// Series of node and churn
@@ -90,7 +90,7 @@ impl Options {
     /// With the sizes that `full` stands for.
     fn sized(mut self) -> Self {
         if self.full {
-            (self.series, self.hosts, self.hours, self.cold, self.seconds) = (50_000, 400, 6.0, 5, 20.0);
+            (self.series, self.hosts, self.hours, self.cold, self.seconds) = (50_000, 400, 6.0, 11, 20.0);
         }
         self
     }
