@@ -27,8 +27,7 @@ const LAST_BYTES_MAX: Duration = Duration::from_secs(2);
 /// Stack of a worker thread: DataFusion's planner recurses deeply.
 const WORKER_STACK_BYTES: usize = 8 << 20;
 
-/// Threads that decode large requests, open and close the store: what one of them works on is memory in use. One also takes over
-/// a worker whose thread answers a small PromQL query; if all are busy, the worker waits those few milliseconds.
+/// Threads that decode large requests, open and close the store: what one of them works on is memory in use.
 const BLOCKING_THREADS_MAX: usize = 32;
 
 /// Runs the server until a signal ends it.

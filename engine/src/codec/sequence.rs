@@ -227,7 +227,8 @@ impl SequencesDecoder {
 
     /// Appends the next sequence, of the length given to [`SequencesDecoder::start`].
     pub(crate) fn next_into(&mut self, n: usize, out: &mut Vec<i64>) {
-        let Next { kind, width, base, centre, divisor } = self.next();
+        let parameters = self.parameters();
+        let Parameters { kind, width, base, centre, .. } = parameters;
         if kind == EQUAL {
             out.resize(out.len() + n, base);
             return;
@@ -237,22 +238,21 @@ impl SequencesDecoder {
             return;
         }
         let count = residual_count(kind, n);
-        let next = Next { kind, width, base, centre, divisor };
         if !self.in_planes {
             self.residuals_at += count;
-            next.predict(n, self.residuals[self.residuals_at - count..self.residuals_at].iter().copied(), out);
+            parameters.predict(n, self.residuals[self.residuals_at - count..self.residuals_at].iter().copied(), out);
             return;
         }
         // Most are narrow: their bytes need not be put together first.
         match width {
-            1 => next.predict(n, self.plane(0, count).iter().map(|&low| u64::from(low)), out),
+            1 => parameters.predict(n, self.plane(0, count).iter().map(|&low| u64::from(low)), out),
             2 => {
                 let both = self.plane(0, count).iter().zip(self.plane(1, count));
-                next.predict(n, both.map(|(&low, &high)| u64::from(low) | u64::from(high) << 8), out);
+                parameters.predict(n, both.map(|(&low, &high)| u64::from(low) | u64::from(high) << 8), out);
             }
             _ => {
                 self.gather(width, count);
-                next.predict(n, self.residuals.iter().copied(), out);
+                parameters.predict(n, self.residuals.iter().copied(), out);
             }
         }
         self.planes_at[..width].iter_mut().for_each(|at| *at += count);
@@ -260,7 +260,7 @@ impl SequencesDecoder {
 
     /// Passes the next sequence, of the length given to [`SequencesDecoder::start`].
     pub(crate) fn skip(&mut self, n: usize) {
-        let Next { kind, width, .. } = self.next();
+        let Parameters { kind, width, .. } = self.parameters();
         let count = residual_count(kind, n);
         if self.in_planes {
             self.planes_at[..width].iter_mut().for_each(|at| *at += count);
@@ -270,7 +270,7 @@ impl SequencesDecoder {
     }
 
     /// Takes the parameters of the next sequence; those that its kind does not have are 0, its divisor then 1.
-    fn next(&mut self) -> Next {
+    fn parameters(&mut self) -> Parameters {
         let (kind, width) = split(self.heads[self.next]);
         let base = unzigzag(self.bases[self.next]);
         self.next += 1;
@@ -283,7 +283,7 @@ impl SequencesDecoder {
             divisor = self.divisors[self.next_divisor] as i64;
             self.next_divisor += 1;
         }
-        Next { kind, width, base, centre, divisor }
+        Parameters { kind, width, base, centre, divisor }
     }
 
     /// The next `count` bytes of plane `k`.
@@ -304,8 +304,8 @@ impl SequencesDecoder {
     }
 }
 
-/// Parameters of a sequence.
-struct Next {
+/// Of a sequence.
+struct Parameters {
     kind: u8,
     /// Bytes of a residual.
     width: usize,
@@ -314,7 +314,7 @@ struct Next {
     divisor: i64,
 }
 
-impl Next {
+impl Parameters {
     /// Appends the `n` values that `residuals` stand for.
     #[inline(always)]
     fn predict(&self, n: usize, residuals: impl ExactSizeIterator<Item = u64>, out: &mut Vec<i64>) {

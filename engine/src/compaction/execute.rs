@@ -8,7 +8,7 @@ use crate::scan::{Scan, Source, Visible};
 use crate::segment::{Segment, SegmentMeta, SegmentWriter};
 use crate::snapshot::ScanBatch;
 use crate::tombstone::Hidden;
-use crate::types::{Lsn, SeriesId, TimeRange};
+use crate::types::{Lsn, SeriesId};
 
 /// Rows of a step. With one decoded block of each input (at most 32 of 8,192 rows, up to 0.7 MiB where each row is of another
 /// series), 16 MiB of decoded timestamps, the output's open block and 256 KiB of encoded bytes this bounds the memory of a
@@ -70,7 +70,7 @@ fn merge(
     let sources = inputs
         .iter()
         .map(|input| Visible { source: Source::Segment(Arc::clone(&input.segment)), hidden: input.hidden.clone() });
-    let mut scan = Scan::new(sources, ids.clone(), TimeRange::ALL, true, ROWS_AT_ONCE)?;
+    let mut scan = Scan::last(sources, ids.clone(), ROWS_AT_ONCE)?;
     let mut writer: Option<SegmentWriter> = None;
     let mut batch = ScanBatch::default();
     while scan.next_batch(&mut batch)? {

@@ -1,5 +1,6 @@
 //! The rows of a scan, summed up by series and step of time; blocks that need not be read are not.
 use crate::error::Result;
+use crate::segment::BlockDecoder;
 use crate::snapshot::{AggregateBatch, Statistics};
 use crate::types::{SeriesId, TimeRange};
 
@@ -40,7 +41,8 @@ impl Aggregation {
     ) -> Result<Self> {
         debug_assert!(groups.is_empty() || groups.len() == ids.len());
         let answers = Some(Answers { step, statistics, groups });
-        let cursors = Cursors::open(sources, Want { ids, range, values: statistics.of_values(), answers })?;
+        let want = Want { ids, range, values: statistics.of_values(), answers };
+        let cursors = Cursors::open(sources, want, BlockDecoder::sharing())?;
         let (fold, rows_target) = (Fold::new(step, statistics), rows_target.max(1));
         Ok(Self { cursors, fold, rows_target, rows_unread: 0, rows_rolled_up: 0 })
     }

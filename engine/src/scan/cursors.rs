@@ -18,13 +18,17 @@ pub(super) struct Cursors {
 }
 
 impl Cursors {
-    /// Opens `sources` (oldest first).
+    /// Opens `sources` (oldest first), to be read with `decoder`.
     ///
     /// # Errors
     /// `Io` or `Corruption` of the first blocks.
-    pub(super) fn open(sources: impl IntoIterator<Item = impl Into<Visible>>, want: Want) -> Result<Self> {
+    pub(super) fn open(
+        sources: impl IntoIterator<Item = impl Into<Visible>>,
+        want: Want,
+        decoder: BlockDecoder,
+    ) -> Result<Self> {
         debug_assert!(want.ids.is_sorted_by(|a, b| a < b));
-        let mut this = Self { want, list: Vec::new(), decoder: BlockDecoder::sharing(), hidden_rows: 0 };
+        let mut this = Self { want, list: Vec::new(), decoder, hidden_rows: 0 };
         for visible in sources {
             let Visible { source, hidden } = visible.into();
             let mut cursor = match source {

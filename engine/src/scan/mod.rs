@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::memtable::SortedRun;
-use crate::segment::Segment;
+use crate::segment::{BlockDecoder, Segment};
 use crate::snapshot::ScanBatch;
 use crate::tombstone::Hidden;
 use crate::types::{SeriesId, TimeRange};
@@ -86,7 +86,22 @@ impl Scan {
         want_values: bool,
         rows_target: usize,
     ) -> Result<Self> {
-        let cursors = Cursors::open(sources, Want { ids, range, values: want_values, answers: None })?;
+        let want = Want { ids, range, values: want_values, answers: None };
+        let cursors = Cursors::open(sources, want, BlockDecoder::sharing())?;
+        Ok(Self { rows_target: rows_target.max(1), cursors })
+    }
+
+    /// As [`Scan::new`], over all rows of `ids` in files that are read for the last time: nothing of them is kept for others.
+    ///
+    /// # Errors
+    /// As [`Scan::new`].
+    pub(crate) fn last(
+        sources: impl IntoIterator<Item = impl Into<Visible>>,
+        ids: Vec<SeriesId>,
+        rows_target: usize,
+    ) -> Result<Self> {
+        let want = Want { ids, range: TimeRange::ALL, values: true, answers: None };
+        let cursors = Cursors::open(sources, want, BlockDecoder::alone())?;
         Ok(Self { rows_target: rows_target.max(1), cursors })
     }
 

@@ -101,7 +101,7 @@ struct Scratch {
 }
 
 impl BlockDecoder {
-    /// One that reads every page itself, for a check.
+    /// One that reads every page itself, and keeps none for others.
     pub(crate) fn alone() -> Self {
         Self { scratch: SCRATCH.lend(), pages: PageCache::default() }
     }
@@ -177,6 +177,7 @@ impl Block {
         self.series.clear();
         self.values.clear();
         self.joined.clear();
+        self.values_from = None;
         self.page = None;
         self.index = index;
         self.series.extend(segment.series().iter_from(zone.first).take(zone.series as usize));

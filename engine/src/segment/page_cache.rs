@@ -40,7 +40,7 @@ static SHARED: LazyLock<Mutex<Pages>> = LazyLock::new(Mutex::default);
 #[derive(Default)]
 pub(super) struct PageCache {
     own: Pages,
-    /// Whether it takes pages from others and leaves them its own. A check does not: it reads what is in the file.
+    /// Whether it takes pages from others and leaves them its own. A check does not, which reads what is in the file, and no merge.
     shares: bool,
     sequences: SequencesDecoder,
 }

@@ -1,10 +1,12 @@
 //! PromQL queries: what is known already, what is small, and the others.
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use datafusion::execution::memory_pool::MemoryReservation;
 use foretell_engine::Snapshot;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Database;
@@ -26,6 +28,12 @@ pub struct PromAnswer {
     #[expect(dead_code, reason = "held until the answer is dropped")]
     memory: MemoryReservation,
 }
+
+/// Small queries that are evaluated by threads that serve requests: at most half of these threads do.
+static HERE: LazyLock<Semaphore> = LazyLock::new(|| {
+    let cores = available_parallelism().map_or(1, usize::from);
+    Semaphore::new((cores / 2).max(1))
+});
 
 /// A query on its way, over the snapshot that answers it.
 struct Asked {
@@ -131,9 +139,11 @@ impl Database {
         memory: &MemoryReservation,
     ) -> Option<(Arc<Answer>, Annotations)> {
         let Asked { query, limits, snapshot, .. } = asked;
-        let expr = promql::small::plain(query, limits)?;
+        // Others go on while one of them waits for a disk.
+        let _permit = HERE.try_acquire().ok()?;
         let give_up = deadline.min(Instant::now() + promql::small::TIME_MAX);
         let evaluate = || {
+            let expr = promql::small::plain(query, limits)?;
             let cancelled = || held.listed.query.cancel.is_cancelled() || Instant::now() >= give_up;
             let reserve = |bytes| memory.try_resize(bytes).map_err(|error| execute::no_memory(error, &self.running));
             let one =

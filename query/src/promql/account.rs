@@ -53,18 +53,20 @@ impl Held {
         Self::values(series.iter().map(|series| series.weight() - series.values.len()).sum())
     }
 
+    /// What a column takes.
+    pub(crate) fn column(column: &Column) -> Self {
+        let own = Self {
+            samples: column.values.len(),
+            bytes: size_of::<Column>() + column.labels.own_bytes() + column.values.capacity() * size_of::<f64>(),
+        };
+        own.and(Self::values(column.weight() - column.values.len()))
+    }
+
     /// What a value takes.
     pub(crate) fn value(value: &Value) -> Self {
-        let column = |column: &Column| {
-            let own = Self {
-                samples: column.values.len(),
-                bytes: size_of::<Column>() + column.labels.own_bytes() + column.values.capacity() * size_of::<f64>(),
-            };
-            own.and(Self::values(column.weight() - column.values.len()))
-        };
         match value {
             Value::Scalar(values) => Self::values(values.len()),
-            Value::Vector(columns) => columns.iter().map(column).fold(Self::default(), Self::and),
+            Value::Vector(columns) => columns.iter().map(Self::column).fold(Self::default(), Self::and),
             Value::Text(_) => Self::default(),
         }
     }
@@ -118,13 +120,12 @@ impl<'a> Account<'a> {
         self.set(&mut state, held)
     }
 
-    /// `read` samples became `made`: their memory is free again, though they still count as samples.
+    /// What was `read` became `made`.
     ///
     /// # Errors
     /// As [`Account::add`].
-    pub(crate) fn turn(&self, read: usize, made: Held) -> Result<()> {
+    pub(crate) fn turn(&self, read: Held, made: Held) -> Result<()> {
         let mut state = self.state.lock();
-        let read = Held { samples: 0, ..Held::read(read) };
         let held = state.held.without(read).and(made);
         self.set(&mut state, held)
     }
@@ -207,7 +208,8 @@ mod tests {
         let account = Account::new(1_000_000, &reserve);
         assert!(account.add(Held::read(900_000)).is_ok());
         assert!(reserved.load(Ordering::Relaxed) > 25 << 20);
-        assert!(account.turn(900_000, Held::values(1_000)).is_ok());
+        let forgotten = Held { samples: 0, ..Held::read(900_000) };
+        assert!(account.turn(forgotten, Held::values(1_000)).is_ok());
         assert_eq!((account.held().samples, reserved.load(Ordering::Relaxed)), (901_000, 1 << 20));
         assert!(account.add(Held::read(100_000)).is_err());
     }

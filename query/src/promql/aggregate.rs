@@ -120,7 +120,7 @@ fn reduce(
         };
         groups.iter().map(column).collect()
     };
-    let mut blocks = parallel::each(blocks, of_block)?.into_iter();
+    let mut blocks = parallel::each(blocks, of_block).into_iter();
     let mut columns = blocks.next().unwrap_or_else(|| Ok(Vec::new()))?;
     for block in blocks {
         columns.iter_mut().zip(block?).for_each(|(column, more)| column.append(more));

@@ -13,7 +13,7 @@ use super::labels::{named_for_good, shown, stored, without_name};
 use super::parallel::Pace;
 use super::ranges::{Making, Ranges, Windows, weight};
 use super::shared::{Shared, Wanted};
-use super::source::{SampleSource, SeriesSamples, has_stale, without_stale};
+use super::source::{SampleSource, SeriesSamples, Work, has_stale, without_stale};
 use super::value::{ABSENT, Answer, Column, Columns, Point, Row, Sample, Value, is_absent, refuse_same_labels};
 use super::window::{Found, Window, slide, slide_mixed};
 use super::{Cancelled, Limits, PromQuery, aggregate, binary, extended, parallel};
@@ -306,7 +306,13 @@ impl<'a> Evaluator<'a> {
         };
         let after = first.saturating_sub(self.lookback_ms);
         if !self.shared.has(&selector.matchers) {
-            return self.read_columns(selector, (after, last), (grid.steps, 1), Markers::Stay, column);
+            return self.read_columns(
+                selector,
+                (after, last),
+                Work { steps: grid.steps, visits: 1 },
+                Markers::Stay,
+                column,
+            );
         }
         let series = self.load(selector, after, last)?;
         let values = series.len().saturating_mul(grid.steps);
@@ -314,26 +320,30 @@ impl<'a> Evaluator<'a> {
         self.columns(&series, values.saturating_add(weight(&series)), column)
     }
 
-    /// The columns, of `steps` steps each, that `column` makes of the series of a selector, each as soon as its samples of
-    /// `(after, through]` are read: they are never all in memory. A sample means `work` looks at one.
+    /// The columns that `column` makes of the series of a selector, each as soon as its samples of `(after, through]` are read:
+    /// they are never all in memory.
     fn read_columns(
         &self,
         selector: &Selector,
         time: (i64, i64),
-        (steps, work): (usize, usize),
+        work: Work,
         markers: Markers,
         column: impl Fn(&SeriesSamples) -> Result<Column> + Sync,
     ) -> Result<Vec<Column>> {
         let bare = self.bare.load(Ordering::Relaxed);
         let take = |series: &mut SeriesSamples| {
-            let read = series.values.len();
+            self.go_on()?;
+            let read = series.weight();
             self.stored(series, bare)?;
+            // Samples count as read; of histograms whose buckets are gone only the rest does.
+            let read = Held { samples: read.saturating_sub(series.weight()), ..Held::read(read) };
             if markers == Markers::Go && has_stale(series) {
                 without_stale(series);
             }
             let column = if series.is_empty() { None } else { Some(column(series)?) };
-            self.account.turn(read, Held::values(if column.is_some() { steps } else { 0 }))?;
-            Ok(column.filter(|column| !column.is_empty()))
+            let column = column.filter(|column| !column.is_empty());
+            self.account.turn(read, column.as_ref().map_or(Held::default(), Held::column))?;
+            Ok(column)
         };
         self.source.columns(&selector.matchers, time, work, &|samples| self.admit(samples), &take)
     }
@@ -400,7 +410,8 @@ impl<'a> Evaluator<'a> {
                 let windows = self.windows(ends, range_ms, grid);
                 let column = |series: &SeriesSamples| windows.column(series, making, &answer);
                 let time = (first.saturating_sub(range_ms), last);
-                self.read_columns(selector, time, (grid.steps, ends.visits(range_ms)), Markers::Go, column)?
+                let work = Work { steps: grid.steps, visits: ends.visits(range_ms) };
+                self.read_columns(selector, time, work, Markers::Go, column)?
             }
             _ => self.ranges(expr, grid)?.columns(making, answer)?,
         };

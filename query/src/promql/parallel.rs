@@ -7,9 +7,10 @@ use std::cell::Cell;
 use std::sync::LazyLock;
 use std::thread::available_parallelism;
 
-use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use tokio::sync::Semaphore;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 /// Work worth a thread: samples or steps looked at, a nanosecond or two each. Waking one takes some ten thousand.
 const WORK_MIN: usize = 100_000;
@@ -17,14 +18,16 @@ const WORK_MIN: usize = 100_000;
 pub(crate) const WORK_AT_ONCE: usize = 1 << 20;
 /// Most threads of one evaluation.
 const THREADS_MAX: usize = 16;
-/// Threads of all evaluations for each core: so many evaluations at once do not wait for each other's parts.
+/// Threads of all evaluations for each core. What finds none free is done by the thread that asks.
 const THREADS_EACH_CORE: usize = 4;
 
 static CORES: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, usize::from));
 
-static THREADS: LazyLock<std::result::Result<ThreadPool, ThreadPoolBuildError>> = LazyLock::new(|| {
+/// The threads, and a permit for each that is free; none where the system gives none.
+static THREADS: LazyLock<Option<(ThreadPool, Semaphore)>> = LazyLock::new(|| {
     let count = CORES.saturating_mul(THREADS_EACH_CORE);
-    ThreadPoolBuilder::new().num_threads(count).thread_name(|_| "foretell-promql".to_owned()).build()
+    let pool = ThreadPoolBuilder::new().num_threads(count).thread_name(|_| "foretell-promql".to_owned()).build();
+    Some((pool.ok()?, Semaphore::new(count)))
 });
 
 /// Asked whether anybody still waits; an error ends the work.
@@ -60,7 +63,7 @@ pub(crate) fn parts(items: usize, work: usize) -> usize {
 /// `f` of each of `items`, which mean `work` in all. `go_on` is asked between pieces of work.
 ///
 /// # Errors
-/// Of those of `go_on` and `f` the first in the order of the items; `Unavailable` when no thread can be started.
+/// Of those of `go_on` and `f` the first in the order of the items.
 pub(crate) fn map<T: Sync, R: Send>(
     items: &[T],
     work: usize,
@@ -79,7 +82,7 @@ pub(crate) fn map<T: Sync, R: Send>(
         }
         Ok(results)
     };
-    let mut chunks = each(items.chunks(length).collect(), of_chunk)?.into_iter();
+    let mut chunks = each(items.chunks(length).collect(), of_chunk).into_iter();
     let mut results = chunks.next().unwrap_or_else(|| Ok(Vec::new()))?;
     for chunk in chunks {
         results.extend(chunk?);
@@ -87,28 +90,30 @@ pub(crate) fn map<T: Sync, R: Send>(
     Ok(results)
 }
 
-/// `f` of each of `parts`, all at once: the last one here, each other one on a thread.
-///
-/// # Errors
-/// `Unavailable` when no thread can be started.
-pub(crate) fn each<P: Send, R: Send>(mut parts: Vec<P>, f: impl Fn(P) -> R + Sync) -> Result<Vec<R>> {
-    let Some(last) = parts.pop() else { return Ok(Vec::new()) };
-    if parts.is_empty() {
-        return Ok(vec![f(last)]);
-    }
-    let threads = THREADS.as_ref().map_err(|error| {
-        Error::new(ErrorKind::Unavailable, format!("cannot start threads for queries: {error}: start the server anew"))
-    })?;
+/// `f` of each of `parts`, all at once: the last one here, each other one on a thread, as long as one is free.
+pub(crate) fn each<P: Send, R: Send>(mut parts: Vec<P>, f: impl Fn(P) -> R + Sync) -> Vec<R> {
+    let Some(last) = parts.pop() else { return Vec::new() };
+    let threads = if parts.is_empty() { None } else { THREADS.as_ref() };
+    let Some((pool, free)) = threads else { return parts.into_iter().chain([last]).map(f).collect() };
     let mut results: Vec<Option<R>> = parts.iter().map(|_| None).collect();
-    let f = &f;
-    let last = threads.in_place_scope(|scope| {
-        for (part, result) in parts.into_iter().zip(&mut results) {
-            scope.spawn(move |_| *result = Some(f(part)));
+    let (f, slots) = (&f, results.iter_mut());
+    let last = pool.in_place_scope(move |scope| {
+        let mut left = Vec::new();
+        for (part, slot) in parts.into_iter().zip(slots) {
+            match free.try_acquire() {
+                Ok(permit) => scope.spawn(move |_| {
+                    *slot = Some(f(part));
+                    drop(permit);
+                }),
+                Err(_) => left.push((part, slot)),
+            }
         }
+        left.into_iter().for_each(|(part, slot)| *slot = Some(f(part)));
         f(last)
     });
-    // A panic of one of them has come out of the scope: all are there.
-    Ok(results.into_iter().flatten().chain([last]).collect())
+    // The scope ends when all are done; a panic of one of them has come out of it.
+    let done = results.into_iter().map(|result| result.unwrap_or_else(|| unreachable!("the scope waits for each")));
+    done.chain([last]).collect()
 }
 
 #[cfg(test)]
@@ -116,6 +121,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::error::{Error, ErrorKind};
 
     #[test]
     fn results_come_in_the_order_of_the_items() {
@@ -124,8 +130,37 @@ mod tests {
         for work in [0, 10 * WORK_MIN] {
             assert_eq!(map(&items, work, || Ok(()), |i| Ok(i * 2)).unwrap(), double);
         }
-        assert_eq!(each(vec![3, 1, 2], |i| i + 1).unwrap(), [4, 2, 3]);
+        assert_eq!(each(vec![3, 1, 2], |i| i + 1), [4, 2, 3]);
         assert!(map(&[] as &[usize], WORK_MIN, || Ok(()), |i| Ok(i * 2)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_finds_no_free_thread_is_done_all_the_same() {
+        let yielded = |i: usize| {
+            std::thread::yield_now();
+            i
+        };
+        let evaluation = |n: usize| each((n..n + 50).collect(), yielded);
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..40).map(|n| scope.spawn(move || evaluation(n))).collect();
+            for (n, one) in all.into_iter().enumerate() {
+                assert_eq!(one.join().unwrap(), (n..n + 50).collect::<Vec<usize>>());
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_of_a_part_comes_out_and_its_thread_is_free_again() {
+        for _ in 0..100 {
+            let work = || each(vec![0, 1, 2], |i| assert!(i != 1, "part 1"));
+            assert!(std::panic::catch_unwind(work).is_err());
+        }
+        assert_eq!(each(vec![1, 2, 3], |i| i * 2), [2, 4, 6]);
+        let (_, free) = THREADS.as_ref().unwrap();
+        assert!((0..1000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            free.available_permits() == *CORES * THREADS_EACH_CORE
+        }));
     }
 
     #[test]
@@ -160,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn little_work_starts_no_thread() {
+    fn little_work_is_one_part() {
         assert_eq!((parts(1_000_000, WORK_MIN - 1), parts(1, usize::MAX), parts(0, usize::MAX)), (1, 1, 1));
     }
 }

@@ -93,7 +93,7 @@ impl Ranges<'_> {
     /// The columns of all series, see [`Windows::column`]; the empty ones are left out.
     ///
     /// # Errors
-    /// Those of the columns; `Execution` when two series have the same labels without their names.
+    /// Those of the columns.
     pub(crate) fn columns(
         &self,
         making: Making<'_>,

@@ -23,15 +23,21 @@ const TERMS_MAX: usize = 16;
 const SERIES_MAX: u64 = 64;
 /// Most samples held at once.
 const SAMPLES_MAX: usize = 32 << 10;
+/// Most samples and steps that are looked at for a selector.
+const WORK_MAX: usize = 256 << 10;
 /// Most steps.
 const STEPS_MAX: i64 = 1000;
 /// Longest time; a small one takes well below a millisecond.
 pub(crate) const TIME_MAX: Duration = Duration::from_millis(5);
 
-/// Longest text that is parsed to find out: no tree of it, however deep, needs a large stack.
+/// Longest text, in bytes and tokens, that is parsed to find out: no tree of it, however deep, needs a large stack.
 const TEXT_BYTES_MAX: usize = 1 << 10;
+const TOKENS_MAX: usize = 200;
 /// Most that the parser may compile for it, see [`regex_cost`].
 const COST_MAX: u64 = 1_000;
+/// Most values of a list, and longest of them, bytes: the index looks each up, but tries a longer list on every value that it has.
+const VALUES_MAX: usize = 100;
+const VALUE_BYTES_MAX: usize = 96;
 
 /// The expression of `query`, if it may be small. An error of the text shows on the usual way.
 pub(crate) fn plain(query: &PromQuery, limits: &Limits) -> Option<Arc<Expr>> {
@@ -44,8 +50,11 @@ pub(crate) fn plain(query: &PromQuery, limits: &Limits) -> Option<Arc<Expr>> {
 
 /// Whether parsing takes little time and stack.
 fn is_cheap(text: &str) -> bool {
-    let texts = || tokens(text).filter(|token| token.kind == Kind::Text);
-    text.len() <= TEXT_BYTES_MAX && texts().map(|token| regex_cost::cost(token.text)).sum::<u64>() <= COST_MAX
+    if text.len() > TEXT_BYTES_MAX || tokens(text).count() > TOKENS_MAX {
+        return false;
+    }
+    let texts = tokens(text).filter(|token| token.kind == Kind::Text);
+    texts.map(|token| regex_cost::cost(token.text)).fold(0, u64::saturating_add) <= COST_MAX
 }
 
 /// Whether there are few steps, and few terms, all of them plain.
@@ -68,7 +77,7 @@ pub(crate) fn evaluate(
     reserve: &(dyn Fn(usize) -> Result<()> + Sync),
 ) -> Result<(Answer, Annotations)> {
     let limits = Limits { samples_max: limits.samples_max.min(SAMPLES_MAX), ..limits.clone() };
-    let source = FewSeries { snapshot, series_max: SERIES_MAX, samples_max: SAMPLES_MAX };
+    let source = FewSeries { snapshot, series_max: SERIES_MAX, samples_max: SAMPLES_MAX, work_max: WORK_MAX };
     evaluate_parsed(expr, query, &source, &limits, cancelled, reserve)
 }
 
@@ -101,18 +110,25 @@ fn is_exact(selector: &Selector) -> bool {
     })
 }
 
-/// Whether a pattern is a list of whole values, as dashboards make it of a variable: `web-1|web-2`, `10\.0\.0\.(1|2):9100`. With
-/// more groups than one it may be a long list.
+/// Whether a pattern is a short list of whole values, as dashboards make it of a variable: `web-1|web-2`,
+/// `10\.0\.0\.(1|2):9100`. With more groups than one it may be a long list.
 fn is_list(pattern: &str) -> bool {
-    let (mut chars, mut groups) = (pattern.chars(), 0);
+    let (mut chars, mut groups, mut longest, mut values) = (pattern.chars(), 0, 0, 1);
+    let mut length = 0;
     while let Some(c) = chars.next() {
-        groups += usize::from(c == '(');
         let plain = c.is_alphanumeric() || "_-:/|()".contains(c) || c == '\\' && chars.next() == Some('.');
-        if !plain || groups > 1 {
+        if !plain {
             return false;
         }
+        match c {
+            '(' | ')' => groups += usize::from(c == '('),
+            '|' => (values, length) = (values + 1, 0),
+            c => length += c.len_utf8(),
+        }
+        longest = longest.max(length);
     }
-    true
+    // What stands before, in and behind a group is one value.
+    groups <= 1 && values <= VALUES_MAX && longest * (1 + 2 * groups) <= VALUE_BYTES_MAX
 }
 
 #[cfg(test)]
@@ -190,6 +206,47 @@ mod tests {
         assert!((0..100).any(is_kept));
         let short = |text: &str| plain(&PromQuery { text: text.into(), ..query.clone() }, &limits).is_some();
         assert!(short("m{n=\"9\"}") && short("m{n=~\"9|10\\\\.(0|1)\"}") && !short("m{n=~\"9.\"}") && !short("m{"));
-        assert!(!short("m{n=\"9\",x!~\"(a|b{900}){9}\"}"), "takes long to compile");
+    }
+
+    #[test]
+    fn what_takes_long_to_parse_or_to_look_up_is_not_tried() {
+        let pattern = |pattern: &str| format!("m{{n=\"9\",x!~\"{pattern}\"}}");
+        assert!(is_cheap(&pattern("a|b{9}")));
+        for text in ["(a|b{900}){9}", "a{99999999999999999999}\",y!~\"b"] {
+            assert!(!is_cheap(&pattern(text)), "{text}");
+        }
+        assert!(is_cheap(&"-".repeat(TOKENS_MAX)) && !is_cheap(&"-".repeat(TOKENS_MAX + 1)));
+        let many = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>().join("|");
+        for (list, few) in [
+            ("a".to_owned(), true),
+            ("web-1|web-2".to_owned(), true),
+            (r"10\.0\.0\.(1|2):9100".to_owned(), true),
+            (many(VALUES_MAX), true),
+            (many(VALUES_MAX + 1), false),
+            ("a".repeat(VALUE_BYTES_MAX), true),
+            ("a".repeat(VALUE_BYTES_MAX + 1), false),
+            (format!("{}(b|c)", "a".repeat(VALUE_BYTES_MAX / 2)), false),
+            ("(a|b)(c|d)".to_owned(), false),
+            ("a.".to_owned(), false),
+            (r"a\d".to_owned(), false),
+        ] {
+            assert_eq!(is_list(&list), few, "{list}");
+        }
+    }
+
+    #[test]
+    fn no_text_that_is_parsed_here_needs_a_large_stack() {
+        let deep = |times: usize, open: &str, close: &str| {
+            let (open, close) = (open.repeat(times), close.repeat(times));
+            format!("{open}m{{n=\"3\"}}{close}")
+        };
+        let texts = [deep(190, "-", ""), deep(90, "(", ")"), deep(60, "abs(", ")"), format!("{}1", "1^".repeat(99))];
+        assert!(texts.iter().all(|text| is_cheap(text)));
+        let parsing = move || {
+            let limits = Limits::default();
+            texts.iter().filter(|text| parse::parse(text, &limits).is_ok()).count()
+        };
+        let thread = std::thread::Builder::new().stack_size(2 << 20);
+        assert!(thread.spawn(parsing).unwrap().join().unwrap() >= 3);
     }
 }

@@ -140,7 +140,7 @@ pub trait SampleSource: Sync {
     ) -> Result<Vec<SeriesSamples>>;
 
     /// What `take` makes of each series that [`SampleSource::select`] would answer, in the same order. Samples are forgotten when
-    /// they have been taken; any thread may ask `take`, for which a sample means `work` looks at one.
+    /// they have been taken; any thread may ask `take`, and `work` is what it does.
     ///
     /// # Errors
     /// As [`SampleSource::select`]; those of `take`.
@@ -148,7 +148,7 @@ pub trait SampleSource: Sync {
         &self,
         matchers: &Matchers,
         (after_ms, through_ms): (i64, i64),
-        _work: usize,
+        _work: Work,
         admit: &Admit<'_>,
         take: &Take<'_>,
     ) -> Result<Vec<Column>> {
@@ -158,7 +158,23 @@ pub trait SampleSource: Sync {
 }
 
 /// What becomes of a series, which may be emptied; `None` leaves it out.
-pub(crate) type Take<'a> = dyn Fn(&mut SeriesSamples) -> Result<Option<Column>> + Sync + 'a;
+pub(crate) type Take<'a, T = Column> = dyn Fn(&mut SeriesSamples) -> Result<Option<T>> + Sync + 'a;
+
+/// What is made of a series.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// Steps of its column.
+    pub(crate) steps: usize,
+    /// Looks at each of its samples.
+    pub(crate) visits: usize,
+}
+
+impl Work {
+    /// Samples or steps looked at for a series of `samples` samples.
+    fn of(self, samples: usize) -> usize {
+        samples.saturating_mul(self.visits).saturating_add(self.steps)
+    }
+}
 
 impl SampleSource for Snapshot {
     fn select(
@@ -168,14 +184,14 @@ impl SampleSource for Snapshot {
         through_ms: i64,
         admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>> {
-        read_all(self, matchers, (after_ms, through_ms), 1, admit, &whole)
+        read_all(self, matchers, (after_ms, through_ms), Work { steps: 0, visits: 1 }, admit, &whole)
     }
 
     fn columns(
         &self,
         matchers: &Matchers,
         time: (i64, i64),
-        work: usize,
+        work: Work,
         admit: &Admit<'_>,
         take: &Take<'_>,
     ) -> Result<Vec<Column>> {
@@ -183,14 +199,14 @@ impl SampleSource for Snapshot {
     }
 }
 
-/// What `take` makes of all series that satisfy `matchers`, read on all cores; a sample means `work` looks at one.
+/// What `take` makes of all series that satisfy `matchers`, read on all cores.
 fn read_all<T: Send>(
     snapshot: &Snapshot,
     matchers: &Matchers,
     (after_ms, through_ms): (i64, i64),
-    work: usize,
+    work: Work,
     admit: &Admit<'_>,
-    take: &(dyn Fn(&mut SeriesSamples) -> Result<Option<T>> + Sync),
+    take: &Take<'_, T>,
 ) -> Result<Vec<T>> {
     let range = nanoseconds(after_ms, through_ms);
     let (matchers, shows) = Shows::of(matchers)?;
@@ -204,12 +220,12 @@ fn read_all<T: Send>(
         series.sort_unstable_by_key(|series| series.id);
         series.dedup_by_key(|series| series.id);
     }
-    let each = samples_each(after_ms, through_ms).saturating_mul(work);
-    let work = series.len().saturating_mul(each.saturating_add(SERIES_SAMPLES));
+    let each = work.of(samples_each(after_ms, through_ms)).saturating_add(SERIES_SAMPLES);
+    let work = series.len().saturating_mul(each);
     let chunk = series.len().div_ceil(parallel::parts(series.len(), work)).max(1);
     let chunks = series.chunks(chunk).collect();
     let mut found = Vec::with_capacity(series.len());
-    for part in parallel::each(chunks, |series: &[Series]| read(snapshot, series, range, shows, admit, take))? {
+    for part in parallel::each(chunks, |series: &[Series]| read(snapshot, series, range, shows, admit, take)) {
         found.extend(part?);
     }
     // Each part is in order: a stable sort finds that and merges.
@@ -225,6 +241,8 @@ pub(super) struct FewSeries<'a> {
     pub(super) series_max: u64,
     /// Of each selector, about.
     pub(super) samples_max: usize,
+    /// Of each selector: samples and steps that are looked at.
+    pub(super) work_max: usize,
 }
 
 impl SampleSource for FewSeries<'_> {
@@ -235,18 +253,18 @@ impl SampleSource for FewSeries<'_> {
         through_ms: i64,
         admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>> {
-        self.read(matchers, (after_ms, through_ms), admit, &whole)
+        self.read(matchers, (after_ms, through_ms), Work { steps: 0, visits: 1 }, admit, &whole)
     }
 
     fn columns(
         &self,
         matchers: &Matchers,
         time: (i64, i64),
-        _work: usize,
+        work: Work,
         admit: &Admit<'_>,
         take: &Take<'_>,
     ) -> Result<Vec<Column>> {
-        self.read(matchers, time, admit, take)
+        self.read(matchers, time, work, admit, take)
     }
 }
 
@@ -255,8 +273,9 @@ impl FewSeries<'_> {
         &self,
         matchers: &Matchers,
         (after_ms, through_ms): (i64, i64),
+        work: Work,
         admit: &Admit<'_>,
-        take: &dyn Fn(&mut SeriesSamples) -> Result<Option<T>>,
+        take: &Take<'_, T>,
     ) -> Result<Vec<T>> {
         let each = samples_each(after_ms, through_ms);
         let (matchers, shows) = Shows::of(matchers)?;
@@ -267,7 +286,8 @@ impl FewSeries<'_> {
         let selector = Selector { metric: None, matchers: matchers.clone(), range: nanoseconds(after_ms, through_ms) };
         let found = self.snapshot.select_few(&selector, self.series_max);
         let series = found.map_err(|error| Error::from_engine(&error))?.ok_or_else(too_many_samples)?;
-        if series.len().saturating_mul(each) > self.samples_max {
+        let (samples, work) = (series.len().saturating_mul(each), series.len().saturating_mul(work.of(each)));
+        if samples > self.samples_max || work > self.work_max {
             return Err(too_many_samples());
         }
         let found = read(self.snapshot, &series, selector.range, shows, admit, take)?;
@@ -332,7 +352,7 @@ fn read<T>(
     range: TimeRange,
     shows: Shows,
     admit: &Admit<'_>,
-    take: &dyn Fn(&mut SeriesSamples) -> Result<Option<T>>,
+    take: &Take<'_, T>,
 ) -> Result<Vec<(LabelSet, T)>> {
     let mut found = Vec::with_capacity(series.len());
     let mut taken = |samples: &mut SeriesSamples| -> Result<()> {
@@ -375,7 +395,7 @@ fn read<T>(
                 all.iter_mut().enumerate().for_each(|(index, samples)| samples.become_bits(bits.of(index)));
             }
         }
-        all.iter_mut().try_for_each(taken)?;
+        all.into_iter().try_for_each(|mut samples| taken(&mut samples))?;
     }
     found.sort_unstable_by(|a, b| a.0.compare(&b.0));
     Ok(found)
@@ -452,8 +472,96 @@ pub(crate) fn without_stale(samples: &mut SeriesSamples) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use foretell_engine::{Engine, EngineConfig, WriteBatch};
+
     use super::*;
+
+    /// Sixty series of two names in three segments, runs and a tail, with overwritten and deleted rows; a step is a second.
+    fn write(engine: &Engine) {
+        let write = |ns: &mut dyn Iterator<Item = (i64, i64)>, factor: f64| {
+            let mut batch = WriteBatch::default();
+            for (n, ts) in ns {
+                let (name, n_text) = (if n % 3 == 0 { "a" } else { "b" }, (n * 7 % 60).to_string());
+                let labels = LabelSet::from_pairs([("__name__", name), ("n", &n_text)]).unwrap();
+                batch.push(engine.resolve(&labels).unwrap(), ts * 1_000_000_000, ts as f64 * factor + n as f64);
+            }
+            engine.write(batch).unwrap().wait().unwrap();
+        };
+        let rows = |series: std::ops::Range<i64>, time: std::ops::Range<i64>, step: usize| {
+            series.flat_map(move |n| time.clone().step_by(step).map(move |ts| (n, ts)))
+        };
+        write(&mut rows(0..60, 0..600, 1), 1.0);
+        engine.flush().unwrap();
+        write(&mut rows(0..40, 500..900, 1), 2.0);
+        engine.flush().unwrap();
+        let range = TimeRange { start: 100_000_000_000, end: 199_999_999_999 };
+        let matcher = Matcher { name: "n".into(), op: MatchOp::Regex, value: "1.".into() };
+        engine.delete(&Selector { metric: Some("b".into()), matchers: vec![matcher], range }).unwrap();
+        write(&mut rows(20..60, 900..1200, 1), 1.0);
+        engine.flush().unwrap();
+        (0..5).for_each(|k| write(&mut rows(10..50, 1000 + 60 * k..1300 + 60 * k, 7), 3.0));
+    }
+
+    #[test]
+    fn series_taken_as_they_are_read_are_those_that_are_read_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = EngineConfig::new(directory.path());
+        config.background = false;
+        let engine = Engine::open(config).unwrap();
+        write(&engine);
+        let snapshot = engine.snapshot();
+        let few = FewSeries { snapshot: &snapshot, series_max: 100, samples_max: usize::MAX, work_max: usize::MAX };
+        let matcher = |name: &str, op, value: &str| Matcher { name: name.into(), op, value: value.into() };
+        let all = vec![matcher("__name__", MatchOp::Regex, "a|b")];
+        let admit = at_most(usize::MAX);
+        // Times among the values, so that both are compared; series with an odd number of samples are left out.
+        let column = |series: &SeriesSamples| {
+            let pairs = series.ts_ms.iter().zip(&series.values);
+            Column::floats(series.labels.clone(), pairs.flat_map(|(&ts, &value)| [ts as f64, value]).collect())
+        };
+        let keep = |series: &SeriesSamples| series.values.len() % 2 == 0;
+        let take = |series: &mut SeriesSamples| {
+            let taken = keep(series).then(|| column(series));
+            // What is left in it must not come back.
+            series.ts_ms.push(-1);
+            series.values.push(-1.0);
+            Ok(taken)
+        };
+        let mut found = 0;
+        for (after_ms, through_ms) in
+            [(-1, 2_000_000), (99_000, 199_000), (450_500, 950_500), (1_100_000, 1_100_001), (5, 5)]
+        {
+            for matchers in [
+                vec![all.clone()],
+                vec![vec![matcher("n", MatchOp::Regex, "[1-3]?[0-9]")]],
+                vec![vec![matcher("n", MatchOp::Equal, "17")], vec![matcher("n", MatchOp::Regex, "1.")]],
+            ] {
+                let matchers = Matchers(matchers);
+                let read = snapshot.select(&matchers, after_ms, through_ms, &admit).unwrap();
+                let expect: Vec<Column> = read.iter().filter(|series| keep(series)).map(column).collect();
+                found += expect.len();
+                // Looks at samples decide how many threads read.
+                for visits in [1, 1_000_000] {
+                    let work = Work { steps: 1, visits };
+                    let time = (after_ms, through_ms);
+                    let taken = SampleSource::columns(&snapshot, &matchers, time, work, &admit, &take).unwrap();
+                    assert_eq!(format!("{taken:?}"), format!("{expect:?}"), "{matchers:?}, {time:?}");
+                    if matchers.0.len() == 1 {
+                        let taken = few.columns(&matchers, time, work, &admit, &take).unwrap();
+                        assert_eq!(format!("{taken:?}"), format!("{expect:?}"), "{matchers:?}, {time:?}");
+                    }
+                }
+            }
+        }
+        assert!(found > 200, "{found}");
+        let matchers = Matchers(vec![all]);
+        let refuse = |_: &mut SeriesSamples| Err(Error::invalid("enough"));
+        let work = Work { steps: 1, visits: 1_000_000 };
+        let refused = SampleSource::columns(&snapshot, &matchers, (-1, 2_000_000), work, &admit, &refuse);
+        assert_eq!(refused.unwrap_err().message, "enough");
+    }
 
     #[test]
     fn of_a_millisecond_the_newest_sample_stays() {
