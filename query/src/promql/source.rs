@@ -539,7 +539,7 @@ mod tests {
                 vec![vec![matcher("n", MatchOp::Equal, "17")], vec![matcher("n", MatchOp::Regex, "1.")]],
             ] {
                 let matchers = Matchers(matchers);
-                let read = snapshot.select(&matchers, after_ms, through_ms, &admit).unwrap();
+                let read = SampleSource::select(&snapshot, &matchers, after_ms, through_ms, &admit).unwrap();
                 let expect: Vec<Column> = read.iter().filter(|series| keep(series)).map(column).collect();
                 found += expect.len();
                 // Looks at samples decide how many threads read.
