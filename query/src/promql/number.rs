@@ -220,7 +220,7 @@ mod tests {
                 0 => (next() % 1000) as f64 / 10.0,
                 1 => (next() as f64 - 4.5e15) * 10f64.powi((next() % 40) as i32 - 20),
                 2 => f64::from_bits((next() << 11) | (next() % 2048)),
-                _ if next() % 8 == 0 => odd[next() as usize % odd.len()],
+                _ if next().is_multiple_of(8) => odd[next() as usize % odd.len()],
                 _ => (next() % 1000) as f64 * 1e305,
             };
             let values: Vec<f64> = (0..len).map(|_| value(&mut next)).collect();

@@ -521,7 +521,7 @@ mod tests {
             let pairs = series.ts_ms.iter().zip(&series.values);
             Column::floats(series.labels.clone(), pairs.flat_map(|(&ts, &value)| [ts as f64, value]).collect())
         };
-        let keep = |series: &SeriesSamples| series.values.len() % 2 == 0;
+        let keep = |series: &SeriesSamples| series.values.len().is_multiple_of(2);
         let take = |series: &mut SeriesSamples| {
             let taken = keep(series).then(|| column(series));
             // What is left in it must not come back.
