@@ -392,7 +392,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The columns of a range vector, see [`Windows::column`]; the empty ones are left out. Its series are not kept, unless others
-    /// want them, too.
+    /// want them, too, or an error may come of them: they are read in another order than that of their labels.
     ///
     /// # Errors
     /// Those of the columns; `Execution` when two series have the same labels without their names.
@@ -404,7 +404,7 @@ impl<'a> Evaluator<'a> {
         answer: impl Fn(&Window<'_>) -> Result<Option<f64>> + Sync,
     ) -> Result<Vec<Column>> {
         let columns = match expr {
-            Expr::Range(selector, range_ms) if !self.shared.has(&selector.matchers) => {
+            Expr::Range(selector, range_ms) if !making.may_fail && !self.shared.has(&selector.matchers) => {
                 let (ends, range_ms) = (self.ends(selector, grid), *range_ms);
                 let (first, last) = ends.bounds();
                 let windows = self.windows(ends, range_ms, grid);

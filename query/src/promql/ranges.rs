@@ -31,6 +31,8 @@ pub(crate) struct Making<'a> {
     pub(crate) keep_name: bool,
     /// What is made of windows with histograms.
     pub(crate) native: Native,
+    /// Whether the number may be an error. Of several that of the first series, by its labels, is told.
+    pub(crate) may_fail: bool,
     pub(crate) notes: &'a Notes,
 }
 
@@ -42,7 +44,7 @@ impl Windows<'_> {
     pub(crate) fn column(
         &self,
         series: &SeriesSamples,
-        Making { keep_name, native, notes }: Making<'_>,
+        Making { keep_name, native, notes, .. }: Making<'_>,
         answer: impl Fn(&Window<'_>) -> Result<Option<f64>>,
     ) -> Result<Column> {
         let go_on = || self.go_on();

@@ -204,7 +204,7 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
     let constant = |values: Vec<f64>| vec![Column::floats(LabelSet::default(), values)];
     let notes = &ev.notes;
     let over_windows = |arg: &Expr, keep_name, native, answer: &WindowAnswer<'_>| {
-        ev.over_windows(arg, grid, Making { keep_name, native, notes }, answer)
+        ev.over_windows(arg, grid, Making { keep_name, native, may_fail: false, notes }, answer)
     };
     let columns = match function.kind {
         Kind::Time => return Ok(Value::Scalar((0..grid.steps).map(step_seconds).collect())),
@@ -254,7 +254,8 @@ pub(crate) fn evaluate(ev: &Evaluator<'_>, function: &Function, args: &[Expr], g
         }
         Kind::DoubleExponentialSmoothing => {
             let (smoothing, trend) = (ev.scalar(&args[1], grid)?, ev.scalar(&args[2], grid)?);
-            over_windows(&args[0], false, Native::Ignored, &|window| {
+            let making = Making { keep_name: false, native: Native::Ignored, may_fail: true, notes };
+            ev.over_windows(&args[0], grid, making, |window| {
                 let (smoothing, trend) = (smoothing[window.step], trend[window.step]);
                 trend::check_factors(smoothing, trend)?;
                 Ok(trend::smooth(window, smoothing, trend))
