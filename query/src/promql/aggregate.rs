@@ -10,7 +10,7 @@ use super::expr::{Aggregate, AggregateOp as Op, Grouping};
 use super::function::incompatible;
 use super::histogram::Histogram;
 use super::labels::{contains, is_name, is_name_fate, with};
-use super::number::{Mean, Sum, nan_first, quantile};
+use super::number::{Mean, Sum, Sums, nan_first, quantile};
 use super::parallel::{self, GoOn, Pace};
 use super::value::{ABSENT, Column, Columns, Sample, Value, is_absent};
 use super::window::Found;
@@ -18,6 +18,10 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Values that are looked at between two looks at the pace.
 const STEPS_WORK: usize = 4096;
+/// Steps whose totals are in the core's nearest cache while one column after another is added to them.
+const TOTALS_AT_ONCE: usize = 512;
+/// With fewer steps a column is over before it pays to go through it.
+const TOTALS_MIN: usize = 8;
 /// What making the text of a number takes, in samples looked at.
 const TEXT_WORK: usize = 64;
 
@@ -116,7 +120,14 @@ fn reduce(
             if group.members.iter().any(|&i| input[i].histograms.is_some()) {
                 return reduce_mixed(op, group, input, block.clone(), (notes, &pace), &answer);
             }
-            reduce_floats(group, input, block.clone(), &pace, &answer)
+            let members: Vec<&[f64]> = group.members.iter().map(|&i| &input[i].values[block.clone()]).collect();
+            let values = match op {
+                Op::Quantile | Op::Stdvar | Op::Stddev => None,
+                _ if block.len() < TOTALS_MIN => None,
+                _ => Some(totals(op, &members, block.len(), &pace)?),
+            };
+            let values = values.map_or_else(|| step_by_step(&members, block.clone(), &pace, &answer), Ok)?;
+            Ok(Column::floats(group.labels.clone(), values))
         };
         groups.iter().map(column).collect()
     };
@@ -129,29 +140,77 @@ fn reduce(
     Ok(columns)
 }
 
-fn reduce_floats(
-    group: &Group,
-    input: &[Column],
+/// What `answer` finds of the values that `members` have at each of `steps`.
+fn step_by_step(
+    members: &[&[f64]],
     steps: Range<usize>,
     pace: &Pace<'_>,
     answer: &dyn Fn(&mut Vec<f64>, usize) -> f64,
-) -> Result<Column> {
+) -> Result<Vec<f64>> {
     let (mut present, mut values) = (Vec::new(), Vec::with_capacity(steps.len()));
-    let mut value = |step: usize| {
+    let mut value = |at: usize| {
         present.clear();
-        present.extend(group.members.iter().map(|&i| input[i].values[step]).filter(|&value| !is_absent(value)));
-        if present.is_empty() { ABSENT } else { answer(&mut present, step) }
+        present.extend(members.iter().map(|values| values[at]).filter(|&value| !is_absent(value)));
+        if present.is_empty() { ABSENT } else { answer(&mut present, steps.start + at) }
     };
-    let at_once = (STEPS_WORK / group.members.len().max(1)).max(1);
-    for from in steps.clone().step_by(at_once) {
-        let some = from..steps.end.min(from.saturating_add(at_once));
-        pace.spend(some.len().saturating_mul(group.members.len()))?;
+    let at_once = (STEPS_WORK / members.len().max(1)).max(1);
+    for from in (0..steps.len()).step_by(at_once) {
+        let some = from..steps.len().min(from.saturating_add(at_once));
+        pace.spend(some.len().saturating_mul(members.len()))?;
         values.extend(some.map(&mut value));
     }
-    Ok(Column::floats(group.labels.clone(), values))
+    Ok(values)
 }
 
-/// As [`reduce_floats`], for a group that has histograms.
+/// What [`fold`] finds of the values that `members` have at each of `steps` steps, in one pass over each member.
+fn totals(op: Op, members: &[&[f64]], steps: usize, pace: &Pace<'_>) -> Result<Vec<f64>> {
+    let mut values = Vec::with_capacity(steps);
+    for from in (0..steps).step_by(TOTALS_AT_ONCE) {
+        let some = from..steps.min(from + TOTALS_AT_ONCE);
+        match op {
+            Op::Sum | Op::Avg => {
+                let mut sums = Sums::new(some.len());
+                for member in members {
+                    pace.spend(some.len())?;
+                    sums.add(&member[some.clone()]);
+                }
+                let total = |at: usize| match op {
+                    _ if sums.counts()[at] == 0.0 => ABSENT,
+                    Op::Sum => sums.sum(at).map_or_else(|| one(op, members, from + at), Sum::value),
+                    _ => sums.mean(at).map_or_else(|| one(op, members, from + at), Mean::value),
+                };
+                values.extend((0..some.len()).map(total));
+            }
+            _ => {
+                values.resize(some.end, ABSENT);
+                for member in members {
+                    pace.spend(some.len())?;
+                    let pairs = values[some.clone()].iter_mut().zip(&member[some.clone()]);
+                    match op {
+                        Op::Min => each_present(pairs, |a, b| if b < a || a.is_nan() { b } else { a }),
+                        Op::Max => each_present(pairs, |a, b| if b > a || a.is_nan() { b } else { a }),
+                        Op::Count => each_present(pairs, |a, _| if is_absent(a) { 1.0 } else { a + 1.0 }),
+                        _ => each_present(pairs, |_, _| 1.0),
+                    }
+                }
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// [`fold`] of the values that `members` have at a step; one of them has one.
+fn one(op: Op, members: &[&[f64]], at: usize) -> f64 {
+    let present: Vec<f64> = members.iter().map(|values| values[at]).filter(|&value| !is_absent(value)).collect();
+    fold(op, &present)
+}
+
+/// Makes `next` of each total and the value beside it, where there is one.
+fn each_present<'a>(pairs: impl Iterator<Item = (&'a mut f64, &'a f64)>, next: impl Fn(f64, f64) -> f64) {
+    pairs.for_each(|(total, &value)| *total = if is_absent(value) { *total } else { next(*total, value) });
+}
+
+/// The column of a group that has histograms, step by step.
 fn reduce_mixed(
     op: Op,
     group: &Group,

@@ -15,7 +15,7 @@ use super::ranges::{Making, Ranges, Windows, weight};
 use super::shared::{Shared, Wanted};
 use super::source::{SampleSource, SeriesSamples, Work, has_stale, without_stale};
 use super::value::{ABSENT, Answer, Column, Columns, Point, Row, Sample, Value, is_absent, refuse_same_labels};
-use super::window::{Found, Window, slide, slide_mixed};
+use super::window::{Found, Window, newest, slide_mixed};
 use super::{Cancelled, Limits, PromQuery, aggregate, binary, extended, parallel};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -296,12 +296,11 @@ impl<'a> Evaluator<'a> {
             if !series.histograms.is_empty() {
                 return Ok(self.select_mixed(series, ends, pick));
             }
-            let newest = |window: &Window<'_>| {
-                let value = window.last();
-                let ts_ms = window.ts_ms[window.len() - 1];
-                (!is_absent(value)).then_some(if pick == Pick::Time { ts_ms as f64 } else { value })
+            let picked = |ts_ms: i64, value: f64| match pick {
+                Pick::Time if !is_absent(value) => ts_ms as f64,
+                _ => value,
             };
-            let values = slide((&series.ts_ms, &series.values), ends, self.lookback_ms, |_| 0, newest);
+            let values = newest((&series.ts_ms, &series.values), ends, self.lookback_ms, picked);
             Ok(Column::floats(series.labels.clone(), values))
         };
         let after = first.saturating_sub(self.lookback_ms);

@@ -1,4 +1,5 @@
 //! Arithmetic as Prometheus does it: compensated sums, quantiles by interpolation, least squares.
+use super::value::is_absent;
 
 /// A sum with Neumaier's compensation (A. Neumaier, 1974).
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,6 +107,51 @@ impl Mean {
     }
 }
 
+/// Sums beside each other, each with Neumaier's compensation and with what it is a sum of.
+pub(crate) struct Sums {
+    sum: Vec<f64>,
+    compensation: Vec<f64>,
+    count: Vec<f64>,
+}
+
+impl Sums {
+    /// So many, of nothing.
+    pub(crate) fn new(len: usize) -> Self {
+        Self { sum: vec![0.0; len], compensation: vec![0.0; len], count: vec![0.0; len] }
+    }
+
+    /// Adds to each sum the value that stands at its place, if there is one; all at once, as [`Sum::plus`] does.
+    pub(crate) fn add(&mut self, values: &[f64]) {
+        let sums = self.sum.iter_mut().zip(&mut self.compensation).zip(&mut self.count);
+        for (((sum, compensation), count), &x) in sums.zip(values) {
+            let total = *sum + x;
+            let part = total - *sum;
+            let lost = (*sum - (total - part)) + (x - part);
+            // Chosen without a branch, so that several are added by one instruction.
+            let present = !is_absent(x);
+            *sum = if present { total } else { *sum };
+            *compensation = if present { *compensation + lost } else { *compensation };
+            *count += if present { 1.0 } else { 0.0 };
+        }
+    }
+
+    /// Of how many values each is.
+    pub(crate) fn counts(&self) -> &[f64] {
+        &self.count
+    }
+
+    /// What [`Sum::of`] finds, unless a sum on the way was not finite.
+    pub(crate) fn sum(&self, at: usize) -> Option<Sum> {
+        let (sum, compensation) = (self.sum[at], self.compensation[at]);
+        (sum.is_finite() && compensation.is_finite()).then_some(Sum { sum, compensation })
+    }
+
+    /// What [`Mean::of`] finds, unless a sum on the way was not finite.
+    pub(crate) fn mean(&self, at: usize) -> Option<Mean> {
+        Some(Mean { total: self.sum(at)?, count: self.count[at], incremental: false })
+    }
+}
+
 /// The `q`-quantile of `values` by linear interpolation between ranks, NaN first; puts them in another order.
 pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if values.is_empty() || q.is_nan() {
@@ -181,7 +227,9 @@ pub(crate) fn general(value: f64) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::value::ABSENT;
     use super::*;
 
     #[test]
@@ -230,6 +278,18 @@ mod tests {
             let same = |a: f64, b: f64| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
             assert!(same(Sum::of(&values).value(), sum.value()), "{values:?}");
             assert!(same(Mean::of(&values).value(), mean.value()), "{values:?}");
+            // Beside another sum, and with gaps.
+            let mut sums = Sums::new(2);
+            values.iter().enumerate().for_each(|(i, &x)| {
+                sums.add(&[ABSENT, x]);
+                sums.add(&[if i < 3 { 0.5 } else { ABSENT }, ABSENT]);
+            });
+            assert_eq!(sums.counts(), [values.len().min(3) as f64, values.len() as f64]);
+            assert_eq!(sums.sum(0).unwrap().value(), 0.5 * values.len().min(3) as f64);
+            let finite = sums.sum(1).is_some();
+            assert_eq!(finite, Sum::default().plus(&values).is_some(), "{values:?}");
+            assert!(!finite || same(sums.sum(1).unwrap().value(), sum.value()), "{values:?}");
+            assert!(!finite || same(sums.mean(1).unwrap().value(), mean.value()), "{values:?}");
         }
     }
 

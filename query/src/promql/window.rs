@@ -40,16 +40,11 @@ pub(crate) fn slide(
     now_ms: impl Fn(usize) -> i64,
     mut answer: impl FnMut(&Window<'_>) -> Option<f64>,
 ) -> Vec<f64> {
-    let (mut low, mut high) = (0, 0);
+    let (mut low, mut high) = (Front::default(), Front::default());
     let step = |step: usize| {
         let end_ms = ends.at(step);
-        let start_ms = end_ms.saturating_sub(range_ms);
-        while high < ts_ms.len() && ts_ms[high] <= end_ms {
-            high += 1;
-        }
-        while low < high && ts_ms[low] <= start_ms {
-            low += 1;
-        }
+        let high = high.advance(ts_ms, end_ms);
+        let low = low.advance(ts_ms, end_ms.saturating_sub(range_ms));
         if low == high {
             return ABSENT;
         }
@@ -57,6 +52,49 @@ pub(crate) fn slide(
         answer(&Window { ts_ms, values, end_ms, range_ms, now_ms: now_ms(step), step }).unwrap_or(ABSENT)
     };
     (0..ends.steps).map(step).collect()
+}
+
+/// What `answer` makes of the newest sample of `(end - lookback_ms, end]` (milliseconds, value) at each step; steps without one
+/// have no value. `ts_ms` is increasing.
+pub(crate) fn newest(
+    (ts_ms, values): (&[i64], &[f64]),
+    ends: Ends,
+    lookback_ms: i64,
+    answer: impl Fn(i64, f64) -> f64,
+) -> Vec<f64> {
+    let mut front = Front::default();
+    let step = |step: usize| {
+        let end_ms = ends.at(step);
+        match front.advance(ts_ms, end_ms).checked_sub(1) {
+            Some(last) if ts_ms[last] > end_ms.saturating_sub(lookback_ms) => answer(ts_ms[last], values[last]),
+            _ => ABSENT,
+        }
+    };
+    (0..ends.steps).map(step).collect()
+}
+
+/// The number of samples up to an instant that moves on.
+#[derive(Default)]
+struct Front {
+    passed: usize,
+    /// How many it passed the last time: scrapes and steps are regular, so most often it is as many again.
+    stride: usize,
+}
+
+impl Front {
+    /// Moves on to `until_ms`, which is not before that of the last time; at most as many samples are looked at twice.
+    fn advance(&mut self, ts_ms: &[i64], until_ms: i64) -> usize {
+        let mut at = ts_ms.len().min(self.passed + self.stride);
+        while at > self.passed && ts_ms[at - 1] > until_ms {
+            at -= 1;
+        }
+        while at < ts_ms.len() && ts_ms[at] <= until_ms {
+            at += 1;
+        }
+        self.stride = at - self.passed;
+        self.passed = at;
+        at
+    }
 }
 
 /// A window of a series that has native histograms.
@@ -143,5 +181,39 @@ mod tests {
         let counts = slide((&ts, &values), ends, 20, |_| 0, |window| Some(window.len() as f64));
         assert_eq!(counts[..4], [2.0, 2.0, 2.0, 1.0]);
         assert!(counts[4..].iter().all(|&value| is_absent(value)));
+    }
+
+    /// Samples with gaps and bursts, and steps that are longer or shorter than those, before and behind them.
+    #[test]
+    fn windows_and_newest_samples_are_those_that_a_search_finds() {
+        let mut random = 3u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((random >> 33) % below) as i64
+        };
+        for _ in 0..500 {
+            let burst = next(40) as u64 + 1;
+            let mut ts: Vec<i64> = (0..next(60))
+                .scan(0, |at, _| {
+                    *at += 1 + next(burst) * next(3);
+                    Some(*at)
+                })
+                .collect();
+            ts.dedup();
+            let values: Vec<f64> = ts.iter().map(|&ts| ts as f64).collect();
+            let (start, step, range) = (next(100) - 50, next(30) + 1, next(100) + 1);
+            let ends = Grid::range(start, start + next(500), step).ends(Default::default(), (0, 0));
+            let count = slide((&ts, &values), ends, range, |_| 0, |window| Some(window.len() as f64));
+            let newest = newest((&ts, &values), ends, range, |ts, value| ts as f64 + value);
+            for step in 0..ends.steps {
+                let inside = within(&ts, ends.at(step) - range, ends.at(step), |&ts| ts);
+                let expect = if inside.is_empty() {
+                    (ABSENT, ABSENT)
+                } else {
+                    (inside.len() as f64, 2.0 * values[inside.end - 1])
+                };
+                assert_eq!((count[step].to_bits(), newest[step].to_bits()), (expect.0.to_bits(), expect.1.to_bits()));
+            }
+        }
     }
 }
