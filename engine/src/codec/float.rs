@@ -10,6 +10,8 @@
 //! ```
 //! `raw` holds the values of all raw series together; it takes no bytes when there are none. Exceptions replace what the
 //! forms gave: Prometheus's stale marker at the end of an integer series costs a few bytes, not the series' form.
+use std::ops::Range;
+
 use super::ROWS_MAX;
 use super::decimal::{EXPONENT_MAX, from_integers, to_integers};
 use super::sequence::{SequencesDecoder, SequencesEncoder};
@@ -149,16 +151,17 @@ impl ValuesDecoder {
         rows: &[u32],
         values: &mut Vec<f64>,
     ) -> Result<()> {
-        self.decode_some(unpacker, input, rows, |_| true, values)
+        self.decode_some(unpacker, input, rows, |k| 0..rows[k] as usize, values)
     }
 
-    /// As [`ValuesDecoder::decode`], but those of series that are not `wanted` (asked in increasing order) are whatever they are.
+    /// As [`ValuesDecoder::decode`], but rows of a series that are not `wanted` (asked in increasing order; rows inside the series)
+    /// are whatever they are.
     pub(crate) fn decode_some(
         &mut self,
         unpacker: &mut Unpacker,
         input: &mut Reader<'_>,
         rows: &[u32],
-        mut wanted: impl FnMut(usize) -> bool,
+        mut wanted: impl FnMut(usize) -> Range<usize>,
         values: &mut Vec<f64>,
     ) -> Result<()> {
         values.clear();
@@ -192,14 +195,17 @@ impl ValuesDecoder {
                     values.extend_from_slice(own);
                     raw = rest;
                 }
-                _ if !wanted(k) => {
-                    self.sequences.skip(n);
-                    values.resize(values.len() + n, 0.0);
-                }
                 e => {
-                    self.integers.clear();
-                    self.sequences.next_into(n, &mut self.integers);
-                    from_integers(&self.integers, e as u8, values);
+                    let (start, wanted) = (values.len(), wanted(k));
+                    values.resize(start + wanted.start, 0.0);
+                    if wanted.is_empty() {
+                        self.sequences.skip(n);
+                    } else {
+                        self.integers.clear();
+                        self.sequences.next_rows_into(n, wanted, &mut self.integers);
+                        from_integers(&self.integers, e as u8, values);
+                    }
+                    values.resize(start + n, 0.0);
                 }
             }
         }

@@ -18,6 +18,8 @@
 //!           | 1 varint(len) pco
 //! ```
 //! Arithmetic wraps, so every i64 is representable. Numbers of sequences and their lengths are the caller's to know.
+use std::ops::Range;
+
 use super::stream::{Effort, Packer, Unpacker, divisor_of, unpack_pco, width_of};
 use crate::error::Result;
 use crate::format::{Reader, put_varint, unzigzag, zigzag};
@@ -227,32 +229,41 @@ impl SequencesDecoder {
 
     /// Appends the next sequence, of the length given to [`SequencesDecoder::start`].
     pub(crate) fn next_into(&mut self, n: usize, out: &mut Vec<i64>) {
+        self.next_rows_into(n, 0..n, out);
+    }
+
+    /// Appends the values at `rows` (at least one) of the next sequence, of the length given to [`SequencesDecoder::start`].
+    pub(crate) fn next_rows_into(&mut self, n: usize, rows: Range<usize>, out: &mut Vec<i64>) {
         let parameters = self.parameters();
         let Parameters { kind, width, base, centre, .. } = parameters;
         if kind == EQUAL {
-            out.resize(out.len() + n, base);
+            out.resize(out.len() + rows.len(), base);
             return;
         }
         if kind == LINEAR {
-            out.extend((0..n as i64).map(|i| base.wrapping_add(centre.wrapping_mul(i))));
+            out.extend(rows.map(|i| base.wrapping_add(centre.wrapping_mul(i as i64))));
             return;
         }
         let count = residual_count(kind, n);
         if !self.in_planes {
             self.residuals_at += count;
-            parameters.predict(n, self.residuals[self.residuals_at - count..self.residuals_at].iter().copied(), out);
+            parameters.predict(
+                &rows,
+                self.residuals[self.residuals_at - count..self.residuals_at].iter().copied(),
+                out,
+            );
             return;
         }
         // Most are narrow: their bytes need not be put together first.
         match width {
-            1 => parameters.predict(n, self.plane(0, count).iter().map(|&low| u64::from(low)), out),
+            1 => parameters.predict(&rows, self.plane(0, count).iter().map(|&low| u64::from(low)), out),
             2 => {
                 let both = self.plane(0, count).iter().zip(self.plane(1, count));
-                parameters.predict(n, both.map(|(&low, &high)| u64::from(low) | u64::from(high) << 8), out);
+                parameters.predict(&rows, both.map(|(&low, &high)| u64::from(low) | u64::from(high) << 8), out);
             }
             _ => {
                 self.gather(width, count);
-                parameters.predict(n, self.residuals.iter().copied(), out);
+                parameters.predict(&rows, self.residuals.iter().copied(), out);
             }
         }
         self.planes_at[..width].iter_mut().for_each(|at| *at += count);
@@ -315,14 +326,50 @@ struct Parameters {
 }
 
 impl Parameters {
-    /// Appends the `n` values that `residuals` stand for.
+    /// Appends the values at `rows` of what `residuals` stand for.
     #[inline(always)]
-    fn predict(&self, n: usize, residuals: impl ExactSizeIterator<Item = u64>, out: &mut Vec<i64>) {
-        let &Self { kind, base, centre, divisor, .. } = self;
-        if divisor == 1 {
-            predict(kind, base, centre, n, residuals.map(unzigzag), out);
+    fn predict(&self, rows: &Range<usize>, residuals: impl ExactSizeIterator<Item = u64> + Clone, out: &mut Vec<i64>) {
+        if self.divisor == 1 {
+            self.predict_from(rows, residuals.map(unzigzag), out);
         } else {
-            predict(kind, base, centre, n, residuals.map(|r| unzigzag(r).wrapping_mul(divisor)), out);
+            let divisor = self.divisor;
+            self.predict_from(rows, residuals.map(move |r| unzigzag(r).wrapping_mul(divisor)), out);
+        }
+    }
+
+    #[inline(always)]
+    fn predict_from(
+        &self,
+        rows: &Range<usize>,
+        mut residuals: impl ExactSizeIterator<Item = i64> + Clone,
+        out: &mut Vec<i64>,
+    ) {
+        let &Self { kind, base, centre, .. } = self;
+        if rows.start == 0 {
+            return predict(kind, base, centre, rows.len(), residuals, out);
+        }
+        // What follows the first rows of a sequence is a sequence.
+        let (base, centre) = after(kind, base, centre, rows.start, residuals.clone());
+        let _ = residuals.nth(rows.start - 1);
+        predict(kind, base, centre, rows.len(), residuals, out);
+    }
+}
+
+/// Base and centre of the sequence that is left of another one after its first `passed` rows.
+#[inline(always)]
+fn after(kind: u8, base: i64, centre: i64, passed: usize, residuals: impl Iterator<Item = i64>) -> (i64, i64) {
+    let steps = centre.wrapping_mul(passed as i64);
+    match kind {
+        ORDER_0 => (base, centre),
+        ORDER_1 => (residuals.take(passed).fold(base.wrapping_add(steps), i64::wrapping_add), centre),
+        _ => {
+            // Before the last two rows there are as many residuals as rows.
+            let (mut value, mut step) = (base, centre);
+            for r in residuals.chain(std::iter::once(0)).take(passed) {
+                value = value.wrapping_add(step);
+                step = step.wrapping_add(r);
+            }
+            (value, step)
         }
     }
 }
@@ -350,6 +397,7 @@ fn predict(
     out: &mut Vec<i64>,
 ) {
     let mut value = base;
+    let residuals = residuals.take(residual_count(kind, n));
     match kind {
         ORDER_0 => out.extend(residuals.map(|r| base.wrapping_add(r))),
         ORDER_1 => {

@@ -197,7 +197,7 @@ impl Cursor {
             self.ahead.start = self.rows.end;
             if !self.rows.is_empty() {
                 if want.values {
-                    self.source.load_values(decoder, &want.ids[self.wanted..])?;
+                    self.source.load_values(decoder, want, self.wanted)?;
                 }
                 return Ok(true);
             }
@@ -287,10 +287,14 @@ impl Place {
         }
     }
 
-    /// Makes the values of series `ids`, as far as they are in the current block, readable.
-    fn load_values(&mut self, decoder: &mut BlockDecoder, ids: &[SeriesId]) -> Result<()> {
+    /// Makes the values of the series from number `wanted` on, as far as they are in the current block, readable.
+    fn load_values(&mut self, decoder: &mut BlockDecoder, want: &Want, wanted: usize) -> Result<()> {
         match self {
-            Self::Segment { segment, block, .. } => block.load_values_of(decoder, segment, ids),
+            Self::Segment { segment, block, .. } => {
+                // Buckets of a rollup that are opened may begin and end anywhere.
+                let range = if want.answers.is_some() { TimeRange::ALL } else { want.range };
+                block.load_values_of(decoder, segment, &want.ids[wanted..], range)
+            }
             Self::Run { .. } => Ok(()),
         }
     }

@@ -13,7 +13,7 @@ use crate::codec::{Packer, Span, Spans, SpansEncoder, Timelines, Unpacker, Value
 use crate::error::Result;
 use crate::format::Reader;
 use crate::pool::{Lent, Pool};
-use crate::types::SeriesId;
+use crate::types::{SeriesId, TimeRange};
 
 use super::page_cache::{self, PageCache};
 use super::timeline::TimelineTable;
@@ -98,6 +98,8 @@ struct Scratch {
     unpacker: Unpacker,
     values: ValuesDecoder,
     rows: Vec<u32>,
+    /// Of each series of a block.
+    wanted: Vec<Range<usize>>,
 }
 
 impl BlockDecoder {
@@ -216,16 +218,9 @@ impl Block {
         for span in spans {
             let (index, timeline) = segment.page_of(span.timeline);
             let page = decoder.pages.get(&mut decoder.scratch.unpacker, segment, index)?;
-            let rows = span.from as usize..(span.from + span.rows) as usize;
-            let ts = page.get(timeline);
-            let Some(slice) = ts.get(rows.clone()) else {
-                let at = Reader::new(&[], segment.path(), segment.blocks()[self.index].offset);
-                return Err(at.corrupt(
-                    format!("a span inside the {} rows of timeline {}", ts.len(), span.timeline),
-                    format!("{rows:?}"),
-                ));
-            };
+            let slice = self.stretch(segment, &page, span)?;
             if spans.len() == 1 {
+                let rows = span.from as usize..(span.from + span.rows) as usize;
                 self.page = Some((page, timeline, rows));
                 return Ok(());
             }
@@ -234,16 +229,50 @@ impl Block {
         Ok(())
     }
 
+    /// The timestamps of `span`, which stand in `page`.
+    fn stretch<'a>(&self, segment: &Segment, page: &'a Timelines, span: &Span) -> Result<&'a [i64]> {
+        let ts = page.get(segment.page_of(span.timeline).1);
+        let rows = span.from as usize..(span.from + span.rows) as usize;
+        ts.get(rows.clone()).ok_or_else(|| {
+            let at = Reader::new(&[], segment.path(), segment.blocks()[self.index].offset);
+            at.corrupt(
+                format!("a span inside the {} rows of timeline {}", ts.len(), span.timeline),
+                format!("{rows:?}"),
+            )
+        })
+    }
+
+    /// Which rows of the `k`-th series of the block that was loaded from `segment` are in `range`.
+    fn rows_inside(
+        &self,
+        decoder: &mut BlockDecoder,
+        segment: &Segment,
+        k: usize,
+        range: TimeRange,
+    ) -> Result<Range<usize>> {
+        let (mut before, mut through) = (0, 0);
+        for span in self.spans.of(k) {
+            let page = segment.page_of(span.timeline).0;
+            let page = decoder.pages.get(&mut decoder.scratch.unpacker, segment, page)?;
+            let ts = self.stretch(segment, &page, span)?;
+            before += ts.partition_point(|&t| t < range.start);
+            through += ts.partition_point(|&t| t <= range.end);
+        }
+        Ok(before..through)
+    }
+
     /// Decodes all values of the block that was loaded from `segment`.
     ///
     /// # Errors
     /// `Corruption` with path and offset.
     pub(crate) fn load_values(&mut self, decoder: &mut BlockDecoder, segment: &Segment) -> Result<()> {
-        self.decode_values(decoder, segment, |_, _| true)
+        decoder.scratch.wanted.clear();
+        decoder.scratch.wanted.extend(self.offsets.windows(2).map(|w| 0..(w[1] - w[0]) as usize));
+        self.decode_values(decoder, segment)
     }
 
-    /// Decodes the values of the block that was loaded from `segment`, once; those of series that are not among `ids`
-    /// (increasing) need not be right.
+    /// Decodes the values of the block that was loaded from `segment`, once; rows of series that are not among `ids` (increasing)
+    /// and rows outside of `range` need not be right.
     ///
     /// # Errors
     /// `Corruption` with path and offset.
@@ -252,32 +281,37 @@ impl Block {
         decoder: &mut BlockDecoder,
         segment: &Segment,
         mut ids: &[SeriesId],
+        range: TimeRange,
     ) -> Result<()> {
-        self.decode_values(decoder, segment, |series, k| {
-            let own = series[k];
-            while ids.first().is_some_and(|&id| id < own) {
+        if self.values_from.is_none() {
+            return Ok(());
+        }
+        let whole = segment.blocks()[self.index].inside(range);
+        decoder.scratch.wanted.clear();
+        for (k, own) in self.series.iter().enumerate() {
+            while ids.first().is_some_and(|id| id < own) {
                 ids = &ids[1..];
             }
-            ids.first() == Some(&own)
-        })
+            let wanted = match ids.first() == Some(own) {
+                true if whole => 0..(self.offsets[k + 1] - self.offsets[k]) as usize,
+                true => self.rows_inside(decoder, segment, k, range)?,
+                false => 0..0,
+            };
+            decoder.scratch.wanted.push(wanted);
+        }
+        self.decode_values(decoder, segment)
     }
 
-    /// Decodes the values of the series that are `wanted`: asked with all series of the block and the place of one, in order.
-    fn decode_values(
-        &mut self,
-        decoder: &mut BlockDecoder,
-        segment: &Segment,
-        mut wanted: impl FnMut(&[SeriesId], usize) -> bool,
-    ) -> Result<()> {
+    /// Decodes the wanted rows of each series.
+    fn decode_values(&mut self, decoder: &mut BlockDecoder, segment: &Segment) -> Result<()> {
         let Some(from) = self.values_from.take() else { return Ok(()) };
         let zone = &segment.blocks()[self.index];
         let bytes = &segment.block_bytes_checked_before(self.index)[from..];
         let mut input = Reader::new(bytes, segment.path(), zone.offset + from as u64);
-        let Scratch { unpacker, values, rows } = &mut *decoder.scratch;
+        let Scratch { unpacker, values, rows, wanted } = &mut *decoder.scratch;
         rows.clear();
         rows.extend(self.offsets.windows(2).map(|w| w[1] - w[0]));
-        let wanted = |k: usize| wanted(&self.series, k);
-        values.decode_some(unpacker, &mut input, rows, wanted, &mut self.values)?;
+        values.decode_some(unpacker, &mut input, rows, |k| wanted[k].clone(), &mut self.values)?;
         input.finish()
     }
 
