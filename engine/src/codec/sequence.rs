@@ -245,25 +245,32 @@ impl SequencesDecoder {
             return;
         }
         let count = residual_count(kind, n);
+        // Residuals before the rows, and those of the rows.
+        let passed = rows.start.min(count);
+        let own = passed..passed + residual_count(kind, rows.len());
         if !self.in_planes {
             self.residuals_at += count;
-            parameters.predict(
-                &rows,
-                self.residuals[self.residuals_at - count..self.residuals_at].iter().copied(),
-                out,
-            );
+            let all = &self.residuals[self.residuals_at - count..self.residuals_at];
+            let (passed, own) = (&all[..passed], &all[own]);
+            parameters.predict(&rows, passed.iter().copied(), || sum(passed), own.iter().copied(), out);
             return;
         }
         // Most are narrow: their bytes need not be put together first.
         match width {
-            1 => parameters.predict(&rows, self.plane(0, count).iter().map(|&low| u64::from(low)), out),
+            1 => {
+                let all = self.plane(0, count);
+                let (passed, own) = (&all[..passed], &all[own]);
+                parameters.predict(&rows, bytes(passed), || sum_of_bytes(passed), bytes(own), out);
+            }
             2 => {
-                let both = self.plane(0, count).iter().zip(self.plane(1, count));
-                parameters.predict(&rows, both.map(|(&low, &high)| u64::from(low) | u64::from(high) << 8), out);
+                let all = [self.plane(0, count), self.plane(1, count)];
+                let (passed, own) = (all.map(|plane| &plane[..passed]), all.map(|plane| &plane[own.clone()]));
+                parameters.predict(&rows, pairs(passed), || sum_of_pairs(passed), pairs(own), out);
             }
             _ => {
                 self.gather(width, count);
-                parameters.predict(&rows, self.residuals.iter().copied(), out);
+                let (passed, own) = (&self.residuals[..passed], &self.residuals[own]);
+                parameters.predict(&rows, passed.iter().copied(), || sum(passed), own.iter().copied(), out);
             }
         }
         self.planes_at[..width].iter_mut().for_each(|at| *at += count);
@@ -326,52 +333,79 @@ struct Parameters {
 }
 
 impl Parameters {
-    /// Appends the values at `rows` of what `residuals` stand for.
+    /// Appends the values at `rows`: what `residuals` stand for, after those that are `passed`, which have a sum.
     #[inline(always)]
-    fn predict(&self, rows: &Range<usize>, residuals: impl ExactSizeIterator<Item = u64> + Clone, out: &mut Vec<i64>) {
-        if self.divisor == 1 {
-            self.predict_from(rows, residuals.map(unzigzag), out);
+    fn predict(
+        &self,
+        rows: &Range<usize>,
+        passed: impl Iterator<Item = u64>,
+        sum: impl FnOnce() -> i64,
+        residuals: impl ExactSizeIterator<Item = u64>,
+        out: &mut Vec<i64>,
+    ) {
+        let divisor = self.divisor;
+        let times = |r: u64| unzigzag(r).wrapping_mul(divisor);
+        let (base, centre) = match rows.start {
+            0 => (self.base, self.centre),
+            start => self.after(start, passed.map(times), sum),
+        };
+        if divisor == 1 {
+            predict(self.kind, base, centre, rows.len(), residuals.map(unzigzag), out);
         } else {
-            let divisor = self.divisor;
-            self.predict_from(rows, residuals.map(move |r| unzigzag(r).wrapping_mul(divisor)), out);
+            predict(self.kind, base, centre, rows.len(), residuals.map(times), out);
         }
     }
 
+    /// Base and centre of the sequence that is left after the first `rows`, whose residuals are `passed`.
     #[inline(always)]
-    fn predict_from(
-        &self,
-        rows: &Range<usize>,
-        mut residuals: impl ExactSizeIterator<Item = i64> + Clone,
-        out: &mut Vec<i64>,
-    ) {
-        let &Self { kind, base, centre, .. } = self;
-        if rows.start == 0 {
-            return predict(kind, base, centre, rows.len(), residuals, out);
+    fn after(&self, rows: usize, passed: impl Iterator<Item = i64>, sum: impl FnOnce() -> i64) -> (i64, i64) {
+        let &Self { kind, base, centre, divisor, .. } = self;
+        match kind {
+            ORDER_0 => (base, centre),
+            ORDER_1 => {
+                let steps = centre.wrapping_mul(rows as i64).wrapping_add(divisor.wrapping_mul(sum()));
+                (base.wrapping_add(steps), centre)
+            }
+            _ => {
+                let (mut value, mut step) = (base, centre);
+                // The last row but one has a residual for each row before it, the last one lacks one.
+                for r in passed.chain(std::iter::once(0)).take(rows) {
+                    value = value.wrapping_add(step);
+                    step = step.wrapping_add(r);
+                }
+                (value, step)
+            }
         }
-        // What follows the first rows of a sequence is a sequence.
-        let (base, centre) = after(kind, base, centre, rows.start, residuals.clone());
-        let _ = residuals.nth(rows.start - 1);
-        predict(kind, base, centre, rows.len(), residuals, out);
     }
 }
 
-/// Base and centre of the sequence that is left of another one after its first `passed` rows.
-#[inline(always)]
-fn after(kind: u8, base: i64, centre: i64, passed: usize, residuals: impl Iterator<Item = i64>) -> (i64, i64) {
-    let steps = centre.wrapping_mul(passed as i64);
-    match kind {
-        ORDER_0 => (base, centre),
-        ORDER_1 => (residuals.take(passed).fold(base.wrapping_add(steps), i64::wrapping_add), centre),
-        _ => {
-            // Before the last two rows there are as many residuals as rows.
-            let (mut value, mut step) = (base, centre);
-            for r in residuals.chain(std::iter::once(0)).take(passed) {
-                value = value.wrapping_add(step);
-                step = step.wrapping_add(r);
-            }
-            (value, step)
-        }
-    }
+/// Residuals of one byte.
+fn bytes(plane: &[u8]) -> impl ExactSizeIterator<Item = u64> {
+    plane.iter().map(|&low| u64::from(low))
+}
+
+/// Residuals of two bytes.
+fn pairs([low, high]: [&[u8]; 2]) -> impl ExactSizeIterator<Item = u64> {
+    low.iter().zip(high).map(|(&low, &high)| u64::from(low) | u64::from(high) << 8)
+}
+
+fn sum(residuals: &[u64]) -> i64 {
+    residuals.iter().fold(0, |sum, &r| sum.wrapping_add(unzigzag(r)))
+}
+
+/// Sum of residuals of one byte, at most those of a block: as narrow as they are, several are added by one instruction.
+fn sum_of_bytes(plane: &[u8]) -> i64 {
+    let each = |&r: &u8| i32::from((r >> 1) as i8 ^ -((r & 1) as i8));
+    i64::from(plane.iter().map(each).sum::<i32>())
+}
+
+/// As [`sum_of_bytes`], of residuals of two bytes.
+fn sum_of_pairs([low, high]: [&[u8]; 2]) -> i64 {
+    let each = |(&low, &high): (&u8, &u8)| {
+        let r = u16::from_le_bytes([low, high]);
+        i32::from((r >> 1) as i16 ^ -((r & 1) as i16))
+    };
+    i64::from(low.iter().zip(high).map(each).sum::<i32>())
 }
 
 fn split(head: u64) -> (u8, usize) {
@@ -397,7 +431,6 @@ fn predict(
     out: &mut Vec<i64>,
 ) {
     let mut value = base;
-    let residuals = residuals.take(residual_count(kind, n));
     match kind {
         ORDER_0 => out.extend(residuals.map(|r| base.wrapping_add(r))),
         ORDER_1 => {

@@ -256,7 +256,9 @@ impl Block {
             let page = decoder.pages.get(&mut decoder.scratch.unpacker, segment, page)?;
             let ts = self.stretch(segment, &page, span)?;
             before += ts.partition_point(|&t| t < range.start);
-            through += ts.partition_point(|&t| t <= range.end);
+            // Most often the range goes on.
+            let all = ts.last().is_some_and(|&last| last <= range.end);
+            through += if all { ts.len() } else { ts.partition_point(|&t| t <= range.end) };
         }
         Ok(before..through)
     }
