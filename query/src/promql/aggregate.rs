@@ -465,3 +465,40 @@ fn count_values(
     }
     Ok(results.finish())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_over_columns_are_those_step_by_step() {
+        let mut random = 5u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % below
+        };
+        let odd = [ABSENT, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, -0.0];
+        for round in 0..60 {
+            // More steps than are taken at once, now and then.
+            let (steps, members) = (next(3) as usize * 500 + next(40) as usize, next(20) as usize);
+            let mut value = || match next(if round % 3 == 0 { 12 } else { 9000 }) as usize {
+                k if k < odd.len() => odd[k],
+                k => k as f64 / 10.0,
+            };
+            let columns: Vec<Vec<f64>> = (0..members).map(|_| (0..steps).map(|_| value()).collect()).collect();
+            let members: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
+            let go_on = || Ok(());
+            let pace = Pace::new(&go_on);
+            for op in [Op::Sum, Op::Avg, Op::Min, Op::Max, Op::Count, Op::Group] {
+                let found = totals(op, &members, steps, &pace).unwrap();
+                let expect = step_by_step(&members, 0..steps, &pace, &|values, _| fold(op, values)).unwrap();
+                assert_eq!(found.len(), steps);
+                for (found, expect) in found.iter().zip(&expect) {
+                    let same = found.to_bits() == expect.to_bits();
+                    assert!(same || found.is_nan() && expect.is_nan() && !is_absent(*found) && !is_absent(*expect));
+                }
+            }
+        }
+    }
+}
