@@ -290,14 +290,21 @@ impl Block {
         }
         let whole = segment.blocks()[self.index].inside(range);
         decoder.scratch.wanted.clear();
+        // Series of one scrape have the same timestamps.
+        let mut found: Option<(usize, Range<usize>)> = None;
         for (k, own) in self.series.iter().enumerate() {
             while ids.first().is_some_and(|id| id < own) {
                 ids = &ids[1..];
             }
-            let wanted = match ids.first() == Some(own) {
-                true if whole => 0..(self.offsets[k + 1] - self.offsets[k]) as usize,
-                true => self.rows_inside(decoder, segment, k, range)?,
-                false => 0..0,
+            let wanted = match &found {
+                _ if ids.first() != Some(own) => 0..0,
+                _ if whole => 0..(self.offsets[k + 1] - self.offsets[k]) as usize,
+                Some((other, rows)) if self.spans.of(*other) == self.spans.of(k) => rows.clone(),
+                _ => {
+                    let rows = self.rows_inside(decoder, segment, k, range)?;
+                    found = Some((k, rows.clone()));
+                    rows
+                }
             };
             decoder.scratch.wanted.push(wanted);
         }
