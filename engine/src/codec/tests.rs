@@ -54,8 +54,8 @@ fn values_round_trip(values: &[f64], rows: &[u32]) -> usize {
         ValuesDecoder::default().decode_some(&mut Unpacker::default(), &mut input, rows, some, &mut decoded).unwrap();
         input.finish().unwrap();
         assert_eq!(decoded.len(), values.len());
-        for k in 0..rows.len() {
-            let (from, own) = (offsets[k] as usize, some(k));
+        for (k, &from) in offsets[..rows.len()].iter().enumerate() {
+            let (from, own) = (from as usize, some(k));
             let own = from + own.start..from + own.end;
             assert_eq!(bits_of(&values[own.clone()]), bits_of(&decoded[own.clone()]), "series {k}, rows {own:?}");
         }
