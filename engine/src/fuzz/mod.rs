@@ -407,6 +407,14 @@ fn segments() {
                 block.load(&mut decoder, &segment, index).and_then(|()| block.load_values(&mut decoder, &segment));
             let series = if loaded.is_ok() { block.series().len() } else { 0 };
             let _ = (0..series).try_for_each(|k| block.select(&mut decoder, &segment, k));
+            // Some series of it, and of these the rows between two of its instants.
+            let (zone, ids) = (&segment.blocks()[index], [SeriesId(1), SeriesId(3)]);
+            let middle = zone.min_ts / 2 + zone.max_ts / 2;
+            for range in [TimeRange { start: middle, end: i64::MAX }, TimeRange { start: zone.min_ts, end: middle }] {
+                let _ = block
+                    .load(&mut decoder, &segment, index)
+                    .and_then(|()| block.load_values_of(&mut decoder, &segment, &ids, range));
+            }
         }
         let mut checker = crate::segment::Checker::new(&segment, TimeRange::ALL);
         let _ = (0..segment.blocks().len().min(50)).try_for_each(|index| {

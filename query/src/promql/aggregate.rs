@@ -116,15 +116,18 @@ fn reduce(
     let blocks = (0..steps).step_by(length).map(|from| from..steps.min(from + length)).collect();
     let of_block = |block: Range<usize>| -> Result<Vec<Column>> {
         let pace = Pace::new(go_on);
+        // Reused from group to group.
+        let (mut members, mut sums): (Vec<&[f64]>, _) = (Vec::new(), Sums::default());
         let column = |group: &Group| {
             if group.members.iter().any(|&i| input[i].histograms.is_some()) {
                 return reduce_mixed(op, group, input, block.clone(), (notes, &pace), &answer);
             }
-            let members: Vec<&[f64]> = group.members.iter().map(|&i| &input[i].values[block.clone()]).collect();
+            members.clear();
+            members.extend(group.members.iter().map(|&i| &input[i].values[block.clone()]));
             let values = match op {
                 Op::Quantile | Op::Stdvar | Op::Stddev => None,
                 _ if block.len() < TOTALS_MIN => None,
-                _ => Some(totals(op, &members, block.len(), &pace)?),
+                _ => Some(totals(op, &members, block.len(), &mut sums, &pace)?),
             };
             let values = values.map_or_else(|| step_by_step(&members, block.clone(), &pace, &answer), Ok)?;
             Ok(Column::floats(group.labels.clone(), values))
@@ -162,24 +165,36 @@ fn step_by_step(
     Ok(values)
 }
 
-/// What [`fold`] finds of the values that `members` have at each of `steps` steps, in one pass over each member.
-fn totals(op: Op, members: &[&[f64]], steps: usize, pace: &Pace<'_>) -> Result<Vec<f64>> {
-    let mut values = Vec::with_capacity(steps);
+/// What [`fold`] finds of the values that `members` have at each of `steps` steps, in one pass over each member; `sums` is
+/// memory.
+fn totals(op: Op, members: &[&[f64]], steps: usize, sums: &mut Sums, pace: &Pace<'_>) -> Result<Vec<f64>> {
+    let (mut values, mut present) = (Vec::with_capacity(steps), Vec::new());
     for from in (0..steps).step_by(TOTALS_AT_ONCE) {
         let some = from..steps.min(from + TOTALS_AT_ONCE);
         match op {
             Op::Sum | Op::Avg => {
-                let mut sums = Sums::new(some.len());
+                sums.begin(some.len());
                 for member in members {
                     pace.spend(some.len())?;
                     sums.add(&member[some.clone()]);
                 }
-                let total = |at: usize| match op {
-                    _ if sums.counts()[at] == 0.0 => ABSENT,
-                    Op::Sum => sums.sum(at).map_or_else(|| one(op, members, from + at), Sum::value),
-                    _ => sums.mean(at).map_or_else(|| one(op, members, from + at), Mean::value),
-                };
-                values.extend((0..some.len()).map(total));
+                for at in 0..some.len() {
+                    let total = match op {
+                        _ if sums.count(at) == 0.0 => Some(ABSENT),
+                        Op::Sum => sums.sum(at).map(Sum::value),
+                        _ => sums.mean(at).map(Mean::value),
+                    };
+                    values.push(match total {
+                        Some(total) => total,
+                        None => {
+                            // Infinite on the way: one after another.
+                            pace.spend(members.len())?;
+                            present.clear();
+                            present.extend(members.iter().map(|v| v[from + at]).filter(|&value| !is_absent(value)));
+                            fold(op, &present)
+                        }
+                    });
+                }
             }
             _ => {
                 values.resize(some.end, ABSENT);
@@ -197,12 +212,6 @@ fn totals(op: Op, members: &[&[f64]], steps: usize, pace: &Pace<'_>) -> Result<V
         }
     }
     Ok(values)
-}
-
-/// [`fold`] of the values that `members` have at a step; one of them has one.
-fn one(op: Op, members: &[&[f64]], at: usize) -> f64 {
-    let present: Vec<f64> = members.iter().map(|values| values[at]).filter(|&value| !is_absent(value)).collect();
-    fold(op, &present)
 }
 
 /// Makes `next` of each total and the value beside it, where there is one.
@@ -489,9 +498,9 @@ mod tests {
             let columns: Vec<Vec<f64>> = (0..members).map(|_| (0..steps).map(|_| value()).collect()).collect();
             let members: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
             let go_on = || Ok(());
-            let pace = Pace::new(&go_on);
+            let (pace, mut sums) = (Pace::new(&go_on), Sums::default());
             for op in [Op::Sum, Op::Avg, Op::Min, Op::Max, Op::Count, Op::Group] {
-                let found = totals(op, &members, steps, &pace).unwrap();
+                let found = totals(op, &members, steps, &mut sums, &pace).unwrap();
                 let expect = step_by_step(&members, 0..steps, &pace, &|values, _| fold(op, values)).unwrap();
                 assert_eq!(found.len(), steps);
                 for (found, expect) in found.iter().zip(&expect) {

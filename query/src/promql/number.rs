@@ -108,6 +108,7 @@ impl Mean {
 }
 
 /// Sums beside each other, each with Neumaier's compensation and with what it is a sum of.
+#[derive(Default)]
 pub(crate) struct Sums {
     sum: Vec<f64>,
     compensation: Vec<f64>,
@@ -115,9 +116,12 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    /// So many, of nothing.
-    pub(crate) fn new(len: usize) -> Self {
-        Self { sum: vec![0.0; len], compensation: vec![0.0; len], count: vec![0.0; len] }
+    /// Becomes so many, of nothing.
+    pub(crate) fn begin(&mut self, len: usize) {
+        for numbers in [&mut self.sum, &mut self.compensation, &mut self.count] {
+            numbers.clear();
+            numbers.resize(len, 0.0);
+        }
     }
 
     /// Adds to each sum the value that stands at its place, if there is one; all at once, as [`Sum::plus`] does.
@@ -135,20 +139,24 @@ impl Sums {
         }
     }
 
-    /// Of how many values each is.
-    pub(crate) fn counts(&self) -> &[f64] {
-        &self.count
+    /// Of how many values the sum at `at` is.
+    pub(crate) fn count(&self, at: usize) -> f64 {
+        self.count[at]
     }
 
-    /// What [`Sum::of`] finds, unless a sum on the way was not finite.
+    /// What [`Sum::of`] finds, unless a sum on the way was infinite.
     pub(crate) fn sum(&self, at: usize) -> Option<Sum> {
         let (sum, compensation) = (self.sum[at], self.compensation[at]);
+        if sum.is_nan() {
+            return Some(Sum { sum, compensation: 0.0 });
+        }
         (sum.is_finite() && compensation.is_finite()).then_some(Sum { sum, compensation })
     }
 
     /// What [`Mean::of`] finds, unless a sum on the way was not finite.
     pub(crate) fn mean(&self, at: usize) -> Option<Mean> {
-        Some(Mean { total: self.sum(at)?, count: self.count[at], incremental: false })
+        let total = self.sum(at).filter(|total| total.sum.is_finite())?;
+        Some(Mean { total, count: self.count[at], incremental: false })
     }
 }
 
@@ -279,17 +287,19 @@ mod tests {
             assert!(same(Sum::of(&values).value(), sum.value()), "{values:?}");
             assert!(same(Mean::of(&values).value(), mean.value()), "{values:?}");
             // Beside another sum, and with gaps.
-            let mut sums = Sums::new(2);
+            let mut sums = Sums::default();
+            sums.begin(2);
             values.iter().enumerate().for_each(|(i, &x)| {
                 sums.add(&[ABSENT, x]);
                 sums.add(&[if i < 3 { 0.5 } else { ABSENT }, ABSENT]);
             });
-            assert_eq!(sums.counts(), [values.len().min(3) as f64, values.len() as f64]);
+            assert_eq!((sums.count(0), sums.count(1)), (values.len().min(3) as f64, values.len() as f64));
             assert_eq!(sums.sum(0).unwrap().value(), 0.5 * values.len().min(3) as f64);
-            let finite = sums.sum(1).is_some();
-            assert_eq!(finite, Sum::default().plus(&values).is_some(), "{values:?}");
-            assert!(!finite || same(sums.sum(1).unwrap().value(), sum.value()), "{values:?}");
+            let finite = Sum::default().plus(&values).is_some();
+            assert_eq!(sums.mean(1).is_some(), finite, "{values:?}");
             assert!(!finite || same(sums.mean(1).unwrap().value(), mean.value()), "{values:?}");
+            assert!(!finite || sums.sum(1).is_some());
+            assert!(sums.sum(1).is_none_or(|found| same(found.value(), sum.value())), "{values:?}");
         }
     }
 

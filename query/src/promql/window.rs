@@ -44,7 +44,8 @@ pub(crate) fn slide(
     let step = |step: usize| {
         let end_ms = ends.at(step);
         let high = high.advance(ts_ms, end_ms);
-        let low = low.advance(ts_ms, end_ms.saturating_sub(range_ms));
+        // Damage may have left times that do not increase.
+        let low = low.advance(ts_ms, end_ms.saturating_sub(range_ms)).min(high);
         if low == high {
             return ABSENT;
         }
