@@ -1,4 +1,6 @@
 //! `ingest`: head to head with VictoriaMetrics and Prometheus, every workload at every size.
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::{SAMPLES_PER_REQUEST, size_name};
@@ -48,8 +50,14 @@ fn wanted(workload: Kind, peer: Peer) -> Option<Wanted> {
     }
 }
 
-/// Loads every server with every workload at every size.
-pub(super) fn measure(options: &super::Options, binaries: &Binaries, report: &mut Report) -> Result<()> {
+/// Loads every server with every workload at every size. After each of them `results` has what is known so far: all of it takes
+/// most of an hour.
+pub(super) fn measure(
+    options: &super::Options,
+    binaries: &Binaries,
+    results: &Path,
+    report: &mut Report,
+) -> Result<()> {
     let own = &options.ingest;
     for &workload in &own.workload {
         for &series in &own.series {
@@ -71,6 +79,7 @@ pub(super) fn measure(options: &super::Options, binaries: &Binaries, report: &mu
             let prefix = format!("{name}-{}/", size_name(series));
             ingest::measure(&load, binaries)?.describe(&prefix, report);
             judge(&prefix, workload, series, &options.peer, report);
+            report.finish(results)?;
         }
     }
     Ok(())

@@ -138,7 +138,7 @@ pub fn run(options: &Options, binaries: &Binaries, results: &Path) -> Result<()>
     for &part in &parts {
         print(&format!("{}:", part.name()));
         let measured = match part {
-            Part::Ingest => ingest::measure(options, binaries, &mut report),
+            Part::Ingest => ingest::measure(options, binaries, results, &mut report),
             Part::Merged => merged::measure(options, &mut report),
             Part::Lastpoint => lastpoint::measure(options, binaries, &mut report),
             Part::Linear => linear::measure(options, binaries, &mut report),
