@@ -79,7 +79,7 @@ pub(super) fn measure(
             let prefix = format!("{name}-{}/", size_name(series));
             ingest::measure(&load, binaries)?.describe(&prefix, report);
             judge(&prefix, workload, series, &options.peer, report);
-            report.finish(results)?;
+            report.write(results)?;
         }
     }
     Ok(())
