@@ -24,6 +24,7 @@ use crate::wal::WalFiles;
 
 mod aggregate;
 mod cardinality;
+mod estimate;
 mod last;
 mod records;
 mod select;

@@ -267,10 +267,10 @@ impl Database {
     pub(crate) async fn plan_over(&self, sql: String, snapshot: Snapshot) -> Result<LogicalPlan> {
         let limits = self.limits.clone();
         let admitted = admit(&sql, &limits)?;
-        let planned = self.planned(&sql, self.deadline(None), Some(snapshot), move |state, runtime, _| {
+        let planned = self.planned(&sql, self.deadline(None), Some(snapshot), move |state, runtime, _held| {
             runtime.block_on(planner::plan_admitted(state, admitted, Vec::new(), &limits))
         });
-        planned.await.map(|(plan, _held)| plan)
+        planned.await
     }
 
     fn admitted(&self, request: &QueryRequest) -> Result<Admitted> {
@@ -294,19 +294,17 @@ impl Database {
         snapshot: Option<Snapshot>,
     ) -> Result<QueryResponse> {
         let (limits, params) = (self.limits.clone(), request.params);
-        let planned = self.planned(&request.sql, deadline, snapshot, move |state, runtime, held| {
-            runtime.block_on(async {
+        let started = self.planned(&request.sql, deadline, snapshot, move |state, runtime, held| {
+            let plan = runtime.block_on(async {
                 let logical = planner::plan_admitted(state, admitted, params, &limits).await?;
                 let plan = state.create_physical_plan(&logical).await;
-                let plan = plan.map_err(|error| execute::failed(error, &held.listed.running))?;
-                Ok((plan, state.task_ctx()))
-            })
+                plan.map_err(|error| execute::failed(error, &held.listed.running))
+            })?;
+            let (id, schema) = (held.listed.query.id, plan.schema());
+            let answer = execute::start(runtime, plan, state.task_ctx(), held, deadline, limits.rows_max);
+            Ok(QueryResponse { id, schema, stream: Box::pin(answer) })
         });
-        let ((plan, context), held) = planned.await?;
-        let id = held.listed.query.id;
-        let schema = plan.schema();
-        let answer = execute::start(self.runtime.handle()?, plan, context, held, deadline, self.limits.rows_max);
-        Ok(QueryResponse { id, schema, stream: Box::pin(answer) })
+        started.await
     }
 
     /// Deletes. Its answer is one row: the series that matched, and the commit.
@@ -318,8 +316,9 @@ impl Database {
         deadline: Instant,
     ) -> Result<QueryResponse> {
         let limits = self.limits.clone();
-        let planned = self.planned(sql, deadline, None, move |state, runtime, _| {
-            runtime.block_on(delete::selector(state, admitted, params, &limits))
+        let planned = self.planned(sql, deadline, None, move |state, runtime, held| {
+            let selector = runtime.block_on(delete::selector(state, admitted, params, &limits))?;
+            Ok((selector, held))
         });
         let (selector, held) = planned.await?;
         let id = held.listed.query.id;
@@ -354,16 +353,10 @@ impl Database {
     }
 
     /// Does `work`, which plans, over `snapshot` or one of now; see [`Database::placed`].
-    async fn planned<T, F>(
-        &self,
-        sql: &str,
-        deadline: Instant,
-        snapshot: Option<Snapshot>,
-        work: F,
-    ) -> Result<(T, Held)>
+    async fn planned<T, F>(&self, sql: &str, deadline: Instant, snapshot: Option<Snapshot>, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&SessionState, &Handle, &Held) -> Result<T> + Send + 'static,
+        F: FnOnce(&SessionState, &Handle, Held) -> Result<T> + Send + 'static,
     {
         let (engine, sessions) = (self.engine.clone(), Arc::clone(&self.sessions));
         let runtime = self.runtime.handle()?.clone();
@@ -380,8 +373,7 @@ impl Database {
             state.register_udtf(CORRELATE, Arc::new(function));
             let function = PromqlFunction::new(snapshot, promql, Arc::clone(query), Arc::clone(running));
             state.register_udtf(PROMQL, Arc::new(function));
-            let planned = work(&state, &runtime, &held)?;
-            Ok((planned, held))
+            work(&state, &runtime, held)
         };
         self.placed(sql, deadline, work).await
     }

@@ -5,8 +5,12 @@
 //!  Answer <--- channel(2) <------------- driver: plan's stream, deadline, cancellation, row limit
 //!    | drop = cancel                       | panic = Internal error
 //! ```
+//! A statement of few rows ([`is_small`]) begins where it was planned, on a thread that may block: two changes of threads less,
+//! which would take longer than itself. When it has to wait for something and has rows to show, or is done, the rest is as above.
+//!
 //! The ingest side never waits behind a query's arithmetic, and a caller gets its deadline even when an operator does not
 //! yield: the answer watches the clock on its own side too.
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +23,9 @@ use arrow::datatypes::SchemaRef;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{RecordBatchStream, TaskContext};
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _, execute_stream};
+use datafusion::prelude::SessionConfig;
 use futures::{FutureExt, Stream, StreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -28,8 +34,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::DropGuard;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::may_block::MayBlock;
 use crate::planner::panicked;
 use crate::running::{Listed, Running};
+use crate::table::scan_exec::is_few;
 
 /// Stack of an execution thread: expressions are evaluated recursively, up to `terms_max` deep.
 const STACK_BYTES: usize = 16 << 20;
@@ -78,7 +86,7 @@ pub(crate) struct Held {
     pub(crate) memory: Arc<MemoryReservation>,
 }
 
-/// Starts `plan`.
+/// Starts `plan`. Call it where a thread may block.
 pub(crate) fn start(
     runtime: &Handle,
     plan: Arc<dyn ExecutionPlan>,
@@ -93,7 +101,8 @@ pub(crate) fn start(
     let outcome = Arc::new(Mutex::new(None));
     let cancel_on_drop = query.cancel.clone().drop_guard();
     let driver_outcome = Arc::clone(&outcome);
-    runtime.spawn(async move {
+    let small = is_small(plan.as_ref(), context.session_config());
+    let mut driver = Box::pin(async move {
         let work = AssertUnwindSafe(drive(plan, context, &held.listed, sender.clone(), rows_max)).catch_unwind();
         let result = tokio::select! {
             biased;
@@ -107,6 +116,9 @@ pub(crate) fn start(
         drop(held);
         drop(sender);
     });
+    if !(small && runtime.block_on(begin(driver.as_mut(), &batches))) {
+        runtime.spawn(driver);
+    }
     Answer {
         schema,
         batches,
@@ -115,6 +127,33 @@ pub(crate) fn start(
         _cancel_on_drop: cancel_on_drop,
         late: Box::pin(sleep_until(deadline + GRACE)),
     }
+}
+
+/// Whether `plan` reads few rows, one after the other.
+fn is_small(plan: &dyn ExecutionPlan, config: &SessionConfig) -> bool {
+    let children = plan.children();
+    let reads_few = || {
+        let statistics = plan.statistics_from_inputs(&[], &StatisticsArgs::new());
+        statistics.is_ok_and(|known| known.num_rows.get_value().is_some_and(|&rows| is_few(rows, config)))
+    };
+    plan.output_partitioning().partition_count() == 1
+        && if children.is_empty() { reads_few() } else { children.iter().all(|child| is_small(child.as_ref(), config)) }
+}
+
+/// Polls `driver` on this thread, which may block, until it is done (true) or waits although there are `batches`.
+async fn begin(mut driver: Pin<&mut impl Future<Output = ()>>, batches: &mpsc::Receiver<RecordBatch>) -> bool {
+    poll_fn(|cx| {
+        let polled = {
+            let _may = MayBlock::here();
+            driver.as_mut().poll(cx)
+        };
+        match polled {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending if !batches.is_empty() => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 async fn drive(

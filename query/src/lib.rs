@@ -19,6 +19,7 @@
 //! | `running` | queries in flight |
 //! | `delete` | from a DELETE to what the engine deletes by |
 //! | `execute` | running a plan on the queries' own threads |
+//! | `may_block` | which threads may wait for the disk |
 //! | `memory` | how much memory rows take |
 //! | `continuous` | continuous queries |
 //! | `alert` | alerts: pending, firing, told |
@@ -48,6 +49,7 @@ mod continuous;
 mod default_detector;
 mod delete;
 mod execute;
+mod may_block;
 mod memory;
 mod model;
 mod planner;

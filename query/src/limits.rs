@@ -28,6 +28,8 @@ pub struct QueryLimits {
     pub rows_max: usize,
     /// Samples that a PromQL query may hold at once.
     pub samples_max: usize,
+    /// Whether statements that read few rows are spread over all cores as others are: to test that nothing depends on it.
+    pub spread_small: bool,
     /// What of PromQL is switched on.
     pub promql_features: Features,
 }
@@ -46,6 +48,7 @@ impl Default for QueryLimits {
             result_cache_bytes_max: 64 << 20,
             rows_max: 10_000_000,
             samples_max: promql::Limits::default().samples_max,
+            spread_small: false,
             promql_features: Features::default(),
         }
     }

@@ -61,6 +61,8 @@ impl Sessions {
             .with_information_schema(true)
             .with_extension(Arc::clone(models));
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+        // Rows that fit in one batch are not worth a second thread.
+        config.options_mut().execution.use_row_number_estimates_to_optimize_partitioning = !limits.spread_small;
         let templates = Arc::new(Templates::default());
         let mut planners = udf::expr_planners();
         planners.extend(SessionStateDefaults::default_expr_planners());

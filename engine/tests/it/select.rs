@@ -201,3 +201,32 @@ fn cardinality_counts_each_series_once_wherever_it_is() {
     drop(engine);
     check(&store.open());
 }
+
+#[test]
+fn the_estimate_of_rows_is_right_where_series_are_alike_and_counts_every_source() {
+    let store = Store::new();
+    let engine = store.open();
+    let mut ids: Vec<_> = (0..12).map(|n| crate::support::series(&engine, n)).collect();
+    ids.sort_unstable();
+    let (second, minute) = (HOUR / 3600, HOUR / 60);
+    let fill = |from: i64, to: i64| {
+        for at in from..to {
+            write(&engine, &ids.iter().map(|&id| (id, at * second, 1.0)).collect::<Vec<_>>());
+        }
+    };
+    fill(0, 600);
+    engine.flush().unwrap();
+    // The tail of the memtable: requests with a sample of each series.
+    fill(600, 900);
+    let snapshot = engine.snapshot();
+    let series = snapshot.select(&all()).unwrap();
+    let estimate = |wanted: usize, start, end| snapshot.rows_estimate(&series[..wanted], TimeRange { start, end });
+    assert_eq!(snapshot.rows_estimate(&series, TimeRange::ALL), 12 * 900);
+    assert_eq!(snapshot.rows_estimate(&series[..3], TimeRange::ALL), 3 * 900);
+    assert_eq!(snapshot.rows_estimate(&[], TimeRange::ALL), 0);
+    assert_eq!(estimate(2, 5, 4), 0);
+    // The memtable's rows count whole; of the segment's a tenth is in the minute.
+    let minute_of_two = estimate(2, 4 * minute, 5 * minute) as i64 - 2 * 300;
+    assert!((110..=130).contains(&minute_of_two), "{minute_of_two}");
+    assert_eq!(estimate(2, 700 * second, 900 * second), 2 * 300);
+}

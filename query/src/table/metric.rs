@@ -16,7 +16,7 @@ use super::columns::{BatchMaker, Column};
 use super::partial::Plain;
 use super::plan::Rows;
 use super::pushdown::{Conditions, Shape};
-use super::scan_exec::{Reader, Source, external};
+use super::scan_exec::{Reader, Source, external, is_few};
 use super::{label_columns, label_type, timestamp_type};
 use crate::default_detector::bits::{ANOMALOUS, Bits};
 
@@ -124,7 +124,7 @@ pub(crate) struct SeriesSource {
     metric: Option<String>,
     conditions: Conditions,
     series: Vec<Series>,
-    parts: Vec<Range<usize>>,
+    spread: Spread,
     columns: Vec<Column>,
     schema: SchemaRef,
     /// Of the series.
@@ -157,8 +157,8 @@ impl SeriesSource {
         session: &dyn Session,
     ) -> Result<Self> {
         let memory = reserve(session, &series)?;
-        let parts = split(series.len(), session.config().target_partitions());
-        Ok(Self { snapshot: snapshot.clone(), metric, conditions, series, parts, columns, schema, _memory: memory })
+        let spread = Spread::of(snapshot, &series, conditions.range, session);
+        Ok(Self { snapshot: snapshot.clone(), metric, conditions, series, spread, columns, schema, _memory: memory })
     }
 }
 
@@ -191,6 +191,22 @@ pub(crate) fn select(snapshot: &Snapshot, metric: Option<String>, conditions: &C
 pub(super) fn keep(series: &mut Vec<Series>, only: Option<&HashSet<u32>>) {
     if let Some(only) = only {
         series.retain(|one| only.contains(&one.id.number()));
+    }
+}
+
+/// How series are split over partitions.
+pub(crate) struct Spread {
+    pub(crate) parts: Vec<Range<usize>>,
+    /// Of all of them, about.
+    pub(crate) rows: usize,
+}
+
+impl Spread {
+    /// Over all cores, unless the rows of `series` in `range` are few.
+    pub(crate) fn of(snapshot: &Snapshot, series: &[Series], range: TimeRange, session: &dyn Session) -> Self {
+        let rows = usize::try_from(snapshot.rows_estimate(series, range)).unwrap_or(usize::MAX);
+        let partitions = if is_few(rows, session.config()) { 1 } else { session.config().target_partitions() };
+        Self { parts: split(series.len(), partitions), rows }
     }
 }
 
@@ -271,7 +287,11 @@ impl Source for SeriesSource {
     }
 
     fn partitions(&self) -> usize {
-        self.parts.len()
+        self.spread.parts.len()
+    }
+
+    fn rows(&self) -> Option<usize> {
+        Some(self.spread.rows)
     }
 
     fn is_a_series_each(&self, labels: &[usize], time: usize) -> bool {
@@ -282,11 +302,11 @@ impl Source for SeriesSource {
     }
 
     fn opening_bytes(&self, partition: usize) -> usize {
-        opening_bytes(&self.series[self.parts[partition].clone()], &self.columns)
+        opening_bytes(&self.series[self.spread.parts[partition].clone()], &self.columns)
     }
 
     fn open(&self, partition: usize, rows: usize) -> Result<Box<dyn Reader>> {
-        let series = &self.series[self.parts[partition].clone()];
+        let series = &self.series[self.spread.parts[partition].clone()];
         let maker = BatchMaker::new(Arc::clone(&self.schema), &self.columns, series)?;
         let ids: Vec<SeriesId> = series.iter().map(|s| s.id).collect();
         let want_values = self.columns.contains(&Column::Value);

@@ -9,7 +9,6 @@
 //! why). Nobody can name this table: `rule::partial_aggregates` puts it below an aggregation that combines its rows. Asked
 //! for no more than the newest sample of each series, it looks only for those.
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchOptions};
@@ -23,7 +22,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use foretell_engine::{Aggregate, AggregateBatch, Aggregation, Series, SeriesId, Snapshot, Statistics, TimeRange};
 
 use super::columns::{Column, PerSeries, times};
-use super::metric::{MetricTable, alike, describe, opening_bytes, reserve, select, split};
+use super::metric::{MetricTable, Spread, alike, describe, opening_bytes, reserve, select};
 use super::plan::Table;
 use super::pushdown::{Conditions, Shape};
 use super::samples::SamplesTable;
@@ -180,7 +179,7 @@ impl PartialTable {
             step_ns: self.step_ns,
             statistics,
             newest_only,
-            parts: split(series.len(), session.config().target_partitions()),
+            spread: Spread::of(&self.plain.snapshot, &series, self.conditions.range, session),
             series,
             groups,
             columns,
@@ -233,7 +232,7 @@ struct PartialSource {
     newest_only: bool,
     series: Vec<Series>,
     groups: Vec<u32>,
-    parts: Vec<Range<usize>>,
+    spread: Spread,
     columns: Vec<Shown>,
     schema: SchemaRef,
     /// Of the series.
@@ -252,15 +251,19 @@ impl Source for PartialSource {
     }
 
     fn partitions(&self) -> usize {
-        self.parts.len()
+        self.spread.parts.len()
+    }
+
+    fn rows(&self) -> Option<usize> {
+        Some(self.spread.rows)
     }
 
     fn opening_bytes(&self, partition: usize) -> usize {
-        opening_bytes(&self.series[self.parts[partition].clone()], labels(&self.columns))
+        opening_bytes(&self.series[self.spread.parts[partition].clone()], labels(&self.columns))
     }
 
     fn open(&self, partition: usize, rows: usize) -> Result<Box<dyn Reader>> {
-        let part = self.parts[partition].clone();
+        let part = self.spread.parts[partition].clone();
         let series = &self.series[part.clone()];
         let ids: Vec<SeriesId> = series.iter().map(|s| s.id).collect();
         let maker = Maker::new(Arc::clone(&self.schema), &self.columns, series)?;

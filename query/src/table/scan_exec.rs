@@ -9,6 +9,8 @@
 //! is worked on the next one is read. No thread is held between batches: a plan of hundreds of scans that wait for each
 //! other cannot run out of threads.
 //!
+//! On a thread that may block ([`may_block`]) the first batches are read there and then.
+//!
 //! What a scan holds is reserved in the pool that all queries share: before a reader is opened what that will take, then what
 //! it has and the two batches that are on their way.
 use std::fmt;
@@ -31,9 +33,14 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, SendableRecordBatchStream,
 };
+use datafusion::prelude::SessionConfig;
 use futures::stream;
 
+use crate::may_block::may_block;
 use crate::memory::batch_bytes;
+
+/// Batches of a scan that a thread that may block reads by itself.
+const IN_PLACE_MAX: usize = 4;
 
 /// Where a [`ScanExec`] gets its rows.
 pub(crate) trait Source: fmt::Debug + Send + Sync {
@@ -45,6 +52,10 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     /// the column `time`.
     fn is_a_series_each(&self, _labels: &[usize], _time: usize) -> bool {
         false
+    }
+    /// About how many rows it reads, if that is known: no fewer are returned but by chance.
+    fn rows(&self) -> Option<usize> {
+        None
     }
     /// Memory that opening `partition` takes, about.
     fn opening_bytes(&self, _partition: usize) -> usize {
@@ -153,7 +164,8 @@ impl ExecutionPlan for ScanExec {
             metrics: self.metrics.clone(),
             rows_unread: None,
             rows_rolled_up: None,
-            ahead: None,
+            ahead: Ahead::Unopened,
+            in_place_left: IN_PLACE_MAX,
         };
         let stream =
             stream::try_unfold(state, |mut state| async move { Ok(state.next().await?.map(|batch| (batch, state))) });
@@ -166,8 +178,8 @@ impl ExecutionPlan for ScanExec {
 
     fn statistics_from_inputs(&self, _inputs: &[Arc<Statistics>], _args: &StatisticsArgs) -> Result<Arc<Statistics>> {
         let mut statistics = Statistics::new_unknown(&self.schema());
-        if let Some(limit) = self.limit {
-            statistics.num_rows = Precision::Inexact(limit);
+        if let Some(rows) = self.source.rows().into_iter().chain(self.limit).min() {
+            statistics.num_rows = Precision::Inexact(rows);
         }
         Ok(Arc::new(statistics))
     }
@@ -188,8 +200,17 @@ struct State {
     /// Only if there are some.
     rows_unread: Option<Count>,
     rows_rolled_up: Option<Count>,
-    /// The batch being read while the last one is worked on.
-    ahead: Option<SpawnedTask<Step>>,
+    ahead: Ahead,
+    /// Batches that a thread that may block may still read by itself: no more, because nobody else has a turn meanwhile.
+    in_place_left: usize,
+}
+
+/// Where the next batch comes from.
+enum Ahead {
+    Unopened,
+    Reader(Box<dyn Reader>),
+    /// It is read while the last one is worked on.
+    Reading(SpawnedTask<Step>),
 }
 
 impl State {
@@ -197,15 +218,19 @@ impl State {
         if self.left == 0 {
             return Ok(None);
         }
-        let task = match self.ahead.take() {
-            Some(task) => task,
-            None => {
+        let in_place = self.in_place_left > 0 && may_block();
+        self.in_place_left -= usize::from(in_place);
+        let (batch, reader) = match std::mem::replace(&mut self.ahead, Ahead::Unopened) {
+            Ahead::Reading(task) => joined(task).await?,
+            Ahead::Reader(reader) if in_place => step(reader)?,
+            Ahead::Reader(reader) => joined(SpawnedTask::spawn_blocking(move || step(reader))).await?,
+            Ahead::Unopened => {
                 let (source, partition, rows) = (Arc::clone(&self.source), self.partition, self.batch_rows);
                 self.memory.try_resize(source.opening_bytes(partition))?;
-                SpawnedTask::spawn_blocking(move || step(source.open(partition, rows)?))
+                let open = move || step(source.open(partition, rows)?);
+                if in_place { open()? } else { joined(SpawnedTask::spawn_blocking(open)).await? }
             }
         };
-        let (batch, reader) = task.join_unwind().await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))??;
         let (metrics, partition) = (&self.metrics, self.partition);
         count(&mut self.rows_unread, metrics, "rows_unread", partition, reader.rows_unread());
         count(&mut self.rows_rolled_up, metrics, "rows_rolled_up", partition, reader.rows_rolled_up());
@@ -219,10 +244,17 @@ impl State {
         self.left -= batch.num_rows();
         self.rows_read.add(batch.num_rows());
         if self.left > 0 {
-            self.ahead = Some(SpawnedTask::spawn_blocking(move || step(reader)));
+            self.ahead = match in_place {
+                true => Ahead::Reader(reader),
+                false => Ahead::Reading(SpawnedTask::spawn_blocking(move || step(reader))),
+            };
         }
         Ok(Some(batch))
     }
+}
+
+async fn joined(task: SpawnedTask<Step>) -> Step {
+    task.join_unwind().await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))?
 }
 
 /// Raises a counter to `rows`, once there are some.
@@ -270,6 +302,11 @@ impl Reader for OneBatch {
     fn bytes(&self) -> usize {
         self.batch.get_array_memory_size()
     }
+}
+
+/// Whether so many rows are not worth a second thread: DataFusion decides so, too.
+pub(crate) fn is_few(rows: usize, config: &SessionConfig) -> bool {
+    config.options().execution.use_row_number_estimates_to_optimize_partitioning && rows <= config.batch_size()
 }
 
 /// Engine errors on their way through DataFusion.

@@ -275,7 +275,7 @@ async fn random_aggregations_give_what_row_by_row_gives() {
     let mut pushed = 0;
     for round in 0..8 {
         let odd = round % 2 == 1;
-        let store = Store::empty(QueryLimits::default());
+        let store = Store::empty(QueryLimits { spread_small: round % 4 < 2, ..QueryLimits::default() });
         fill(&mut random, &store, odd);
         for query in 0..40 {
             let sql = statement(&mut random, odd);

@@ -115,3 +115,29 @@ fn padded(ts: &str) -> String {
         None => ts.to_owned(),
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_of_few_rows_use_one_core_and_answer_as_others_do() {
+    let counted = "SELECT host, count(*) AS n, sum(value) AS s FROM (SELECT * FROM m LIMIT 1000000) AS m GROUP BY host ORDER BY host";
+    let mut answers = Vec::new();
+    for (rows, spread_small, spread) in [(100, false, false), (100, true, true), (5_000, false, true)] {
+        let store = Store::empty(QueryLimits { spread_small, ..QueryLimits::default() });
+        for host in ["a", "b"] {
+            let samples: Vec<(i64, f64)> = (0..rows).map(|i| (START + i * 1_000_000_000, (i % 7) as f64)).collect();
+            write(&store.engine, &[("__name__", "m"), ("host", host)], &samples);
+            store.engine.flush().unwrap();
+        }
+        let plan = explain(&store, counted).await;
+        let cores = std::thread::available_parallelism().unwrap().get();
+        assert_eq!(plan.contains("Repartition"), spread && cores > 1, "{rows} {spread_small}\n{plan}");
+        answers.push(store.rows(counted).await.unwrap());
+        assert_eq!(answers.last().unwrap().len(), 2);
+    }
+    assert_eq!(answers[0], answers[1]);
+    // What fails and what waits does so on whichever thread it is.
+    let store = Store::prepared();
+    let error = store.rows("SELECT 1 / (value - value) FROM cpu_usage WHERE CAST(host AS INT) = 1").await.unwrap_err();
+    assert!(error.to_string().contains("cast"), "{error}");
+    let all = "SELECT a.value FROM cpu_usage a, cpu_usage b, cpu_usage c ORDER BY 1 LIMIT 3";
+    assert_eq!(store.rows(all).await.unwrap().len(), 3);
+}

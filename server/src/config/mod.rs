@@ -541,6 +541,7 @@ impl Config {
             result_cache_bytes_max: self.query.result_cache_bytes_max.as_usize(),
             rows_max: self.query.rows_max,
             samples_max: self.query.max_samples,
+            spread_small: false,
             // Validated before.
             promql_features: self.promql_features().unwrap_or_default(),
         }
