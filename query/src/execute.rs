@@ -95,6 +95,8 @@ pub(crate) fn start(
     deadline: Instant,
     rows_max: usize,
 ) -> Answer {
+    // Clocks are those of the queries' runtime.
+    let _context = runtime.enter();
     let (sender, batches) = mpsc::channel(2);
     let schema = plan.schema();
     let query = Arc::clone(&held.listed.query);
