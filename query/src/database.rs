@@ -1,7 +1,7 @@
 //! The façade: one `Database` over one engine.
 //!
 //! ```text
-//!  query:  admit -> gate (places, queue) -> plan on a large stack over one snapshot -> execute on the queries' threads
+//!  query:  admit -> gate (places, queue) -> plan on a large stack over one snapshot -> execute there (few rows) or on the queries' threads
 //!  PromQL: gate -> known (`promql::result_cache`) or small (`promql::small`): on the thread that asks; others: on a large stack
 //!  delete: admit -> gate                 -> plan                                     -> the engine commits it
 //! ```

@@ -37,7 +37,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::may_block::MayBlock;
 use crate::planner::panicked;
 use crate::running::{Listed, Running};
-use crate::table::scan_exec::is_few;
+use crate::table::scan_exec::{ScanExec, is_few};
 
 /// Stack of an execution thread: expressions are evaluated recursively, up to `terms_max` deep.
 const STACK_BYTES: usize = 16 << 20;
@@ -95,13 +95,11 @@ pub(crate) fn start(
     deadline: Instant,
     rows_max: usize,
 ) -> Answer {
-    // Clocks are those of the queries' runtime.
-    let _context = runtime.enter();
     let (sender, batches) = mpsc::channel(2);
     let schema = plan.schema();
     let query = Arc::clone(&held.listed.query);
     let outcome = Arc::new(Mutex::new(None));
-    let cancel_on_drop = query.cancel.clone().drop_guard();
+    let cancel = query.cancel.clone();
     let driver_outcome = Arc::clone(&outcome);
     let small = is_small(plan.as_ref(), context.session_config());
     let mut driver = Box::pin(async move {
@@ -126,20 +124,30 @@ pub(crate) fn start(
         batches,
         outcome,
         ended: false,
-        _cancel_on_drop: cancel_on_drop,
-        late: Box::pin(sleep_until(deadline + GRACE)),
+        _cancel_on_drop: cancel.drop_guard(),
+        late_at: deadline + GRACE,
+        late: None,
     }
 }
 
-/// Whether `plan` reads few rows, one after the other.
+/// Whether `plan` reads few rows and does one thing after the other with them: no join, which could make many of few.
 fn is_small(plan: &dyn ExecutionPlan, config: &SessionConfig) -> bool {
-    let children = plan.children();
-    let reads_few = || {
-        let statistics = plan.statistics_from_inputs(&[], &StatisticsArgs::new());
-        statistics.is_ok_and(|known| known.num_rows.get_value().is_some_and(|&rows| is_few(rows, config)))
-    };
-    plan.output_partitioning().partition_count() == 1
-        && if children.is_empty() { reads_few() } else { children.iter().all(|child| is_small(child.as_ref(), config)) }
+    if plan.output_partitioning().partition_count() != 1 {
+        return false;
+    }
+    match plan.children().as_slice() {
+        [] => rows_read(plan).is_some_and(|rows| is_few(rows, config)),
+        [below] => is_small(below.as_ref(), config),
+        _ => false,
+    }
+}
+
+/// Rows that `leaf` reads, about, if that is known. How many it returns says nothing: it may have a limit.
+fn rows_read(leaf: &dyn ExecutionPlan) -> Option<usize> {
+    if let Some(scan) = leaf.downcast_ref::<ScanExec>() {
+        return scan.source().rows();
+    }
+    leaf.statistics_from_inputs(&[], &StatisticsArgs::new()).ok()?.num_rows.get_value().copied()
 }
 
 /// Polls `driver` on this thread, which may block, until it is done (true) or waits although there are `batches`.
@@ -223,7 +231,9 @@ pub(crate) struct Answer {
     outcome: Arc<Mutex<Option<Error>>>,
     ended: bool,
     _cancel_on_drop: DropGuard,
-    late: Pin<Box<Sleep>>,
+    late_at: Instant,
+    /// On the clock of whoever waits, which goes on when the queries' threads are all busy.
+    late: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stream for Answer {
@@ -240,13 +250,15 @@ impl Stream for Answer {
                 let error = self.outcome.lock().take();
                 Poll::Ready(error.map(|e| Err(DataFusionError::from(e))))
             }
-            Poll::Pending => match self.late.as_mut().poll(cx) {
-                Poll::Ready(()) => {
-                    self.ended = true;
-                    Poll::Ready(Some(Err(timed_out().into())))
+            Poll::Pending => {
+                let late_at = self.late_at;
+                let late = self.late.get_or_insert_with(|| Box::pin(sleep_until(late_at)));
+                if late.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
                 }
-                Poll::Pending => Poll::Pending,
-            },
+                self.ended = true;
+                Poll::Ready(Some(Err(timed_out().into())))
+            }
         }
     }
 }

@@ -18,7 +18,7 @@
 //! | `udf` | functions |
 //! | `running` | queries in flight |
 //! | `delete` | from a DELETE to what the engine deletes by |
-//! | `execute` | running a plan on the queries' own threads |
+//! | `execute` | running a plan: where it was made, or on the queries' own threads |
 //! | `may_block` | which threads may wait for the disk |
 //! | `memory` | how much memory rows take |
 //! | `continuous` | continuous queries |

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use crate::promql::{self, Features};
 
-/// Limits, all configurable.
+/// Limits, all configurable but those that are there for tests.
 #[derive(Clone, Debug)]
 pub struct QueryLimits {
     /// Longest SQL text, bytes.
@@ -29,6 +29,7 @@ pub struct QueryLimits {
     /// Samples that a PromQL query may hold at once.
     pub samples_max: usize,
     /// Whether statements that read few rows are spread over all cores as others are: to test that nothing depends on it.
+    #[doc(hidden)]
     pub spread_small: bool,
     /// What of PromQL is switched on.
     pub promql_features: Features,

@@ -6,18 +6,19 @@ thread_local! {
 }
 
 /// While it lives its thread may block.
-pub(crate) struct MayBlock(());
+pub(crate) struct MayBlock {
+    before: bool,
+}
 
 impl MayBlock {
     pub(crate) fn here() -> Self {
-        MAY_BLOCK.set(true);
-        Self(())
+        Self { before: MAY_BLOCK.replace(true) }
     }
 }
 
 impl Drop for MayBlock {
     fn drop(&mut self) {
-        MAY_BLOCK.set(false);
+        MAY_BLOCK.set(self.before);
     }
 }
 

@@ -66,12 +66,10 @@ impl Sessions {
         let templates = Arc::new(Templates::default());
         let mut planners = udf::expr_planners();
         planners.extend(SessionStateDefaults::default_expr_planners());
-        let [series_windows, window_memory] = rule::physical();
         let base = SessionStateBuilder::new()
             .with_config(config)
             .with_optimizer_rules(rule::all())
-            .with_physical_optimizer_rule(series_windows)
-            .with_physical_optimizer_rule(window_memory)
+            .with_physical_optimizer_rules(rule::physical())
             .with_runtime_env(runtime)
             .with_expr_planners(planners)
             .with_scalar_functions(

@@ -5,7 +5,7 @@ use crate::types::{SeriesId, TimeRange};
 
 impl Snapshot {
     /// About how many rows `series` (sorted by id) have in `range`, overwritten and deleted ones included: every source is taken
-    /// to hold as much of each of its series, and at any time. Nothing is read; it takes as long as there are sources.
+    /// to hold as much of each of its series, and at any time, and a write that is not sorted yet no more than one of each. Nothing is read; it takes as long as there are sources.
     pub fn rows_estimate(&self, series: &[Series], range: TimeRange) -> u64 {
         let (Some(first), Some(last)) = (series.first(), series.last()) else { return 0 };
         if range.is_empty() {

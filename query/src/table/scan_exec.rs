@@ -53,7 +53,7 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     fn is_a_series_each(&self, _labels: &[usize], _time: usize) -> bool {
         false
     }
-    /// About how many rows it reads, if that is known: no fewer are returned but by chance.
+    /// About how many rows it reads, if that is known. It may return fewer.
     fn rows(&self) -> Option<usize> {
         None
     }

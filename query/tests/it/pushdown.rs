@@ -134,10 +134,45 @@ async fn statements_of_few_rows_use_one_core_and_answer_as_others_do() {
         assert_eq!(answers.last().unwrap().len(), 2);
     }
     assert_eq!(answers[0], answers[1]);
-    // What fails and what waits does so on whichever thread it is.
+    assert_eq!(answers[2][1][..2], ["b", "5000"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_estimate_that_is_far_too_low_costs_no_row() {
+    const ROWS: i64 = 100_000;
+    let store = Store::empty(QueryLimits::default());
+    // One write with all rows of one series, not sorted yet: it is taken for one row. Its batches are more than may wait.
+    let samples: Vec<(i64, f64)> = (0..ROWS).map(|i| (START + i * 1_000_000, i as f64)).collect();
+    write(&store.engine, &[("__name__", "m"), ("host", "a")], &samples);
+    let plan = explain(&store, "SELECT value, count(*) FROM m GROUP BY value").await;
+    assert!(!plan.contains("Repartition"), "{plan}");
+    let values: Vec<String> = store.rows("SELECT value FROM m").await.unwrap().concat();
+    assert_eq!(values.len() as i64, ROWS);
+    assert!(values.iter().enumerate().all(|(i, value)| value.parse::<f64>().unwrap() == i as f64));
+    let sum = store.rows("SELECT count(*), sum(value) FROM (SELECT value FROM m LIMIT 1000000)").await.unwrap();
+    assert_eq!(sum[0][0], ROWS.to_string());
+    assert_eq!(sum[0][1].parse::<f64>().unwrap(), (ROWS * (ROWS - 1) / 2) as f64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn estimated_rows_are_not_taken_for_exact_numbers_of_distinct_values() {
     let store = Store::prepared();
-    let error = store.rows("SELECT 1 / (value - value) FROM cpu_usage WHERE CAST(host AS INT) = 1").await.unwrap_err();
-    assert!(error.to_string().contains("cast"), "{error}");
-    let all = "SELECT a.value FROM cpu_usage a, cpu_usage b, cpu_usage c ORDER BY 1 LIMIT 3";
-    assert_eq!(store.rows(all).await.unwrap().len(), 3);
+    for filter in ["a.value = -1 AND b.value = -2", "a.value = -1 AND b.value = -2 AND a.host = b.host"] {
+        let sql = format!(
+            "SELECT count(DISTINCT a.value), count(DISTINCT b.value) FROM cpu_usage a, cpu_usage b WHERE {filter}"
+        );
+        assert_eq!(store.rows(&sql).await.unwrap(), [["0", "0"]], "{filter}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_where_it_was_planned_says_why() {
+    let store = Store::prepared();
+    let error = store.rows("SELECT CAST(host AS INT) FROM cpu_usage").await.unwrap_err();
+    assert!(error.to_string().contains("host") || error.to_string().to_lowercase().contains("cast"), "{error}");
+    let limits = QueryLimits { rows_max: 10, ..QueryLimits::default() };
+    let store = Store::empty(limits);
+    write(&store.engine, &[("__name__", "m")], &(0..11).map(|i| (START + i, 1.0)).collect::<Vec<_>>());
+    let error = store.rows("SELECT value FROM m").await.unwrap_err();
+    assert!(error.to_string().contains("more than 10 rows"), "{error}");
 }
