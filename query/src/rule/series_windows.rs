@@ -40,7 +40,7 @@ pub(super) struct SeriesWindows;
 
 impl PhysicalOptimizerRule for SeriesWindows {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        // An answer that is sorted comes in one partition.
+        // An answer that is sorted comes in one partition. So does one of few rows, whose sort is not worth sparing.
         let is_unordered = plan.output_partitioning().partition_count() > 1;
         rewrite(plan, is_unordered)
     }

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use foretell_query::Error;
+use foretell_query::{Error, QueryLimits};
 use sqllogictest::{
     AsyncDB, DBOutput, DefaultColumnType, Runner, default_column_validator, default_normalizer, default_validator,
 };
@@ -34,17 +34,19 @@ impl AsyncDB for Foretell {
 
 async fn run(file: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/slt").join(file);
-    let store = Arc::new(Store::prepared());
-    let mut runner = Runner::new(|| {
-        let store = Arc::clone(&store);
-        async move { Ok(Foretell(store)) }
-    });
-    if std::env::var_os("UPDATE_SLT").is_some() {
-        let updated =
-            runner.update_test_file(&path, " ", default_validator, default_normalizer, default_column_validator);
-        updated.await.unwrap();
-    } else {
-        runner.run_file_async(&path).await.unwrap();
+    for spread_small in [false, true] {
+        let store = Arc::new(Store::prepared_with(QueryLimits { spread_small, ..QueryLimits::default() }));
+        let mut runner = Runner::new(|| {
+            let store = Arc::clone(&store);
+            async move { Ok(Foretell(store)) }
+        });
+        if std::env::var_os("UPDATE_SLT").is_some() {
+            let updated =
+                runner.update_test_file(&path, " ", default_validator, default_normalizer, default_column_validator);
+            updated.await.unwrap();
+        } else {
+            runner.run_file_async(&path).await.unwrap();
+        }
     }
 }
 

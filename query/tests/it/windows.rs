@@ -3,6 +3,11 @@ use foretell_query::QueryLimits;
 
 use crate::store::{MINUTE, START, Store, write};
 
+/// As statements of many rows are planned: a sort of few is not worth sparing.
+fn spread() -> QueryLimits {
+    QueryLimits { spread_small: true, ..QueryLimits::default() }
+}
+
 /// Whether the plan goes without a sort.
 async fn goes_along(store: &Store, sql: &str) -> bool {
     let plan: String = store.rows(&format!("EXPLAIN {sql}")).await.unwrap().concat().concat();
@@ -17,7 +22,7 @@ const SCORED: &str =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_over_whole_series_needs_no_sort_and_any_other_does() {
-    let store = Store::prepared();
+    let store = Store::prepared_with(spread());
     assert!(goes_along(&store, SCORED).await);
     let counted = |from: &str| format!("SELECT count(*) FILTER (WHERE score > 1) FROM ({from})");
     assert!(goes_along(&store, &counted(SCORED)).await);
@@ -40,7 +45,7 @@ async fn a_window_over_whole_series_needs_no_sort_and_any_other_does() {
 
 /// Rows in several files and in memory, late ones, overwritten ones, deleted ones.
 async fn scattered() -> Store {
-    let store = Store::prepared();
+    let store = Store::prepared_with(spread());
     for round in 0..4 {
         for host in ["a", "b", "d", "e", "f"] {
             let samples: Vec<(i64, f64)> = (0..40)

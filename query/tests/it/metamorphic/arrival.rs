@@ -72,7 +72,8 @@ pub(crate) fn arrive(history: &History, random: &mut StdRng) -> (Store, String) 
             sender.engine().delete(&delete.selector).unwrap();
         }
     }
-    (Store::over(sender.engine.unwrap(), directory, QueryLimits::default()), what)
+    let limits = QueryLimits { spread_small: random.random_bool(0.5), ..QueryLimits::default() };
+    (Store::over(sender.engine.unwrap(), directory, limits), what)
 }
 
 struct Sender {
