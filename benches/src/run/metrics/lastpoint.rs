@@ -87,7 +87,7 @@ pub(super) fn measure(options: &super::Options, binaries: &Binaries, report: &mu
 
 /// The address of a thread that answers each request that ends with `form` with `body`, and does nothing else. It serves one
 /// connection and ends with it.
-fn answers_only(form: &str, body: String) -> Result<SocketAddr> {
+fn answers_only(form: &str, body: Vec<u8>) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let (address, form) = (listener.local_addr()?, form.to_owned());
     std::thread::spawn(move || -> std::io::Result<()> {
@@ -104,7 +104,7 @@ fn answers_only(form: &str, body: String) -> Result<SocketAddr> {
             if request.ends_with(form.as_bytes()) {
                 request.clear();
                 stream.write_all(head.as_bytes())?;
-                stream.write_all(body.as_bytes())?;
+                stream.write_all(&body)?;
             }
         }
     });
