@@ -213,6 +213,15 @@ impl Engine {
         self.0.core.resolve(labels)
     }
 
+    /// Whether memory has room for another batch: [`Engine::write`] asks, too, but whoever has to decode a batch first asks
+    /// before that. Work on what is refused would be taken from the flush that makes room.
+    ///
+    /// # Errors
+    /// `Unavailable` when memtables are full.
+    pub fn ensure_room(&self) -> Result<()> {
+        self.0.core.ensure_room()
+    }
+
     /// Queues a batch for group commit.
     ///
     /// # Durability

@@ -84,6 +84,9 @@ fn options(local: bool, cache: &Cache, write_buffer_bytes: usize) -> Result<Opti
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_size(write_buffer_bytes);
     options.set_max_write_buffer_number(2);
+    // Whoever creates a series asks first whether it is here: nearly always it is not.
+    options.set_memtable_whole_key_filtering(true);
+    options.set_memtable_prefix_bloom_ratio(0.05);
     options.set_max_background_jobs(1);
     options.set_keep_log_file_num(2);
     options.set_max_open_files(256);

@@ -172,7 +172,7 @@ impl Core {
                 batch.values.len()
             )));
         }
-        self.refuse_if_memtables_are_full()?;
+        self.ensure_room()?;
         batch.trim();
         self.check_records(&batch)?;
         self.touch_all(&batch)?;
@@ -182,7 +182,8 @@ impl Core {
         self.declare(&batch, || self.queue.push(Arc::clone(&batch), encoded))
     }
 
-    fn refuse_if_memtables_are_full(&self) -> Result<()> {
+    /// See [`crate::Engine::ensure_room`].
+    pub(crate) fn ensure_room(&self) -> Result<()> {
         let bytes_max = self.config.memtable_total_bytes_max;
         if self.memtable_bytes() >= bytes_max {
             self.flusher.wake();

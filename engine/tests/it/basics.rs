@@ -122,7 +122,9 @@ fn a_full_memtable_refuses_writes_until_it_is_flushed() {
         assert!(accepted < 1000);
     };
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert_eq!(engine.ensure_room().unwrap_err().kind(), ErrorKind::Unavailable);
     engine.flush().unwrap();
+    engine.ensure_room().unwrap();
     write(&engine, &[(id, -1, 1.0)]);
     assert_eq!(rows(&engine.snapshot()).len() as i64, accepted + 1);
 }

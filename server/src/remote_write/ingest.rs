@@ -58,7 +58,8 @@ impl Worker {
     /// Decodes `snappy_body` and resolves its series: a batch to commit and what had to be left out of it.
     ///
     /// # Errors
-    /// When the request is malformed, or the engine cannot resolve now: nothing may be acknowledged.
+    /// When the engine has no room, which is asked first, when the request is malformed, or the engine cannot resolve now:
+    /// nothing may be acknowledged.
     pub fn batch(
         &mut self,
         engine: &Engine,
@@ -66,6 +67,7 @@ impl Worker {
         snappy_body: &[u8],
         ts_ms_max: i64,
     ) -> Result<Prepared, IngestError> {
+        engine.ensure_room()?;
         self.decoder.accept_from_ms(oldest_accepted_ms(engine));
         self.decoder.accept_until_ms(ts_ms_max);
         self.decoder.decode(protocol, snappy_body)?;
@@ -75,7 +77,7 @@ impl Worker {
     /// As [`Worker::batch`], of the rows that `fill` makes of something else. `point` is what its sender calls its points.
     ///
     /// # Errors
-    /// Those of `fill`, or when the engine cannot resolve now.
+    /// As [`Worker::batch`], or those of `fill`.
     pub(crate) fn rows(
         &mut self,
         engine: &Engine,
@@ -84,6 +86,7 @@ impl Worker {
         point: &'static str,
         fill: impl FnOnce(&mut Rows<'_>) -> Result<(), DecodeError>,
     ) -> Result<Prepared, IngestError> {
+        engine.ensure_room()?;
         let latest = now_ns.saturating_add(i64::try_from(future_max.as_nanos()).unwrap_or(i64::MAX));
         fill(&mut self.decoder.rows(engine.oldest_accepted_ns()..=latest, now_ns, point))?;
         self.prepare(engine)

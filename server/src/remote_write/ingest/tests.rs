@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use foretell_engine::{EngineConfig, LabelSet};
+use foretell_engine::{EngineConfig, ErrorKind, LabelSet};
 use foretell_proto::prometheus::{v1, v2};
 use prost::Message as _;
 use rand::rngs::StdRng;
@@ -103,8 +103,14 @@ struct Receiver {
 
 impl Receiver {
     fn new() -> Self {
+        Self::over(|_| ())
+    }
+
+    fn over(change: impl FnOnce(&mut EngineConfig)) -> Self {
         let dir = TempDir::new().unwrap();
-        let engine = Engine::open(EngineConfig::new(dir.path())).unwrap();
+        let mut config = EngineConfig::new(dir.path());
+        change(&mut config);
+        let engine = Engine::open(config).unwrap();
         Self { engine, worker: Worker::new(7, DecodeLimits::default(), LabelLimits::default()), _dir: dir }
     }
 
@@ -264,4 +270,28 @@ fn short_references_to_long_symbols_are_bounded_and_known_series_go_on() {
         let (rows, report) = receiver.take(Protocol::V2, &body).unwrap();
         assert_eq!((rows.len(), report.limited), (stored, stored < 10), "{}", report.message());
     }
+}
+
+#[test]
+fn a_full_store_refuses_before_anything_is_decoded() {
+    let mut receiver = Receiver::over(|config| {
+        config.background = false;
+        config.memtable_total_bytes_max = 10_000;
+    });
+    let id = receiver.engine.resolve(&LabelSet::from_pairs([("__name__", "m")]).unwrap()).unwrap();
+    while receiver.engine.ensure_room().is_ok() {
+        let mut batch = WriteBatch::default();
+        (0..100).for_each(|ts| batch.push(id, ts, 1.0));
+        receiver.engine.write(batch).unwrap().wait().unwrap();
+    }
+    let unavailable =
+        |error: &IngestError| matches!(error, IngestError::Engine(e) if e.kind() == ErrorKind::Unavailable);
+    // No request at all: whoever read it would say so.
+    let error = receiver.worker.batch(&receiver.engine, Protocol::V1, b"nonsense", i64::MAX).unwrap_err();
+    assert!(unavailable(&error), "{error}");
+    let error = receiver.worker.rows(&receiver.engine, 0, Duration::ZERO, "sample", |_| unreachable!()).unwrap_err();
+    assert!(unavailable(&error), "{error}");
+    receiver.engine.flush().unwrap();
+    let error = receiver.worker.batch(&receiver.engine, Protocol::V1, b"nonsense", i64::MAX).unwrap_err();
+    assert!(matches!(error, IngestError::Decode(_)), "{error}");
 }
