@@ -19,7 +19,7 @@ use crate::segment::{ColumnBytes, SegmentMeta};
 use crate::state::{StateMap, StatePair, StateSize};
 use crate::tombstone::Tombstones;
 use crate::types::{EVENTS, LabelSet, Lsn, Matcher, SeriesId, TimeRange};
-use crate::version::Version;
+use crate::version::{Partition, Version};
 use crate::wal::WalFiles;
 
 mod aggregate;
@@ -52,6 +52,19 @@ struct Pinned {
     partitioning: Partitioning,
     retention: Retention,
     wal_files: WalFiles,
+}
+
+impl Pinned {
+    /// The partitions that `range`, which is not empty, touches, by time.
+    fn partitions(&self, range: TimeRange) -> impl Iterator<Item = &Partition> {
+        let numbers = self.partitioning.of(range.start)..=self.partitioning.of(range.end);
+        self.version.partitions.range(numbers).map(|(_, partition)| partition)
+    }
+
+    /// All memtables, oldest first.
+    fn memtables(&self) -> impl Iterator<Item = &Memtable> {
+        self.sealed.iter().map(|sealed| &sealed.memtable).chain([&self.active])
+    }
 }
 
 /// A metric that has ever had a series.
@@ -295,15 +308,13 @@ impl Snapshot {
         if range.is_empty() {
             return sources;
         }
-        let partitions = pinned.partitioning.of(range.start)..=pinned.partitioning.of(range.end);
-        for (_, partition) in pinned.version.partitions.range(partitions) {
+        for partition in pinned.partitions(range) {
             sources.extend(partition.segments.iter().map(|live| Visible {
                 source: Source::Segment(Arc::clone(&live.segment)),
                 hidden: pinned.tombstones.after(live.meta.applied, range),
             }));
         }
-        let memtables = pinned.sealed.iter().map(|sealed| &sealed.memtable).chain([&pinned.active]);
-        for memtable in memtables {
+        for memtable in pinned.memtables() {
             let hidden = pinned.tombstones.after(memtable.lsn, range);
             let runs = memtable.runs.iter().map(|run| Source::Run(Arc::clone(run)));
             sources.extend(runs.map(|source| Visible { source, hidden: hidden.clone() }));
@@ -354,7 +365,7 @@ impl Snapshot {
 
     /// Time partitions, oldest first.
     pub fn partitions(&self) -> Vec<PartitionInfo> {
-        let info = |(&number, partition): (&i64, &crate::version::Partition)| {
+        let info = |(&number, partition): (&i64, &Partition)| {
             let first = partition.metas().map(|meta| meta.min_ts).min();
             let last = partition.metas().map(|meta| meta.max_ts).max();
             let range = self.0.partitioning.range(number);

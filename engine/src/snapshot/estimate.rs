@@ -5,7 +5,8 @@ use crate::types::{SeriesId, TimeRange};
 
 impl Snapshot {
     /// About how many rows `series` (sorted by id) have in `range`, overwritten and deleted ones included: every source is taken
-    /// to hold as much of each of its series, and at any time, and a write that is not sorted yet no more than one of each. Nothing is read; it takes as long as there are sources.
+    /// to hold as much of each of its series, and at any time, and a write that is not sorted yet no more than one of each.
+    /// Nothing is read; it takes as long as there are sources.
     pub fn rows_estimate(&self, series: &[Series], range: TimeRange) -> u64 {
         let (Some(first), Some(last)) = (series.first(), series.last()) else { return 0 };
         if range.is_empty() {
@@ -16,21 +17,19 @@ impl Snapshot {
             series[from..].partition_point(|one| one.id <= high)
         };
         let pinned = &*self.0;
-        let partitions = pinned.partitioning.of(range.start)..=pinned.partitioning.of(range.end);
-        let partitions = pinned.version.partitions.range(partitions);
-        let segments = partitions.flat_map(|(_, partition)| &partition.segments).map(|live| &live.meta);
+        let segments = pinned.partitions(range).flat_map(|partition| &partition.segments).map(|live| &live.meta);
         let flushed = segments.filter(|meta| meta.may_hold(&[first.id, last.id], range)).map(|meta| {
             let rows = part(meta.rows, between(meta.min_series, meta.max_series), meta.series);
             (rows as f64 * covered(meta, range)).ceil() as u64
         });
-        let memtables = || pinned.sealed.iter().map(|sealed| &sealed.memtable).chain([&pinned.active]);
-        let sorted =
-            memtables().flat_map(|memtable| &memtable.runs).map(|run| match (run.series.first(), run.series.last()) {
+        let sorted = pinned.memtables().flat_map(|memtable| &memtable.runs).map(|run| {
+            match (run.series.first(), run.series.last()) {
                 (Some(&low), Some(&high)) => part(run.ts.len() as u64, between(low, high), run.series.len() as u64),
                 _ => 0,
-            });
+            }
+        });
         // A request seldom brings two samples of a series.
-        let tail = memtables().flat_map(|memtable| &memtable.tail);
+        let tail = pinned.memtables().flat_map(|memtable| &memtable.tail);
         let arrived = tail.map(|commit| commit.batch.len().min(series.len()) as u64);
         flushed.chain(sorted).chain(arrived).fold(0, u64::saturating_add)
     }

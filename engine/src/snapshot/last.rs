@@ -51,8 +51,7 @@ impl Snapshot {
     fn newest_ts(&self) -> Option<i64> {
         let pinned = &*self.0;
         let segments = pinned.version.segments().map(|live| live.meta.max_ts).max();
-        let memtables = pinned.sealed.iter().map(|sealed| &sealed.memtable).chain([&pinned.active]);
-        let recent = memtables.flat_map(|memtable| {
+        let recent = pinned.memtables().flat_map(|memtable| {
             let runs = memtable.runs.iter().flat_map(|run| &run.ts);
             runs.chain(memtable.tail.iter().flat_map(|commit| &commit.batch.ts))
         });

@@ -66,15 +66,14 @@ impl Snapshot {
         let filter = Filter { series: Some(series.to_vec()), range, hints: hints.to_vec(), exact: exact.to_vec() };
         let mut sources = Vec::new();
         if !range.is_empty() && !series.is_empty() {
-            let partitions = pinned.partitioning.of(range.start)..=pinned.partitioning.of(range.end);
-            for (_, partition) in pinned.version.partitions.range(partitions) {
+            for partition in pinned.partitions(range) {
                 for live in partition.records.iter().filter(|live| live.meta().table == known.table) {
                     let hidden = pinned.tombstones.after(live.meta().segment.applied, range);
                     sources.push(Source::Segment(Arc::clone(live), hidden));
                 }
             }
             let mut recent = Vec::new();
-            for memtable in pinned.sealed.iter().map(|sealed| &sealed.memtable).chain([&pinned.active]) {
+            for memtable in pinned.memtables() {
                 let hidden = pinned.tombstones.after(memtable.lsn, range);
                 for records in memtable.records.iter().filter(|records| records.table == known.table) {
                     recent.push(Recent { records: Arc::clone(records), hidden: hidden.clone() });

@@ -188,9 +188,7 @@ impl Snapshot {
 
     /// The indexes of the partitions in range.
     pub(super) fn indexes(&self, range: TimeRange) -> impl Iterator<Item = PartitionPostings<'_>> {
-        let pinned = &*self.0;
-        let numbers = pinned.partitioning.of(range.start)..=pinned.partitioning.of(range.end);
-        pinned.version.partitions.range(numbers).filter_map(|(_, partition)| {
+        self.0.partitions(range).filter_map(|partition| {
             let index = partition.index.as_ref()?;
             Some(PartitionPostings { catalogue: &index.catalogue, index: index.number, series: partition.series })
         })

@@ -222,13 +222,11 @@ impl State {
         self.in_place_left -= usize::from(in_place);
         let (batch, reader) = match std::mem::replace(&mut self.ahead, Ahead::Unopened) {
             Ahead::Reading(task) => joined(task).await?,
-            Ahead::Reader(reader) if in_place => step(reader)?,
-            Ahead::Reader(reader) => joined(SpawnedTask::spawn_blocking(move || step(reader))).await?,
+            Ahead::Reader(reader) => read(in_place, move || step(reader)).await?,
             Ahead::Unopened => {
                 let (source, partition, rows) = (Arc::clone(&self.source), self.partition, self.batch_rows);
                 self.memory.try_resize(source.opening_bytes(partition))?;
-                let open = move || step(source.open(partition, rows)?);
-                if in_place { open()? } else { joined(SpawnedTask::spawn_blocking(open)).await? }
+                read(in_place, move || step(source.open(partition, rows)?)).await?
             }
         };
         let (metrics, partition) = (&self.metrics, self.partition);
@@ -251,6 +249,11 @@ impl State {
         }
         Ok(Some(batch))
     }
+}
+
+/// Does `work` here, or on a thread that may block.
+async fn read(in_place: bool, work: impl FnOnce() -> Step + Send + 'static) -> Step {
+    if in_place { work() } else { joined(SpawnedTask::spawn_blocking(work)).await }
 }
 
 async fn joined(task: SpawnedTask<Step>) -> Step {
