@@ -176,10 +176,10 @@ impl Core {
         batch.trim();
         self.check_records(&batch)?;
         self.touch_all(&batch)?;
-        let encoded = encode_batch(&batch)?;
-        self.refuse_if_disk_is_full(encoded.payload.len())?;
+        let payload = encode_batch(&batch)?;
+        self.refuse_if_disk_is_full(payload.len())?;
         let batch = Arc::new(batch);
-        self.declare(&batch, || self.queue.push(Arc::clone(&batch), encoded))
+        self.declare(&batch, || self.queue.push(Arc::clone(&batch), payload))
     }
 
     /// See [`crate::Engine::ensure_room`].

@@ -17,12 +17,6 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
 }
 
-/// CRC32C of `head` followed by a tail of `tail_len` bytes whose own CRC32C is `tail_crc`: lets a thread checksum a
-/// payload before the header in front of it is known.
-pub(crate) fn crc32c_join(head: &[u8], tail_crc: u32, tail_len: usize) -> u32 {
-    crc32c::crc32c_combine(crc32c::crc32c(head), tail_crc, tail_len)
-}
-
 /// Maps small magnitudes of either sign to small unsigned numbers.
 pub(crate) fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64

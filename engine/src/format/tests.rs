@@ -65,12 +65,6 @@ fn zigzag_keeps_the_extremes() {
 }
 
 #[test]
-fn a_joined_checksum_equals_the_checksum_of_the_whole() {
-    let (head, tail) = (b"header".as_slice(), b"payload that is longer".as_slice());
-    assert_eq!(crc32c_join(head, crc32c(tail), tail.len()), crc32c(&[head, tail].concat()));
-}
-
-#[test]
 fn a_count_beyond_the_bytes_that_remain_is_corruption_with_its_offset() {
     let mut bytes = Vec::new();
     put_varint(&mut bytes, 1 << 40);

@@ -154,7 +154,7 @@ fn put_edit(out: &mut Vec<u8>, number: u64, changes: &[Change]) {
     let mut covered = [0; 12];
     covered[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
     covered[4..].copy_from_slice(&number.to_le_bytes());
-    let crc = format::crc32c_join(&covered, format::crc32c(&payload), payload.len());
+    let crc = crc32c::crc32c_append(format::crc32c(&covered), &payload);
     out.extend_from_slice(&covered[..4]);
     out.extend_from_slice(&crc.to_le_bytes());
     out.extend_from_slice(&covered[4..]);

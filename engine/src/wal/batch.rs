@@ -21,19 +21,11 @@ const STATE_PUT: u8 = 1;
 /// Bytes of the shortest records: name, rule, rows, columns.
 const RECORDS_BYTES_MIN: usize = 5;
 
-/// A batch ready to be appended.
-#[derive(Debug)]
-pub(crate) struct Encoded {
-    pub(crate) payload: Vec<u8>,
-    /// CRC32C of the payload.
-    pub(crate) crc: u32,
-}
-
-/// Encodes `batch`, whose columns have equal length.
+/// Encodes `batch`, whose columns have equal length: the payload of its record.
 ///
 /// # Errors
 /// `Invalid` when the batch would exceed the largest record.
-pub(crate) fn encode_batch(batch: &WriteBatch) -> Result<Encoded> {
+pub(crate) fn encode_batch(batch: &WriteBatch) -> Result<Vec<u8>> {
     let state_bytes: usize =
         batch.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len) + 24).sum();
     let too_large = || {
@@ -79,8 +71,7 @@ pub(crate) fn encode_batch(batch: &WriteBatch) -> Result<Encoded> {
     if out.len() > PAYLOAD_LEN_MAX {
         return too_large();
     }
-    let crc = format::crc32c(&out);
-    Ok(Encoded { payload: out, crc })
+    Ok(out)
 }
 
 fn encode_ts(out: &mut Vec<u8>, ts: &[i64]) {
@@ -163,8 +154,8 @@ mod tests {
     }
 
     fn check(batch: &WriteBatch) {
-        let encoded = encode_batch(batch).unwrap();
-        let back = decode_batch(&encoded.payload, Path::new("w"), 0).unwrap();
+        let payload = encode_batch(batch).unwrap();
+        let back = decode_batch(&payload, Path::new("w"), 0).unwrap();
         assert_eq!((&back.series, &back.ts, &back.state), (&batch.series, &batch.ts, &batch.state));
         assert_eq!(back.deletes, batch.deletes);
         assert_eq!(back.records.len(), batch.records.len());
@@ -174,8 +165,8 @@ mod tests {
         }
         let bits = |b: &WriteBatch| b.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&back), bits(batch));
-        for cut in 0..encoded.payload.len() {
-            assert!(decode_batch(&encoded.payload[..cut], Path::new("w"), 0).is_err(), "cut at {cut}");
+        for cut in 0..payload.len() {
+            assert!(decode_batch(&payload[..cut], Path::new("w"), 0).is_err(), "cut at {cut}");
         }
     }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::error::{Error, Result};
-use crate::format::crc32c;
 use crate::fs::Fs;
 use crate::types::{LabelSet, Lsn, SeriesId};
 use crate::write_batch::WriteBatch;
@@ -172,8 +171,8 @@ impl<'a> FilledLog<'a> {
         }
         lost(Lost::Rows { path: path.to_owned(), lsn: record.lsn, rows: (batch.rows() - kept.rows()) as u64 });
         (kept.state, kept.deletes) = (batch.state, batch.deletes);
-        let encoded = encode_batch(&kept)?;
-        self.put(Kind::Batch, record.lsn, &encoded.payload);
+        let payload = encode_batch(&kept)?;
+        self.put(Kind::Batch, record.lsn, &payload);
         Ok(())
     }
 
@@ -194,12 +193,12 @@ impl<'a> FilledLog<'a> {
     }
 
     fn put_empty(&mut self, lsn: u64) -> Result<()> {
-        let encoded = encode_batch(&WriteBatch::default())?;
-        self.put(Kind::Batch, lsn, &encoded.payload);
+        let payload = encode_batch(&WriteBatch::default())?;
+        self.put(Kind::Batch, lsn, &payload);
         Ok(())
     }
 
     fn put(&mut self, kind: Kind, lsn: u64, payload: &[u8]) {
-        record::put_record(&mut self.out, kind, true, lsn, payload, crc32c(payload));
+        record::put_record(&mut self.out, kind, true, lsn, payload);
     }
 }

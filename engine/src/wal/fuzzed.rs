@@ -14,7 +14,7 @@ pub(crate) fn header(first_lsn: u64) -> Vec<u8> {
 
 /// The payload of a batch.
 pub(crate) fn batch(batch: &WriteBatch) -> Vec<u8> {
-    encode_batch(batch).unwrap().payload
+    encode_batch(batch).unwrap()
 }
 
 /// The payload of definitions.
@@ -24,8 +24,8 @@ pub(crate) fn definitions(series: &[(SeriesId, LabelSet)]) -> Vec<u8> {
 
 /// A whole record.
 pub(crate) fn record(lsn: u64, batch: &WriteBatch) -> Vec<u8> {
-    let (mut out, encoded) = (Vec::new(), encode_batch(batch).unwrap());
-    record::put_record(&mut out, Kind::Batch, lsn.is_multiple_of(2), lsn, &encoded.payload, encoded.crc);
+    let (mut out, payload) = (Vec::new(), encode_batch(batch).unwrap());
+    record::put_record(&mut out, Kind::Batch, lsn.is_multiple_of(2), lsn, &payload);
     out
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn record(lsn: u64, batch: &WriteBatch) -> Vec<u8> {
 pub(crate) fn read_payload(payload: &[u8], path: &Path) {
     for kind in [Kind::Batch, Kind::Definitions] {
         let mut file = Vec::new();
-        record::put_record(&mut file, kind, false, 1, payload, crc32c::crc32c(payload));
+        record::put_record(&mut file, kind, false, 1, payload);
         let record = record::record_at(&file, 0).unwrap().unwrap();
         match kind {
             Kind::Definitions => drop(record::decode_definitions(&record, path)),

@@ -15,7 +15,6 @@ use crate::memtable::CommittedBatch;
 use crate::types::{LabelSet, Lsn, SeriesId};
 use crate::write_batch::WriteBatch;
 
-use super::batch::Encoded;
 use super::writer::Writer;
 
 /// With `sync_every_commit = false`, how old an unsynced commit may get.
@@ -74,7 +73,7 @@ impl Future for CommitHandle {
 
 struct Waiting {
     batch: Arc<WriteBatch>,
-    encoded: Encoded,
+    payload: Vec<u8>,
     /// Memory of both.
     bytes: usize,
     slot: Arc<Slot>,
@@ -113,11 +112,11 @@ impl CommitQueue {
         }
     }
 
-    /// Queues an encoded batch.
+    /// Queues a batch and the payload of its record.
     ///
     /// # Errors
     /// `Unavailable` when the queue is full, closed or poisoned.
-    pub(crate) fn push(&self, batch: Arc<WriteBatch>, encoded: Encoded) -> Result<CommitHandle> {
+    pub(crate) fn push(&self, batch: Arc<WriteBatch>, payload: Vec<u8>) -> Result<CommitHandle> {
         let mut queue = self.queue.lock();
         if let Some(cause) = &queue.poison {
             return Err(poisoned(cause));
@@ -125,13 +124,13 @@ impl CommitQueue {
         if queue.closed {
             return Err(Error::Unavailable("the store is closing; send again after its restart".into()));
         }
-        let bytes = encoded.payload.len() + batch.bytes();
+        let bytes = payload.len() + batch.bytes();
         if queue.bytes > 0 && queue.bytes + bytes > self.bytes_max {
             return Err(Error::Unavailable("the commit queue is full; retry after a moment".into()));
         }
         let slot = Arc::new(Slot::default());
         queue.bytes += bytes;
-        queue.waiting.push_back(Waiting { batch, encoded, bytes, slot: Arc::clone(&slot) });
+        queue.waiting.push_back(Waiting { batch, payload, bytes, slot: Arc::clone(&slot) });
         self.arrived.notify_one();
         Ok(CommitHandle(slot))
     }
@@ -281,7 +280,7 @@ where
         // Batches were queued before this call, and a series is pending before its id is known to any writer: so the
         // definitions of all series of this group are either in the log already or taken here.
         let definitions = (self.take_definitions)();
-        let batches: Vec<&Encoded> = group.iter().map(|waiting| &waiting.encoded).collect();
+        let batches: Vec<&[u8]> = group.iter().map(|waiting| &*waiting.payload).collect();
         let appended = self.writer.append_group(&definitions, &batches, first_lsn);
         let bytes = appended.inspect_err(|_| (self.return_definitions)(definitions))?;
         self.queue.bytes_written.fetch_add(bytes, Ordering::Relaxed);

@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::fs::{File, Fs, undo_append};
 use crate::types::{LabelSet, SeriesId};
 
-use super::batch::Encoded;
 use super::files::{WalFile, WalFiles};
 use super::record::{self, Kind};
 
@@ -44,7 +43,7 @@ impl Writer {
         Ok(Self { fs, dir: dir.to_owned(), files, file, segment_bytes, synced: true, buffer: Vec::new() })
     }
 
-    /// Appends definitions, then batches numbered from `first_lsn`, as one write. Not durable before [`Writer::sync`].
+    /// Appends definitions, then the payloads of batches numbered from `first_lsn`, as one write. Not durable before [`Writer::sync`].
     /// Returns the bytes written.
     ///
     /// # Errors
@@ -52,7 +51,7 @@ impl Writer {
     pub(crate) fn append_group(
         &mut self,
         definitions: &[(SeriesId, LabelSet)],
-        batches: &[&Encoded],
+        batches: &[&[u8]],
         first_lsn: u64,
     ) -> Result<u64> {
         if self.newest().1 >= self.segment_bytes {
@@ -61,18 +60,17 @@ impl Writer {
         let (path, offset) = self.newest();
         self.buffer.clear();
         // At once, because growing by doubling would hold the group up to three times.
-        self.buffer.reserve_exact(batches.iter().map(|batch| batch.payload.len() + record::RECORD_HEADER_LEN).sum());
+        self.buffer.reserve_exact(batches.iter().map(|batch| batch.len() + record::RECORD_HEADER_LEN).sum());
         let all_synced = self.synced;
         let mut synced_before = all_synced;
         for payload in record::encode_definitions(definitions) {
-            let crc = crc32c::crc32c(&payload);
-            record::put_record(&mut self.buffer, Kind::Definitions, synced_before, first_lsn, &payload, crc);
+            record::put_record(&mut self.buffer, Kind::Definitions, synced_before, first_lsn, &payload);
             synced_before = false;
         }
         let mut marks = Vec::with_capacity(batches.len());
         for (lsn, batch) in (first_lsn..).zip(batches) {
             marks.push((lsn, offset + self.buffer.len() as u64));
-            record::put_record(&mut self.buffer, Kind::Batch, synced_before, lsn, &batch.payload, batch.crc);
+            record::put_record(&mut self.buffer, Kind::Batch, synced_before, lsn, batch);
             synced_before = false;
         }
         self.synced = false;
