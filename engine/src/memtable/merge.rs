@@ -1,7 +1,5 @@
 //! Merges sorted runs series by series.
 use std::borrow::Borrow;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 use crate::types::SeriesId;
 
@@ -14,42 +12,62 @@ pub(crate) struct SeriesRows<'a> {
     pub(crate) values: &'a [f64],
 }
 
+/// A run that is merged, and the series in it that comes next.
+struct Head<'a> {
+    run: &'a SortedRun,
+    at: usize,
+}
+
 /// Visits every series of `runs` (oldest first) in id order with all its rows; of equal timestamps the newest run's.
+///
+/// What comes next is found by looking at all runs: they are few, and mostly have the same series, so that one look gives
+/// many pieces. A heap would sort the runs anew for each.
 pub(crate) fn merge_rows<R: Borrow<SortedRun>, E>(
     runs: &[R],
     mut visit: impl FnMut(SeriesRows<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut heap: BinaryHeap<Reverse<(SeriesId, usize, usize)>> = runs
-        .iter()
-        .enumerate()
-        .filter_map(|(age, run)| run.borrow().series.first().map(|&id| Reverse((id, age, 0))))
-        .collect();
-    let mut pieces: Vec<(usize, usize)> = Vec::new();
+    let runs = runs.iter().map(|run| -> &SortedRun { run.borrow() }).filter(|run| !run.series.is_empty());
+    let mut heads: Vec<Head<'_>> = runs.map(|run| Head { run, at: 0 }).collect();
+    // Beside the heads, so that looking for the smallest goes over one array.
+    let mut next: Vec<SeriesId> = heads.iter().map(|head| head.run.series[0]).collect();
+    let mut pieces: Vec<(&[i64], &[f64])> = Vec::with_capacity(heads.len());
     let (mut ts, mut values) = (Vec::new(), Vec::new());
-    while let Some(&Reverse((series, ..))) = heap.peek() {
+    while let Some(series) = next.iter().copied().min() {
         pieces.clear();
-        while let Some(mut top) = heap.peek_mut() {
-            let Reverse((id, age, index)) = *top;
-            if id != series {
-                break;
+        let mut ended = false;
+        for (next, head) in next.iter_mut().zip(&mut heads) {
+            if *next != series {
+                continue;
             }
-            pieces.push((age, index));
-            match runs[age].borrow().series.get(index + 1) {
-                Some(&next) => *top = Reverse((next, age, index + 1)),
-                None => drop(std::collections::binary_heap::PeekMut::pop(top)),
+            pieces.push(head.run.rows(head.at));
+            head.at += 1;
+            match head.run.series.get(head.at) {
+                Some(&id) => *next = id,
+                None => ended = true,
             }
         }
-        if let [(age, index)] = pieces[..] {
-            let (ts, values) = runs[age].borrow().rows(index);
+        if ended {
+            heads.retain(|head| head.at < head.run.series.len());
+            next = heads.iter().map(|head| head.run.series[head.at]).collect();
+        }
+        if let [(ts, values)] = pieces[..] {
             visit(SeriesRows { series, ts, values })?;
             continue;
         }
         ts.clear();
         values.clear();
-        for &(age, index) in &pieces {
-            let piece = runs[age].borrow().rows(index);
-            ts.extend_from_slice(piece.0);
-            values.extend_from_slice(piece.1);
+        for piece in &pieces {
+            match piece {
+                // The usual piece of very many series: not worth a call.
+                ([t], [value]) => {
+                    ts.push(*t);
+                    values.push(*value);
+                }
+                (more_ts, more_values) => {
+                    ts.extend_from_slice(more_ts);
+                    values.extend_from_slice(more_values);
+                }
+            }
         }
         settle(&mut ts, &mut values, 0);
         visit(SeriesRows { series, ts: &ts, values: &values })?;

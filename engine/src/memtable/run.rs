@@ -6,7 +6,7 @@ use crate::types::{Lsn, SeriesId};
 use crate::write_batch::WriteBatch;
 
 use super::merge::{merge_rows, settle};
-use super::order::{Key, sort_by_series};
+use super::order::Order;
 
 /// A batch with its place in history. Immutable; shared by the memtable, the feed and snapshots.
 #[derive(Clone, Debug)]
@@ -46,25 +46,28 @@ impl SortedRun {
 
     /// Sorts the rows of `batches` (oldest first).
     pub(crate) fn from_batches(batches: &[Arc<CommittedBatch>]) -> Self {
-        let rows: usize = batches.iter().map(|commit| commit.batch.len()).sum();
-        let mut keys: Vec<Key> = Vec::with_capacity(rows);
-        let (mut ts, mut values) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
-        for commit in batches {
-            let batch = &commit.batch;
-            keys.extend((keys.len() as u32..).zip(&batch.series).map(|(arrival, id)| (id.0, arrival)));
-            ts.extend_from_slice(&batch.ts);
-            values.extend_from_slice(&batch.values);
+        let parts: Vec<&[SeriesId]> = batches.iter().map(|commit| &*commit.batch.series).collect();
+        let Order { series, offsets, rows } = Order::of(&parts);
+        // Each column in a loop of its own: the places are far apart, and the core then waits for many at once.
+        let came = batches.iter().map(|commit| &*commit.batch.ts).collect::<Vec<_>>().concat();
+        let ts: Vec<i64> = rows.iter().map(|&row| came[row as usize]).collect();
+        drop(came);
+        let came = batches.iter().map(|commit| &*commit.batch.values).collect::<Vec<_>>().concat();
+        let values: Vec<f64> = rows.iter().map(|&row| came[row as usize]).collect();
+        let run = Self { series, offsets, ts, values };
+        let in_order = |ts: &[i64]| ts.windows(2).all(|pair| pair[0] < pair[1]);
+        if (0..run.series.len()).all(|index| in_order(run.rows(index).0)) { run } else { run.settled() }
+    }
+
+    /// With the rows of each series, which stand as they came, in order.
+    fn settled(&self) -> Self {
+        let mut settled = Self::with_capacity(self.ts.len());
+        for (index, &series) in self.series.iter().enumerate() {
+            let (from, (ts, values)) = (settled.ts.len(), self.rows(index));
+            settled.push(series, ts, values);
+            settle(&mut settled.ts, &mut settled.values, from);
         }
-        sort_by_series(&mut keys);
-        let mut run = Self::with_capacity(rows);
-        for rows in keys.chunk_by(|a, b| a.0 == b.0) {
-            run.begin(SeriesId(rows[0].0));
-            let from = run.ts.len();
-            run.ts.extend(rows.iter().map(|row| ts[row.1 as usize]));
-            run.values.extend(rows.iter().map(|row| values[row.1 as usize]));
-            settle(&mut run.ts, &mut run.values, from);
-        }
-        run.finish()
+        settled.finish()
     }
 
     /// Merges `runs` (oldest first) into one.
