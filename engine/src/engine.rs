@@ -197,18 +197,19 @@ impl Engine {
         self.0.core.keys.lookup(keys, ids)
     }
 
-    /// The id of `labels`, created if new, and remembered under `key`.
+    /// The ids of many series by their labels, each created if new and remembered under its key; in order. Those that are new are
+    /// created some hundreds under one lock.
     ///
     /// # Errors
-    /// `Limit` when a new series would exceed `active_series_max`.
-    pub fn resolve_keyed(&self, key: u128, labels: &LabelSet) -> Result<SeriesId> {
-        self.0.core.resolve_keyed(key, labels)
+    /// Of each series `Limit` when it would exceed `active_series_max` or the memory of the index.
+    pub fn resolve_keyed(&self, series: &[(u128, LabelSet)]) -> Vec<Result<SeriesId>> {
+        self.0.core.resolve_keyed(series)
     }
 
     /// The id of `labels`, created if new.
     ///
     /// # Errors
-    /// As [`Engine::resolve_keyed`].
+    /// As those of [`Engine::resolve_keyed`].
     pub fn resolve(&self, labels: &LabelSet) -> Result<SeriesId> {
         self.0.core.resolve(labels)
     }

@@ -56,8 +56,11 @@ impl Store {
             batch.ts.push(ts_ms * 1_000_000);
             batch.values.push(value);
         });
-        for i in self.engine.lookup(&keys, &mut self.ids) {
-            self.ids[i] = self.engine.resolve_keyed(keys[i], &super::label_set(&labels[i])?)?;
+        let unknown = self.engine.lookup(&keys, &mut self.ids);
+        let named = unknown.iter().map(|&i| Ok((keys[i], super::label_set(&labels[i])?)));
+        let named = named.collect::<Result<Vec<_>>>()?;
+        for (i, id) in unknown.into_iter().zip(self.engine.resolve_keyed(&named)) {
+            self.ids[i] = id?;
         }
         batch.series.extend_from_slice(&self.ids);
         let rows = batch.len();

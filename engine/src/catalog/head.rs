@@ -23,6 +23,7 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 use crate::types::{LabelSet, METRIC_NAME, SeriesId};
 
 use super::activity::Activity;
+use super::gather::Gathered;
 use super::terms::Terms;
 
 /// A metric.
@@ -41,6 +42,8 @@ pub(crate) struct Metric {
 struct Slot {
     id: SeriesId,
     labels: LabelSet,
+    /// Of the labels: a table that grows need not read them again.
+    hash: u32,
 }
 
 /// See the module.
@@ -82,6 +85,15 @@ fn labels_of_slot(slots: &[Option<Slot>], slot: u32) -> Option<&LabelSet> {
     slots.get(slot as usize)?.as_ref().map(|series| &series.labels)
 }
 
+/// A hash of all 64 bits, as tables want it, from the one that a slot keeps.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn hash_of_slot(slots: &[Option<Slot>], slot: u32) -> u64 {
+    slots.get(slot as usize).and_then(Option::as_ref).map_or(0, |series| spread(series.hash))
+}
+
 fn id_of_slot(slots: &[Option<Slot>], slot: u32) -> Option<SeriesId> {
     slots.get(slot as usize)?.as_ref().map(|series| series.id)
 }
@@ -112,10 +124,15 @@ impl Head {
     pub(crate) fn ordinal_of(&self, name: &str) -> Option<u32> {
         self.by_name.get(name).copied()
     }
-    pub(crate) fn id_of(&self, labels: &LabelSet) -> Option<SeriesId> {
-        let hash = self.hasher.hash_one(labels);
-        let slot = self.by_labels.find(hash, |&slot| labels_of_slot(&self.slots, slot) == Some(labels))?;
-        id_of_slot(&self.slots, *slot)
+    /// The hash of `labels` that a slot keeps.
+    pub(crate) fn hash_of(&self, labels: &LabelSet) -> u32 {
+        (self.hasher.hash_one(labels) >> 32) as u32
+    }
+    /// The id of `labels`, whose hash is known.
+    pub(crate) fn id_of(&self, labels: &LabelSet, hash: u32) -> Option<SeriesId> {
+        let of_slot = |&slot: &u32| self.slots.get(slot as usize).and_then(Option::as_ref);
+        let same = |slot: &u32| of_slot(slot).is_some_and(|series| series.hash == hash && series.labels == *labels);
+        id_of_slot(&self.slots, *self.by_labels.find(spread(hash), same)?)
     }
     pub(crate) fn labels_of(&self, id: SeriesId) -> Option<&LabelSet> {
         let hash = self.hasher.hash_one(id);
@@ -199,38 +216,63 @@ impl Head {
         }
     }
 
-    /// Makes `id` active. Idempotent.
-    pub(crate) fn activate(&mut self, id: SeriesId, labels: LabelSet) {
-        let label_names = labels.iter().map(|pair| pair.0).filter(|&name| name != METRIC_NAME);
-        self.restore_metric(id.metric(), labels.metric_name(), id.number().saturating_add(1), label_names);
+    /// Begins to make series active.
+    pub(crate) fn activation(&mut self) -> Activation<'_> {
+        Activation { head: self, placed: Vec::new() }
+    }
+
+    /// Gives an active series a slot, unless it has one: it is known by its labels and its id, and not yet by its terms.
+    fn place(&mut self, id: SeriesId, labels: LabelSet, hash: u32) -> Option<u32> {
+        self.note_metric(id, &labels);
         let activity = &mut self.metrics[id.metric() as usize].activity;
         let before = activity.bytes();
         activity.activate(id.number());
         self.metric_bytes += activity.bytes() - before;
         if self.labels_of(id).is_some() {
-            return;
+            return None;
         }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             (self.slots.len() - 1) as u32
         });
-        for (name, value) in labels.iter() {
-            let names = &mut self.names;
-            let shared = || Arc::clone(names.get_or_insert_with(name, |name| name.into()));
-            self.terms.add(slot, (name, value), shared);
-        }
-        self.all.add(slot);
         self.label_bytes += labels.as_bytes().len();
-        let (by_labels, by_id) = (self.hasher.hash_one(&labels), self.hasher.hash_one(id));
-        self.slots[slot as usize] = Some(Slot { id, labels });
+        let by_id = self.hasher.hash_one(id);
+        self.slots[slot as usize] = Some(Slot { id, labels, hash });
         let (slots, hasher) = (&self.slots, &self.hasher);
-        let of_slot = |&slot: &u32| labels_of_slot(slots, slot).map_or(0, |labels| hasher.hash_one(labels));
         let same = |&other: &u32| labels_of_slot(slots, other) == labels_of_slot(slots, slot);
-        match self.by_labels.entry(by_labels, same, of_slot) {
+        match self.by_labels.entry(spread(hash), same, |&slot| hash_of_slot(slots, slot)) {
             Entry::Occupied(mut entry) => *entry.get_mut() = slot,
             Entry::Vacant(entry) => drop(entry.insert(slot)),
         }
         self.by_id.insert_unique(by_id, slot, |&slot| id_of_slot(slots, slot).map_or(0, |id| hasher.hash_one(id)));
+        Some(slot)
+    }
+
+    /// Makes sure that the metric of a series is known, with its labels.
+    fn note_metric(&mut self, id: SeriesId, labels: &LabelSet) {
+        let (ordinal, count) = (id.metric(), id.number().saturating_add(1));
+        if self.by_name.get(labels.metric_name()) == Some(&ordinal)
+            && let Some(metric) = self.metrics.get_mut(ordinal as usize)
+        {
+            // Both are in order.
+            let mut known = metric.label_names.iter();
+            let mut names = labels.iter_bytes().map(|pair| pair.0).filter(|&name| name != METRIC_NAME.as_bytes());
+            if names.all(|name| known.any(|known| known.as_bytes() == name)) {
+                metric.series_count = metric.series_count.max(count);
+                return;
+            }
+        }
+        let names = labels.iter().map(|pair| pair.0).filter(|&name| name != METRIC_NAME);
+        self.restore_metric(ordinal, labels.metric_name(), count, names);
+    }
+
+    /// Adds the terms of series that have been placed.
+    fn add_terms(&mut self, placed: &[u32]) {
+        let (slots, names) = (&self.slots, &mut self.names);
+        let series = placed.iter().filter_map(|&slot| Some((slot, labels_of_slot(slots, slot)?)));
+        let shared = |name: &str| Arc::clone(names.get_or_insert_with(name, |name| name.into()));
+        self.terms.add(&Gathered::of(series), shared);
+        self.all.add_many(placed);
     }
 
     /// Marks `ids` as in use and returns those that are not active.
@@ -293,8 +335,8 @@ impl Head {
 
     fn evict(&mut self, slot: u32) {
         let (slots, hasher) = (&self.slots, &self.hasher);
-        let Some(Slot { id, labels }) = &slots[slot as usize] else { return };
-        for (table, hash) in [(&mut self.by_labels, hasher.hash_one(labels)), (&mut self.by_id, hasher.hash_one(id))] {
+        let Some(Slot { id, labels, hash }) = &slots[slot as usize] else { return };
+        for (table, hash) in [(&mut self.by_labels, spread(*hash)), (&mut self.by_id, hasher.hash_one(id))] {
             if let Ok(entry) = table.find_entry(hash, |&other| other == slot) {
                 entry.remove();
             }
@@ -315,10 +357,41 @@ impl Head {
         }
         let (slots, hasher) = (&self.slots, &self.hasher);
         if self.by_id.capacity() / 4 > self.by_id.len() {
-            let of_slot = |&slot: &u32| labels_of_slot(slots, slot).map_or(0, |labels| hasher.hash_one(labels));
-            self.by_labels.shrink_to_fit(of_slot);
+            self.by_labels.shrink_to_fit(|&slot| hash_of_slot(slots, slot));
             self.by_id.shrink_to_fit(|&slot| id_of_slot(slots, slot).map_or(0, |id| hasher.hash_one(id)));
         }
         self.all.shrink_to_fit();
+    }
+}
+
+/// Makes series active, any number while the index is held: their terms, the most of the work, are added together when this is
+/// dropped. Until then they are found by their labels and ids only, and [`Head::bytes`] lacks their terms.
+pub(crate) struct Activation<'a> {
+    head: &'a mut Head,
+    placed: Vec<u32>,
+}
+
+impl Activation<'_> {
+    /// Makes `id` active. Idempotent.
+    pub(crate) fn activate(&mut self, id: SeriesId, labels: LabelSet) {
+        let hash = self.head.hash_of(&labels);
+        self.activate_hashed(id, labels, hash);
+    }
+    /// As [`Activation::activate`], of labels whose hash is known.
+    pub(crate) fn activate_hashed(&mut self, id: SeriesId, labels: LabelSet, hash: u32) {
+        self.placed.extend(self.head.place(id, labels, hash));
+    }
+}
+
+impl std::ops::Deref for Activation<'_> {
+    type Target = Head;
+    fn deref(&self) -> &Head {
+        self.head
+    }
+}
+
+impl Drop for Activation<'_> {
+    fn drop(&mut self) {
+        self.head.add_terms(&self.placed);
     }
 }

@@ -10,6 +10,7 @@
 //! `docs/format/series-file.md`.
 mod activity;
 mod check;
+mod gather;
 mod head;
 mod head_postings;
 mod key_cache;
@@ -22,7 +23,7 @@ mod terms;
 mod warm_up;
 
 pub(crate) use check::{ExpectedMetrics, expect};
-pub(crate) use head::{Head, Metric};
+pub(crate) use head::{Activation, Head, Metric};
 pub(crate) use head_postings::HeadPostings;
 pub(crate) use key_cache::KeyCache;
 pub(crate) use partition::{PartitionIndex, PartitionPostings};

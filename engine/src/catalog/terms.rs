@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use croaring::Bitmap;
 
+use super::gather::Gathered;
+
 /// Most values of an identifying label occur on one series: those need no bitmap.
 #[derive(Debug)]
 pub(super) enum Posting {
@@ -16,17 +18,26 @@ pub(super) enum Posting {
 }
 
 impl Posting {
-    /// Adds `slot`; whether it became a bitmap.
-    fn add(&mut self, slot: u32) -> bool {
-        match self {
-            Self::One(one) if *one == slot => {}
-            Self::One(one) => {
-                *self = Self::Many(Box::new(Bitmap::of(&[*one, slot])));
-                return true;
-            }
-            Self::Many(bitmap) => bitmap.add(slot),
+    fn of(slots: &[u32]) -> Self {
+        match slots {
+            [slot] => Self::One(*slot),
+            slots => Self::Many(Box::new(Bitmap::of(slots))),
         }
-        false
+    }
+    /// Adds `slots`, which it does not have; whether it became a bitmap.
+    fn add(&mut self, slots: &[u32]) -> bool {
+        match self {
+            Self::One(one) => {
+                let mut bitmap = Bitmap::of(slots);
+                bitmap.add(*one);
+                *self = Self::Many(Box::new(bitmap));
+                true
+            }
+            Self::Many(bitmap) => {
+                bitmap.add_many(slots);
+                false
+            }
+        }
     }
     /// Removes `slot`; whether nothing is left.
     fn remove(&mut self, slot: u32) -> bool {
@@ -109,20 +120,29 @@ impl Terms {
         labels.filter(move |(_, label)| among.is_none_or(|among| label.present.intersect(among))).map(|pair| &**pair.0)
     }
 
-    /// `name` is only called for a label that is new.
-    pub(super) fn add(&mut self, slot: u32, (name, value): (&str, &str), shared: impl FnOnce() -> Arc<str>) {
-        if !self.labels.contains_key(name) {
-            self.labels.insert(shared(), Label::default());
+    /// Adds what was gathered of new slots. `shared` is only called for a label that is new.
+    pub(super) fn add(&mut self, gathered: &Gathered<'_>, mut shared: impl FnMut(&str) -> Arc<str>) {
+        for (name, slots) in gathered.names() {
+            let Ok(name) = std::str::from_utf8(name) else { continue };
+            if !self.labels.contains_key(name) {
+                self.labels.insert(shared(name), Label::default());
+            }
+            if let Some(label) = self.labels.get_mut(name) {
+                label.present.add_many(slots);
+            }
         }
-        let Some(label) = self.labels.get_mut(name) else { return };
-        label.present.add(slot);
-        self.places += 1;
-        match label.values.get_mut(value) {
-            Some(posting) => self.bitmaps += usize::from(posting.add(slot)),
-            None => {
-                self.values += 1;
-                self.value_bytes += value.len();
-                label.values.insert(value.into(), Posting::One(slot));
+        for ((name, value), slots) in gathered.values() {
+            let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else { continue };
+            let Some(label) = self.labels.get_mut(name) else { continue };
+            self.places += slots.len();
+            match label.values.get_mut(value) {
+                Some(posting) => self.bitmaps += usize::from(posting.add(slots)),
+                None => {
+                    self.values += 1;
+                    self.value_bytes += value.len();
+                    self.bitmaps += usize::from(slots.len() > 1);
+                    label.values.insert(value.into(), Posting::of(slots));
+                }
             }
         }
     }

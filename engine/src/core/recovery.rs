@@ -337,6 +337,7 @@ impl Core {
         let labels = self.catalogue.labels_of(&existed)?;
         let placed: HashMap<SeriesId, Option<LabelSet>> = existed.into_iter().zip(labels).collect();
         let mut head = self.head.write();
+        let mut head = head.activation();
         for (id, labels) in series {
             match placed.get(&id).and_then(Option::as_ref) {
                 Some(known) if *known == labels => {}

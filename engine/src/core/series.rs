@@ -1,7 +1,7 @@
 //! Finding and creating series.
 use std::sync::Weak;
 
-use crate::catalog::Head;
+use crate::catalog::{Activation, Head};
 use crate::error::{Error, Result};
 use crate::memtable::Held;
 use crate::types::{LabelSet, SeriesId, SeriesSet};
@@ -12,40 +12,93 @@ use super::Core;
 const IDLE_NS: i64 = 3_600_000_000_000;
 /// ... or for this long, when the index has little memory left.
 const IDLE_UNDER_PRESSURE_NS: i64 = 600_000_000_000;
+/// Series that are created under one lock: it is held for a millisecond or two, and handed on seldom, which leaves cores idle.
+const NEW_AT_ONCE: usize = 1024;
 /// Series of a kept memtable that are marked under one lock.
 const SERIES_AT_ONCE: usize = 4096;
 
+/// What the head index knows of a label set.
+enum Known {
+    Id(SeriesId),
+    /// Only that there are other series of its metric.
+    Metric,
+    New,
+}
+
 impl Core {
     /// See [`crate::Engine::resolve_keyed`].
-    pub(crate) fn resolve_keyed(&self, key: u128, labels: &LabelSet) -> Result<SeriesId> {
-        let id = self.resolve(labels)?;
-        self.keys.insert(key, id);
-        Ok(id)
+    pub(crate) fn resolve_keyed(&self, series: &[(u128, LabelSet)]) -> Vec<Result<SeriesId>> {
+        let mut ids = Vec::with_capacity(series.len());
+        for series in series.chunks(NEW_AT_ONCE) {
+            let labels: Vec<&LabelSet> = series.iter().map(|pair| &pair.1).collect();
+            let found = self.resolve_all(&labels);
+            let known = series.iter().zip(&found).filter_map(|((key, _), id)| Some((*key, *id.as_ref().ok()?)));
+            self.keys.insert(&known.collect::<Vec<_>>());
+            ids.extend(found);
+        }
+        ids
     }
 
     /// See [`crate::Engine::resolve`].
     pub(crate) fn resolve(&self, labels: &LabelSet) -> Result<SeriesId> {
-        if let Some(id) = self.head.read().id_of(labels) {
-            return Ok(id);
+        // One for one.
+        self.resolve_all(&[labels]).pop().unwrap_or_else(|| Err(Error::Unavailable("no answer".into())))
+    }
+
+    /// The id of each of `labels`, of which there are at most [`NEW_AT_ONCE`]: whoever creates series waits for others.
+    fn resolve_all(&self, labels: &[&LabelSet]) -> Vec<Result<SeriesId>> {
+        let (hashes, active) = {
+            let head = self.head.read();
+            let hashes: Vec<u32> = labels.iter().map(|labels| head.hash_of(labels)).collect();
+            let known = labels.iter().zip(&hashes).map(|(labels, &hash)| head.id_of(labels, hash));
+            let active = known.collect::<Option<Vec<SeriesId>>>();
+            (hashes, active)
+        };
+        if let Some(ids) = active {
+            return ids.into_iter().map(Ok).collect();
         }
         let _creating = self.creating.lock();
-        let known_metric = {
+        // What is found here counts: while the catalogue is asked, an eviction may forget it.
+        let known: Vec<Known> = {
             let head = self.head.read();
-            if let Some(id) = head.id_of(labels) {
-                return Ok(id);
-            }
-            head.ordinal_of(labels.metric_name()).is_some()
+            let known = |(labels, &hash): (&&LabelSet, &u32)| match head.id_of(labels, hash) {
+                Some(id) => Known::Id(id),
+                // Every metric is in memory, so a series of a new one cannot be on disk.
+                None if head.ordinal_of(labels.metric_name()).is_none() => Known::New,
+                None => Known::Metric,
+            };
+            labels.iter().zip(&hashes).map(known).collect()
         };
-        // Every metric is in memory, so a series of a new one cannot be on disk.
-        if known_metric && let Some(id) = self.catalogue.id_of(labels)? {
-            let mut head = self.head.write();
-            self.refuse_if_index_holds(&head, self.config.index_bytes_max)?;
-            head.activate(id, labels.clone());
+        let stored = labels.iter().zip(known).map(|(labels, known)| match known {
+            Known::Id(id) => Ok(Some(id)),
+            Known::New => Ok(None),
+            Known::Metric => self.catalogue.id_of(labels),
+        });
+        let stored: Vec<Result<Option<SeriesId>>> = stored.collect();
+        let mut head = self.head.write();
+        let mut head = head.activation();
+        let series = labels.iter().zip(hashes).zip(stored);
+        series.map(|((labels, hash), stored)| self.activate(&mut head, (labels, hash), stored?)).collect()
+    }
+
+    /// The id of `labels`, with their hash: that of an active series, or the one that was found or is `stored`, or a new one. `creating` must
+    /// be held.
+    fn activate(
+        &self,
+        head: &mut Activation<'_>,
+        (labels, hash): (&LabelSet, u32),
+        stored: Option<SeriesId>,
+    ) -> Result<SeriesId> {
+        if let Some(id) = head.id_of(labels, hash) {
             return Ok(id);
         }
-        let mut head = self.head.write();
+        if let Some(id) = stored {
+            self.refuse_if_index_holds(head, self.config.index_bytes_max)?;
+            head.activate_hashed(id, labels.clone(), hash);
+            return Ok(id);
+        }
         // The last tenth is for series that come back.
-        self.refuse_if_index_holds(&head, self.config.index_bytes_max / 10 * 9)?;
+        self.refuse_if_index_holds(head, self.config.index_bytes_max / 10 * 9)?;
         if head.active() >= self.config.active_series_max {
             return Err(Error::Limit(format!(
                 "{} series are active, the most allowed; send fewer label combinations or raise the limit",
@@ -57,7 +110,7 @@ impl Core {
         // that: the flush of a commit places every series whose definition was logged before, for replay passes these over.
         self.unplaced.lock().push((id, labels.clone()));
         self.pending.lock().push((id, labels.clone()));
-        head.activate(id, labels.clone());
+        head.activate_hashed(id, labels.clone(), hash);
         Ok(id)
     }
 
@@ -84,6 +137,7 @@ impl Core {
         let _creating = self.creating.lock();
         let labels = self.catalogue.labels_of(&missing)?;
         let mut head = self.head.write();
+        let mut head = head.activation();
         for (id, labels) in missing.into_iter().zip(labels) {
             match labels {
                 Some(labels) if !self.catalogue.is_dead(id) => head.activate(id, labels),

@@ -144,16 +144,39 @@ fn the_series_limit_refuses_only_new_series() {
 #[test]
 fn lookup_finds_exactly_the_keys_that_were_resolved() {
     let engine = Store::new().open();
-    let ids: Vec<SeriesId> = (0..200u128)
-        .map(|key| engine.resolve_keyed(key * 7, &labels(&[("__name__", "m"), ("k", &key.to_string())])).unwrap())
-        .collect();
-    let keys: Vec<u128> = (0..1400).collect();
+    // More than are created under one lock, one of them twice.
+    let of = |key: u128| (key * 7, labels(&[("__name__", "m"), ("k", &(key % 999).to_string())]));
+    let named: Vec<_> = (0..3000).map(of).collect();
+    let ids: Vec<SeriesId> = engine.resolve_keyed(&named).into_iter().map(Result::unwrap).collect();
+    assert_eq!((ids[0], engine.stats().series), (ids[999], 999));
+    let keys: Vec<u128> = (0..21_000).collect();
     let mut found = Vec::new();
     let unknown = engine.lookup(&keys, &mut found);
-    assert_eq!(unknown, (0..1400).filter(|key| key % 7 != 0).collect::<Vec<_>>());
+    assert_eq!(unknown, (0..21_000).filter(|key| key % 7 != 0).collect::<Vec<_>>());
     for (i, &id) in ids.iter().enumerate() {
         assert_eq!(found[i * 7], id);
     }
+}
+
+#[test]
+fn writers_that_create_the_same_series_at_once_get_the_same_ids() {
+    let engine = Store::new().open();
+    let of =
+        |key: u32| (u128::from(key), labels(&[("__name__", ["a", "b"][key as usize % 2]), ("k", &key.to_string())]));
+    let create = |writer: u32| {
+        let named: Vec<_> = (0..2000).map(|n| of((n * 7 + writer * 500) % 2000)).collect();
+        let mut ids: Vec<_> = named.iter().map(|pair| pair.0).zip(engine.resolve_keyed(&named)).collect();
+        ids.sort_by_key(|pair| pair.0);
+        ids.into_iter().map(|pair| pair.1.unwrap()).collect()
+    };
+    let found: Vec<Vec<SeriesId>> = std::thread::scope(|scope| {
+        let create = &create;
+        let writers: Vec<_> = (0..4).map(|writer| scope.spawn(move || create(writer))).collect();
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    assert!(found.iter().all(|ids| *ids == found[0]));
+    assert_eq!(found[0].iter().collect::<std::collections::BTreeSet<_>>().len(), 2000);
+    assert_eq!(engine.stats().series, 2000);
 }
 
 #[test]

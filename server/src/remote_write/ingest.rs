@@ -110,6 +110,9 @@ fn oldest_accepted_ms(engine: &Engine) -> i64 {
     ns.div_euclid(1_000_000) + i64::from(ns.rem_euclid(1_000_000) > 0)
 }
 
+/// Unknown series that are decoded and resolved at a time: what they hold meanwhile is bounded, whatever the request.
+const NEW_AT_ONCE: usize = 1024;
+
 /// Resolves the series of `request` and moves its columns into a batch, without the series that were refused.
 ///
 /// # Errors
@@ -120,20 +123,16 @@ pub fn resolve(
     limits: &LabelLimits,
     ids: &mut Vec<SeriesId>,
 ) -> Result<(WriteBatch, Report), EngineError> {
-    let mut limited = false;
-    let mut refused: Vec<usize> = Vec::new();
-    let mut new_bytes = 0;
-    for i in engine.lookup(&request.keys, ids) {
-        match resolve_new(engine, request, i, limits, &mut new_bytes)? {
-            Ok(id) => ids[i] = id,
-            Err(fault) => {
-                limited |= matches!(fault, Fault::SeriesLimit(_) | Fault::NewLabelBytes(_));
-                if request.faults.first().is_none() {
-                    let place = format!("{}series {}", request.origins.place(i), labels::render(request.labels(i)));
-                    request.faults.note(fault, || place);
-                }
-                refused.push(i);
+    let unknown = engine.lookup(&request.keys, ids);
+    let (mut limited, mut refused, mut new_bytes) = (false, Vec::new(), 0);
+    for part in unknown.chunks(NEW_AT_ONCE) {
+        for (i, fault) in resolve_new(engine, request, part, limits, &mut new_bytes, ids)? {
+            limited |= matches!(fault, Fault::SeriesLimit(_) | Fault::NewLabelBytes(_));
+            if request.faults.first().is_none() {
+                let place = format!("{}series {}", request.origins.place(i), labels::render(request.labels(i)));
+                request.faults.note(fault, || place);
             }
+            refused.push(i);
         }
     }
     let mut batch = request.take_columns();
@@ -167,28 +166,42 @@ pub fn resolve(
     Ok((batch, report))
 }
 
-/// The id of series `i`, whose key the engine does not know; adds its labels to `new_bytes`.
+/// Sets the `ids` of the series `unknown`, whose keys the engine does not know; adds the bytes of their labels to `new_bytes`. Returns
+/// what is wrong with the others, in order.
 fn resolve_new(
     engine: &Engine,
     request: &DecodedRequest,
-    i: usize,
+    unknown: &[usize],
     limits: &LabelLimits,
     new_bytes: &mut usize,
-) -> Result<Result<SeriesId, Fault>, EngineError> {
-    let labels = match labels::decode(request.labels(i), limits) {
-        Ok(labels) => labels,
-        Err(fault) => return Ok(Err(Fault::Labels(fault))),
-    };
-    *new_bytes = new_bytes.saturating_add(labels.as_bytes().len());
-    if *new_bytes > limits.new_bytes_max {
-        return Ok(Err(Fault::NewLabelBytes(limits.new_bytes_max)));
+    ids: &mut [SeriesId],
+) -> Result<Vec<(usize, Fault)>, EngineError> {
+    let (mut places, mut series) = (Vec::with_capacity(unknown.len()), Vec::with_capacity(unknown.len()));
+    let mut faults = Vec::new();
+    for &i in unknown {
+        match labels::decode(request.labels(i), limits) {
+            Ok(labels) => {
+                *new_bytes = new_bytes.saturating_add(labels.as_bytes().len());
+                if *new_bytes > limits.new_bytes_max {
+                    faults.push((i, Fault::NewLabelBytes(limits.new_bytes_max)));
+                } else {
+                    places.push(i);
+                    series.push((request.keys[i], labels));
+                }
+            }
+            Err(fault) => faults.push((i, Fault::Labels(fault))),
+        }
     }
-    match engine.resolve_keyed(request.keys[i], &labels) {
-        Ok(id) => Ok(Ok(id)),
-        Err(EngineError::Invalid(why)) => Ok(Err(Fault::Labels(labels::LabelFault::Refused(why)))),
-        Err(EngineError::Limit(why)) => Ok(Err(Fault::SeriesLimit(why))),
-        Err(error) => Err(error),
+    for (i, id) in places.into_iter().zip(engine.resolve_keyed(&series)) {
+        match id {
+            Ok(id) => ids[i] = id,
+            Err(EngineError::Invalid(why)) => faults.push((i, Fault::Labels(labels::LabelFault::Refused(why)))),
+            Err(EngineError::Limit(why)) => faults.push((i, Fault::SeriesLimit(why))),
+            Err(error) => return Err(error),
+        }
     }
+    faults.sort_unstable_by_key(|pair| pair.0);
+    Ok(faults)
 }
 
 /// Closes the gaps that the rows of `refused` series leave; their runs become 0. Returns how many rows went.
