@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use croaring::Bitmap;
-use hashbrown::HashMap;
 use rocksdb::{DB, WriteBatch};
 
 use crate::error::Result;
 use crate::format;
 use crate::types::{LabelSet, SeriesId, SeriesSet};
 
+use super::gather::Gathered;
 use super::postings::{self, Postings, Visit};
 use super::store::{Catalogue, WRITE_BYTES, failed, id_key, labels_key};
 
@@ -115,20 +115,25 @@ impl Postings for PartitionPostings<'_> {
         Ok(Bitmap::from_range(0..self.series))
     }
     fn exact(&self, label: &str, value: &str) -> Result<Bitmap> {
-        match self.catalogue.db()?.get_pinned(value_key(self.index, label, value)).map_err(failed)? {
+        match self
+            .catalogue
+            .db()?
+            .get_pinned(value_key(self.index, label.as_bytes(), value.as_bytes()))
+            .map_err(failed)?
+        {
             Some(bytes) => self.catalogue.posting(&bytes),
             None => Ok(Bitmap::new()),
         }
     }
     fn present(&self, label: &str) -> Result<Bitmap> {
-        match self.catalogue.db()?.get_pinned(name_key(self.index, label)).map_err(failed)? {
+        match self.catalogue.db()?.get_pinned(name_key(self.index, label.as_bytes())).map_err(failed)? {
             Some(bytes) => self.catalogue.posting(&bytes),
             None => Ok(Bitmap::new()),
         }
     }
     fn any(&self, label: &str, prefix: &str, want: &dyn Fn(&str) -> bool) -> Result<Bitmap> {
         let mut out = Bitmap::new();
-        let key = value_key(self.index, label, prefix);
+        let key = value_key(self.index, label.as_bytes(), prefix.as_bytes());
         let at = key.len() - prefix.len();
         self.catalogue.scan(&key, at, |value, posting| {
             if want(self.text(value)?) {
@@ -139,11 +144,11 @@ impl Postings for PartitionPostings<'_> {
         Ok(out)
     }
     fn values(&self, label: &str, among: Option<&Bitmap>, visit: Visit<'_>) -> Result<()> {
-        let key = value_key(self.index, label, "");
+        let key = value_key(self.index, label.as_bytes(), b"");
         self.visit_among(&key, among, visit)
     }
     fn names(&self, among: Option<&Bitmap>, visit: Visit<'_>) -> Result<()> {
-        self.visit_among(&name_key(self.index, ""), among, visit)
+        self.visit_among(&name_key(self.index, b""), among, visit)
     }
 }
 
@@ -165,46 +170,47 @@ impl PartitionPostings<'_> {
     }
 }
 
-/// What a series file adds to an index.
-#[derive(Default)]
-struct Added<'a> {
-    values: HashMap<(&'a str, &'a str), Vec<u32>>,
-    names: HashMap<&'a str, Vec<u32>>,
-    members: SeriesSet,
-}
-
 impl Catalogue {
-    /// Adds the series of a file to the tables of index `index`: `series[k]` has local ordinal `base + k`.
+    /// Adds the series of a file to the tables of index `index`: `series[k]` has local ordinal `base + k`; `by_id` are the same.
     pub(super) fn add_to_index(
         &self,
         db: &DB,
         batch: &mut WriteBatch,
         (index, base): (u64, u32),
         series: &[(SeriesId, LabelSet)],
+        by_id: &[&(SeriesId, LabelSet)],
     ) -> Result<()> {
-        let mut added = Added::default();
-        for (ordinal, (id, labels)) in (base..).zip(series) {
-            added.members.insert(*id);
-            for (name, value) in labels.iter() {
-                added.values.entry((name, value)).or_default().push(ordinal);
-                added.names.entry(name).or_default().push(ordinal);
-            }
-        }
+        // Ids before lists: of an ordinal that a list has, a query wants the id, and what is full is handed over in between.
         self.put_ordinals(db, batch, (index, base), series)?;
-        let values = added.values.iter().map(|((name, value), ordinals)| (value_key(index, name, value), ordinals));
-        let names = added.names.iter().map(|(name, ordinals)| (name_key(index, name), ordinals));
-        let lists = values.chain(names).map(|(key, ordinals)| (key, Bitmap::of(ordinals)));
-        let members = added.members.metrics().map(|(metric, numbers)| (member_key(index, metric), numbers.clone()));
-        for (key, mut list) in lists.chain(members) {
-            if base > 0
-                && let Some(old) = db.get_pinned(&key).map_err(failed)?
-            {
-                list.or_inplace(&self.posting(&old)?);
-            }
-            batch.put(&key, postings::encode(&mut list));
-            self.hand_over(db, batch, WRITE_BYTES)?;
+        let gathered = Gathered::of((base..).zip(series.iter().map(|pair| &pair.1)));
+        let values = gathered.values().map(|((name, value), list)| (value_key(index, name, value), list));
+        let names = gathered.names().map(|(name, list)| (name_key(index, name), list));
+        let mut lists: Vec<(Vec<u8>, &[u32])> = values.chain(names).collect();
+        lists.sort_unstable();
+        for (key, list) in lists {
+            self.add_to_list(db, batch, base > 0, &key, Bitmap::of(list))?;
+        }
+        for series in by_id.chunk_by(|a, b| a.0.metric() == b.0.metric()) {
+            let key = member_key(index, series[0].0.metric());
+            self.add_to_list(db, batch, base > 0, &key, series.iter().map(|pair| pair.0.number()).collect())?;
         }
         Ok(())
+    }
+
+    /// Adds `list` to the one of `key`, where there may be one.
+    fn add_to_list(
+        &self,
+        db: &DB,
+        batch: &mut WriteBatch,
+        there_may_be_one: bool,
+        key: &[u8],
+        mut list: Bitmap,
+    ) -> Result<()> {
+        if there_may_be_one && let Some(old) = db.get_pinned(key).map_err(failed)? {
+            list.or_inplace(&self.posting(&old)?);
+        }
+        batch.put(key, postings::encode(&mut list));
+        self.hand_over(db, batch, WRITE_BYTES)
     }
 
     fn put_ordinals(
@@ -421,12 +427,12 @@ pub(super) fn table_key(index: u64, table: Table) -> Vec<u8> {
     [index_key(index).as_slice(), &[table as u8]].concat()
 }
 
-fn value_key(index: u64, label: &str, value: &str) -> Vec<u8> {
-    [index_key(index).as_slice(), &[Table::Values as u8], label.as_bytes(), b"\0", value.as_bytes()].concat()
+fn value_key(index: u64, label: &[u8], value: &[u8]) -> Vec<u8> {
+    [index_key(index).as_slice(), &[Table::Values as u8], label, b"\0", value].concat()
 }
 
-fn name_key(index: u64, label: &str) -> Vec<u8> {
-    [index_key(index).as_slice(), &[Table::Names as u8], label.as_bytes()].concat()
+fn name_key(index: u64, label: &[u8]) -> Vec<u8> {
+    [index_key(index).as_slice(), &[Table::Names as u8], label].concat()
 }
 
 fn member_key(index: u64, metric: u32) -> Vec<u8> {

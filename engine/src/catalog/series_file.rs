@@ -6,20 +6,24 @@ use std::path::Path;
 use crate::error::Result;
 use crate::format::{self, Reader, envelope};
 use crate::fs::{Fs, publish};
-use crate::types::{LabelSet, SeriesId};
+use crate::types::{LabelSet, SeriesId, same_bytes};
 
 const MAGIC: [u8; 8] = *b"FTELSER\0";
 const VERSION: u32 = 1;
 
-/// Sorts `series` by labels and publishes them at `path`.
+/// Sorts `series` by metric, those of one by labels, and publishes them at `path`.
 pub(crate) fn write_series_file(fs: &dyn Fs, path: &Path, series: &mut [(SeriesId, LabelSet)]) -> Result<u64> {
-    series.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+    // By metric first, because that compares numbers; mostly they stand so already.
+    series.sort_by_key(|pair| pair.0);
+    series.chunk_by_mut(|a, b| a.0.metric() == b.0.metric()).for_each(|series| {
+        series.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+    });
     let mut body = Vec::with_capacity(series.len() * 32);
     format::put_varint(&mut body, series.len() as u64);
     let (mut previous, mut previous_id): (&[u8], u64) = (&[], 0);
     for (id, labels) in series.iter() {
         let bytes = labels.as_bytes();
-        let shared = previous.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+        let shared = same_bytes(previous, bytes);
         format::put_zigzag(&mut body, id.0.wrapping_sub(previous_id) as i64);
         format::put_varint(&mut body, shared as u64);
         format::put_bytes(&mut body, &bytes[shared..]);

@@ -14,7 +14,6 @@
 //! The tables under `p` are in `partition`.
 use std::path::{Path, PathBuf};
 
-use hashbrown::HashMap;
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, DB, Env, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
@@ -91,6 +90,10 @@ fn options(local: bool, cache: &Cache, write_buffer_bytes: usize) -> Result<Opti
     options.set_keep_log_file_num(2);
     options.set_max_open_files(256);
     options.set_compression_type(rocksdb::DBCompressionType::Zstd);
+    // Of RocksDB's own choice but for the level: higher ones save two hundredths of the bytes and take half as long again.
+    options.set_compression_options(-14, 1, 0, 0);
+    // Files of a flush each: when very many series come at once, they are merged half as often.
+    options.set_level_zero_file_num_compaction_trigger(8);
     if !local {
         options.set_env(&Env::mem_env().map_err(failed)?);
         // Of a store in memory nobody can read the log.
@@ -307,23 +310,19 @@ impl Catalogue {
     fn add_some(&self, index: u64, base: u32, series: &[(SeriesId, LabelSet)]) -> Result<()> {
         let db = self.db()?;
         let mut batch = WriteBatch::default();
-        let mut metrics: HashMap<u32, StoredMetric> = HashMap::new();
+        // Table after table, each in the order of its keys (but for ids before lists, see there): then RocksDB need not look for their places.
         for (id, labels) in series {
             batch.put(labels_key(labels), id.0.to_le_bytes());
-            batch.put(id_key(*id), labels.as_bytes());
-            let metric = metrics
-                .entry(id.metric())
-                .or_insert_with(|| StoredMetric { name: labels.metric_name().to_owned(), ..StoredMetric::default() });
-            metric.series_count = metric.series_count.max(id.number().saturating_add(1));
-            for (name, _) in labels.iter() {
-                if name != METRIC_NAME && !metric.label_names.iter().any(|known| known == name) {
-                    metric.label_names.push(name.to_owned());
-                }
-            }
             self.hand_over(&db, &mut batch, WRITE_BYTES)?;
         }
-        self.add_to_index(&db, &mut batch, (index, base), series)?;
-        for (ordinal, mut metric) in metrics {
+        let mut by_id: Vec<&(SeriesId, LabelSet)> = series.iter().collect();
+        by_id.sort_unstable_by_key(|pair| pair.0);
+        for (id, labels) in &by_id {
+            batch.put(id_key(*id), labels.as_bytes());
+            self.hand_over(&db, &mut batch, WRITE_BYTES)?;
+        }
+        self.add_to_index(&db, &mut batch, (index, base), series, &by_id)?;
+        for (ordinal, mut metric) in metrics_of(&by_id) {
             let key = [b"m".as_slice(), &ordinal.to_be_bytes()].concat();
             if let Some(old) = db.get_pinned(&key).map_err(failed)? {
                 let old = decode_metric(&old, &self.path)?;
@@ -351,6 +350,31 @@ impl Catalogue {
         let value = [VERSION.to_le_bytes().as_slice(), &edit.to_le_bytes()].concat();
         self.db()?.put_opt(b"v", value, &self.write).map_err(failed)
     }
+}
+
+/// What `series`, sorted by id, say of their metrics.
+fn metrics_of(series: &[&(SeriesId, LabelSet)]) -> Vec<(u32, StoredMetric)> {
+    let metrics = series.chunk_by(|a, b| a.0.metric() == b.0.metric());
+    metrics
+        .map(|series| {
+            let (last, labels) = series[series.len() - 1];
+            let (name, series_count) = (labels.metric_name().to_owned(), last.number().saturating_add(1));
+            let mut metric = StoredMetric { name, series_count, label_names: Vec::new() };
+            let mut before: Option<&LabelSet> = None;
+            for (_, labels) in series {
+                let names = || labels.iter_bytes().map(|pair| pair.0);
+                if before.is_none_or(|before| !before.iter_bytes().map(|pair| pair.0).eq(names())) {
+                    for (name, _) in labels.iter().filter(|pair| pair.0 != METRIC_NAME) {
+                        if !metric.label_names.iter().any(|known| known == name) {
+                            metric.label_names.push(name.to_owned());
+                        }
+                    }
+                }
+                before = Some(labels);
+            }
+            (last.metric(), metric)
+        })
+        .collect()
 }
 
 /// Key of the table id -> labels.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use crate::types::{LabelSet, MatchOp, Matcher, SeriesId};
 
 use super::postings::{decode, encode};
-use super::{Head, HeadPostings, Postings, evaluate};
+use super::{Catalogue, Head, HeadPostings, Postings, evaluate};
 
 fn labels(metric: u32, number: u32) -> LabelSet {
     let (name, n, pod) = (format!("m{metric}"), (number % 5).to_string(), number.to_string());
@@ -35,20 +35,27 @@ proptest! {
         let mut active: BTreeMap<SeriesId, LabelSet> = BTreeMap::new();
         for touched in &rounds {
             let mut in_use = BTreeMap::new();
-            for (i, &(metric, number)) in touched.iter().enumerate() {
-                let id = SeriesId::new(metric, number);
-                let missing = head.read().touch(&[id, id]);
-                prop_assert_eq!(missing.is_empty(), active.contains_key(&id) || in_use.contains_key(&id));
-                if !missing.is_empty() || i % 3 == 0 {
-                    head.write().activate(id, labels(metric, number));
+            // Some together, as a request has them.
+            for touched in touched.chunks(7) {
+                let before = in_use.clone();
+                let mut head = head.write();
+                let mut head = head.activation();
+                for (i, &(metric, number)) in touched.iter().enumerate() {
+                    let id = SeriesId::new(metric, number);
+                    let missing = head.touch(&[id, id]);
+                    prop_assert_eq!(missing.is_empty(), active.contains_key(&id) || in_use.contains_key(&id));
+                    if !missing.is_empty() || i % 3 == 0 {
+                        head.activate(id, labels(metric, number));
+                    }
+                    in_use.insert(id, labels(metric, number));
                 }
-                in_use.insert(id, labels(metric, number));
+                prop_assert!(before.keys().all(|id| head.labels_of(*id).is_some()));
             }
             active.extend(in_use.clone());
             for (id, labels) in &active {
                 let head = head.read();
                 prop_assert_eq!(head.labels_of(*id), Some(labels));
-                prop_assert_eq!(head.id_of(labels), Some(*id));
+                prop_assert_eq!(head.id_of(labels, head.hash_of(labels)), Some(*id));
             }
             prop_assert_eq!(head.read().active(), active.len());
             for n in 0..5 {
@@ -83,7 +90,7 @@ proptest! {
 fn values_of_more_than_one_helping_are_all_asked() {
     let head = RwLock::new(Head::default());
     for number in 0..5000 {
-        head.write().activate(SeriesId::new(0, number), labels(0, number));
+        head.write().activation().activate(SeriesId::new(0, number), labels(0, number));
     }
     assert_eq!(select(&head, "pod", MatchOp::Regex, ".*[05]").len(), 1000);
     let all = HeadPostings::ask(&head, |postings| {
@@ -101,7 +108,7 @@ fn values_of_more_than_one_helping_are_all_asked() {
 fn an_eviction_during_a_question_asks_it_again() {
     let head = RwLock::new(Head::default());
     for number in 0..10 {
-        head.write().activate(SeriesId::new(0, number), labels(0, number));
+        head.write().activation().activate(SeriesId::new(0, number), labels(0, number));
     }
     Head::evict_idle(&head);
     let mut asked = 0;
@@ -111,7 +118,7 @@ fn an_eviction_during_a_question_asks_it_again() {
         if asked == 1 {
             // The slots go, and to others.
             assert_eq!(Head::evict_idle(&head).len(), 10);
-            (10..15).for_each(|number| head.write().activate(SeriesId::new(0, number), labels(0, number)));
+            (10..15).for_each(|number| head.write().activation().activate(SeriesId::new(0, number), labels(0, number)));
         }
         Ok(postings.ids(&all))
     });
@@ -122,15 +129,15 @@ fn an_eviction_during_a_question_asks_it_again() {
 fn a_series_that_comes_back_while_others_are_forgotten_stays_in_use() {
     let id = |number| SeriesId::new(0, number);
     let mut head = Head::default();
-    (0..10).for_each(|number| head.activate(id(number), labels(0, number)));
+    (0..10).for_each(|number| head.activation().activate(id(number), labels(0, number)));
     // One eviction ends, the next is in the middle.
     head.end_eviction(false);
     assert_eq!(head.touch(&[id(1), id(9)]), []);
     let mut evicted = HashSet::new();
     head.evict_idle_among(0..5, &mut evicted);
     assert_eq!(head.touch(&[id(2), id(1), id(7)]), [id(2)], "a writer learns that it is gone");
-    head.activate(id(2), labels(0, 2));
-    head.activate(id(10), labels(0, 10));
+    head.activation().activate(id(2), labels(0, 2));
+    head.activation().activate(id(10), labels(0, 10));
     head.evict_idle_among(5..10, &mut evicted);
     assert_eq!(head.evictions(), 0, "nobody gets the slots before the end");
     head.end_eviction(true);
@@ -139,7 +146,30 @@ fn a_series_that_comes_back_while_others_are_forgotten_stays_in_use() {
     assert_eq!(head.active(), 5);
     for number in [1, 2, 7, 9, 10] {
         assert_eq!(head.labels_of(id(number)), Some(&labels(0, number)));
-        assert_eq!(head.id_of(&labels(0, number)), Some(id(number)));
+        let labels = labels(0, number);
+        assert_eq!(head.id_of(&labels, head.hash_of(&labels)), Some(id(number)));
     }
     assert_eq!(head.touch(&[id(1), id(2), id(7), id(9), id(10)]), []);
+}
+
+#[test]
+fn the_ids_of_new_ordinals_are_written_before_the_lists_that_have_them() {
+    struct Tables(Vec<u8>);
+    impl rocksdb::WriteBatchIterator for Tables {
+        fn put(&mut self, key: &[u8], _: &[u8]) {
+            self.0.push(key[9]);
+        }
+        fn delete(&mut self, _: &[u8]) {}
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, _) = Catalogue::open(dir.path(), true, 0, 64 << 20).unwrap();
+    let series: Vec<(SeriesId, LabelSet)> = (0..2000).map(|n| (SeriesId::new(0, n), labels(0, n))).collect();
+    let by_id: Vec<_> = series.iter().collect();
+    let mut batch = rocksdb::WriteBatch::default();
+    catalogue.add_to_index(&catalogue.db().unwrap(), &mut batch, (7, 0), &series, &by_id).unwrap();
+    let mut tables = Tables(Vec::new());
+    batch.iterate(&mut tables);
+    let ids_end = tables.0.iter().rposition(|&table| table == b'o').unwrap();
+    let lists_begin = tables.0.iter().position(|table| b"ln".contains(table)).unwrap();
+    assert!(ids_end < lists_begin, "a query that comes in between would find no id for an ordinal");
 }

@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use hashbrown::HashSet;
-
 use crate::catalog::{PartitionIndex, write_series_file};
 use crate::error::{Error, Result};
 use crate::manifest::{Change, SeriesFile};
@@ -95,6 +93,15 @@ impl Live {
     }
 }
 
+/// Takes `others` out of `ids`; both increase.
+fn take_out(ids: &mut Vec<SeriesId>, others: &[SeriesId]) {
+    let mut others = others.iter().peekable();
+    ids.retain(|id| {
+        while others.next_if(|other| *other < id).is_some() {}
+        others.peek() != Some(&id)
+    });
+}
+
 /// The runs of `sealed`, oldest first, without what later commits delete.
 fn visible_runs(sealed: &[Arc<Sealed>], tombstones: &Tombstones, written: &mut Written) -> Vec<Arc<SortedRun>> {
     let mut runs = Vec::new();
@@ -127,7 +134,8 @@ impl Core {
         };
         if let Some(newest) = sealed.last() {
             // Series created up to the seal: those without a sample yet must not be lost with the log either.
-            let unplaced = std::mem::take(&mut *self.unplaced.lock());
+            let mut unplaced = std::mem::take(&mut *self.unplaced.lock());
+            unplaced.sort_unstable_by_key(|pair| pair.0);
             let mut written = Written::default();
             if let Err(error) = self.flush_sealed(&sealed, newest, &unplaced, &mut members, &mut written) {
                 members.known.clear();
@@ -261,7 +269,23 @@ impl Core {
         Ok(())
     }
 
-    /// Writes the series that are new to each partition; those without a sample go with the newest partition.
+    /// The labels of `ids`, most of which are `unplaced`; both are sorted by id.
+    fn labels_of_new(&self, ids: &[SeriesId], unplaced: &[(SeriesId, LabelSet)]) -> Result<Vec<(SeriesId, LabelSet)>> {
+        let mut unplaced = unplaced.iter().peekable();
+        let (mut found, mut others) = (Vec::with_capacity(ids.len()), Vec::new());
+        for &id in ids {
+            while unplaced.next_if(|pair| pair.0 < id).is_some() {}
+            match unplaced.peek() {
+                Some((unplaced, labels)) if *unplaced == id => found.push((id, labels.clone())),
+                _ => others.push(id),
+            }
+        }
+        found.extend(self.labels_of(&others)?);
+        Ok(found)
+    }
+
+    /// Writes the series that are new to each partition; those without a sample go with the newest partition. `unplaced` are
+    /// sorted by id, and so are those of a partition.
     fn write_series_files(
         &self,
         series: &mut BTreeMap<i64, Vec<SeriesId>>,
@@ -274,11 +298,12 @@ impl Core {
                 Some((&partition, _)) => partition,
                 None => self.live.lock().version.partitions.last_key_value().map_or(0, |(&partition, _)| partition),
             };
-            let placed: HashSet<SeriesId> = series.values().flatten().copied().collect();
-            let homeless = unplaced.iter().map(|pair| pair.0).filter(|id| !placed.contains(id));
+            let mut homeless: Vec<SeriesId> = unplaced.iter().map(|pair| pair.0).collect();
+            homeless.dedup();
+            series.values().for_each(|placed| take_out(&mut homeless, placed));
             let at_home = series.entry(home).or_default();
             at_home.extend(homeless);
-            at_home.sort_unstable();
+            at_home.sort();
         }
         for (&partition, ids) in &*series {
             let known = match members.known.entry(partition) {
@@ -289,13 +314,13 @@ impl Core {
                         .insert(index.map_or_else(|| Ok(SeriesSet::default()), |index| self.catalogue.members(index))?)
                 }
             };
-            let new: Vec<SeriesId> = ids.iter().copied().filter(|&id| !known.contains(id)).collect();
+            let new = known.missing(ids);
             if new.is_empty() {
                 continue;
             }
-            let new = self.labels_of(&new)?;
-            new.iter().for_each(|pair| known.insert(pair.0));
-            self.write_series_file(partition, new, written)?;
+            let labels = self.labels_of_new(&new, unplaced)?;
+            known.extend(&new);
+            self.write_series_file(partition, labels, written)?;
         }
         while members.known.len() > MEMBERS_KEPT {
             members.known.pop_first();

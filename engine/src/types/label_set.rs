@@ -176,7 +176,7 @@ impl<'a> Pairs<'a> {
 }
 
 /// How many bytes `a` and `b` have in common at their beginning.
-fn same_bytes(a: &[u8], b: &[u8]) -> usize {
+pub(crate) fn same_bytes(a: &[u8], b: &[u8]) -> usize {
     let (a_words, b_words) = (a.as_chunks::<16>().0, b.as_chunks::<16>().0);
     let from = 16 * a_words.iter().zip(b_words).take_while(|(a, b)| a == b).count();
     from + a[from..].iter().zip(&b[from..]).take_while(|(a, b)| a == b).count()

@@ -3,6 +3,7 @@ mod label_set;
 mod matcher;
 mod series_set;
 
+pub(crate) use label_set::same_bytes;
 pub use label_set::{LabelSet, METRIC_NAME};
 pub(crate) use matcher::{CompiledMatcher, Test};
 pub use matcher::{MatchOp, Matcher};
