@@ -54,7 +54,7 @@ impl<'a> Gathered<'a> {
         *self.values.entry((name, value)).or_insert_with(|| add_list(&mut self.lists))
     }
 
-    /// The labels, with the numbers of the series that have them, in the order in which they came.
+    /// The labels in any order, each with the numbers of the series that have it, as these came.
     pub(super) fn names(&self) -> impl Iterator<Item = (&'a [u8], &[u32])> {
         self.names.iter().map(|(&name, &list)| (name, &*self.lists[list]))
     }

@@ -90,7 +90,7 @@ fn options(local: bool, cache: &Cache, write_buffer_bytes: usize) -> Result<Opti
     options.set_keep_log_file_num(2);
     options.set_max_open_files(256);
     options.set_compression_type(rocksdb::DBCompressionType::Zstd);
-    // Of RocksDB's own choice but for the level: higher ones save two hundredths of the bytes and take half as long again.
+    // RocksDB's own choice but for the level: at 3 a million new series took two hundredths less room, and some three more CPU.
     options.set_compression_options(-14, 1, 0, 0);
     // Files of a flush each: when very many series come at once, they are merged half as often.
     options.set_level_zero_file_num_compaction_trigger(8);

@@ -12,7 +12,8 @@ use super::Core;
 const IDLE_NS: i64 = 3_600_000_000_000;
 /// ... or for this long, when the index has little memory left.
 const IDLE_UNDER_PRESSURE_NS: i64 = 600_000_000_000;
-/// Series that are created under one lock: it is held for a millisecond or two, and handed on seldom, which leaves cores idle.
+/// Series that are created under one lock, which is held for a millisecond or two. Small groups hand it on so often that cores are
+/// idle meanwhile.
 const NEW_AT_ONCE: usize = 1024;
 /// Series of a kept memtable that are marked under one lock.
 const SERIES_AT_ONCE: usize = 4096;
@@ -81,8 +82,8 @@ impl Core {
         series.map(|((labels, hash), stored)| self.activate(&mut head, (labels, hash), stored?)).collect()
     }
 
-    /// The id of `labels`, with their hash: that of an active series, or the one that was found or is `stored`, or a new one. `creating` must
-    /// be held.
+    /// The id of `labels`, with their hash: that of an active series, or the one that was found or is `stored`, or a new one.
+    /// `creating` must be held.
     fn activate(
         &self,
         head: &mut Activation<'_>,
