@@ -112,9 +112,9 @@ pub use records::{ENTRIES, ENTRY_PREFIX, Hint, RecordScan, RecordTable, RecordTa
 pub use rollup::Sketch;
 pub use snapshot::{
     Aggregate, AggregateBatch, Aggregation, Cardinality, LabelCardinality, MetricInfo, PartitionInfo, Scan, ScanBatch,
-    SegmentInfo, Selector, Series, Snapshot, Statistics, WalFileInfo,
+    ScanSlice, SegmentInfo, Selector, Series, Snapshot, Statistics, WalFileInfo,
 };
 pub use state::{StatePair, StateSize};
 pub use tombstone::Deletion;
-pub use types::{EVENTS, LabelSet, Lsn, METRIC_NAME, MatchOp, Matcher, SeriesId, SeriesSet, TimeRange};
+pub use types::{EVENTS, LabelSet, Lsn, METRIC_NAME, MatchOp, Matcher, PlainPattern, SeriesId, SeriesSet, TimeRange};
 pub use write_batch::WriteBatch;

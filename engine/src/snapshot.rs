@@ -181,6 +181,17 @@ pub struct ScanBatch {
     pub values: Vec<f64>,
 }
 
+/// Rows of one series, where a scan has them.
+#[derive(Clone, Copy, Debug)]
+pub struct ScanSlice<'a> {
+    /// Index into the requested ids.
+    pub index: u32,
+    /// Nanoseconds UTC, at least one.
+    pub ts: &'a [i64],
+    /// Values, exact bits; empty if they are not wanted.
+    pub values: &'a [f64],
+}
+
 /// A running scan. Blocks on page faults only; call it off the async threads.
 pub struct Scan {
     scan: scan::Scan,
@@ -195,6 +206,15 @@ impl Scan {
     /// `Corruption` with path and offset when a block's checksum fails: never a partial answer without an error.
     pub fn next_batch(&mut self, batch: &mut ScanBatch) -> Result<bool> {
         self.scan.next_batch(batch)
+    }
+
+    /// The next rows of a series where they lie, which is a copy less than a batch; `None` when there are no more. Where sources
+    /// have rows between each other's, slices may be as short as a row. After an error the scan is over.
+    ///
+    /// # Errors
+    /// As [`Scan::next_batch`].
+    pub fn next_slice(&mut self) -> Result<Option<ScanSlice<'_>>> {
+        self.scan.next_slice(usize::MAX)
     }
 
     /// Memory it holds now, about, without what it shares with the store.

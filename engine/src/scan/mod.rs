@@ -24,7 +24,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::memtable::SortedRun;
 use crate::segment::{BlockDecoder, Segment};
-use crate::snapshot::ScanBatch;
+use crate::snapshot::{ScanBatch, ScanSlice};
 use crate::tombstone::Hidden;
 use crate::types::{SeriesId, TimeRange};
 use crate::write_batch::WriteBatch;
@@ -43,6 +43,7 @@ mod whole;
 pub(crate) use aggregate::Aggregation;
 use cursor::Want;
 use cursors::Cursors;
+use merge::Choice;
 pub(crate) use fold::Step;
 
 /// A place that rows come from.
@@ -71,6 +72,8 @@ impl From<Source> for Visible {
 pub(crate) struct Scan {
     rows_target: usize,
     cursors: Cursors,
+    /// What was handed out last; it is passed when more is asked for.
+    taken: Option<Choice>,
 }
 
 impl Scan {
@@ -88,7 +91,7 @@ impl Scan {
     ) -> Result<Self> {
         let want = Want { ids, range, values: want_values, answers: None };
         let cursors = Cursors::open(sources, want, BlockDecoder::sharing())?;
-        Ok(Self { rows_target: rows_target.max(1), cursors })
+        Ok(Self { rows_target: rows_target.max(1), cursors, taken: None })
     }
 
     /// As [`Scan::new`], over all rows of `ids` in files that are read for the last time: nothing of them is kept for others.
@@ -102,7 +105,7 @@ impl Scan {
     ) -> Result<Self> {
         let want = Want { ids, range: TimeRange::ALL, values: true, answers: None };
         let cursors = Cursors::open(sources, want, BlockDecoder::alone())?;
-        Ok(Self { rows_target: rows_target.max(1), cursors })
+        Ok(Self { rows_target: rows_target.max(1), cursors, taken: None })
     }
 
     /// Memory it holds, about.
@@ -126,7 +129,6 @@ impl Scan {
         batch.values.clear();
         let filled = self.fill(batch);
         if filled.is_err() {
-            self.cursors.end();
             batch.runs.clear();
             batch.ts.clear();
             batch.values.clear();
@@ -136,24 +138,40 @@ impl Scan {
     }
 
     fn fill(&mut self, batch: &mut ScanBatch) -> Result<()> {
-        while batch.ts.len() < self.rows_target && !self.cursors.list().is_empty() {
-            let choice = merge::choose(self.cursors.list(), self.rows_target - batch.ts.len());
-            let chosen = &self.cursors.list()[choice.cursor];
-            let (index, ts, values) = (chosen.index(), &chosen.ts()[..choice.rows], chosen.values());
-            batch.ts.extend_from_slice(ts);
-            if self.cursors.want().values {
-                batch.values.extend_from_slice(&values[..choice.rows]);
-            }
+        while batch.ts.len() < self.rows_target {
+            let rows_max = self.rows_target - batch.ts.len();
+            let Some(slice) = self.next_slice(rows_max)? else { break };
+            batch.ts.extend_from_slice(slice.ts);
+            batch.values.extend_from_slice(slice.values);
             match batch.runs.last_mut() {
-                Some((last, rows)) if *last == index => *rows += choice.rows as u32,
-                _ => batch.runs.push((index, choice.rows as u32)),
-            }
-            if choice.superseded {
-                self.cursors.supersede(choice.cursor)?;
-            } else {
-                self.cursors.consume(choice.cursor, choice.rows)?;
+                Some((last, rows)) if *last == slice.index => *rows += slice.ts.len() as u32,
+                _ => batch.runs.push((slice.index, slice.ts.len() as u32)),
             }
         }
         Ok(())
+    }
+
+    /// The next rows, of one series and at most `rows_max`, where they lie; `None` when there are no more. After an error the scan
+    /// is over.
+    ///
+    /// # Errors
+    /// As [`Scan::next_batch`].
+    pub(crate) fn next_slice(&mut self, rows_max: usize) -> Result<Option<ScanSlice<'_>>> {
+        if let Some(Choice { cursor, rows, superseded }) = self.taken.take() {
+            let passed = if superseded { self.cursors.supersede(cursor) } else { self.cursors.consume(cursor, rows) };
+            if let Err(error) = passed {
+                self.cursors.end();
+                return Err(error);
+            }
+        }
+        if self.cursors.list().is_empty() {
+            return Ok(None);
+        }
+        let choice = merge::choose(self.cursors.list(), rows_max);
+        let rows = choice.rows;
+        let chosen = &self.cursors.list()[choice.cursor];
+        self.taken = Some(choice);
+        let values = if self.cursors.want().values { &chosen.values()[..rows] } else { &[] };
+        Ok(Some(ScanSlice { index: chosen.index(), ts: &chosen.ts()[..rows], values }))
     }
 }

@@ -8,7 +8,7 @@
 //! are found in the first window, whose rows are in memtables or the newest segments; older blocks are pruned by their zone
 //! maps, so the answer does not depend on how much history there is. Everything that a scan respects (overwrites,
 //! deletes, the snapshot's position) is respected, because it is a scan.
-use super::{ScanBatch, Snapshot};
+use super::Snapshot;
 use crate::error::Result;
 use crate::types::{SeriesId, TimeRange};
 
@@ -27,17 +27,13 @@ impl Snapshot {
         let mut found: Vec<Option<(i64, f64)>> = vec![None; series.len()];
         let mut missing: Vec<usize> = (0..series.len()).collect();
         let Some(mut end) = self.newest_ts().map(|newest| newest.min(range.end)) else { return Ok(found) };
-        let (mut length, mut batch) = (FIRST_WINDOW_NS, ScanBatch::default());
+        let mut length = FIRST_WINDOW_NS;
         while end >= range.start && !missing.is_empty() {
             let start = end.saturating_sub(length).max(range.start);
             let ids: Vec<SeriesId> = missing.iter().map(|&at| series[at]).collect();
             let mut scan = self.scan(&ids, TimeRange { start, end }, true, ROWS_AT_ONCE)?;
-            while scan.next_batch(&mut batch)? {
-                let mut rows = 0;
-                for &(index, n) in &batch.runs {
-                    rows += n as usize;
-                    found[missing[index as usize]] = Some((batch.ts[rows - 1], batch.values[rows - 1]));
-                }
+            while let Some(slice) = scan.next_slice()? {
+                found[missing[slice.index as usize]] = slice.ts.last().copied().zip(slice.values.last().copied());
             }
             missing.retain(|&at| found[at].is_none());
             let Some(before) = start.checked_sub(1) else { break };

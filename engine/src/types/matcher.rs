@@ -1,6 +1,7 @@
 //! Conditions on labels.
 use regex::Regex;
 
+use super::PlainPattern;
 use crate::error::{Error, Result};
 
 /// How a [`Matcher`] compares.
@@ -68,12 +69,15 @@ impl Test {
     /// An expression anchored at both ends whose `.` matches a line feed, as in Prometheus. Most are seen through without
     /// the automaton, which takes longer to build than a small query to answer.
     fn regex(pattern: &str) -> std::result::Result<Self, regex::Error> {
-        for (end, more) in [(".*", 0), (".+", 1)] {
-            if let Some(prefix) = pattern.strip_suffix(end)
-                && !prefix.chars().any(regex_syntax::is_meta_character)
-            {
-                return Ok(Self::Prefix { prefix: prefix.to_owned(), more });
+        if pattern == ".*" {
+            return Ok(Self::Prefix { prefix: String::new(), more: 0 });
+        }
+        match PlainPattern::of(pattern) {
+            Some(PlainPattern { values, more: None }) => return Ok(Self::values(values)),
+            Some(PlainPattern { mut values, more: Some(more) }) if values.len() == 1 => {
+                return Ok(Self::Prefix { prefix: values.swap_remove(0), more });
             }
+            _ => {}
         }
         let (values, prefix) = literals(pattern).unwrap_or_default();
         if !values.is_empty() {

@@ -1,12 +1,14 @@
 //! The words of the engine as types.
 mod label_set;
 mod matcher;
+mod pattern;
 mod series_set;
 
 pub(crate) use label_set::same_bytes;
 pub use label_set::{LabelSet, METRIC_NAME};
 pub(crate) use matcher::{CompiledMatcher, Test};
 pub use matcher::{MatchOp, Matcher};
+pub use pattern::PlainPattern;
 pub use series_set::SeriesSet;
 
 /// Metric names of series that have events and no samples: `__logs__` and `__spans__`. They are series like any other, but not

@@ -12,7 +12,7 @@
 //! | [`expr`] | what an expression is, after types are checked |
 //! | [`parse`], [`lately`] | from text to [`expr::Expr`], bounded before anything recursive sees it; those parsed lately |
 //! | [`token`], [`fault`] | tokens with their places; where a text is wrong |
-//! | [`rewrite`], [`duration_expr`], [`regex_cost`] | syntax that the parser does not know, and patterns it should not see |
+//! | [`rewrite`], [`duration_expr`], [`pattern`], [`regex_cost`] | syntax that the parser does not know, and patterns it should not see |
 //! | [`feature`] | what must be switched on |
 //! | [`grid`] | the instants that an expression is evaluated at |
 //! | [`histogram`] | native histograms, and what is done with one |
@@ -65,6 +65,7 @@ mod lookup;
 mod number;
 mod parallel;
 mod parse;
+mod pattern;
 mod ranges;
 mod raw;
 mod regex_cost;

@@ -16,7 +16,8 @@ use super::expr::{
 use super::extended;
 use super::fault::locate;
 use super::function::Function;
-use super::rewrite::{EDGES, Rewritten, WORDS, rewrite};
+use super::pattern;
+use super::rewrite::{EDGES, Patterns, Rewritten, WORDS, rewrite};
 use super::source::Matchers;
 use super::token::{Kind, Token, tokens};
 use crate::error::{Error, Result};
@@ -71,17 +72,29 @@ fn read(text: &str, limits: &Limits, instants: Instants) -> Result<parsed::Expr>
     Ok(expr)
 }
 
-/// What the parser makes of `text` rewritten, and [`Rewritten::trims`]. The parser has been seen to panic.
+/// What the parser makes of `text` rewritten, and [`Rewritten::trims`].
 ///
 /// # Errors
 /// As [`parse`].
 pub(crate) fn read_rewritten(text: &str, limits: &Limits, instants: Instants) -> Result<(parsed::Expr, Vec<usize>)> {
     let tokens = admit(text, limits)?;
-    let Rewritten { text: rewritten, trims } = rewrite(text, &tokens, limits, instants)?;
-    let expr = catch_unwind(AssertUnwindSafe(|| parsed::parse(&rewritten)))
+    let Rewritten { text: rewritten, trims, hides_patterns } =
+        rewrite(text, &tokens, limits, instants, Patterns::Hidden)?;
+    let mut read = run_parser(&rewritten);
+    if hides_patterns {
+        match &mut read {
+            Ok(expr) => pattern::show(expr),
+            // What it says must be of the text as it is.
+            Err(_) => read = run_parser(&rewrite(text, &tokens, limits, instants, Patterns::AsWritten)?.text),
+        }
+    }
+    Ok((read.map_err(|message| locate(text, &tokens, &message))?, trims))
+}
+
+/// What the parser makes of `text`. It has been seen to panic.
+fn run_parser(text: &str) -> std::result::Result<parsed::Expr, String> {
+    catch_unwind(AssertUnwindSafe(|| parsed::parse(text)))
         .unwrap_or_else(|_| Err("the expression cannot be parsed".into()))
-        .map_err(|message| locate(text, &tokens, &message))?;
-    Ok((expr, trims))
 }
 
 /// Operators of ours in the parser's trees.

@@ -8,6 +8,7 @@
 //! | `</`, `>/` | `< bool`, `> bool`, of which [`Rewritten::trims`] tells them apart |
 //! | `1_000` | `1000` |
 //! | `` `\d+` `` | the same string in double quotes |
+//! | `a=~"b.*"` | `a="b.*"` with a mark, see [`pattern`] |
 //!
 //! What is switched off is refused by name.
 use std::borrow::Cow;
@@ -16,6 +17,7 @@ use super::Limits;
 use super::duration_expr::{self, Instants, Written};
 use super::fault::Fault;
 use super::feature::Feature;
+use super::pattern;
 use super::regex_cost::{self, COST_MAX};
 use super::token::{Kind, Token};
 use crate::error::Error;
@@ -37,6 +39,15 @@ pub(crate) struct Rewritten<'a> {
     pub(crate) text: Cow<'a, str>,
     /// Which of the `<` and `>` in the text, in its order, trim histograms; ascending.
     pub(crate) trims: Vec<usize>,
+    /// Whether [`pattern::show`] has something to put back.
+    pub(crate) hides_patterns: bool,
+}
+
+/// What becomes of patterns that the parser need not compile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patterns {
+    Hidden,
+    AsWritten,
 }
 
 /// `text`, whose tokens are `tokens`, for the parser.
@@ -48,12 +59,15 @@ pub(crate) fn rewrite<'a>(
     tokens: &[Token<'a>],
     limits: &Limits,
     instants: Instants,
+    patterns: Patterns,
 ) -> Result<Rewritten<'a>, Error> {
     let mut rewriter = Rewriter {
         text,
         tokens,
         limits,
         instants,
+        hides: patterns == Patterns::Hidden && pattern::may_hide(text),
+        hides_patterns: false,
         edits: Vec::new(),
         selector: None,
         modifiers_at: 0,
@@ -69,7 +83,8 @@ pub(crate) fn rewrite<'a>(
             Stop::SwitchedOff(at, error) => Fault::new(at, error.message).error(text),
         })?;
     }
-    Ok(Rewritten { text: edited(text, rewriter.edits), trims: rewriter.trims })
+    let Rewriter { edits, trims, hides_patterns, .. } = rewriter;
+    Ok(Rewritten { text: edited(text, edits), trims, hides_patterns })
 }
 
 /// Why a text is refused.
@@ -125,6 +140,9 @@ struct Rewriter<'a, 't> {
     tokens: &'t [Token<'a>],
     limits: &'t Limits,
     instants: Instants,
+    /// Whether patterns may be hidden, and whether one is.
+    hides: bool,
+    hides_patterns: bool,
     edits: Vec<Edit>,
     selector: Option<Place>,
     /// The token at which modifiers of the last selector may stand.
@@ -223,6 +241,12 @@ impl Rewriter<'_, '_> {
         for at in open..close {
             if self.tokens[at].kind == Kind::Text {
                 self.string(self.tokens[at])?;
+                if self.hides
+                    && let Some(edits) = pattern::hide(&self.tokens[at - 1], &self.tokens[at])
+                {
+                    self.edits.extend(edits);
+                    self.hides_patterns = true;
+                }
             }
         }
         if let Some(brace) = self.tokens.get(close) {
@@ -375,7 +399,7 @@ mod tests {
         let tokens: Vec<Token<'_>> = tokens(text).collect();
         let limits = Limits { features, ..Limits::default() };
         let instants = Instants { start_ms: -500, end_ms: 3_600_000, step_ms: 15_000 };
-        rewrite(text, &tokens, &limits, instants)
+        rewrite(text, &tokens, &limits, instants, Patterns::AsWritten)
             .map(|rewritten| rewritten.text.into_owned())
             .map_err(|error| error.message)
     }
@@ -407,7 +431,9 @@ mod tests {
     fn trims_are_told_from_comparisons_by_their_place() {
         let text = "(a < 1) </ 2 >= 3 > topk(1, b >/ 4)";
         let tokens: Vec<Token<'_>> = tokens(text).collect();
-        let rewritten = rewrite(text, &tokens, &Limits::default(), Instants::default()).map_err(|error| error.message);
+        let (limits, instants) = (Limits::default(), Instants::default());
+        let rewritten =
+            rewrite(text, &tokens, &limits, instants, Patterns::AsWritten).map_err(|error| error.message);
         assert_eq!(rewritten.map(|rewritten| rewritten.trims), Ok(vec![1, 3]));
     }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foretell_engine::{MatchOp, Snapshot};
+use foretell_engine::{MatchOp, PlainPattern, Snapshot};
 
 use super::annotation::Annotations;
 use super::expr::{Expr, Selector};
@@ -110,25 +110,12 @@ fn is_exact(selector: &Selector) -> bool {
     })
 }
 
-/// Whether a pattern is a short list of whole values, as dashboards make it of a variable: `web-1|web-2`,
-/// `10\.0\.0\.(1|2):9100`. With more groups than one it may be a long list.
+/// Whether a pattern is a short list of whole values, as dashboards make it of a variable.
 fn is_list(pattern: &str) -> bool {
-    let (mut chars, mut groups, mut longest, mut values) = (pattern.chars(), 0, 0, 1);
-    let mut length = 0;
-    while let Some(c) = chars.next() {
-        let plain = c.is_alphanumeric() || "_-:/|()".contains(c) || c == '\\' && chars.next() == Some('.');
-        if !plain {
-            return false;
-        }
-        match c {
-            '(' | ')' => groups += usize::from(c == '('),
-            '|' => (values, length) = (values + 1, 0),
-            c => length += c.len_utf8(),
-        }
-        longest = longest.max(length);
-    }
-    // What stands before, in and behind a group is one value.
-    groups <= 1 && values <= VALUES_MAX && longest * (1 + 2 * groups) <= VALUE_BYTES_MAX
+    let fits = |values: &[String]| {
+        values.len() <= VALUES_MAX && values.iter().all(|value| value.len() <= VALUE_BYTES_MAX)
+    };
+    PlainPattern::of(pattern).is_some_and(|plain| plain.more.is_none() && fits(&plain.values))
 }
 
 #[cfg(test)]
@@ -225,7 +212,7 @@ mod tests {
             (many(VALUES_MAX + 1), false),
             ("a".repeat(VALUE_BYTES_MAX), true),
             ("a".repeat(VALUE_BYTES_MAX + 1), false),
-            (format!("{}(b|c)", "a".repeat(VALUE_BYTES_MAX / 2)), false),
+            (format!("{}(b|c)", "a".repeat(VALUE_BYTES_MAX)), false),
             ("(a|b)(c|d)".to_owned(), false),
             ("a.".to_owned(), false),
             (r"a\d".to_owned(), false),

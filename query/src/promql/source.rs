@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use foretell_engine::{LabelSet, MatchOp, Matcher, ScanBatch, Selector, Series, SeriesId, Snapshot, TimeRange};
+use foretell_engine::{LabelSet, MatchOp, Matcher, Selector, Series, SeriesId, Snapshot, TimeRange};
 
 use super::histogram::{self, Histogram, ResetHint};
 use super::parallel;
@@ -11,7 +11,7 @@ use super::value::{ABSENT, Column, STALE_BITS};
 use crate::default_detector::bits::{ANOMALOUS, Bits, VALUE_LABEL};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Rows decoded at a time: few enough to be still in the core's cache when they are copied to their series.
+/// Rows that are read before it is asked whether more may be: several threads ask.
 const ROWS_AT_ONCE: usize = 16 << 10;
 /// What finding and opening a series costs, in samples: a block is decoded whole, and a segment of half an hour has some fifty
 /// series in one.
@@ -410,17 +410,15 @@ fn scan(
     mut take: impl FnMut(usize, &[i64], &[f64]) -> Result<()>,
 ) -> Result<()> {
     let mut scan = snapshot.scan(ids, range, true, ROWS_AT_ONCE).map_err(|error| Error::from_engine(&error))?;
-    let mut batch = ScanBatch::default();
-    while scan.next_batch(&mut batch).map_err(|error| Error::from_engine(&error))? {
-        admit(batch.ts.len())?;
-        let mut at = 0;
-        for &(index, rows) in &batch.runs {
-            let end = at + rows as usize;
-            take(index as usize, &batch.ts[at..end], &batch.values[at..end])?;
-            at = end;
+    let mut rows = 0;
+    while let Some(slice) = scan.next_slice().map_err(|error| Error::from_engine(&error))? {
+        rows += slice.ts.len();
+        if rows >= ROWS_AT_ONCE {
+            admit(std::mem::take(&mut rows))?;
         }
+        take(slice.index as usize, slice.ts, slice.values)?;
     }
-    Ok(())
+    admit(rows)
 }
 
 /// Puts rows (increasing times in nanoseconds, and values) behind samples. PromQL knows milliseconds, and one sample in each:
