@@ -81,8 +81,12 @@ const METRIC_LABEL_BYTES: usize = 24;
 /// ... and of the copy that metrics share, besides its text.
 const LABEL_NAME_BYTES: usize = 80;
 
+fn slot_of(slots: &[Option<Slot>], slot: u32) -> Option<&Slot> {
+    slots.get(slot as usize)?.as_ref()
+}
+
 fn labels_of_slot(slots: &[Option<Slot>], slot: u32) -> Option<&LabelSet> {
-    slots.get(slot as usize)?.as_ref().map(|series| &series.labels)
+    slot_of(slots, slot).map(|series| &series.labels)
 }
 
 /// A hash of all 64 bits, as tables want it, from the one that a slot keeps.
@@ -91,11 +95,11 @@ fn spread(hash: u32) -> u64 {
 }
 
 fn hash_of_slot(slots: &[Option<Slot>], slot: u32) -> u64 {
-    slots.get(slot as usize).and_then(Option::as_ref).map_or(0, |series| spread(series.hash))
+    slot_of(slots, slot).map_or(0, |series| spread(series.hash))
 }
 
 fn id_of_slot(slots: &[Option<Slot>], slot: u32) -> Option<SeriesId> {
-    slots.get(slot as usize)?.as_ref().map(|series| series.id)
+    slot_of(slots, slot).map(|series| series.id)
 }
 
 impl Head {
@@ -130,7 +134,7 @@ impl Head {
     }
     /// The id of `labels`, whose hash is known.
     pub(crate) fn id_of(&self, labels: &LabelSet, hash: u32) -> Option<SeriesId> {
-        let of_slot = |&slot: &u32| self.slots.get(slot as usize).and_then(Option::as_ref);
+        let of_slot = |&slot: &u32| slot_of(&self.slots, slot);
         let same = |slot: &u32| of_slot(slot).is_some_and(|series| series.hash == hash && series.labels == *labels);
         id_of_slot(&self.slots, *self.by_labels.find(spread(hash), same)?)
     }

@@ -98,7 +98,8 @@ fn merge(
 /// Every series of `inputs`, increasing.
 fn series_of(inputs: &[Input]) -> Vec<SeriesId> {
     let mut ids: Vec<SeriesId> = inputs.iter().flat_map(|input| input.segment.series().iter()).collect();
-    ids.sort_unstable();
+    // Each input is in order: a stable sort finds that and merges.
+    ids.sort();
     ids.dedup();
     ids
 }

@@ -218,7 +218,9 @@ impl Core {
                 written.paths.push(path.clone());
                 let writer = SegmentWriter::create(&*self.fs, &path, partition, 0, lsns)?
                     .with_timelines(self.config.timeline_bytes_max / partitions.len());
-                writers.insert(partition, PartitionWriter { writer, path, series: Vec::new() });
+                let longest = runs.iter().map(|run| run.series.len()).max().unwrap_or(0);
+                let series = Vec::with_capacity(longest / partitions.len());
+                writers.insert(partition, PartitionWriter { writer, path, series });
             }
             merge_rows(runs, |rows| self.append_rows(&rows, &mut writers))?;
             for (partition, open) in writers {

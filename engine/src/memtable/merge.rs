@@ -78,7 +78,7 @@ pub(crate) fn merge_rows<R: Borrow<SortedRun>, E>(
 /// Sorts the rows from `from` on, which stand oldest first, by time and keeps the newest of equal timestamps. Rows that came
 /// in time order, the usual case, are only looked at.
 pub(super) fn settle(ts: &mut Vec<i64>, values: &mut Vec<f64>, from: usize) {
-    if ts[from..].windows(2).all(|pair| pair[0] < pair[1]) {
+    if is_in_order(&ts[from..]) {
         return;
     }
     let mut rows: Vec<(i64, f64)> = ts.drain(from..).zip(values.drain(from..)).collect();
@@ -89,4 +89,9 @@ pub(super) fn settle(ts: &mut Vec<i64>, values: &mut Vec<f64>, from: usize) {
             values.push(row.1);
         }
     }
+}
+
+/// Whether times increase strictly.
+pub(super) fn is_in_order(ts: &[i64]) -> bool {
+    ts.windows(2).all(|pair| pair[0] < pair[1])
 }

@@ -1,7 +1,7 @@
 //! Samples and records that are durable in the WAL but not yet in a segment.
 //!
 //! ```text
-//!  commit --> tail: batches as they came --(256k rows, or read often)--> sorted run --(8 of a size)--> larger run
+//!  commit --> tail: batches as they came --(256k rows, or read often)--> sorted run --(8 of a size, read often)--> larger run
 //! ```
 //! A memtable is log-structured and columnar: publishing a commit pushes one `Arc`, whatever its size. Everything in it
 //! is immutable and shared, so a snapshot is a copy of pointers. Order is age: runs (oldest first), then the tail; of
@@ -32,6 +32,8 @@ const TAIL_SCANS_MAX: usize = 16;
 const TAIL_ROWS_MIN: usize = 4096;
 /// So many runs of about the same size become one.
 const RUNS_OF_A_SIZE_MAX: usize = 8;
+/// Large ones only after so many scans: a merge reads and writes all their rows, and the flush merges them anyway.
+const RUNS_SCANS_MIN: usize = 16;
 /// A run with more rows than this is not merged again before the flush: a merge holds its rows twice.
 const RUN_ROWS_MAX: usize = 1 << 20;
 
@@ -47,6 +49,8 @@ pub(crate) struct Memtable {
     pub(crate) tail_rows: usize,
     /// Rows of the tail that scans have gone through since it was sorted last.
     tail_scanned: Arc<AtomicUsize>,
+    /// Scans since runs were merged.
+    scans: Arc<AtomicUsize>,
     /// As they came, oldest first.
     pub(crate) records: RecordLane,
     /// Memory it holds, about.
@@ -114,6 +118,7 @@ impl Memtable {
             runs,
             tail_rows: 0,
             tail_scanned: Arc::default(),
+            scans: Arc::default(),
             records,
             bytes: 0,
             state_changed: false,
@@ -159,8 +164,9 @@ impl Memtable {
         runs.chain(tail).chain(records).copied().collect()
     }
 
-    /// A scan goes through the tail.
+    /// A scan goes through it.
     pub(crate) fn count_scan(&self) {
+        self.scans.fetch_add(1, Ordering::Relaxed);
         self.tail_scanned.fetch_add(self.tail_rows, Ordering::Relaxed);
     }
 
@@ -178,10 +184,14 @@ impl Memtable {
             return Some(Tidy::Tail(self.tail.clone()));
         }
         let class = |run: &SortedRun| run.ts.len().max(1).ilog2() / 3;
-        let newest = class(self.runs.last()?);
-        let same = self.runs.iter().rev().take_while(|run| class(run) <= newest && run.ts.len() < RUN_ROWS_MAX).count();
-        let at = self.runs.len() - same;
-        (same >= RUNS_OF_A_SIZE_MAX).then(|| Tidy::Runs(at, self.runs[at..].to_vec()))
+        let newest = self.runs.last()?;
+        if newest.ts.len() >= run_rows && self.scans.load(Ordering::Relaxed) < RUNS_SCANS_MIN {
+            return None;
+        }
+        let is_same = |run: &&Arc<SortedRun>| class(run) <= class(newest) && run.ts.len() < RUN_ROWS_MAX;
+        let at = self.runs.len() - self.runs.iter().rev().take_while(is_same).count();
+        let same = self.runs.get(at..at + RUNS_OF_A_SIZE_MAX)?;
+        Some(Tidy::Runs(at, same.to_vec()))
     }
 
     /// Puts `run` in the place of what it was made from.
@@ -198,6 +208,7 @@ impl Memtable {
             }
             Tidy::Runs(at, runs) => {
                 self.runs.splice(*at..at + runs.len(), [Arc::new(run)]);
+                self.scans.store(0, Ordering::Relaxed);
             }
         }
     }

@@ -5,6 +5,8 @@ use crate::types::SeriesId;
 const DIGIT_BITS_MAX: u32 = 11;
 /// Fewer rows are not worth the passes over the buckets.
 const ROWS_MIN: usize = 4096;
+/// For more rows no room is kept: a run has half as many, 256k.
+const ROWS_KEPT_MAX: usize = 512 << 10;
 
 /// Rows by series; those of one series in the order in which they came.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -18,9 +20,34 @@ pub(super) struct Order {
     pub(super) rows: Vec<u32>,
 }
 
+/// Memory to sort in: sorting is often wanted again soon, and the system gives memory page by page.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    keys: Vec<u64>,
+    sorted: Vec<u64>,
+    /// Of an [`Order`], when it is no longer needed.
+    pub(super) rows: Vec<u32>,
+    /// For a column as it came.
+    pub(super) column: Vec<u64>,
+}
+
+impl Room {
+    /// Gives most of it back if it has become large.
+    pub(super) fn shrink(&mut self) {
+        self.keys.clear();
+        self.sorted.clear();
+        self.column.clear();
+        self.rows.clear();
+        for column in [&mut self.keys, &mut self.sorted, &mut self.column] {
+            column.shrink_to(ROWS_KEPT_MAX);
+        }
+        self.rows.shrink_to(ROWS_KEPT_MAX);
+    }
+}
+
 impl Order {
     /// Of rows whose series stand in `parts`, one part after the other.
-    pub(super) fn of(parts: &[&[SeriesId]]) -> Self {
+    pub(super) fn of(parts: &[&[SeriesId]], room: &mut Room) -> Self {
         let rows = parts.iter().map(|part| part.len()).sum();
         let ids = || parts.iter().copied().flatten().copied();
         let first = ids().next().unwrap_or(SeriesId(0));
@@ -28,27 +55,29 @@ impl Order {
         let Some(packing) = Packing::of(first, varying, rows) else {
             let mut keys: Vec<(SeriesId, u32)> = ids().zip(0..).collect();
             keys.sort_unstable();
-            return Self::of_sorted(keys.iter().copied(), rows);
+            return Self::of_sorted(keys.iter().copied(), rows, std::mem::take(&mut room.rows));
         };
-        let mut keys: Vec<u64> = Vec::with_capacity(rows);
+        let Room { keys, sorted, .. } = room;
+        keys.clear();
+        keys.reserve_exact(rows);
         for part in parts {
             keys.extend((keys.len() as u64..).zip(*part).map(|(row, &id)| packing.pack(id, row)));
         }
-        sort(&mut keys, packing.row_bits, packing.low_bits + packing.high_bits);
-        Self::of_sorted(keys.iter().map(|&key| packing.unpack(key)), rows)
+        sort(keys, sorted, packing.row_bits, packing.low_bits + packing.high_bits);
+        Self::of_sorted(keys.iter().map(|&key| packing.unpack(key)), rows, std::mem::take(&mut room.rows))
     }
 
-    fn of_sorted(keys: impl Iterator<Item = (SeriesId, u32)> + Clone, rows: usize) -> Self {
+    /// Of `keys` in order, `rows` of them; `places` becomes its rows.
+    fn of_sorted(keys: impl Iterator<Item = (SeriesId, u32)> + Clone, rows: usize, mut places: Vec<u32>) -> Self {
         let (mut count, mut last) = (0, None);
         for (id, _) in keys.clone() {
             count += usize::from(last != Some(id));
             last = Some(id);
         }
-        let mut order = Self {
-            series: Vec::with_capacity(count),
-            offsets: Vec::with_capacity(count + 1),
-            rows: Vec::with_capacity(rows),
-        };
+        places.clear();
+        places.reserve_exact(rows);
+        let mut order =
+            Self { series: Vec::with_capacity(count), offsets: Vec::with_capacity(count + 1), rows: places };
         for (id, row) in keys {
             if order.series.last() != Some(&id) {
                 order.series.push(id);
@@ -98,8 +127,9 @@ impl Packing {
     }
 }
 
-/// Sorts `keys`, whose lowest `from` bits increase, by those and the `count` bits above them, the highest that are set.
-fn sort(keys: &mut Vec<u64>, from: u32, count: u32) {
+/// Sorts `keys`, whose lowest `from` bits increase, by those and the `count` bits above them, the highest that are set; `sorted`
+/// is room for it.
+fn sort(keys: &mut Vec<u64>, sorted: &mut Vec<u64>, from: u32, count: u32) {
     if keys.is_sorted() {
         return;
     }
@@ -109,10 +139,13 @@ fn sort(keys: &mut Vec<u64>, from: u32, count: u32) {
     }
     // Passes of about the same size: many buckets are slower than few.
     let digit_bits = count.div_ceil(count.div_ceil(DIGIT_BITS_MAX));
-    let mut sorted = vec![0; keys.len()];
+    // What stands in it is overwritten.
+    sorted.truncate(keys.len());
+    sorted.reserve_exact(keys.len() - sorted.len());
+    sorted.resize(keys.len(), 0);
     for shift in (from..from + count).step_by(digit_bits as usize) {
-        sort_by_digit(keys, &mut sorted, shift, digit_bits);
-        std::mem::swap(keys, &mut sorted);
+        sort_by_digit(keys, sorted, shift, digit_bits);
+        std::mem::swap(keys, sorted);
     }
 }
 
@@ -141,7 +174,7 @@ mod tests {
     fn expected(ids: &[SeriesId]) -> Order {
         let mut keys: Vec<(SeriesId, u32)> = ids.iter().copied().zip(0..).collect();
         keys.sort_unstable();
-        Order::of_sorted(keys.iter().copied(), ids.len())
+        Order::of_sorted(keys.iter().copied(), ids.len(), Vec::new())
     }
 
     proptest! {
@@ -161,7 +194,8 @@ mod tests {
             let mut id = || SeriesId::new(metrics[random() % metrics.len()], random() as u32 % numbers);
             let ids: Vec<SeriesId> = (0..rows).map(|_| id()).collect();
             let parts = ids.split_at(rows / 3);
-            let order = Order::of(&[parts.0, &[], parts.1]);
+            let mut room = Room { keys: vec![7; 9], sorted: vec![8; 20_000], rows: vec![9; 3], column: vec![1] };
+            let order = Order::of(&[parts.0, &[], parts.1], &mut room);
             prop_assert!(order.rows.iter().map(|&row| ids[row as usize]).is_sorted());
             prop_assert_eq!(order, expected(&ids));
         }
@@ -178,7 +212,7 @@ mod tests {
             |row: u64| (row % 7) << 32 | (rows_reversed(row) % 64),
         ] {
             let ids: Vec<SeriesId> = (0..rows).map(|row| SeriesId(id(row))).collect();
-            assert_eq!(Order::of(&[&ids]), expected(&ids));
+            assert_eq!(Order::of(&[&ids], &mut Room::default()), expected(&ids));
         }
     }
 

@@ -1,12 +1,16 @@
 //! The two forms a memtable keeps rows in: batches as they came, and sorted runs of many batches.
 use std::sync::Arc;
 
+use crate::pool::Pool;
 use crate::tombstone::{Hidden, next_visible};
 use crate::types::{Lsn, SeriesId};
 use crate::write_batch::WriteBatch;
 
-use super::merge::{merge_rows, settle};
-use super::order::Order;
+use super::merge::{is_in_order, merge_rows, settle};
+use super::order::{Order, Room};
+
+/// Of the thread that sorts, and of a flush that sorts the rest.
+static ROOM: Pool<Room> = Pool::new(1);
 
 /// A batch with its place in history. Immutable; shared by the memtable, the feed and snapshots.
 #[derive(Clone, Debug)]
@@ -46,17 +50,23 @@ impl SortedRun {
 
     /// Sorts the rows of `batches` (oldest first).
     pub(crate) fn from_batches(batches: &[Arc<CommittedBatch>]) -> Self {
+        let mut room = ROOM.lend();
         let parts: Vec<&[SeriesId]> = batches.iter().map(|commit| &*commit.batch.series).collect();
-        let Order { series, offsets, rows } = Order::of(&parts);
+        let Order { series, offsets, rows } = Order::of(&parts, &mut room);
         // Each column in a loop of its own: the places are far apart, and the core then waits for many at once.
-        let came = batches.iter().map(|commit| &*commit.batch.ts).collect::<Vec<_>>().concat();
-        let ts: Vec<i64> = rows.iter().map(|&row| came[row as usize]).collect();
-        drop(came);
-        let came = batches.iter().map(|commit| &*commit.batch.values).collect::<Vec<_>>().concat();
-        let values: Vec<f64> = rows.iter().map(|&row| came[row as usize]).collect();
+        let came = &mut room.column;
+        came.clear();
+        came.reserve_exact(rows.len());
+        batches.iter().for_each(|commit| came.extend(commit.batch.ts.iter().map(|&ts| ts as u64)));
+        let ts: Vec<i64> = rows.iter().map(|&row| came[row as usize] as i64).collect();
+        came.clear();
+        batches.iter().for_each(|commit| came.extend(commit.batch.values.iter().map(|value| value.to_bits())));
+        let values: Vec<f64> = rows.iter().map(|&row| f64::from_bits(came[row as usize])).collect();
+        room.rows = rows;
+        room.shrink();
+        drop(room);
         let run = Self { series, offsets, ts, values };
-        let in_order = |ts: &[i64]| ts.windows(2).all(|pair| pair[0] < pair[1]);
-        if (0..run.series.len()).all(|index| in_order(run.rows(index).0)) { run } else { run.settled() }
+        if (0..run.series.len()).all(|index| is_in_order(run.rows(index).0)) { run } else { run.settled() }
     }
 
     /// With the rows of each series, which stand as they came, in order.

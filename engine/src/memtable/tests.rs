@@ -78,3 +78,26 @@ fn a_tail_that_is_read_again_and_again_is_sorted_and_one_that_is_written_only_is
     memtable.push(commit(2, &batch), 0);
     assert!(memtable.tidy(1 << 18).is_none(), "it counts anew");
 }
+
+#[test]
+fn large_runs_are_merged_when_they_are_read_and_small_ones_always() {
+    let run_rows = 100;
+    let mut memtable = Memtable::new(0, Lsn(0), 0, &Arc::default());
+    let mut add = |memtable: &mut Memtable, lsn: u64| {
+        let batch: Vec<_> = (0..run_rows as u64).map(|id| (id, lsn as i64, 1.0)).collect();
+        memtable.push(commit(lsn, &batch), 0);
+        let tidy = memtable.tidy(run_rows).unwrap();
+        memtable.apply(&tidy, tidy.execute());
+    };
+    (1..=20).for_each(|lsn| add(&mut memtable, lsn));
+    assert!(memtable.tidy(run_rows).is_none() && memtable.runs.len() == 20, "nobody reads them");
+    (0..RUNS_SCANS_MIN).for_each(|_| memtable.clone().count_scan());
+    let tidy = memtable.tidy(run_rows).unwrap();
+    let expected = rows(&SortedRun::from_runs(&memtable.runs));
+    memtable.apply(&tidy, tidy.execute());
+    assert_eq!(memtable.runs.len(), 20 - RUNS_OF_A_SIZE_MAX + 1);
+    assert_eq!(rows(&SortedRun::from_runs(&memtable.runs)), expected);
+    assert!(memtable.tidy(run_rows).is_none(), "it counts anew");
+    // For a run of the usual size these are small.
+    assert!(memtable.tidy(1 << 18).is_some());
+}

@@ -9,7 +9,7 @@ use serde::Serialize;
 const ANNOTATIONS_MAX: usize = 10;
 
 /// Text of a sample, of a bucket of a histogram, and of the labels of a series, about: what a buffer has room for at first.
-const POINT_BYTES: usize = 32;
+const POINT_BYTES: usize = 40;
 const BUCKET_BYTES: usize = 48;
 const LABELS_BYTES: usize = 256;
 
