@@ -83,7 +83,7 @@ fn a_tail_that_is_read_again_and_again_is_sorted_and_one_that_is_written_only_is
 fn large_runs_are_merged_when_they_are_read_and_small_ones_always() {
     let run_rows = 100;
     let mut memtable = Memtable::new(0, Lsn(0), 0, &Arc::default());
-    let mut add = |memtable: &mut Memtable, lsn: u64| {
+    let add = |memtable: &mut Memtable, lsn: u64| {
         let batch: Vec<_> = (0..run_rows as u64).map(|id| (id, lsn as i64, 1.0)).collect();
         memtable.push(commit(lsn, &batch), 0);
         let tidy = memtable.tidy(run_rows).unwrap();

@@ -147,7 +147,8 @@ proptest! {
         let mut scan = Scan::new(sources_of(&fs, &sources), ids.clone(), range, values, rows_target).unwrap();
         let mut all = Vec::new();
         while let Some(slice) = scan.next_slice(usize::MAX).unwrap() {
-            prop_assert!(!slice.ts.is_empty() && slice.values.len() == if values { slice.ts.len() } else { 0 });
+            prop_assert!(!slice.ts.is_empty());
+            prop_assert_eq!(slice.values.len(), if values { slice.ts.len() } else { 0 });
             let bits = |row: usize| slice.values.get(row).map_or(0, |value| value.to_bits());
             all.extend(slice.ts.iter().enumerate().map(|(row, &ts)| ((ids[slice.index as usize], ts), bits(row))));
         }
