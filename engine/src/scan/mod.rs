@@ -43,8 +43,8 @@ mod whole;
 pub(crate) use aggregate::Aggregation;
 use cursor::Want;
 use cursors::Cursors;
-use merge::Choice;
 pub(crate) use fold::Step;
+use merge::Choice;
 
 /// A place that rows come from.
 pub(crate) enum Source {

@@ -432,8 +432,7 @@ mod tests {
         let text = "(a < 1) </ 2 >= 3 > topk(1, b >/ 4)";
         let tokens: Vec<Token<'_>> = tokens(text).collect();
         let (limits, instants) = (Limits::default(), Instants::default());
-        let rewritten =
-            rewrite(text, &tokens, &limits, instants, Patterns::AsWritten).map_err(|error| error.message);
+        let rewritten = rewrite(text, &tokens, &limits, instants, Patterns::AsWritten).map_err(|error| error.message);
         assert_eq!(rewritten.map(|rewritten| rewritten.trims), Ok(vec![1, 3]));
     }
 

@@ -112,9 +112,8 @@ fn is_exact(selector: &Selector) -> bool {
 
 /// Whether a pattern is a short list of whole values, as dashboards make it of a variable.
 fn is_list(pattern: &str) -> bool {
-    let fits = |values: &[String]| {
-        values.len() <= VALUES_MAX && values.iter().all(|value| value.len() <= VALUE_BYTES_MAX)
-    };
+    let fits =
+        |values: &[String]| values.len() <= VALUES_MAX && values.iter().all(|value| value.len() <= VALUE_BYTES_MAX);
     PlainPattern::of(pattern).is_some_and(|plain| plain.more.is_none() && fits(&plain.values))
 }
 
