@@ -208,13 +208,13 @@ impl Scan {
         self.scan.next_batch(batch)
     }
 
-    /// The next rows of a series where they lie, which is a copy less than a batch; `None` when there are no more. Where sources
-    /// have rows between each other's, slices may be as short as a row. After an error the scan is over.
+    /// The next rows of a series (at most `rows_target`) where they lie, which is a copy less than a batch; `None` when there are
+    /// no more. Where sources have rows between each other's, slices may be as short as a row. After an error the scan is over.
     ///
     /// # Errors
     /// As [`Scan::next_batch`].
     pub fn next_slice(&mut self) -> Result<Option<ScanSlice<'_>>> {
-        self.scan.next_slice(usize::MAX)
+        self.scan.next_slice()
     }
 
     /// Memory it holds now, about, without what it shares with the store.
@@ -335,12 +335,12 @@ impl Snapshot {
             }));
         }
         for memtable in pinned.memtables() {
+            memtable.count_scan();
             let hidden = pinned.tombstones.after(memtable.lsn, range);
             let runs = memtable.runs.iter().map(|run| Source::Run(Arc::clone(run)));
             sources.extend(runs.map(|source| Visible { source, hidden: hidden.clone() }));
             let tail: Vec<_> = memtable.tail.iter().map(|commit| Arc::clone(&commit.batch)).collect();
             if !tail.is_empty() {
-                memtable.count_scan();
                 sources.push(Visible { source: Source::Tail(tail), hidden });
             }
         }

@@ -218,9 +218,7 @@ impl Core {
                 written.paths.push(path.clone());
                 let writer = SegmentWriter::create(&*self.fs, &path, partition, 0, lsns)?
                     .with_timelines(self.config.timeline_bytes_max / partitions.len());
-                let longest = runs.iter().map(|run| run.series.len()).max().unwrap_or(0);
-                let series = Vec::with_capacity(longest / partitions.len());
-                writers.insert(partition, PartitionWriter { writer, path, series });
+                writers.insert(partition, PartitionWriter { writer, path, series: Vec::new() });
             }
             merge_rows(runs, |rows| self.append_rows(&rows, &mut writers))?;
             for (partition, open) in writers {

@@ -1,7 +1,7 @@
 //! Samples and records that are durable in the WAL but not yet in a segment.
 //!
 //! ```text
-//!  commit --> tail: batches as they came --(256k rows, or read often)--> sorted run --(8 of a size, read often)--> larger run
+//!  commit --> tail: batches as they came --(256k rows, or read often)--> sorted run --(8 of a size; large ones when read often)--> larger run
 //! ```
 //! A memtable is log-structured and columnar: publishing a commit pushes one `Arc`, whatever its size. Everything in it
 //! is immutable and shared, so a snapshot is a copy of pointers. Order is age: runs (oldest first), then the tail; of
@@ -184,14 +184,16 @@ impl Memtable {
             return Some(Tidy::Tail(self.tail.clone()));
         }
         let class = |run: &SortedRun| run.ts.len().max(1).ilog2() / 3;
-        let newest = self.runs.last()?;
-        if newest.ts.len() >= run_rows && self.scans.load(Ordering::Relaxed) < RUNS_SCANS_MIN {
-            return None;
-        }
-        let is_same = |run: &&Arc<SortedRun>| class(run) <= class(newest) && run.ts.len() < RUN_ROWS_MAX;
-        let at = self.runs.len() - self.runs.iter().rev().take_while(is_same).count();
-        let same = self.runs.get(at..at + RUNS_OF_A_SIZE_MAX)?;
-        Some(Tidy::Runs(at, same.to_vec()))
+        let are_read = self.scans.load(Ordering::Relaxed) >= RUNS_SCANS_MIN;
+        // Runs up to `end`, of which the newest says the size.
+        let of_a_size = |end: usize| {
+            let newest = &self.runs[end - 1];
+            let is_same = |run: &&Arc<SortedRun>| class(run) <= class(newest) && run.ts.len() < RUN_ROWS_MAX;
+            let at = end - self.runs[..end].iter().rev().take_while(is_same).count();
+            let same = self.runs[..end].get(at..at + RUNS_OF_A_SIZE_MAX)?;
+            (are_read || newest.ts.len() < run_rows).then(|| Tidy::Runs(at, same.to_vec()))
+        };
+        (1..=self.runs.len()).rev().find_map(of_a_size)
     }
 
     /// Puts `run` in the place of what it was made from.

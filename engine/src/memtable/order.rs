@@ -32,16 +32,11 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Gives most of it back if it has become large.
+    /// Gives it back if it was for very many rows. All of it is for as many.
     pub(super) fn shrink(&mut self) {
-        self.keys.clear();
-        self.sorted.clear();
-        self.column.clear();
-        self.rows.clear();
-        for column in [&mut self.keys, &mut self.sorted, &mut self.column] {
-            column.shrink_to(ROWS_KEPT_MAX);
+        if self.rows.capacity() > ROWS_KEPT_MAX {
+            *self = Self::default();
         }
-        self.rows.shrink_to(ROWS_KEPT_MAX);
     }
 }
 

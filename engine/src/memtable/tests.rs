@@ -100,4 +100,9 @@ fn large_runs_are_merged_when_they_are_read_and_small_ones_always() {
     assert!(memtable.tidy(run_rows).is_none(), "it counts anew");
     // For a run of the usual size these are small.
     assert!(memtable.tidy(1 << 18).is_some());
+    // A small run behind large ones does not keep them from being merged.
+    memtable.runs.push(Arc::new(SortedRun::from_batches(&[commit(21, &[(1, 21, 1.0)])])));
+    assert!(memtable.tidy(run_rows).is_none(), "nobody reads them");
+    (0..RUNS_SCANS_MIN).for_each(|_| memtable.clone().count_scan());
+    assert!(matches!(memtable.tidy(run_rows), Some(Tidy::Runs(1, runs)) if runs.len() == RUNS_OF_A_SIZE_MAX));
 }

@@ -140,7 +140,7 @@ impl Scan {
     fn fill(&mut self, batch: &mut ScanBatch) -> Result<()> {
         while batch.ts.len() < self.rows_target {
             let rows_max = self.rows_target - batch.ts.len();
-            let Some(slice) = self.next_slice(rows_max)? else { break };
+            let Some(slice) = self.slice(rows_max)? else { break };
             batch.ts.extend_from_slice(slice.ts);
             batch.values.extend_from_slice(slice.values);
             match batch.runs.last_mut() {
@@ -151,12 +151,16 @@ impl Scan {
         Ok(())
     }
 
-    /// The next rows, of one series and at most `rows_max`, where they lie; `None` when there are no more. After an error the scan
-    /// is over.
+    /// The next rows, of one series and at most `rows_target`, where they lie; `None` when there are no more. After an error the
+    /// scan is over.
     ///
     /// # Errors
     /// As [`Scan::next_batch`].
-    pub(crate) fn next_slice(&mut self, rows_max: usize) -> Result<Option<ScanSlice<'_>>> {
+    pub(crate) fn next_slice(&mut self) -> Result<Option<ScanSlice<'_>>> {
+        self.slice(self.rows_target)
+    }
+
+    fn slice(&mut self, rows_max: usize) -> Result<Option<ScanSlice<'_>>> {
         if let Some(Choice { cursor, rows, superseded }) = self.taken.take() {
             let passed = if superseded { self.cursors.supersede(cursor) } else { self.cursors.consume(cursor, rows) };
             if let Err(error) = passed {

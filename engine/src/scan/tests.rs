@@ -146,13 +146,13 @@ proptest! {
         prop_assert_eq!(read(scan, &ids, rows_target, values), expected(&model, &ids, range, values));
         let mut scan = Scan::new(sources_of(&fs, &sources), ids.clone(), range, values, rows_target).unwrap();
         let mut all = Vec::new();
-        while let Some(slice) = scan.next_slice(usize::MAX).unwrap() {
-            prop_assert!(!slice.ts.is_empty());
+        while let Some(slice) = scan.next_slice().unwrap() {
+            prop_assert!((1..=rows_target.max(1)).contains(&slice.ts.len()));
             prop_assert_eq!(slice.values.len(), if values { slice.ts.len() } else { 0 });
             let bits = |row: usize| slice.values.get(row).map_or(0, |value| value.to_bits());
             all.extend(slice.ts.iter().enumerate().map(|(row, &ts)| ((ids[slice.index as usize], ts), bits(row))));
         }
-        prop_assert!(scan.next_slice(1).unwrap().is_none());
+        prop_assert!(scan.next_slice().unwrap().is_none());
         prop_assert_eq!(all, expected(&model, &ids, range, values));
     }
 

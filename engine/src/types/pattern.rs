@@ -6,8 +6,8 @@ const BYTES_MAX: usize = 64 << 10;
 
 /// What a plain pattern accepts: one of some values, with anything behind it or nothing.
 ///
-/// `web-1|web-2`, `cpu_(user|system)`, `10\.0\.0\.1:9100`, `web-.*`; one group, which holds values. No such pattern accepts the
-/// empty string, and each is a valid expression.
+/// `web-1|web-2`, `cpu_(user|system)`, `10\.0\.0\.1:9100`, `web-.*`: alternatives with a group of values each, at most. No such
+/// pattern accepts the empty string, and each is a valid expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlainPattern {
     /// In the order of the pattern; none is empty, unless only what follows is asked for (`.+`).
@@ -22,46 +22,41 @@ impl PlainPattern {
         let tail = [(".*", 0), (".+", 1)].into_iter().find_map(|(end, more)| Some((pattern.strip_suffix(end)?, more)));
         let (body, more) = tail.map_or((pattern, None), |(body, more)| (body, Some(more)));
         // The last of `a\.+` belongs to a literal.
-        if more.is_some() && body.ends_with('\\') {
+        if body.len() > BYTES_MAX || more.is_some() && body.ends_with('\\') {
             return None;
         }
         if body.is_empty() && more == Some(1) {
             return Some(Self { values: vec![String::new()], more });
         }
-        let values = match body.split_once('(') {
-            None => literals(body)?,
-            Some((before, rest)) => {
-                let (group, behind) = rest.split_once(')')?;
-                // Beside a group, `|` would end it.
-                let (before, behind) = (literal(before)?, literal(behind)?);
-                let inside = literals(group)?;
-                let bytes = inside.iter().map(|value| value.len() + before.len() + behind.len());
-                if bytes.sum::<usize>() > BYTES_MAX {
+        let (mut values, mut bytes, mut alternatives) = (Vec::new(), 0, 0);
+        let mut in_group = false;
+        let is_between = |c: char| {
+            in_group = c == '(' || in_group && c != ')';
+            c == '|' && !in_group
+        };
+        for alternative in body.split(is_between) {
+            alternatives += 1;
+            let (before, group, behind) = match alternative.split_once('(') {
+                None => ("", alternative, ""),
+                Some((before, rest)) => {
+                    let (group, behind) = rest.split_once(')')?;
+                    (before, group, behind)
+                }
+            };
+            let (before, behind) = (literal(before)?, literal(behind)?);
+            for inner in group.split('|') {
+                let inner = literal(inner).filter(|inner| !inner.is_empty())?;
+                let value = [before.as_str(), &inner, &behind].concat();
+                bytes += value.len();
+                if values.len() == VALUES_MAX || bytes > BYTES_MAX {
                     return None;
                 }
-                inside.into_iter().map(|value| format!("{before}{value}{behind}")).collect()
+                values.push(value);
             }
-        };
-        // `a|b.*` has anything only behind its last value.
-        let is_one_tail = more.is_none() || values.len() == 1 || body.ends_with(')');
-        is_one_tail.then_some(Self { values, more })
-    }
-}
-
-/// The literals of `a|b`; none may be empty.
-fn literals(list: &str) -> Option<Vec<String>> {
-    if list.len() > BYTES_MAX {
-        return None;
-    }
-    let mut values = Vec::new();
-    for value in list.split('|') {
-        let value = literal(value).filter(|value| !value.is_empty())?;
-        if values.len() == VALUES_MAX {
-            return None;
         }
-        values.push(value);
+        // `a|b.*` has anything only behind its last value.
+        (more.is_none() || alternatives == 1).then_some(Self { values, more })
     }
-    Some(values)
 }
 
 /// What a text without meaning for a regular expression stands for.
@@ -70,7 +65,8 @@ fn literal(text: &str) -> Option<String> {
     while let Some(c) = chars.next() {
         match c {
             '\\' if chars.next() == Some('.') => out.push('.'),
-            c if c.is_alphanumeric() || "_-:/ ,@=".contains(c) => out.push(c),
+            // Between brackets it would mean something.
+            c if c == '-' || !regex_syntax::is_meta_character(c) => out.push(c),
             _ => return None,
         }
     }
@@ -79,9 +75,42 @@ fn literal(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use regex::Regex;
 
     use super::*;
+
+    /// Whether a plain pattern accepts `text`.
+    fn accepts(plain: &PlainPattern, text: &str) -> bool {
+        plain.values.iter().any(|value| match plain.more {
+            None => text == value,
+            Some(more) => text.starts_with(value) && text.len() >= value.len() + more,
+        })
+    }
+
+    /// Compares with the expression, on its values and what is near them.
+    fn check(pattern: &str, plain: &PlainPattern) {
+        let regex = Regex::new(&format!("^(?s:{pattern})$")).expect("plain patterns are valid");
+        let near = plain.values.iter().flat_map(|value| {
+            ["", "x", "\n", "|", "."].into_iter().flat_map(move |c| [format!("{value}{c}"), format!("{c}{value}")])
+        });
+        for text in near.chain(["".into(), "a".into(), "c".into(), pattern.into()]) {
+            assert_eq!(accepts(plain, &text), regex.is_match(&text), "{pattern} on {text:?}");
+        }
+        assert!(!accepts(plain, ""), "{pattern}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn what_is_found_plain_is_what_the_regular_expression_accepts(
+            pattern in r#"([a-c0é]|[|()]|\\\.|\.\*|\.\+|[-.*+?\[\]{}^$\\#&~ /,:@=%!;<>"'`_]){1,9}"#,
+        ) {
+            if let Some(plain) = PlainPattern::of(&pattern) {
+                check(&pattern, &plain);
+            }
+        }
+    }
 
     #[test]
     fn a_plain_pattern_accepts_what_the_regular_expression_does() {
@@ -106,8 +135,13 @@ mod tests {
             ("|a", None),
             ("()", None),
             ("a(|b)", None),
-            ("(a|b)|c", None),
-            ("a|(b|c)", None),
+            ("(a|b)|c", plain(&["a", "b", "c"], None)),
+            (r"9|10\.(0|1)", plain(&["9", "10.0", "10.1"], None)),
+            ("a(b)c|d(e|f)", plain(&["abc", "de", "df"], None)),
+            ("(a|b)c.*", plain(&["ac", "bc"], Some(0))),
+            ("a%/,@=!;\"'<>`_: b", plain(&["a%/,@=!;\"'<>`_: b"], None)),
+            ("(a)|b.*", None),
+            ("a)|(b", None),
             ("(a)(b)", None),
             ("((a))", None),
             ("a)", None),
@@ -126,17 +160,7 @@ mod tests {
             let found = PlainPattern::of(pattern);
             assert_eq!(found, expect, "{pattern}");
             let Some(found) = found else { continue };
-            let regex = Regex::new(&format!("^(?s:{pattern})$")).expect("plain patterns are valid");
-            let texts = found.values.iter().flat_map(|value| {
-                ["", "x", "\n"].into_iter().flat_map(move |more| [format!("{value}{more}"), format!("{more}{value}")])
-            });
-            for text in texts.chain(["".into(), "a".into(), "c".into()]) {
-                let accepts = |value: &String| match found.more {
-                    None => text == *value,
-                    Some(more) => text.starts_with(value) && text.len() >= value.len() + more,
-                };
-                assert_eq!(found.values.iter().any(accepts), regex.is_match(&text), "{pattern} on {text:?}");
-            }
+            check(pattern, &found);
         }
     }
 

@@ -1,5 +1,5 @@
 //! Expressions that were parsed lately: dashboards and rules ask the same ones again and again, and reading a text takes as long
-//! as answering a small query (the parser builds an automaton for each regular expression, which nobody uses).
+//! as answering a small query (the parser builds an automaton for each pattern that is not plain, which nobody uses).
 use std::sync::{Arc, LazyLock};
 
 use hashbrown::HashMap;

@@ -67,7 +67,7 @@ pub(crate) fn read_checked(text: &str, limits: &Limits, instants: Instants) -> R
 fn read(text: &str, limits: &Limits, instants: Instants) -> Result<parsed::Expr> {
     let (mut expr, trims) = read_rewritten(text, limits, instants)?;
     if !trims.is_empty() {
-        mark(&mut expr, &trims, &mut 0);
+        mark(&mut expr, &trims);
     }
     Ok(expr)
 }
@@ -83,7 +83,7 @@ pub(crate) fn read_rewritten(text: &str, limits: &Limits, instants: Instants) ->
     let mut read = run_parser(&rewritten);
     if hides_patterns {
         match &mut read {
-            Ok(expr) => pattern::show(expr),
+            Ok(expr) => show_patterns(expr),
             // What it says must be of the text as it is.
             Err(_) => read = run_parser(&rewrite(text, &tokens, limits, instants, Patterns::AsWritten)?.text),
         }
@@ -101,39 +101,59 @@ fn run_parser(text: &str) -> std::result::Result<parsed::Expr, String> {
 pub(crate) const TRIM_UPPER: parsed_token::TokenId = parsed_token::TokenId::MAX - 1;
 pub(crate) const TRIM_LOWER: parsed_token::TokenId = parsed_token::TokenId::MAX;
 
-/// Makes trims of those of the operators `<` and `>` that are some; `seen` counts these operators in the order of the text.
-fn mark(expr: &mut parsed::Expr, trims: &[usize], seen: &mut usize) {
+/// What a walk over the parser's tree comes to.
+enum Part<'a> {
+    Operator(&'a mut parsed::BinaryExpr),
+    Selector(&'a mut parsed::VectorSelector),
+}
+
+/// Visits operators and selectors in the order of the text.
+fn walk(expr: &mut parsed::Expr, visit: &mut dyn FnMut(Part<'_>)) {
     match expr {
-        parsed::Expr::Paren(paren) => mark(&mut paren.expr, trims, seen),
-        parsed::Expr::Unary(unary) => mark(&mut unary.expr, trims, seen),
-        parsed::Expr::Subquery(subquery) => mark(&mut subquery.expr, trims, seen),
-        parsed::Expr::Call(call) => call.args.args.iter_mut().for_each(|arg| mark(arg, trims, seen)),
+        parsed::Expr::Paren(paren) => walk(&mut paren.expr, visit),
+        parsed::Expr::Unary(unary) => walk(&mut unary.expr, visit),
+        parsed::Expr::Subquery(subquery) => walk(&mut subquery.expr, visit),
+        parsed::Expr::Call(call) => call.args.args.iter_mut().for_each(|arg| walk(arg, visit)),
         parsed::Expr::Aggregate(aggregate) => {
-            aggregate.param.iter_mut().for_each(|param| mark(param, trims, seen));
-            mark(&mut aggregate.expr, trims, seen);
+            aggregate.param.iter_mut().for_each(|param| walk(param, visit));
+            walk(&mut aggregate.expr, visit);
         }
         parsed::Expr::Binary(binary) => {
-            mark(&mut binary.lhs, trims, seen);
-            let trim = match binary.op.id() {
-                parsed_token::T_LSS => Some(TRIM_UPPER),
-                parsed_token::T_GTR => Some(TRIM_LOWER),
-                _ => None,
-            };
-            if let Some(trim) = trim {
-                if trims.binary_search(seen).is_ok() {
-                    binary.op = parsed_token::TokenType::new(trim);
-                    binary.modifier.iter_mut().for_each(|modifier| modifier.return_bool = false);
-                }
-                *seen += 1;
-            }
-            mark(&mut binary.rhs, trims, seen);
+            walk(&mut binary.lhs, visit);
+            visit(Part::Operator(binary));
+            walk(&mut binary.rhs, visit);
         }
-        parsed::Expr::NumberLiteral(_)
-        | parsed::Expr::StringLiteral(_)
-        | parsed::Expr::VectorSelector(_)
-        | parsed::Expr::MatrixSelector(_)
-        | parsed::Expr::Extension(_) => {}
+        parsed::Expr::VectorSelector(selector) => visit(Part::Selector(selector)),
+        parsed::Expr::MatrixSelector(matrix) => visit(Part::Selector(&mut matrix.vs)),
+        parsed::Expr::NumberLiteral(_) | parsed::Expr::StringLiteral(_) | parsed::Expr::Extension(_) => {}
     }
+}
+
+/// Makes trims of those of the operators `<` and `>` that are some.
+fn mark(expr: &mut parsed::Expr, trims: &[usize]) {
+    let mut seen = 0;
+    walk(expr, &mut |part| {
+        let Part::Operator(binary) = part else { return };
+        let trim = match binary.op.id() {
+            parsed_token::T_LSS => TRIM_UPPER,
+            parsed_token::T_GTR => TRIM_LOWER,
+            _ => return,
+        };
+        if trims.binary_search(&seen).is_ok() {
+            binary.op = parsed_token::TokenType::new(trim);
+            binary.modifier.iter_mut().for_each(|modifier| modifier.return_bool = false);
+        }
+        seen += 1;
+    });
+}
+
+/// Puts hidden patterns back.
+fn show_patterns(expr: &mut parsed::Expr) {
+    walk(expr, &mut |part| {
+        if let Part::Selector(selector) = part {
+            pattern::show(selector);
+        }
+    });
 }
 
 /// The tokens of `text`, once its length, nesting and number of terms are known to be in bounds.

@@ -40,22 +40,16 @@ pub(crate) fn hide(operator: &Token<'_>, value: &Token<'_>) -> Option<[Edit; 2]>
     };
     let quote = value.text.chars().next().filter(|_| value.kind == Kind::Text)?;
     let inner = value.text.get(1..value.text.len() - 1)?;
-    let pattern = if inner.contains('\\') {
-        // Of a raw string something else is made.
-        if quote == '`' {
-            return None;
-        }
-        PlainPattern::of(&unescaped(inner)?)
-    } else {
-        PlainPattern::of(inner)
-    };
-    pattern.map(|_| {
-        let edit = |at: usize, length: usize, text: String| Edit { from: at, to: at + length, text };
-        [
-            edit(operator.at, operator.text.len(), equal.to_owned()),
-            edit(value.at, quote.len_utf8(), format!("{quote}{MARK}")),
-        ]
-    })
+    // Of a raw string with backslashes another one is made.
+    if quote == '`' && inner.contains('\\') {
+        return None;
+    }
+    PlainPattern::of(&unescaped(inner)?)?;
+    let edit = |at: usize, length: usize, text: String| Edit { from: at, to: at + length, text };
+    Some([
+        edit(operator.at, operator.text.len(), equal.to_owned()),
+        edit(value.at, quote.len_utf8(), format!("{quote}{MARK}")),
+    ])
 }
 
 /// A text without escapes but that of the backslash.
@@ -70,28 +64,8 @@ fn unescaped(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// Puts the operators of hidden patterns back.
-pub(crate) fn show(expr: &mut parsed::Expr) {
-    match expr {
-        parsed::Expr::Paren(paren) => show(&mut paren.expr),
-        parsed::Expr::Unary(unary) => show(&mut unary.expr),
-        parsed::Expr::Subquery(subquery) => show(&mut subquery.expr),
-        parsed::Expr::Call(call) => call.args.args.iter_mut().for_each(|arg| show(arg)),
-        parsed::Expr::Aggregate(aggregate) => {
-            aggregate.param.iter_mut().for_each(|param| show(param));
-            show(&mut aggregate.expr);
-        }
-        parsed::Expr::Binary(binary) => {
-            show(&mut binary.lhs);
-            show(&mut binary.rhs);
-        }
-        parsed::Expr::VectorSelector(selector) => show_matchers(selector),
-        parsed::Expr::MatrixSelector(matrix) => show_matchers(&mut matrix.vs),
-        parsed::Expr::NumberLiteral(_) | parsed::Expr::StringLiteral(_) | parsed::Expr::Extension(_) => {}
-    }
-}
-
-fn show_matchers(selector: &mut parsed::VectorSelector) {
+/// Puts the operators of a selector's hidden patterns back.
+pub(crate) fn show(selector: &mut parsed::VectorSelector) {
     let Some(some) = &*SOME else { return };
     let matchers = &mut selector.matchers;
     for matcher in matchers.matchers.iter_mut().chain(matchers.or_matchers.iter_mut().flatten()) {
@@ -109,6 +83,7 @@ fn show_matchers(selector: &mut parsed::VectorSelector) {
 mod tests {
     use super::super::Limits;
     use super::super::duration_expr::Instants;
+    use super::super::fault::locate;
     use super::super::parse::read_rewritten;
     use super::super::rewrite::{Patterns, rewrite};
     use super::super::token::tokens;
@@ -134,6 +109,8 @@ mod tests {
             ("a{b=~\".*\"}", 0),
             ("a{b=~\"c\",d=\"\\x02e\"}", 0),
             ("a{b=~\"c\",d=\"\u{2}e\"}", 0),
+            ("{\"a.b\"=~\"c|d\",\"e\"}", 1),
+            ("a{b=~ # what follows\n \"c\"}", 1),
             ("label_replace(a{b=~\"c\"}, \"d\", \"$1\", \"b\", \"c|d\")", 1),
         ] {
             let tokens: Vec<Token<'_>> = tokens(text).collect();
@@ -150,10 +127,22 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_hidden_where_a_value_could_begin_with_the_mark() {
+        assert!(may_hide(r#"a{b="\\x02",c="\"d\n"}"#));
+        for text in ["\\x02", "\\u0002", "\\U00000002", "\\002", "\\\\\\x02", "\u{2}"] {
+            assert!(!may_hide(&format!("a{{b=\"{text}\"}}")), "{text}");
+        }
+    }
+
+    #[test]
     fn hidden_patterns_do_not_change_what_is_refused() {
         for text in ["{a!~\"b\"}", "a{__name__=~\"b\"}", "a{b=~\"c\"} +", "sum(a{b=~\"c\"}[5m])", "{a=~\"b\",c=\"d}"] {
-            let error = read_rewritten(text, &Limits::default(), Instants::default()).unwrap_err().message;
-            assert!(alone(text).is_err() && !error.contains(MARK), "{text}: {error}");
+            let (limits, instants) = (Limits::default(), Instants::default());
+            let tokens: Vec<Token<'_>> = tokens(text).collect();
+            let written = rewrite(text, &tokens, &limits, instants, Patterns::AsWritten);
+            let written = written.map_err(|error| error.message).unwrap();
+            let expect = locate(text, &tokens, &alone(&written.text).unwrap_err());
+            assert_eq!(read_rewritten(text, &limits, instants).unwrap_err().message, expect.message, "{text}");
         }
     }
 }

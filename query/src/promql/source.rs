@@ -112,7 +112,7 @@ impl SeriesSamples {
     }
 }
 
-/// Told, by any thread, how many samples more are about to be held; an error ends the reading.
+/// Told, by any thread, how many samples more are held or about to be; an error ends the reading.
 pub type Admit<'a> = dyn Fn(usize) -> Result<()> + Sync + 'a;
 
 /// Admits `samples_max` samples in all.
@@ -127,7 +127,7 @@ pub fn at_most(samples_max: usize) -> impl Fn(usize) -> Result<()> + Sync {
 /// Answers selectors.
 pub trait SampleSource: Sync {
     /// Series that satisfy `matchers` with their samples of `(after_ms, through_ms]`, in the order of their labels; those
-    /// without a sample may be left out. `admit` is told of samples before they are kept.
+    /// without a sample may be left out. `admit` is told of samples as they are read, by each thread of some thousands at once.
     ///
     /// # Errors
     /// Those of `admit`; `Invalid` for a bad regular expression; damage.
