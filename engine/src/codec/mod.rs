@@ -10,6 +10,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`stream`] | entropy coding of unsigned integers and bytes |
+//! | [`huffman`] | zstd frames of bytes among which no matches are looked for |
 //! | [`sequence`] | integer sequences: delta order, centre, common divisor, residual widths |
 //! | [`decimal`] | floats that are an integer divided by a power of ten |
 //! | [`timestamp`] | pages of distinct timestamp sequences, and which slices of them the series of a block have |
@@ -21,6 +22,7 @@
 //! and zstd are only as careful as their authors. Checksums, files and series are not known here.
 pub(crate) mod decimal;
 pub(crate) mod float;
+mod huffman;
 pub(crate) mod sequence;
 pub(crate) mod stream;
 #[cfg(test)]

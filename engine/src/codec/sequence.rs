@@ -131,8 +131,8 @@ impl SequencesEncoder {
         }
         let start = out.len();
         out.push(PLANES);
-        for plane in &self.planes {
-            packer.pack_bytes(plane, out);
+        for (k, plane) in self.planes.iter().enumerate() {
+            packer.pack_plane(k, plane, out);
         }
         // Against ingest, pco's few per cent are not worth three times the time.
         if packer.effort() == Effort::Thorough

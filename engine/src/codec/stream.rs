@@ -15,6 +15,7 @@ use pco::{ChunkConfig, data_types::Number};
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{CParameter, compress_bound};
 
+use super::huffman::Huffman;
 use crate::error::{Error, Result};
 use crate::format::{Reader, put_varint};
 use crate::pool::Pool;
@@ -31,6 +32,11 @@ const ZSTD: u8 = 2;
 const ZSTD_BYTES_MIN: usize = 32;
 /// Shorter number streams are never worth pco's tables.
 const PCO_COUNT_MIN: usize = 64;
+/// In shorter planes matches are looked for each time.
+const PLANE_BYTES_MIN: usize = 1024;
+/// Planes in which they are not, after they were of no use once, twice, and so on. The next trial is a prime number of planes later,
+/// so that planes of two sorts that take turns are both tried.
+const PASSES: [u8; 4] = [2, 6, 12, 30];
 
 /// How hard to try. Both efforts write the same format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +51,9 @@ pub(crate) enum Effort {
 pub(crate) struct Packer {
     effort: Effort,
     zstd: Compressor<'static>,
+    huffman: Huffman,
+    /// By the number of the plane, and the bits of a code on average.
+    matches: [[Matches; 8]; 8],
     frame: Vec<u8>,
     plane: Vec<u8>,
     trial: Vec<u8>,
@@ -68,6 +77,8 @@ impl Packer {
         Ok(Self {
             effort,
             zstd,
+            huffman: Huffman::default(),
+            matches: Default::default(),
             frame: Vec::new(),
             plane: Vec::new(),
             trial: Vec::new(),
@@ -82,13 +93,22 @@ impl Packer {
 
     /// Appends `bytes`.
     pub(crate) fn pack_bytes(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        self.pack_stream(bytes, None, out);
+    }
+
+    /// As [`Packer::pack_bytes`], of plane `k` of numbers: what was of use in such planes before is taken to be of use again.
+    pub(super) fn pack_plane(&mut self, k: usize, bytes: &[u8], out: &mut Vec<u8>) {
+        self.pack_stream(bytes, Some(k), out);
+    }
+
+    fn pack_stream(&mut self, bytes: &[u8], plane: Option<usize>, out: &mut Vec<u8>) {
         let Some(&first) = bytes.first() else { return };
         if bytes.iter().all(|&b| b == first) {
             out.extend([EQUAL, first]);
             return;
         }
         let mut frame = std::mem::take(&mut self.frame);
-        if bytes.len() >= ZSTD_BYTES_MIN && self.try_zstd(bytes, &mut frame) {
+        if bytes.len() >= ZSTD_BYTES_MIN && self.try_frames(bytes, plane, &mut frame) {
             out.push(ZSTD);
             put_varint(out, frame.len() as u64);
             out.extend_from_slice(&frame);
@@ -99,13 +119,35 @@ impl Packer {
         self.frame = frame;
     }
 
+    /// As [`Packer::try_zstd`], or with a frame of codes without matches: unless matches make a frame clearly smaller, since they
+    /// take longer to decode.
+    fn try_frames(&mut self, bytes: &[u8], plane: Option<usize>, frame: &mut Vec<u8>) -> bool {
+        let codes_len = self.huffman.fit(bytes).filter(|&len| is_worth(len, bytes.len()));
+        let Some(codes_len) = codes_len else { return self.try_zstd(bytes, frame) };
+        // A merge's output is read for a long time, and what it tries is often of no use because pco is better.
+        let known = plane.filter(|_| self.effort == Effort::Quick && bytes.len() >= PLANE_BYTES_MIN);
+        let known = known.map(|k| (k % 8, self.huffman.bits_each().min(7)));
+        if !known.is_some_and(|(k, bits)| self.matches[k][bits].pass()) {
+            let is_smaller = self.try_zstd(bytes, frame) && frame.len() < codes_len - codes_len / 32;
+            if let Some((k, bits)) = known {
+                self.matches[k][bits].tried(is_smaller);
+            }
+            if is_smaller {
+                return true;
+            }
+        }
+        frame.clear();
+        self.huffman.write(bytes, frame);
+        true
+    }
+
     /// Replaces `frame` with a zstd frame of `bytes`; whether that is clearly smaller than plain bytes, which are free
     /// to decode.
     pub(super) fn try_zstd(&mut self, bytes: &[u8], frame: &mut Vec<u8>) -> bool {
         frame.clear();
         frame.reserve(compress_bound(bytes.len()));
         // A failed trial only means that the plain form is written.
-        self.zstd.compress_to_buffer(bytes, frame).is_ok() && frame.len() + 3 < bytes.len() - bytes.len() / 32
+        self.zstd.compress_to_buffer(bytes, frame).is_ok() && is_worth(frame.len(), bytes.len())
     }
 
     /// Appends `numbers`.
@@ -146,7 +188,7 @@ impl Packer {
         for k in 0..width {
             plane.clear();
             plane.extend(numbers.clone().map(|n| (n >> (8 * k)) as u8));
-            self.pack_bytes(&plane, out);
+            self.pack_plane(k, &plane, out);
         }
         self.plane = plane;
     }
@@ -170,6 +212,39 @@ impl Packer {
     pub(super) fn trial(&self) -> &[u8] {
         &self.trial
     }
+}
+
+/// Whether matches were of use in planes of one sort.
+#[derive(Clone, Copy, Default)]
+struct Matches {
+    /// Planes that are still to be passed.
+    left: u8,
+    /// Trials in a row that were of no use.
+    useless: u8,
+}
+
+impl Matches {
+    /// Whether they are not looked for this time.
+    fn pass(&mut self) -> bool {
+        let passes = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        passes
+    }
+
+    /// Notes whether they were of use.
+    fn tried(&mut self, of_use: bool) {
+        if of_use {
+            *self = Self::default();
+        } else {
+            self.left = PASSES[usize::from(self.useless).min(PASSES.len() - 1)];
+            self.useless = self.useless.saturating_add(1);
+        }
+    }
+}
+
+/// Whether a frame is clearly smaller than plain bytes, which are free to decode.
+fn is_worth(frame_len: usize, bytes: usize) -> bool {
+    frame_len + 3 < bytes - bytes / 32
 }
 
 fn context(e: std::io::Error) -> Error {

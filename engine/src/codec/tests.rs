@@ -206,6 +206,57 @@ proptest! {
     }
 }
 
+/// Bytes of few kinds: noise, or the same ones again and again.
+fn plane(n: usize, repeats: bool, seed: u64) -> Vec<u8> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let some: Vec<u8> = (0..if repeats { 100 } else { n }).map(|_| random.random_range(0..16u8)).collect();
+    some.into_iter().cycle().take(n).collect()
+}
+
+fn packed(pack: impl FnOnce(&mut Vec<u8>), bytes: &[u8]) -> usize {
+    let (mut out, mut unpacked) = (Vec::new(), Vec::new());
+    pack(&mut out);
+    let mut input = reader(&out);
+    Unpacker::default().unpack_bytes(&mut input, bytes.len(), &mut unpacked).unwrap();
+    input.finish().unwrap();
+    assert!(unpacked == bytes);
+    out.len()
+}
+
+#[test]
+fn planes_that_repeat_keep_their_matches_beside_planes_of_noise() {
+    let mut packer = Packer::new(Effort::Quick).unwrap();
+    let (mut repeats, mut noise, mut streams) = (0, 0, 0);
+    for seed in 0..200 {
+        let (a, b) = (plane(4_000, true, seed), plane(4_000, false, seed));
+        repeats += packed(|out| packer.pack_plane(1, &a, out), &a);
+        noise += packed(|out| packer.pack_plane(1, &b, out), &b);
+        // Alone they are never passed.
+        streams += packed(|out| packer.pack_plane(2, &a, out), &a);
+    }
+    // Four bits a byte without matches.
+    assert!(noise < 200 * 2_060, "{noise}");
+    assert!(streams < 200 * 200, "{streams}");
+    assert!(repeats < 200 * 1_400, "one of three, if not all, {repeats}");
+}
+
+#[test]
+fn texts_and_merges_try_matches_each_time() {
+    for effort in [Effort::Quick, Effort::Thorough] {
+        let mut packer = Packer::new(effort).unwrap();
+        for seed in 0..50 {
+            let (a, b) = (plane(4_000, true, seed), plane(4_000, false, seed));
+            let len = match effort {
+                Effort::Quick => packed(|out| packer.pack_bytes(&a, out), &a),
+                Effort::Thorough => packed(|out| packer.pack_plane(0, &a, out), &a),
+            };
+            assert!(len < 200, "{len}");
+            packed(|out| packer.pack_plane(0, &b, out), &b);
+            packed(|out| packer.pack_bytes(&b, out), &b);
+        }
+    }
+}
+
 fn walk(n: usize, seed: u64) -> Vec<f64> {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut level = 100.0;
