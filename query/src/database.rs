@@ -135,6 +135,7 @@ impl Database {
         let gate = Gate::new(&limits);
         sessions.templates().restore(&engine.snapshot());
         let runtime = QueryRuntime::start()?;
+        promql::start_threads();
         let results = ResultCache::new(limits.result_cache_bytes_max);
         let database = Arc::new(Self {
             engine,

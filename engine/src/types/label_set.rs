@@ -80,6 +80,22 @@ impl LabelSet {
         self.filtered_into(&mut keep, &mut bytes);
         if bytes.len() == self.0.len() { self.clone() } else { Self(bytes.into()) }
     }
+    /// All labels but `name`.
+    #[must_use]
+    pub fn without(&self, name: &str) -> Self {
+        let mut pairs = Pairs(&self.0);
+        loop {
+            let from = self.0.len() - pairs.0.len();
+            let (own, _) = (pairs.bytes(), pairs.bytes());
+            match own.map(|own| own.cmp(name.as_bytes())) {
+                Some(Ordering::Less) => {}
+                Some(Ordering::Equal) if from == 0 => return Self(pairs.0.into()),
+                Some(Ordering::Equal) => return Self([&self.0[..from], pairs.0].concat().into()),
+                // In the order of names: it does not come any more.
+                Some(Ordering::Greater) | None => return self.clone(),
+            }
+        }
+    }
     /// Replaces `bytes` with the canonical bytes of [`LabelSet::filtered`].
     pub fn filtered_into(&self, mut keep: impl FnMut(&str) -> bool, bytes: &mut Vec<u8>) {
         bytes.clear();

@@ -54,3 +54,16 @@ fn what_is_filtered_is_canonical() {
     assert_eq!(set.filtered(|_| true), set);
     assert!(set.filtered(|_| false).is_empty());
 }
+
+#[test]
+fn a_set_without_a_name_is_what_a_filter_leaves() {
+    let long = "x".repeat(300);
+    for pairs in
+        [vec![], vec![("job", "a")], vec![("__name__", "up"), ("a", long.as_str()), ("job", "a"), ("zone", "é")]]
+    {
+        let set = LabelSet::from_pairs(pairs.iter().copied()).unwrap();
+        for name in ["", "a", "job", "le", "zz", METRIC_NAME, "zone"] {
+            assert_eq!(set.without(name), set.filtered(|other| other != name), "{pairs:?} without {name}");
+        }
+    }
+}

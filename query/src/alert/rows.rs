@@ -84,7 +84,7 @@ impl Table {
             let key = *known.entry(labels).or_insert_with_key(|labels| {
                 keys.push(Key {
                     detector: labels.get(DETECTOR_LABEL).unwrap_or_default().into(),
-                    labels: labels.filtered(|name| name != DETECTOR_LABEL),
+                    labels: labels.without(DETECTOR_LABEL),
                     texts: columns.labels.iter().map(|label| labels.get(label).map(str::to_owned)).collect(),
                 });
                 keys.len() as u32 - 1

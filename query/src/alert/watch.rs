@@ -318,7 +318,7 @@ fn series(answer: Answer) -> Result<BTreeMap<LabelSet, f64>> {
     limited(rows.len())?;
     // The value of a histogram is 0, as in Prometheus's alerts.
     let value = |row: &Row| row.points.last().map_or(0.0, |point| point.value);
-    Ok(rows.iter().map(|row| (row.labels.filtered(|name| name != METRIC_NAME), value(row))).collect())
+    Ok(rows.iter().map(|row| (row.labels.without(METRIC_NAME), value(row))).collect())
 }
 
 fn limited(rows: usize) -> Result<()> {

@@ -286,7 +286,7 @@ impl Source {
             self.members.clear();
             let mut rows: HashMap<_, Vec<u32>> = HashMap::new();
             for one in &series {
-                rows.entry(one.labels.filtered(|name| name != FIELD_LABEL)).or_default().push(one.id.number());
+                rows.entry(one.labels.without(FIELD_LABEL)).or_default().push(one.id.number());
             }
             for mut numbers in rows.into_values() {
                 numbers.sort_unstable();

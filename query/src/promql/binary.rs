@@ -176,16 +176,38 @@ fn with_scalar(
         if let Some(note) = note_of_numbers(binary.op).filter(|_| has_numbers) {
             notes.add(&note);
         }
-        for (value, &scalar) in column.values.iter_mut().zip(scalar).filter(|(value, _)| !is_absent(**value)) {
-            let (a, b) = if swapped { (scalar, *value) } else { (*value, scalar) };
-            *value = result(binary, a, b, *value);
-        }
+        numbers_with_scalar(binary, &mut column.values, scalar, swapped);
         if column.histograms.is_some() {
             histograms_with_scalar(binary, &mut column, scalar, swapped, notes);
         }
         results.add(column)?;
     }
     Ok(results.finish())
+}
+
+/// [`result`] of each value and the scalar of its step, in its place.
+fn numbers_with_scalar(binary: &Binary, values: &mut [f64], scalar: &[f64], swapped: bool) {
+    // One loop for each of the most common, so that several steps are looked at at once.
+    match (binary.op, swapped) {
+        _ if !binary.op.is_comparison() || binary.returns_bool => {
+            for (value, &scalar) in values.iter_mut().zip(scalar).filter(|(value, _)| !is_absent(**value)) {
+                let (a, b) = if swapped { (scalar, *value) } else { (*value, scalar) };
+                *value = result(binary, a, b, *value);
+            }
+        }
+        (BinaryOp::Less, false) | (BinaryOp::Greater, true) => keep(values, scalar, |a, b| a < b),
+        (BinaryOp::LessOrEqual, false) | (BinaryOp::GreaterOrEqual, true) => keep(values, scalar, |a, b| a <= b),
+        (BinaryOp::Greater, false) | (BinaryOp::Less, true) => keep(values, scalar, |a, b| a > b),
+        (BinaryOp::GreaterOrEqual, false) | (BinaryOp::LessOrEqual, true) => keep(values, scalar, |a, b| a >= b),
+        (op, _) => keep(values, scalar, |a, b| holds(op, a, b)),
+    }
+}
+
+/// Leaves the values that `holds` of them and the scalar of their step. What is absent is a NaN: it stays absent either way.
+fn keep(values: &mut [f64], scalar: &[f64], holds: impl Fn(f64, f64) -> bool) {
+    for (value, &scalar) in values.iter_mut().zip(scalar) {
+        *value = if holds(*value, scalar) { *value } else { ABSENT };
+    }
 }
 
 fn histograms_with_scalar(binary: &Binary, column: &mut Column, scalar: &[f64], swapped: bool, notes: &Notes) {
@@ -200,6 +222,43 @@ fn histograms_with_scalar(binary: &Binary, column: &mut Column, scalar: &[f64], 
             Ok(Some(Found::Value(value))) => column.values[step] = value,
             Ok(Some(Found::Histogram(histogram))) => column.put(step, histogram),
             Err(note) => notes.add(&note),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::promql::expr::{Expr, Matching};
+
+    #[test]
+    fn numbers_in_their_place_are_the_results_of_each_with_the_scalar_on_either_side() {
+        use BinaryOp::{Add, Atan2, Div, Equal, Greater, GreaterOrEqual, Less, LessOrEqual, Mod, Mul, NotEqual};
+        use BinaryOp::{Pow, Sub, TrimLower, TrimUpper};
+        let numbers = [1.0, 2.0, -1.5, 0.0, -0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, ABSENT];
+        let ops = [Add, Sub, Mul, Div, Mod, Pow, Atan2, TrimLower, TrimUpper].into_iter().chain([
+            Equal,
+            NotEqual,
+            Less,
+            LessOrEqual,
+            Greater,
+            GreaterOrEqual,
+        ]);
+        for (op, returns_bool, swapped) in
+            ops.flat_map(|op| [(op, false), (op, true)]).flat_map(|(op, b)| [(op, b, false), (op, b, true)])
+        {
+            let (lhs, rhs, matching) = (Expr::Number(0.0), Expr::Number(0.0), Matching::default());
+            let binary = Binary { op, lhs, rhs, returns_bool: returns_bool && op.is_comparison(), matching };
+            for scalar in numbers {
+                let mut values = numbers;
+                numbers_with_scalar(&binary, &mut values, &[scalar; 9], swapped);
+                let expect = numbers.map(|value| match (is_absent(value), swapped) {
+                    (true, _) => ABSENT,
+                    (false, false) => result(&binary, value, scalar, value),
+                    (false, true) => result(&binary, scalar, value, value),
+                });
+                assert_eq!(values.map(f64::to_bits), expect.map(f64::to_bits), "{op:?} {scalar} {swapped}");
+            }
         }
     }
 }

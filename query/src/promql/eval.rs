@@ -33,6 +33,8 @@ pub(crate) struct Evaluator<'a> {
     shared: Shared,
     /// Whether selectors leave out the buckets of histograms, because nobody will look at them.
     bare: AtomicBool,
+    /// Whether columns of selectors may come in any order.
+    any_order: AtomicBool,
     pub(crate) notes: Notes,
 }
 
@@ -96,6 +98,7 @@ impl<'a> Evaluator<'a> {
             account: Account::new(limits.samples_max, reserve),
             shared: Shared::default(),
             bare: AtomicBool::new(false),
+            any_order: AtomicBool::new(false),
             notes: Notes::default(),
         })
     }
@@ -226,7 +229,8 @@ impl<'a> Evaluator<'a> {
             Expr::Aggregate(aggregate) => {
                 let param = aggregate.param.as_ref();
                 let param = param.map(|param| self.without_buckets(false, || self.eval(param, grid))).transpose()?;
-                let input = self.vector(&aggregate.expr, grid)?;
+                let vector = || self.vector(&aggregate.expr, grid);
+                let input = during(&self.any_order, aggregate.takes_any_order(), vector)?;
                 if matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk) {
                     self.count(input.len().saturating_mul(grid.steps))?;
                 }
@@ -279,10 +283,7 @@ impl<'a> Evaluator<'a> {
 
     /// What `work` answers while selectors leave out the buckets of histograms, or do not.
     pub(crate) fn without_buckets<T>(&self, bare: bool, work: impl FnOnce() -> T) -> T {
-        let before = self.bare.swap(bare, Ordering::Relaxed);
-        let answer = work();
-        self.bare.store(before, Ordering::Relaxed);
-        answer
+        during(&self.bare, bare, work)
     }
 
     /// The newest sample of each step within the look-back, unless it is a stale marker, or its time.
@@ -308,7 +309,7 @@ impl<'a> Evaluator<'a> {
             return self.read_columns(
                 selector,
                 (after, last),
-                Work { steps: grid.steps, visits: 1 },
+                Work { steps: grid.steps, visits: 1, ..Work::default() },
                 Markers::Stay,
                 column,
             );
@@ -330,6 +331,7 @@ impl<'a> Evaluator<'a> {
         column: impl Fn(&SeriesSamples) -> Result<Column> + Sync,
     ) -> Result<Vec<Column>> {
         let bare = self.bare.load(Ordering::Relaxed);
+        let work = Work { any_order: self.any_order.load(Ordering::Relaxed), ..work };
         let take = |series: &mut SeriesSamples| {
             self.go_on()?;
             let read = series.weight();
@@ -409,7 +411,7 @@ impl<'a> Evaluator<'a> {
                 let windows = self.windows(ends, range_ms, grid);
                 let column = |series: &SeriesSamples| windows.column(series, making, &answer);
                 let time = (first.saturating_sub(range_ms), last);
-                let work = Work { steps: grid.steps, visits: ends.visits(range_ms) };
+                let work = Work { steps: grid.steps, visits: ends.visits(range_ms), ..Work::default() };
                 self.read_columns(selector, time, work, Markers::Go, column)?
             }
             _ => self.ranges(expr, grid)?.columns(making, answer)?,
@@ -576,6 +578,14 @@ impl<'a> Evaluator<'a> {
             }
         })
     }
+}
+
+/// What `work` answers while `flag` is `on`.
+fn during<T>(flag: &AtomicBool, on: bool, work: impl FnOnce() -> T) -> T {
+    let before = flag.swap(on, Ordering::Relaxed);
+    let answer = work();
+    flag.store(before, Ordering::Relaxed);
+    answer
 }
 
 /// The samples of `column`, at the times of their steps.

@@ -102,11 +102,32 @@ pub(crate) struct Aggregate {
     pub(crate) grouping: Grouping,
 }
 
+impl Aggregate {
+    /// Whether the answer is the same, up to the sign of a zero, in whatever order stored series come: what is counted or compared,
+    /// in one group. (Sums differ in their last bits, groups in their order.)
+    pub(crate) fn takes_any_order(&self) -> bool {
+        use AggregateOp::{Count, Group, Max, Min};
+        let is_stored = match &self.expr {
+            Expr::Selector(_) => true,
+            Expr::Call(_, args) => args.iter().all(|arg| matches!(arg, Expr::Range(..) | Expr::Number(_))),
+            _ => false,
+        };
+        is_stored && self.grouping.is_of_all() && matches!(self.op, Count | Group | Max | Min)
+    }
+}
+
 /// Which labels make groups.
 #[derive(Clone, Debug)]
 pub(crate) struct Grouping {
     pub(crate) without: bool,
     pub(crate) labels: Vec<String>,
+}
+
+impl Grouping {
+    /// Whether all series are one group, without labels.
+    pub(crate) fn is_of_all(&self) -> bool {
+        !self.without && self.labels.is_empty()
+    }
 }
 
 /// Aggregations.

@@ -12,7 +12,7 @@ const GOES: &str = "goes";
 /// Without the metric's name, now or at the end.
 pub(crate) fn without_name(labels: &LabelSet) -> LabelSet {
     match labels.get(NAME_FATE) {
-        None => labels.filtered(|name| name != METRIC_NAME),
+        None => labels.without(METRIC_NAME),
         Some(GOES) => labels.clone(),
         Some(_) => with(labels, &[(NAME_FATE, GOES)]).unwrap_or_default(),
     }

@@ -94,6 +94,7 @@ pub use filter::LabelFilter;
 pub use histogram::{Bucket, Histogram, ResetHint};
 pub(crate) use layout::format;
 pub use lookup::{Found, Lookup, What};
+pub(crate) use parallel::start as start_threads;
 pub(crate) use parse::parse_selector;
 pub use raw::{RawQuery, RawReader, RawSelection, RawSeries};
 pub use result_cache::{KeptText, ResultCacheStats};

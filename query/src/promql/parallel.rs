@@ -30,6 +30,11 @@ static THREADS: LazyLock<Option<(ThreadPool, Semaphore)>> = LazyLock::new(|| {
     Some((pool.ok()?, Semaphore::new(count)))
 });
 
+/// Starts the threads now; otherwise the first query that needs them waits for all of them.
+pub(crate) fn start() {
+    LazyLock::force(&THREADS);
+}
+
 /// Asked whether anybody still waits; an error ends the work.
 pub(crate) type GoOn<'a> = dyn Fn() -> Result<()> + Sync + 'a;
 

@@ -51,12 +51,12 @@ impl Windows<'_> {
         let pace = Visits { pace: Pace::new(&go_on), refused: OnceCell::new() };
         let answer = |window: &Window<'_>| pace.step(window.len(), || answer(window)).flatten();
         let now_ms = |step: usize| self.grid.at(step);
-        let name = series.labels.metric_name();
         let labels = if keep_name { series.labels.clone() } else { without_name(&series.labels) };
         let column = if series.histograms.is_empty() {
             let samples = (series.ts_ms.as_slice(), series.values.as_slice());
             Column::floats(labels, slide(samples, self.ends, self.range_ms, now_ms, answer))
         } else {
+            let name = series.labels.metric_name();
             let slid = slide_mixed(series, self.ends, self.range_ms, now_ms, |window| {
                 let work = window.histograms.iter().map(|(_, histogram)| histogram.weight()).sum();
                 pace.step(work, || {
@@ -73,8 +73,11 @@ impl Windows<'_> {
         if let Some(refused) = pace.refused.into_inner() {
             return Err(refused);
         }
-        if native.needs_counter(name) && column.values.iter().any(|&value| !is_absent(value)) {
-            notes.add(&Note::MaybeNotCounter(name.to_owned()));
+        if native.may_need_counter() {
+            let name = series.labels.metric_name();
+            if native.needs_counter(name) && column.values.iter().any(|&value| !is_absent(value)) {
+                notes.add(&Note::MaybeNotCounter(name.to_owned()));
+            }
         }
         Ok(column)
     }

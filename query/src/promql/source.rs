@@ -139,8 +139,8 @@ pub trait SampleSource: Sync {
         admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>>;
 
-    /// What `take` makes of each series that [`SampleSource::select`] would answer, in the same order. Samples are forgotten when
-    /// they have been taken; any thread may ask `take`, and `work` is what it does.
+    /// What `take` makes of each series that [`SampleSource::select`] would answer, in the same order unless `work` wants none.
+    /// Samples are forgotten when they have been taken; any thread may ask `take`, and `work` is what it does.
     ///
     /// # Errors
     /// As [`SampleSource::select`]; those of `take`.
@@ -161,12 +161,14 @@ pub trait SampleSource: Sync {
 pub(crate) type Take<'a, T = Column> = dyn Fn(&mut SeriesSamples) -> Result<Option<T>> + Sync + 'a;
 
 /// What is made of a series.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Work {
     /// Steps of its column.
     pub(crate) steps: usize,
     /// Looks at each of its samples.
     pub(crate) visits: usize,
+    /// Whether nobody asks in which order the series come.
+    pub(crate) any_order: bool,
 }
 
 impl Work {
@@ -184,7 +186,7 @@ impl SampleSource for Snapshot {
         through_ms: i64,
         admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>> {
-        read_all(self, matchers, (after_ms, through_ms), Work { steps: 0, visits: 1 }, admit, &whole)
+        read_all(self, matchers, (after_ms, through_ms), Work { visits: 1, ..Work::default() }, admit, &whole)
     }
 
     fn columns(
@@ -220,16 +222,20 @@ fn read_all<T: Send>(
         series.sort_unstable_by_key(|series| series.id);
         series.dedup_by_key(|series| series.id);
     }
-    let each = work.of(samples_each(after_ms, through_ms)).saturating_add(SERIES_SAMPLES);
+    let (each, any_order) =
+        (work.of(samples_each(after_ms, through_ms)).saturating_add(SERIES_SAMPLES), work.any_order);
     let work = series.len().saturating_mul(each);
     let chunk = series.len().div_ceil(parallel::parts(series.len(), work)).max(1);
     let chunks = series.chunks(chunk).collect();
     let mut found = Vec::with_capacity(series.len());
-    for part in parallel::each(chunks, |series: &[Series]| read(snapshot, series, range, shows, admit, take)) {
+    let of_chunk = |series: &[Series]| read(snapshot, (series, any_order), range, shows, admit, take);
+    for part in parallel::each(chunks, of_chunk) {
         found.extend(part?);
     }
-    // Each part is in order: a stable sort finds that and merges.
-    found.sort_by(|a, b| a.0.compare(&b.0));
+    if !any_order {
+        // Each part is in order: a stable sort finds that and merges.
+        found.sort_by(|a, b| a.0.compare(&b.0));
+    }
     Ok(found.into_iter().map(|(_, taken)| taken).collect())
 }
 
@@ -253,7 +259,7 @@ impl SampleSource for FewSeries<'_> {
         through_ms: i64,
         admit: &Admit<'_>,
     ) -> Result<Vec<SeriesSamples>> {
-        self.read(matchers, (after_ms, through_ms), Work { steps: 0, visits: 1 }, admit, &whole)
+        self.read(matchers, (after_ms, through_ms), Work { visits: 1, ..Work::default() }, admit, &whole)
     }
 
     fn columns(
@@ -286,11 +292,11 @@ impl FewSeries<'_> {
         let selector = Selector { metric: None, matchers: matchers.clone(), range: nanoseconds(after_ms, through_ms) };
         let found = self.snapshot.select_few(&selector, self.series_max);
         let series = found.map_err(|error| Error::from_engine(&error))?.ok_or_else(too_many_samples)?;
-        let (samples, work) = (series.len().saturating_mul(each), series.len().saturating_mul(work.of(each)));
-        if samples > self.samples_max || work > self.work_max {
+        let (samples, looks) = (series.len().saturating_mul(each), series.len().saturating_mul(work.of(each)));
+        if samples > self.samples_max || looks > self.work_max {
             return Err(too_many_samples());
         }
-        let found = read(self.snapshot, &series, selector.range, shows, admit, take)?;
+        let found = read(self.snapshot, (&series, work.any_order), selector.range, shows, admit, take)?;
         Ok(found.into_iter().map(|(_, taken)| taken).collect())
     }
 }
@@ -344,11 +350,11 @@ fn whole(series: &mut SeriesSamples) -> Result<Option<SeriesSamples>> {
     Ok(Some(std::mem::take(series)))
 }
 
-/// What `take` makes of the samples of some series (sorted by id), with the series' labels and in their order. Series without
-/// samples are left out.
+/// What `take` makes of the samples of some series (sorted by id), with the series' labels, and in their order unless any will do.
+/// Series without samples are left out.
 fn read<T>(
     snapshot: &Snapshot,
-    series: &[Series],
+    (series, any_order): (&[Series], bool),
     range: TimeRange,
     shows: Shows,
     admit: &Admit<'_>,
@@ -397,7 +403,9 @@ fn read<T>(
         }
         all.into_iter().try_for_each(|mut samples| taken(&mut samples))?;
     }
-    found.sort_unstable_by(|a, b| a.0.compare(&b.0));
+    if !any_order {
+        found.sort_unstable_by(|a, b| a.0.compare(&b.0));
+    }
     Ok(found)
 }
 
@@ -527,7 +535,7 @@ mod tests {
             series.values.push(-1.0);
             Ok(taken)
         };
-        let mut found = 0;
+        let (mut found, mut asked, mut in_order) = (0, 0, 0);
         for (after_ms, through_ms) in
             [(-1, 2_000_000), (99_000, 199_000), (450_500, 950_500), (1_100_000, 1_100_001), (5, 5)]
         {
@@ -542,10 +550,17 @@ mod tests {
                 found += expect.len();
                 // Looks at samples decide how many threads read.
                 for visits in [1, 1_000_000] {
-                    let work = Work { steps: 1, visits };
+                    let work = Work { steps: 1, visits, any_order: false };
                     let time = (after_ms, through_ms);
                     let taken = SampleSource::columns(&snapshot, &matchers, time, work, &admit, &take).unwrap();
                     assert_eq!(format!("{taken:?}"), format!("{expect:?}"), "{matchers:?}, {time:?}");
+                    let unordered = Work { any_order: true, ..work };
+                    let mut taken =
+                        SampleSource::columns(&snapshot, &matchers, time, unordered, &admit, &take).unwrap();
+                    in_order += usize::from(taken.is_sorted_by(|a, b| a.labels.compare(&b.labels).is_le()));
+                    taken.sort_by(|a, b| a.labels.compare(&b.labels));
+                    assert_eq!(format!("{taken:?}"), format!("{expect:?}"), "{matchers:?}, {time:?}");
+                    asked += 1;
                     if matchers.0.len() == 1 {
                         let taken = few.columns(&matchers, time, work, &admit, &take).unwrap();
                         assert_eq!(format!("{taken:?}"), format!("{expect:?}"), "{matchers:?}, {time:?}");
@@ -554,9 +569,10 @@ mod tests {
             }
         }
         assert!(found > 100, "{found}");
+        assert!(in_order < asked, "an order that nobody asks for is not made");
         let matchers = Matchers(vec![all]);
         let refuse = |_: &mut SeriesSamples| Err(Error::invalid("enough"));
-        let work = Work { steps: 1, visits: 1_000_000 };
+        let work = Work { steps: 1, visits: 1_000_000, any_order: false };
         let refused = SampleSource::columns(&snapshot, &matchers, (-1, 2_000_000), work, &admit, &refuse);
         assert_eq!(refused.unwrap_err().message, "enough");
     }

@@ -123,7 +123,7 @@ fn each(
 
 /// What the series of one histogram have in common.
 fn unbounded(labels: &LabelSet) -> LabelSet {
-    labels.filtered(|name| name != BOUND)
+    labels.without(BOUND)
 }
 
 impl<'a> Classic<'a> {

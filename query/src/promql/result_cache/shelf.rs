@@ -88,7 +88,7 @@ fn row_bytes(row: &Row) -> usize {
 /// An answer as it was written out, once somebody has. Its memory is counted from the beginning.
 #[derive(Clone, Debug, Default)]
 pub struct KeptText {
-    text: Arc<OnceLock<Bytes>>,
+    text: Arc<OnceLock<Arc<[Bytes]>>>,
     bytes_max: usize,
 }
 
@@ -99,15 +99,15 @@ impl KeptText {
         Self { text: Arc::default(), bytes_max }
     }
 
-    /// What is kept.
-    pub fn get(&self) -> Option<Bytes> {
+    /// The pieces that are kept.
+    pub fn get(&self) -> Option<Arc<[Bytes]>> {
         self.text.get().cloned()
     }
 
-    /// Keeps a text, unless it is larger than such texts are, or one is there.
-    pub fn put(&self, text: &Bytes) {
-        if text.len() <= self.bytes_max {
-            let _ = self.text.set(text.clone());
+    /// Keeps the pieces of a text, unless it is larger than such texts are, or one is there.
+    pub fn put(&self, pieces: &Arc<[Bytes]>) {
+        if pieces.iter().map(Bytes::len).sum::<usize>() <= self.bytes_max {
+            let _ = self.text.set(Arc::clone(pieces));
         }
     }
 }
