@@ -4,6 +4,7 @@ mod body;
 pub(crate) mod guard;
 pub(crate) mod listener;
 mod operations;
+mod pieces;
 mod prometheus;
 pub(crate) mod respond;
 mod sql;

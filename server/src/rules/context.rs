@@ -221,7 +221,7 @@ impl Context {
         let series: Vec<SeriesSamples> =
             reading.await.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
         let newest = |series: SeriesSamples| {
-            let labels = series.labels.filtered(|name| name != METRIC_NAME);
+            let labels = series.labels.without(METRIC_NAME);
             Some((labels, *series.ts_ms.last()?, *series.values.last()?))
         };
         Ok(series.into_iter().filter_map(newest).collect())

@@ -1,5 +1,6 @@
 //! Answers as Prometheus writes them: numbers are strings, times are seconds. Everything is written into one buffer in place.
 use std::io::Write as _;
+use std::ops::Range;
 
 use foretell_engine::LabelSet;
 use foretell_query::promql::{Annotations, Answer, Bucket, Found, Histogram, Point, Row};
@@ -8,17 +9,26 @@ use serde::Serialize;
 /// Warnings, and infos, of the evaluation that an answer carries; the rest is counted.
 const ANNOTATIONS_MAX: usize = 10;
 
-/// Text of a sample, of a bucket of a histogram, and of the labels of a series, about: what a buffer has room for at first.
+/// Text of a sample, of a bucket of a histogram, and of the labels of a series: most are shorter.
 const POINT_BYTES: usize = 40;
 const BUCKET_BYTES: usize = 48;
 const LABELS_BYTES: usize = 256;
 
-/// How long the text of `answer` is, about.
+/// Texts of instants that are remembered, of so many bytes at most.
+const INSTANTS_MAX: usize = 16 << 10;
+const INSTANT_BYTES_MAX: usize = 16;
+
+/// Whole numbers below are integers of 64 bits, each of them.
+const WHOLE_MAX: f64 = (1i64 << 53) as f64;
+/// Sizes of numbers that are not whole for which the JSON library writes no exponent.
+const PLAIN: Range<f64> = 1e-4..1e15;
+
+/// Room for the text of an answer beyond what its first series lets expect: one part in so many.
+const ROOM_PART: usize = 16;
+
+/// How long the text of `answer` is, unless labels are unusually long.
 pub(super) fn size(answer: &Answer) -> usize {
-    match answer {
-        Answer::Scalar(_) | Answer::Text(..) => LABELS_BYTES,
-        Answer::Vector(rows) | Answer::Matrix(rows) => LABELS_BYTES + rows.iter().map(row_size).sum::<usize>(),
-    }
+    LABELS_BYTES + rows_of(answer).iter().map(row_size).sum::<usize>()
 }
 
 fn row_size(row: &Row) -> usize {
@@ -27,15 +37,51 @@ fn row_size(row: &Row) -> usize {
     LABELS_BYTES + (row.points.len() + 2 * row.histograms.len()) * POINT_BYTES + buckets * BUCKET_BYTES
 }
 
-/// The envelope of a success: the first `rows_max` series, with the annotations of the evaluation, and `warnings` of the request.
-pub(super) fn answer(answer: &Answer, rows_max: usize, annotations: &Annotations, warnings: &[&str]) -> Vec<u8> {
-    let first = |rows: &'_ [Row]| rows.len().min(rows_max);
-    let mut out = Vec::with_capacity(size(answer));
-    out.extend_from_slice(br#"{"status":"success","data":{"resultType":""#);
+/// What stands around an answer: the annotations of its evaluation, and warnings of the request.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    pub(super) annotations: &'a Annotations,
+    pub(super) warnings: &'a [&'a str],
+}
+
+/// The series of an answer.
+pub(super) fn rows_of(answer: &Answer) -> &[Row] {
+    match answer {
+        Answer::Scalar(_) | Answer::Text(..) => &[],
+        Answer::Vector(rows) | Answer::Matrix(rows) => rows,
+    }
+}
+
+/// Divides the first `rows_max` series of an answer into at most `count` pieces whose texts are about as long.
+pub(super) fn pieces(answer: &Answer, rows_max: usize, count: usize) -> Vec<Range<usize>> {
+    let rows = &rows_of(answer)[..rows_of(answer).len().min(rows_max)];
+    let each = rows.iter().map(row_size).sum::<usize>().div_ceil(count.max(1)).max(1);
+    let (mut pieces, mut from, mut size) = (Vec::new(), 0, 0);
+    for (i, row) in rows.iter().enumerate() {
+        size += row_size(row);
+        if size >= each {
+            pieces.push(from..i + 1);
+            (from, size) = (i + 1, 0);
+        }
+    }
+    if from < rows.len() || pieces.is_empty() {
+        pieces.push(from..rows.len());
+    }
+    pieces
+}
+
+/// What series `piece` are in the envelope of a success, which has the first `rows` series: with its beginning and its end if they
+/// are the first and the last ones.
+pub(super) fn piece(answer: &Answer, piece: Range<usize>, rows: usize, around: Around<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(LABELS_BYTES);
+    let (is_first, is_last) = (piece.start == 0, piece.end == rows);
+    if is_first {
+        out.extend_from_slice(br#"{"status":"success","data":{"resultType":""#);
+    }
     match answer {
         Answer::Scalar(point) => {
             out.extend_from_slice(br#"scalar","result":"#);
-            write_point(*point, &mut out);
+            write_point(*point, &mut Instants::default(), &mut out);
         }
         Answer::Text(ts_ms, text) => {
             out.extend_from_slice(br#"string","result":["#);
@@ -44,27 +90,30 @@ pub(super) fn answer(answer: &Answer, rows_max: usize, annotations: &Annotations
             write_text(text, &mut out);
             out.push(b']');
         }
-        Answer::Vector(rows) => {
-            out.extend_from_slice(br#"vector","result":["#);
-            list(&rows[..first(rows)], &mut out, |row, out| match (row.points.first(), row.histograms.first()) {
+        Answer::Vector(all) => {
+            out.extend_from_slice(if is_first { br#"vector","result":["# } else { b"," });
+            list(&all[piece], &mut out, |row, instants, out| match (row.points.first(), row.histograms.first()) {
                 (_, Some((ts_ms, histogram))) => {
                     out.extend_from_slice(br#","histogram":"#);
                     write_histogram(*ts_ms, histogram, out);
                 }
                 (Some(point), None) => {
                     out.extend_from_slice(br#","value":"#);
-                    write_point(*point, out);
+                    write_point(*point, instants, out);
                 }
                 (None, None) => {}
             });
-            out.push(b']');
         }
-        Answer::Matrix(rows) => {
-            out.extend_from_slice(br#"matrix","result":["#);
-            list(&rows[..first(rows)], &mut out, |row, out| {
-                if !row.points.is_empty() {
+        Answer::Matrix(all) => {
+            out.extend_from_slice(if is_first { br#"matrix","result":["# } else { b"," });
+            list(&all[piece], &mut out, |row, instants, out| {
+                if let Some((first, others)) = row.points.split_first() {
                     out.extend_from_slice(br#","values":["#);
-                    join(&row.points, out, |point, out| write_point(*point, out));
+                    write_point(*first, instants, out);
+                    for point in others {
+                        out.push(b',');
+                        write_point(*point, instants, out);
+                    }
                     out.push(b']');
                 }
                 if !row.histograms.is_empty() {
@@ -73,10 +122,16 @@ pub(super) fn answer(answer: &Answer, rows_max: usize, annotations: &Annotations
                     out.push(b']');
                 }
             });
-            out.push(b']');
         }
     }
+    if !is_last {
+        return out;
+    }
+    if matches!(answer, Answer::Vector(_) | Answer::Matrix(_)) {
+        out.push(b']');
+    }
     out.push(b'}');
+    let Around { annotations, warnings } = around;
     let mut all = limited(annotations.warnings.iter(), "warning");
     all.extend(warnings.iter().map(|&text| text.to_owned()));
     finish(out, &all, &limited(annotations.infos.iter(), "info"))
@@ -125,13 +180,26 @@ pub(super) fn join<T>(items: &[T], out: &mut Vec<u8>, write: impl Fn(&T, &mut Ve
     }
 }
 
-fn list(rows: &[Row], out: &mut Vec<u8>, values: impl Fn(&Row, &mut Vec<u8>)) {
-    join(rows, out, |row, out| {
+fn list(rows: &[Row], out: &mut Vec<u8>, values: impl Fn(&Row, &mut Instants, &mut Vec<u8>)) {
+    let mut instants = Instants::default();
+    let mut write = |row: &Row, out: &mut Vec<u8>| {
         out.extend_from_slice(br#"{"metric":"#);
         write_labels(&row.labels, out);
-        values(row, out);
+        instants.next = 0;
+        values(row, &mut instants, out);
         out.push(b'}');
-    });
+    };
+    let Some((first, others)) = rows.split_first() else { return };
+    let from = out.len();
+    write(first, out);
+    // As the first one is, so are the others most often: memory that is got but not used, or got again, costs its pages.
+    let (written, size) = (out.len() - from, others.iter().map(row_size).sum::<usize>());
+    let wanted = size.saturating_mul(written) / row_size(first);
+    out.reserve((wanted + wanted / ROOM_PART).min(size));
+    for row in others {
+        out.push(b',');
+        write(row, out);
+    }
 }
 
 /// Labels as an object.
@@ -185,9 +253,51 @@ fn write_json<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, value);
 }
 
-fn write_point(point: Point, out: &mut Vec<u8>) {
+/// The texts of instants: those of one series are most often those of the next one, too.
+#[derive(Default)]
+struct Instants {
+    /// Increasing.
+    known: Vec<(i64, InstantText)>,
+    /// The first one that may come next.
+    next: usize,
+}
+
+/// A text, and its length.
+type InstantText = ([u8; INSTANT_BYTES_MAX], usize);
+
+impl Instants {
+    /// As [`write_seconds`], of instants that increase within a series.
+    fn write(&mut self, ts_ms: i64, out: &mut Vec<u8>) {
+        if self.next == 0 {
+            self.next = self.known.partition_point(|known| known.0 < ts_ms);
+        }
+        while self.known.get(self.next).is_some_and(|known| known.0 < ts_ms) {
+            self.next += 1;
+        }
+        let from = out.len();
+        match self.known.get(self.next) {
+            Some((known, (text, len))) if *known == ts_ms => {
+                // Of a length that the compiler knows.
+                out.extend_from_slice(text);
+                out.truncate(from + len);
+            }
+            other => {
+                let is_newest = other.is_none();
+                write_seconds(ts_ms, out);
+                let text = &out[from..];
+                if is_newest && self.known.len() < INSTANTS_MAX && text.len() <= INSTANT_BYTES_MAX {
+                    let mut bytes = [0; INSTANT_BYTES_MAX];
+                    bytes[..text.len()].copy_from_slice(text);
+                    self.known.push((ts_ms, (bytes, text.len())));
+                }
+            }
+        }
+    }
+}
+
+fn write_point(point: Point, instants: &mut Instants, out: &mut Vec<u8>) {
     out.push(b'[');
-    write_seconds(point.ts_ms, out);
+    instants.write(point.ts_ms, out);
     out.extend_from_slice(b",\"");
     write_number(point.value, out);
     out.extend_from_slice(b"\"]");
@@ -256,8 +366,16 @@ pub(super) fn write_number(value: f64, out: &mut Vec<u8>) {
 
 /// Without an exponent.
 fn write_decimal(value: f64, out: &mut Vec<u8>) {
+    // The most common, and fewer digits to find; minus zero is another number.
+    if value.abs() < WHOLE_MAX && value as i64 as f64 == value && (value != 0.0 || value.is_sign_positive()) {
+        write_json(&(value as i64), out);
+        return;
+    }
     let from = out.len();
     write_json(&value, out);
+    if PLAIN.contains(&value.abs()) {
+        return;
+    }
     let text = &out[from..];
     if text.ends_with(b".0") {
         out.truncate(out.len() - 2);
@@ -278,9 +396,19 @@ pub(super) fn exponent(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use super::*;
+
+    const BARE: Around<'_> = Around { annotations: &NONE, warnings: &[] };
+    const NONE: Annotations = Annotations { warnings: BTreeSet::new(), infos: BTreeSet::new() };
+
+    /// In one piece.
+    fn answer(answer: &Answer, rows_max: usize, around: Around<'_>) -> Vec<u8> {
+        let rows = rows_of(answer).len().min(rows_max);
+        piece(answer, 0..rows, rows, around)
+    }
 
     fn number(value: f64) -> String {
         let mut out = Vec::new();
@@ -341,6 +469,46 @@ mod tests {
     }
 
     #[test]
+    fn pieces_are_together_what_is_written_at_once_however_many_there_are() {
+        let row = |k: i64| {
+            // Some instants of the grid, a few others among them, and some beyond.
+            let own = (0..40 + k).filter(|i| (i + k) % (1 + k % 5) == 0).map(|i| i * 1_500 + i64::from(i % 7 == k) * 3);
+            let points = own.map(|ts_ms| Point { ts_ms, value: ts_ms as f64 / 7.0 }).collect();
+            Row {
+                labels: LabelSet::from_pairs([("k", "x".repeat(k as usize).as_str())]).unwrap(),
+                points,
+                histograms: Vec::new(),
+            }
+        };
+        let answer_of = |rows: Vec<Row>| Answer::Matrix(rows);
+        for rows in [0, 1, 2, 30] {
+            let matrix = answer_of((0..rows).map(row).collect());
+            let whole = answer(&matrix, usize::MAX, BARE);
+            let parsed: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+            let written: Vec<f64> = parsed["data"]["result"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .flat_map(|row| row["values"].as_array().unwrap())
+                .map(|point| point[0].as_f64().unwrap())
+                .collect();
+            let expect: Vec<f64> =
+                rows_of(&matrix).iter().flat_map(|row| &row.points).map(|point| point.ts_ms as f64 / 1e3).collect();
+            assert_eq!(written, expect);
+            for count in [1, 2, 3, 7, 100] {
+                let pieces = pieces(&matrix, usize::MAX, count);
+                assert!(pieces.len() <= count.min(rows_of(&matrix).len().max(1)), "{pieces:?}");
+                let joined: Vec<u8> =
+                    pieces.into_iter().flat_map(|own| piece(&matrix, own, rows as usize, BARE)).collect();
+                assert_eq!(text(joined), text(whole.clone()), "{rows} rows, {count} pieces");
+            }
+        }
+        let cut = answer_of((0..9).map(row).collect());
+        let joined: Vec<u8> = pieces(&cut, 4, 2).into_iter().flat_map(|own| piece(&cut, own, 4, BARE)).collect();
+        assert_eq!(text(joined), text(answer(&cut, 4, BARE)));
+    }
+
+    #[test]
     fn a_vector_has_the_envelope_that_grafana_expects() {
         let row = Row {
             labels: LabelSet::from_pairs([("__name__", "up"), ("job", "a\"b")]).unwrap_or_default(),
@@ -348,7 +516,7 @@ mod tests {
             histograms: Vec::new(),
         };
         assert_eq!(
-            text(answer(&Answer::Vector(vec![row]), 1, &Annotations::default(), &[])),
+            text(answer(&Answer::Vector(vec![row]), 1, BARE)),
             r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a\"b"},"value":[1.500,"1"]}]}}"#
         );
     }
@@ -374,9 +542,9 @@ mod tests {
             histograms: vec![(1000, Arc::new(histogram.clone())); at],
         };
         let want = r#"[1,{"count":"4","sum":"2.5","buckets":[[1,"-1","-0.5","1"],[3,"-0.001","0.001","1"],[0,"0.5","1","2"]]}]"#;
-        let vector = text(answer(&Answer::Vector(vec![row(1)]), usize::MAX, &Annotations::default(), &[]));
+        let vector = text(answer(&Answer::Vector(vec![row(1)]), usize::MAX, BARE));
         assert!(vector.contains(&format!(r#"{{"metric":{{}},"histogram":{want}}}"#)), "{vector}");
-        let matrix = text(answer(&Answer::Matrix(vec![row(2)]), usize::MAX, &Annotations::default(), &[]));
+        let matrix = text(answer(&Answer::Matrix(vec![row(2)]), usize::MAX, BARE));
         assert!(matrix.contains(&format!(r#"{{"metric":{{}},"histograms":[{want},{want}]}}"#)), "{matrix}");
     }
 
@@ -384,7 +552,8 @@ mod tests {
     fn ten_annotations_of_a_kind_are_told_and_the_rest_is_counted() {
         let texts = |kind: &str, n: usize| (0..n).map(|i| format!("{kind} {i:02}")).collect();
         let annotations = Annotations { warnings: texts("w", 2), infos: texts("i", 12) };
-        let answer = answer(&Answer::Matrix(Vec::new()), usize::MAX, &annotations, &["cut off"]);
+        let around = Around { annotations: &annotations, warnings: &["cut off"] };
+        let answer = answer(&Answer::Matrix(Vec::new()), usize::MAX, around);
         let value: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
         assert_eq!(value["warnings"], serde_json::json!(["w 00", "w 01", "cut off"]));
         assert_eq!(value["infos"].as_array().map(Vec::len), Some(11));

@@ -13,7 +13,9 @@ mod rules;
 mod status;
 mod tree;
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
+use std::thread::available_parallelism;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -23,8 +25,9 @@ use foretell_engine::clock::{Clock as _, SystemClock};
 use foretell_query::PromAnswer;
 use foretell_query::promql::{Answer, PromQuery};
 
+use self::encode::Around;
 use self::params::Params;
-use super::respond;
+use super::{pieces, respond};
 use crate::app::App;
 use crate::error::ApiError;
 
@@ -39,6 +42,10 @@ pub(super) use self::tree::parse_query;
 
 /// Largest answer that is written where requests are served; a larger one would hold up the others.
 const INLINE_BYTES_MAX: usize = 256 << 10;
+
+/// Pieces of a large answer, which are written at once: one a core, as far as more are of use.
+static PIECES: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, usize::from).min(PIECES_MAX));
+const PIECES_MAX: usize = 8;
 
 /// The warning of an answer that is cut to its limit.
 const TRUNCATED: &str = "results truncated due to limit";
@@ -84,7 +91,7 @@ async fn answer(
     match answered {
         Ok(answered) => {
             timer.finish("ok");
-            Ok(respond::json(StatusCode::OK, written(answered, limit).await?))
+            Ok(respond::json(StatusCode::OK, pieces::body(written(answered, limit).await?)))
         }
         Err(error) => {
             timer.finish(error.kind);
@@ -93,17 +100,39 @@ async fn answer(
     }
 }
 
-/// As [`limited`], elsewhere if it takes long.
-async fn written(answered: PromAnswer, limit: usize) -> Result<Bytes, ApiError> {
-    if !is_longer(&answered.answer, limit)
-        && let Some(text) = answered.text.get()
-    {
+/// The answer's text, cut to `limit` series (0: all) with a warning: in one piece, or in several that are written elsewhere at once
+/// if it takes long. The memory that the query took is held until then.
+async fn written(answered: PromAnswer, limit: usize) -> Result<Arc<[Bytes]>, ApiError> {
+    let is_longer = is_longer(&answered.answer, limit);
+    if !is_longer && let Some(text) = answered.text.get() {
         return Ok(text);
     }
-    if encode::size(&answered.answer) <= INLINE_BYTES_MAX {
-        return Ok(limited(answered, limit));
+    let rows_max = if is_longer { limit } else { usize::MAX };
+    let size = encode::size(&answered.answer);
+    let count = if size <= INLINE_BYTES_MAX { 1 } else { *PIECES };
+    let parts = encode::pieces(&answered.answer, rows_max, count);
+    let (kept, rows) = (answered.text.clone(), parts.last().map_or(0, |last| last.end));
+    let write = move |answered: &PromAnswer, part: Range<usize>| {
+        let warnings: &[&str] = if is_longer { &[TRUNCATED] } else { &[] };
+        let around = Around { annotations: &answered.annotations, warnings };
+        let mut text = encode::piece(&answered.answer, part, rows, around);
+        text.shrink_to_fit();
+        Bytes::from(text)
+    };
+    let text: Arc<[Bytes]> = if size <= INLINE_BYTES_MAX {
+        parts.into_iter().map(|part| write(&answered, part)).collect()
+    } else {
+        let answered = Arc::new(answered);
+        let each = |part| {
+            let answered = Arc::clone(&answered);
+            elsewhere(move || write(&answered, part))
+        };
+        futures::future::try_join_all(parts.into_iter().map(each)).await?.into()
+    };
+    if !is_longer {
+        kept.put(&text);
     }
-    elsewhere(move || limited(answered, limit)).await
+    Ok(text)
 }
 
 /// Writes an answer that may be large on a thread that serves no requests.
@@ -111,19 +140,6 @@ async fn elsewhere<T: Send + 'static>(write: impl FnOnce() -> T + Send + 'static
     tokio::task::spawn_blocking(write)
         .await
         .map_err(|error| ApiError::unavailable(format!("the answer was not written: {error}")))
-}
-
-/// The answer's text, cut to `limit` series (0: all) with a warning. The memory that the query took is held until then.
-fn limited(answered: PromAnswer, limit: usize) -> Bytes {
-    let is_longer = is_longer(&answered.answer, limit);
-    let (rows_max, warnings): (_, &[&str]) = if is_longer { (limit, &[TRUNCATED]) } else { (usize::MAX, &[]) };
-    let mut text = encode::answer(&answered.answer, rows_max, &answered.annotations, warnings);
-    text.shrink_to_fit();
-    let text = Bytes::from(text);
-    if !is_longer {
-        answered.text.put(&text);
-    }
-    text
 }
 
 /// Whether an answer has more than `limit` series (0: any number is allowed).
