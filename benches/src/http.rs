@@ -1,9 +1,10 @@
-//! Two HTTP clients: a lean keep-alive one for bodies that are sent under the clock, and an easy one for everything else.
+//! Two HTTP clients: a lean keep-alive one for what is asked under the clock, and an easy one for everything else.
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// What is read of an answer at once.
@@ -11,32 +12,73 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// Largest header of an answer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Largest answer of the easy client.
-const ANSWER_BYTES_MAX: u64 = 4 << 30;
+const ANSWER_BYTES_MAX: usize = 4 << 30;
+/// A connection that was idle for longer may be closed by the server.
+const IDLE_MAX: Duration = Duration::from_secs(5);
+/// Longest line before a chunk.
+const CHUNK_HEAD_BYTES_MAX: usize = 64;
 /// What is shown of an answer that is an error.
 const ERROR_CHARS_MAX: usize = 300;
 
-/// One connection that posts bodies to one path. It reads an answer only far enough to know its status and its end.
+/// One connection that posts bodies. It reads an answer only far enough to know its status and its end, into memory that it keeps.
 pub struct Sender {
-    stream: TcpStream,
-    head: String,
+    address: SocketAddr,
+    stream: Option<TcpStream>,
+    /// When the last answer had come.
+    used: Instant,
+    path: String,
+    headers: String,
     request: Vec<u8>,
+    /// What was read of the answer.
     answer: Vec<u8>,
+    /// Where its body is: in one piece, or in chunks.
+    body: Vec<Range<usize>>,
     buffer: Box<[u8]>,
 }
 
 impl Sender {
-    /// Connects. `headers` are sent with each request, each with `\r\n` at its end.
+    /// Connects, for requests to `path`. `headers` are sent with each request, each with `\r\n` at its end.
     ///
     /// # Errors
     /// When nobody listens.
     pub fn connect(address: SocketAddr, path: &str, headers: &str) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Content-Length: ");
-        let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
-        Ok(Self { stream, head, request: Vec::new(), answer: Vec::new(), buffer })
+        let mut this = Self::new(headers);
+        this.turn_to(address, path)?;
+        Ok(this)
+    }
+
+    /// One without a connection yet.
+    pub fn new(headers: &str) -> Self {
+        Self {
+            address: ([127, 0, 0, 1], 0).into(),
+            stream: None,
+            used: Instant::now(),
+            path: String::new(),
+            headers: headers.to_owned(),
+            request: Vec::new(),
+            answer: Vec::new(),
+            body: Vec::new(),
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+        }
+    }
+
+    /// Makes ready for requests to `path` of `address`: connects if it is not connected there, or the server may have closed.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub fn turn_to(&mut self, address: SocketAddr, path: &str) -> Result<()> {
+        if self.stream.is_none() || self.address != address || self.used.elapsed() > IDLE_MAX {
+            self.stream = Some(open(address)?);
+            (self.address, self.used) = (address, Instant::now());
+        }
+        self.path.clear();
+        self.path.push_str(path);
+        Ok(())
+    }
+
+    /// Closes the connection; its memory stays.
+    pub fn close(&mut self) {
+        self.stream = None;
     }
 
     /// Posts a body: the status and the answer's text.
@@ -44,53 +86,146 @@ impl Sender {
     /// # Errors
     /// When the connection breaks or the answer is no HTTP.
     pub fn post(&mut self, body: &[u8]) -> Result<(u16, String)> {
-        let (status, answer) = self.post_for_bytes(body)?;
-        Ok((status, String::from_utf8_lossy(answer).into_owned()))
+        let status = self.exchange(body)?;
+        Ok((status, String::from_utf8_lossy(&self.joined()).into_owned()))
     }
 
-    /// Posts a body: the status and the answer, in memory that the next one reuses.
+    /// Posts a body: the status, and how long the answer is.
     ///
     /// # Errors
     /// As [`Sender::post`].
-    pub fn post_for_bytes(&mut self, body: &[u8]) -> Result<(u16, &[u8])> {
+    pub fn post_for_length(&mut self, body: &[u8]) -> Result<(u16, usize)> {
+        let status = self.exchange(body)?;
+        Ok((status, self.body.iter().map(Range::len).sum()))
+    }
+
+    /// Posts a body: the answer, with its time.
+    ///
+    /// # Errors
+    /// As [`Sender::post`]; when it is not 200.
+    pub fn timed(&mut self, body: &[u8]) -> Result<Timed> {
+        let begun = Instant::now();
+        let status = self.exchange(body)?;
+        let (ms, body) = (begun.elapsed().as_secs_f64() * 1e3, self.joined());
+        ensure!(status == 200, "{} answers {status}: {}", self.path, beginning(&body));
+        Ok(Timed { body, ms })
+    }
+
+    /// The answer's body.
+    fn joined(&self) -> Vec<u8> {
+        let pieces: Vec<&[u8]> = self.body.iter().map(|piece| &self.answer[piece.clone()]).collect();
+        pieces.concat()
+    }
+
+    /// Sends a request with `body` and reads the answer: its status.
+    fn exchange(&mut self, body: &[u8]) -> Result<u16> {
         self.request.clear();
-        self.request.extend_from_slice(self.head.as_bytes());
-        write!(self.request, "{}\r\n\r\n", body.len())?;
+        let Self { address, path, headers, .. } = self;
+        write!(
+            self.request,
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Content-Length: {}\r\n\r\n",
+            body.len()
+        )?;
         self.request.extend_from_slice(body);
-        self.stream.write_all(&self.request)?;
+        self.stream.as_mut().context("no connection")?.write_all(&self.request)?;
         self.answer.clear();
-        let head_len = loop {
-            let searched = self.answer.len().saturating_sub(3);
-            self.read_more()?;
-            if let Some(at) = self.answer[searched..].windows(4).position(|w| w == b"\r\n\r\n") {
-                break searched + at + 4;
-            }
-            ensure!(self.answer.len() < HEAD_BYTES_MAX, "answer without the end of its header");
-        };
-        let head = std::str::from_utf8(&self.answer[..head_len])?;
+        self.body.clear();
+        let body_at =
+            self.read_until(0, b"\r\n\r\n", HEAD_BYTES_MAX).context("answer without the end of its header")?;
+        let head = std::str::from_utf8(&self.answer[..body_at])?;
         let status: u16 = head.split(' ').nth(1).and_then(|s| s.parse().ok()).context("answer without a status")?;
-        let mut length = 0;
+        let (mut length, mut in_chunks, mut closes) = (None, false, false);
         for line in head.lines() {
             let (name, value) = line.split_once(':').unwrap_or((line, ""));
-            if name.eq_ignore_ascii_case("content-length") {
-                length = value.trim().parse()?;
-            } else if name.eq_ignore_ascii_case("transfer-encoding") {
-                bail!("answer {status} in chunks, which the timed sender does not read");
+            let is = |what: &str| name.eq_ignore_ascii_case(what);
+            if is("content-length") {
+                length = Some(value.trim().parse::<usize>()?);
+            } else if is("transfer-encoding") {
+                in_chunks = value.trim().eq_ignore_ascii_case("chunked");
+            } else if is("connection") {
+                closes = value.trim().eq_ignore_ascii_case("close");
             }
         }
-        while self.answer.len() < head_len + length {
+        match length {
+            _ if in_chunks => self.read_chunks(body_at)?,
+            Some(length) => {
+                ensure!(length <= ANSWER_BYTES_MAX, "an answer of {length} bytes");
+                self.read_up_to(body_at + length)?;
+                self.body.push(body_at..body_at + length);
+            }
+            None => ensure!(status == 204, "answer {status} without a length"),
+        }
+        self.used = Instant::now();
+        if closes {
+            self.close();
+        }
+        Ok(status)
+    }
+
+    /// Reads the chunks that begin at `at` of the answer.
+    fn read_chunks(&mut self, mut at: usize) -> Result<()> {
+        loop {
+            let data = self.read_until(at, b"\r\n", at + CHUNK_HEAD_BYTES_MAX).context("a chunk without a length")?;
+            let size = std::str::from_utf8(&self.answer[at..data - 2])?;
+            let size = usize::from_str_radix(size, 16).with_context(|| format!("{size:?} as the length of a chunk"))?;
+            ensure!(
+                size <= ANSWER_BYTES_MAX - data.min(ANSWER_BYTES_MAX),
+                "an answer of more than {ANSWER_BYTES_MAX} bytes"
+            );
+            let end = data + size;
+            self.read_up_to(end + 2)?;
+            ensure!(&self.answer[end..end + 2] == b"\r\n", "a chunk that does not end where it says");
+            if size == 0 {
+                return Ok(());
+            }
+            self.body.push(data..end);
+            at = end + 2;
+        }
+    }
+
+    /// Reads until `end` stands in the answer at `from` or behind: where it is over, at most `at_most`.
+    fn read_until(&mut self, from: usize, end: &[u8], at_most: usize) -> Result<usize> {
+        let mut searched = from;
+        loop {
+            let found = self.answer.get(searched..).unwrap_or_default().windows(end.len()).position(|own| own == end);
+            if let Some(at) = found {
+                return Ok(searched + at + end.len());
+            }
+            ensure!(self.answer.len() < at_most, "none before byte {at_most}");
+            searched = from.max(self.answer.len().saturating_sub(end.len() - 1));
             self.read_more()?;
         }
-        Ok((status, &self.answer[head_len..head_len + length]))
+    }
+
+    /// Reads until the answer has so many bytes.
+    fn read_up_to(&mut self, bytes: usize) -> Result<()> {
+        while self.answer.len() < bytes {
+            self.read_more()?;
+        }
+        Ok(())
     }
 
     fn read_more(&mut self) -> Result<()> {
-        let n = self.stream.read(&mut self.buffer)?;
+        let n = self.stream.as_mut().context("no connection")?.read(&mut self.buffer)?;
         ensure!(n > 0, "connection closed by the server");
         self.answer.extend_from_slice(&self.buffer[..n]);
         Ok(())
     }
 }
+
+fn open(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    Ok(stream)
+}
+
+/// The content type of a form.
+pub const FORM: &str = "application/x-www-form-urlencoded";
+
+/// The headers of a request whose body is one.
+pub const FORM_HEADERS: &str = "Content-Type: application/x-www-form-urlencoded\r\nUser-Agent: foretell-bench\r\n";
 
 /// The headers of an OTLP request that is not compressed.
 pub const OTLP_HEADERS: &str = "Content-Type: application/x-protobuf\r\nUser-Agent: foretell-bench\r\n";
@@ -174,8 +309,7 @@ impl Client {
         let begun = Instant::now();
         let (status, answer) = self.post(url, &[("content-type", content_type)], body.as_bytes())?;
         let ms = begun.elapsed().as_secs_f64() * 1e3;
-        let text = || String::from_utf8_lossy(&answer).chars().take(ERROR_CHARS_MAX).collect::<String>();
-        ensure!(status == 200, "{url} answers {status}: {}", text());
+        ensure!(status == 200, "{url} answers {status}: {}", beginning(&answer));
         Ok(Timed { body: answer, ms })
     }
 
@@ -204,9 +338,14 @@ pub fn rows(answer: &Timed) -> Result<Vec<Vec<serde_json::Value>>> {
     Ok(serde_json::from_value(answer.parse()?["rows"].take())?)
 }
 
+/// The beginning of an answer that is an error.
+fn beginning(answer: &[u8]) -> String {
+    String::from_utf8_lossy(answer).chars().take(ERROR_CHARS_MAX).collect()
+}
+
 fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<(u16, Vec<u8>)> {
     let status = response.status().as_u16();
-    Ok((status, response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()?))
+    Ok((status, response.body_mut().with_config().limit(ANSWER_BYTES_MAX as u64).read_to_vec()?))
 }
 
 #[cfg(test)]
@@ -243,5 +382,58 @@ mod tests {
         assert_eq!(sender.post(b"three").unwrap(), (429, "busy".to_owned()));
         server.unwrap().join().unwrap();
         assert!(sender.post(b"more").is_err());
+    }
+
+    /// Answers a request to `path` on each connection with the pieces after it, and goes on when its client has read them.
+    fn answers(all: Vec<(&'static str, Vec<&'static str>)>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = move || {
+            for (path, pieces) in all {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.set_nodelay(true).unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"body") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    request.push(byte[0]);
+                }
+                assert!(request.starts_with(format!("POST {path} HTTP/1.1\r\n").as_bytes()));
+                pieces.iter().for_each(|piece| stream.write_all(piece.as_bytes()).unwrap());
+            }
+        };
+        std::thread::Builder::new().spawn(serve).unwrap();
+        address
+    }
+
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+
+    #[test]
+    fn an_answer_in_chunks_is_joined_and_a_closed_connection_is_opened_again() {
+        let chunks = vec![&CHUNKED[..40], &CHUNKED[40..], "3\r\nab", "c\r", "\nA\r\n0123456789\r\n0", "\r\n\r\n"];
+        let refusal = vec!["HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\nnone"];
+        let address = answers(vec![("/b", chunks), ("/c", refusal)]);
+        let mut sender = Sender::new(FORM_HEADERS);
+        sender.turn_to(address, "/b").unwrap();
+        assert_eq!(sender.timed(b"body").unwrap().body, b"abc0123456789");
+        sender.turn_to(address, "/c").unwrap();
+        let refused = sender.timed(b"body").err().unwrap();
+        assert_eq!(refused.to_string(), "/c answers 500: none");
+    }
+
+    #[test]
+    fn answers_that_are_not_what_they_say_are_an_error() {
+        let endless = "0".repeat(CHUNK_HEAD_BYTES_MAX + 1).leak();
+        for (head, bad, message) in [
+            (CHUNKED, "x\r\n", "\"x\" as the length of a chunk"),
+            (CHUNKED, "2\r\nabc\r\n", "a chunk that does not end where it says"),
+            (CHUNKED, "ffffffffffffffff\r\n", "an answer of more than 4294967296 bytes"),
+            (CHUNKED, endless, "a chunk without a length"),
+            (CHUNKED, "5\r\nabc", "connection closed by the server"),
+            ("HTTP/1.1 200 OK\r\n", "\r\n", "answer 200 without a length"),
+        ] {
+            let mut sender = Sender::connect(answers(vec![("/a", vec![head, bad])]), "/a", "").unwrap();
+            assert_eq!(sender.post(b"body").err().unwrap().to_string(), message);
+        }
     }
 }

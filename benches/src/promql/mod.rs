@@ -21,7 +21,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
-use crate::http::{Client, REMOTE_WRITE_HEADERS, Sender};
+use crate::http::{Client, FORM, REMOTE_WRITE_HEADERS, Sender};
 use crate::peer::{Binaries, Peer, Server};
 use crate::process::{free_port, scratch_dir};
 use crate::report::{Report, print};
@@ -99,7 +99,7 @@ impl Answers for Api {
     fn ask(&self, question: &Question) -> Result<Value> {
         let (route, form) = question.request();
         let url = format!("{}/api/v1/{route}", self.url);
-        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        let headers = [("content-type", FORM)];
         let (status, answer) = self.client.post(&url, &headers, form.as_bytes())?;
         serde_json::from_slice(&answer).with_context(|| format!("{}: {status}, not JSON", question.expr))
     }

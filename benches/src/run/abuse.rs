@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::json;
 
-use crate::http::{Client, REMOTE_WRITE_HEADERS, Sender};
+use crate::http::{Client, FORM, REMOTE_WRITE_HEADERS, Sender};
 use crate::peer::{Binaries, Peer};
 use crate::process::{Process, free_port, scratch_dir};
 use crate::report::{Report, percentile, print};
@@ -274,7 +274,7 @@ fn ask(url: &str, asker: usize, seen: &Seen) -> Result<()> {
         let expr = HEAVY_PROMQL[n % HEAVY_PROMQL.len()];
         let pairs = [("query", expr), ("start", "0"), ("end", "10999"), ("step", "1"), ("timeout", "5s")];
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        let headers = [("content-type", FORM)];
         let (status, text) = client.post(&format!("{url}/api/v1/query_range"), &headers, form.as_bytes())?;
         let text = String::from_utf8_lossy(&text[..text.len().min(300)]).into_owned();
         ensure!(matches!(status, 200 | 422 | 503), "{expr} was answered with {status}: {text}");

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use super::{SAMPLES_PER_REQUEST, filled};
-use crate::http::{Client, Sender};
+use crate::http::{Client, FORM_HEADERS, Sender};
 use crate::peer::Binaries;
 use crate::process::scratch_dir;
 use crate::promql::Question;
@@ -51,14 +51,13 @@ pub(super) fn measure(options: &super::Options, binaries: &Binaries, report: &mu
     let found = first.parse()?["data"]["result"].as_array().map_or(0, Vec::len);
     ensure!(found == series, "{series} series sent, {found} answered");
     // A client that reads into memory that it has: its own cost is not the server's.
-    let connect =
-        |address| Sender::connect(address, "/api/v1/query", "Content-Type: application/x-www-form-urlencoded\r\n");
+    let connect = |address| Sender::connect(address, "/api/v1/query", FORM_HEADERS);
     let (_, form) = question.request();
     let (mut sender, mut bare) = (connect(server.address)?, connect(answers_only(&form, first.body.clone())?)?);
     let timed = |sender: &mut Sender, form: &str| {
         let begun = Instant::now();
-        let (status, answer) = sender.post_for_bytes(form.as_bytes())?;
-        let (ms, bytes) = (begun.elapsed().as_secs_f64() * 1e3, answer.len());
+        let (status, bytes) = sender.post_for_length(form.as_bytes())?;
+        let ms = begun.elapsed().as_secs_f64() * 1e3;
         ensure!(status == 200 && bytes == first.body.len(), "status {status}, {bytes} bytes");
         Ok(ms)
     };

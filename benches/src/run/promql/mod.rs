@@ -12,7 +12,8 @@
 //! | [`figures`] | medians, ratios, the table |
 //!
 //! Servers take turns, and each turn begins with the next of them. Cold: the first request of its class since all servers
-//! were started (the files may be in the kernel's cache), and no answer out of a cache of answers.
+//! were started (the files may be in the kernel's cache), and no answer out of a cache of answers. The client reads answers into
+//! memory that it has; what it makes of them is outside of the time.
 mod class;
 mod figures;
 mod servers;
@@ -218,11 +219,11 @@ impl Run<'_> {
         for round in 0..cold {
             bar.set_message("restart");
             servers.restart()?;
-            self.cold_round(&servers, &mut all, round, &bar)?;
+            self.cold_round(&mut servers, &mut all, round, &bar)?;
         }
         for measured in &mut all {
             bar.set_message(measured.class.name.clone());
-            self.warm(&servers, measured)?;
+            self.warm(&mut servers, measured)?;
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -231,7 +232,13 @@ impl Run<'_> {
     }
 
     /// Asks every class once, in an order that begins elsewhere in each round.
-    fn cold_round(&self, servers: &Servers<'_>, all: &mut [Measured], round: usize, bar: &ProgressBar) -> Result<()> {
+    fn cold_round(
+        &self,
+        servers: &mut Servers<'_>,
+        all: &mut [Measured],
+        round: usize,
+        bar: &ProgressBar,
+    ) -> Result<()> {
         let count = all.len();
         let first = round * count / self.options.cold.max(1);
         for i in 0..count {
@@ -254,7 +261,7 @@ impl Run<'_> {
     }
 
     /// Asks one class again and again.
-    fn warm(&self, servers: &Servers<'_>, measured: &mut Measured) -> Result<()> {
+    fn warm(&self, servers: &mut Servers<'_>, measured: &mut Measured) -> Result<()> {
         let question = &measured.class.question;
         for at in 0..self.peers.len() {
             servers.ask(at, question, false)?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::http::{Client, Timed};
+use crate::http::{Client, FORM, FORM_HEADERS, Sender, Timed};
 use crate::peer::{Binaries, Peer, Server};
 use crate::process::free_port;
 use crate::promql::Question;
@@ -24,13 +24,15 @@ pub(super) struct Servers<'a> {
     dir: PathBuf,
     peers: &'a [Peer],
     running: Vec<Server>,
-    client: Client,
+    /// One for each, with memory that it keeps: what a client costs beyond that is not the server's.
+    senders: Vec<Sender>,
 }
 
 impl<'a> Servers<'a> {
     /// Starts each of `peers` with its data below `dir`.
     pub(super) fn start(peers: &'a [Peer], binaries: &'a Binaries, dir: &Path) -> Result<Self> {
-        let mut this = Self { binaries, dir: dir.to_owned(), peers, running: Vec::new(), client: Client::default() };
+        let senders = peers.iter().map(|_| Sender::new(FORM_HEADERS)).collect();
+        let mut this = Self { binaries, dir: dir.to_owned(), peers, running: Vec::new(), senders };
         this.start_all()?;
         Ok(this)
     }
@@ -39,7 +41,8 @@ impl<'a> Servers<'a> {
         for &peer in self.peers {
             let own = self.dir.join(peer.name());
             std::fs::create_dir_all(&own)?;
-            self.running.push(peer.start(self.binaries, &own, free_port()?).with_context(|| peer.name())?);
+            let server = peer.start(self.binaries, &own, free_port()?).with_context(|| peer.name())?;
+            self.running.push(server);
         }
         Ok(())
     }
@@ -55,6 +58,7 @@ impl<'a> Servers<'a> {
 
     /// Stops all cleanly, starts them on the same data, and waits until they have done what they do then.
     pub(super) fn restart(&mut self) -> Result<()> {
+        self.senders.iter_mut().for_each(Sender::close);
         for (server, peer) in self.running.drain(..).zip(self.peers) {
             server.stop().with_context(|| peer.name())?;
         }
@@ -64,6 +68,7 @@ impl<'a> Servers<'a> {
 
     /// Stops all cleanly.
     pub(super) fn stop(mut self) -> Result<()> {
+        self.senders.iter_mut().for_each(Sender::close);
         for (server, peer) in self.running.drain(..).zip(self.peers) {
             server.stop().with_context(|| peer.name())?;
         }
@@ -92,17 +97,26 @@ impl<'a> Servers<'a> {
     }
 
     /// Asks server `at`; `fresh`: no answer from a cache of answers.
-    pub(super) fn ask(&self, at: usize, question: &Question, fresh: bool) -> Result<Timed> {
-        ask(&self.client, &self.running[at], question, fresh).with_context(|| self.peers[at].name())
+    pub(super) fn ask(&mut self, at: usize, question: &Question, fresh: bool) -> Result<Timed> {
+        let (path, form) = request(question, fresh);
+        let sender = &mut self.senders[at];
+        let answer = sender.turn_to(self.running[at].address, &path).and_then(|()| sender.timed(form.as_bytes()));
+        answer.with_context(|| format!("{}: {}", self.peers[at].name(), question.expr))
     }
 }
 
-/// Asks `server`; `fresh`: no answer from a cache of answers.
-pub(in crate::run) fn ask(client: &Client, server: &Server, question: &Question, fresh: bool) -> Result<Timed> {
+/// The path and the form of a question; `fresh`: no answer from a cache of answers.
+fn request(question: &Question, fresh: bool) -> (String, String) {
     let (route, mut form) = question.request();
     if fresh {
         form.push_str("&nocache=1");
     }
-    let url = format!("{}/api/v1/{route}", server.url());
-    client.timed(&url, "application/x-www-form-urlencoded", &form).with_context(|| question.expr.clone())
+    (format!("/api/v1/{route}"), form)
+}
+
+/// Asks `server`; `fresh`: no answer from a cache of answers.
+pub(in crate::run) fn ask(client: &Client, server: &Server, question: &Question, fresh: bool) -> Result<Timed> {
+    let (path, form) = request(question, fresh);
+    let url = format!("{}{path}", server.url());
+    client.timed(&url, FORM, &form).with_context(|| question.expr.clone())
 }
