@@ -122,13 +122,19 @@ impl Packer {
     /// As [`Packer::try_zstd`], or with a frame of codes without matches: unless matches make a frame clearly smaller, since they
     /// take longer to decode.
     fn try_frames(&mut self, bytes: &[u8], plane: Option<usize>, frame: &mut Vec<u8>) -> bool {
+        // Texts repeat: where matches halve one, codes alone are hardly better, and not worth a look.
+        let text = plane.is_none().then(|| self.try_zstd(bytes, frame));
+        if text == Some(true) && frame.len() < bytes.len() / 2 {
+            return true;
+        }
         let codes_len = self.huffman.fit(bytes).filter(|&len| is_worth(len, bytes.len()));
-        let Some(codes_len) = codes_len else { return self.try_zstd(bytes, frame) };
+        let Some(codes_len) = codes_len else { return text.unwrap_or_else(|| self.try_zstd(bytes, frame)) };
         // A merge's output is read for a long time, and what it tries is often of no use because pco is better.
         let known = plane.filter(|_| self.effort == Effort::Quick && bytes.len() >= PLANE_BYTES_MIN);
         let known = known.map(|k| (k % 8, self.huffman.bits_each().min(7)));
         if !known.is_some_and(|(k, bits)| self.matches[k][bits].pass()) {
-            let is_smaller = self.try_zstd(bytes, frame) && frame.len() < codes_len - codes_len / 32;
+            let is_worth = text.unwrap_or_else(|| self.try_zstd(bytes, frame));
+            let is_smaller = is_worth && frame.len() < codes_len - codes_len / 32;
             if let Some((k, bits)) = known {
                 self.matches[k][bits].tried(is_smaller);
             }
