@@ -30,36 +30,45 @@ impl<T> Pool<T> {
     }
 }
 
-impl<T: Default + 'static> Pool<T> {
+impl<T: Default + 'static> Pool<Box<T>> {
     /// One of the things, or a new one; it comes back when it is dropped.
     pub(crate) fn lend(&'static self) -> Lent<T> {
-        Lent { thing: self.take().unwrap_or_default(), pool: self }
+        Lent { thing: Some(self.take().unwrap_or_default()), pool: self }
     }
 }
 
-/// A thing out of a pool. It is as whoever had it before left it.
-pub(crate) struct Lent<T: Default + 'static> {
-    thing: T,
-    pool: &'static Pool<T>,
+/// A thing out of a pool. It is as whoever had it before left it, and stays where it is: most of them are large.
+pub(crate) struct Lent<T: 'static> {
+    /// There until it is dropped.
+    thing: Option<Box<T>>,
+    pool: &'static Pool<Box<T>>,
 }
 
-impl<T: Default> Deref for Lent<T> {
+impl<T> Deref for Lent<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.thing
+        match &self.thing {
+            Some(thing) => thing,
+            None => unreachable!("it was given back"),
+        }
     }
 }
 
-impl<T: Default> DerefMut for Lent<T> {
+impl<T> DerefMut for Lent<T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.thing
+        match &mut self.thing {
+            Some(thing) => thing,
+            None => unreachable!("it was given back"),
+        }
     }
 }
 
-impl<T: Default> Drop for Lent<T> {
+impl<T> Drop for Lent<T> {
     fn drop(&mut self) {
-        self.pool.give(std::mem::take(&mut self.thing));
+        if let Some(thing) = self.thing.take() {
+            self.pool.give(thing);
+        }
     }
 }
 
@@ -69,11 +78,11 @@ mod tests {
 
     #[test]
     fn what_is_given_back_is_lent_again_up_to_the_most_that_are_kept() {
-        static POOL: Pool<Vec<u8>> = Pool::new(2);
-        let mut lent: Vec<Lent<Vec<u8>>> = (0..3).map(|_| POOL.lend()).collect();
-        lent.iter_mut().zip(1..).for_each(|(thing, n)| thing.push(n));
+        static POOL: Pool<Box<u8>> = Pool::new(2);
+        let mut lent: Vec<Lent<u8>> = (0..3).map(|_| POOL.lend()).collect();
+        lent.iter_mut().zip(1..).for_each(|(thing, n)| **thing = n);
         drop(lent);
-        let again: Vec<Option<Vec<u8>>> = (0..3).map(|_| POOL.take()).collect();
-        assert_eq!(again, [Some(vec![2]), Some(vec![1]), None]);
+        let again: Vec<Option<Box<u8>>> = (0..3).map(|_| POOL.take()).collect();
+        assert_eq!(again, [Some(Box::new(2)), Some(Box::new(1)), None]);
     }
 }

@@ -73,20 +73,18 @@ pub(crate) struct PartitionPostings<'a> {
 impl PartitionPostings<'_> {
     /// The ids of local ordinals.
     pub(crate) fn ids(&self, ordinals: &Bitmap) -> Result<Vec<SeriesId>> {
-        let db = self.catalogue.db()?;
-        let prefix = table_key(self.index, Table::Ordinals);
         let mut ids = Vec::with_capacity(ordinals.cardinality() as usize);
-        let mut loaded: Option<(u32, Vec<SeriesId>)> = None;
-        for ordinal in ordinals.iter() {
-            let number = ordinal / CHUNK;
-            if loaded.as_ref().is_none_or(|chunk| chunk.0 != number) {
-                loaded = Some((number, self.catalogue.chunk(&db, &prefix, number)?));
-            }
-            match loaded.as_ref().and_then(|chunk| chunk.1.get((ordinal % CHUNK) as usize)) {
-                Some(&id) => ids.push(id),
-                None => {
-                    return Err(self.catalogue.corrupt("the id of every local ordinal", format!("none for {ordinal}")));
-                }
+        let mut ordinals = ordinals.iter().peekable();
+        while let Some(&first) = ordinals.peek() {
+            let number = first / CHUNK;
+            let chunk = self.catalogue.stored(&chunk_key(self.index, number))?.unwrap_or_default();
+            let mut own = self.catalogue.ids_of_chunk(&chunk);
+            let mut next = number * CHUNK;
+            while let Some(ordinal) = ordinals.next_if(|ordinal| ordinal / CHUNK == number) {
+                let id = own.nth((ordinal - next) as usize).transpose()?;
+                let missing = || self.catalogue.corrupt("the id of every local ordinal", format!("none for {ordinal}"));
+                ids.push(id.ok_or_else(missing)?);
+                next = ordinal + 1;
             }
         }
         Ok(ids)
@@ -100,10 +98,9 @@ impl PartitionPostings<'_> {
     /// The local ordinals of `ids`.
     pub(crate) fn ordinals_of(&self, ids: &SeriesSet) -> Result<Bitmap> {
         let db = self.catalogue.db()?;
-        let prefix = table_key(self.index, Table::Ordinals);
         let mut ordinals = Bitmap::new();
         for number in 0..self.series.div_ceil(CHUNK) {
-            let chunk = self.catalogue.chunk(&db, &prefix, number)?;
+            let chunk = self.catalogue.chunk(&db, &chunk_key(self.index, number))?;
             ordinals.extend((number * CHUNK..).zip(chunk).filter(|pair| ids.contains(pair.1)).map(|pair| pair.0));
         }
         Ok(ordinals)
@@ -115,21 +112,10 @@ impl Postings for PartitionPostings<'_> {
         Ok(Bitmap::from_range(0..self.series))
     }
     fn exact(&self, label: &str, value: &str) -> Result<Bitmap> {
-        match self
-            .catalogue
-            .db()?
-            .get_pinned(value_key(self.index, label.as_bytes(), value.as_bytes()))
-            .map_err(failed)?
-        {
-            Some(bytes) => self.catalogue.posting(&bytes),
-            None => Ok(Bitmap::new()),
-        }
+        self.list(&value_key(self.index, label.as_bytes(), value.as_bytes()))
     }
     fn present(&self, label: &str) -> Result<Bitmap> {
-        match self.catalogue.db()?.get_pinned(name_key(self.index, label.as_bytes())).map_err(failed)? {
-            Some(bytes) => self.catalogue.posting(&bytes),
-            None => Ok(Bitmap::new()),
-        }
+        self.list(&name_key(self.index, label.as_bytes()))
     }
     fn any(&self, label: &str, prefix: &str, want: &dyn Fn(&str) -> bool) -> Result<Bitmap> {
         let mut out = Bitmap::new();
@@ -153,6 +139,11 @@ impl Postings for PartitionPostings<'_> {
 }
 
 impl PartitionPostings<'_> {
+    /// The posting list of `key`.
+    fn list(&self, key: &[u8]) -> Result<Bitmap> {
+        self.catalogue.stored(key)?.map_or_else(|| Ok(Bitmap::new()), |list| self.catalogue.posting(&list))
+    }
+
     /// Visits what follows `prefix` in the keys whose posting list has one of `among`.
     fn visit_among(&self, prefix: &[u8], among: Option<&Bitmap>, visit: Visit<'_>) -> Result<()> {
         self.catalogue.scan(prefix, prefix.len(), |text, posting| {
@@ -172,6 +163,7 @@ impl PartitionPostings<'_> {
 
 impl Catalogue {
     /// Adds the series of a file to the tables of index `index`: `series[k]` has local ordinal `base + k`; `by_id` are the same.
+    /// Returns the keys, of those that are looked up, of what is changed.
     pub(super) fn add_to_index(
         &self,
         db: &DB,
@@ -179,9 +171,9 @@ impl Catalogue {
         (index, base): (u64, u32),
         series: &[(SeriesId, LabelSet)],
         by_id: &[&(SeriesId, LabelSet)],
-    ) -> Result<()> {
+    ) -> Result<Vec<Vec<u8>>> {
         // Ids before lists: of an ordinal that a list has, a query wants the id, and what is full is handed over in between.
-        self.put_ordinals(db, batch, (index, base), series)?;
+        let mut changed: Vec<Vec<u8>> = self.put_ordinals(db, batch, (index, base), series)?.into_iter().collect();
         let gathered = Gathered::of((base..).zip(series.iter().map(|pair| &pair.1)));
         let values = gathered.values().map(|((name, value), list)| (value_key(index, name, value), list));
         let names = gathered.names().map(|(name, list)| (name_key(index, name), list));
@@ -189,12 +181,15 @@ impl Catalogue {
         lists.sort_unstable();
         for (key, list) in lists {
             self.add_to_list(db, batch, base > 0, &key, Bitmap::of(list))?;
+            if base > 0 {
+                changed.push(key);
+            }
         }
         for series in by_id.chunk_by(|a, b| a.0.metric() == b.0.metric()) {
             let key = member_key(index, series[0].0.metric());
             self.add_to_list(db, batch, base > 0, &key, series.iter().map(|pair| pair.0.number()).collect())?;
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// Adds `list` to the one of `key`, where there may be one.
@@ -213,14 +208,14 @@ impl Catalogue {
         self.hand_over(db, batch, WRITE_BYTES)
     }
 
+    /// Returns the key of the chunk that was there, if one was.
     fn put_ordinals(
         &self,
         db: &DB,
         batch: &mut WriteBatch,
         (index, base): (u64, u32),
         series: &[(SeriesId, LabelSet)],
-    ) -> Result<()> {
-        let prefix = table_key(index, Table::Ordinals);
+    ) -> Result<Option<Vec<u8>>> {
         let mut chunks: BTreeMap<u32, Vec<SeriesId>> = BTreeMap::new();
         for (ordinal, (id, _)) in (base..).zip(series) {
             let chunk = match chunks.entry(ordinal / CHUNK) {
@@ -228,7 +223,7 @@ impl Catalogue {
                 std::collections::btree_map::Entry::Vacant(entry) => {
                     let mut old = match ordinal % CHUNK {
                         0 => Vec::new(),
-                        _ => self.chunk(db, &prefix, *entry.key())?,
+                        _ => self.chunk(db, &chunk_key(index, *entry.key()))?,
                     };
                     old.resize((ordinal % CHUNK) as usize, SeriesId(0));
                     entry.insert(old)
@@ -242,34 +237,42 @@ impl Catalogue {
                 format::put_zigzag(&mut value, id.0.wrapping_sub(previous) as i64);
                 previous = id.0;
             }
-            batch.put([&prefix, chunk.to_be_bytes().as_slice()].concat(), value);
+            batch.put(chunk_key(index, chunk), value);
         }
-        Ok(())
+        Ok((base % CHUNK > 0).then(|| chunk_key(index, base / CHUNK)))
     }
 
-    /// The ids of a chunk; none if it is not there.
-    fn chunk(&self, db: &DB, prefix: &[u8], number: u32) -> Result<Vec<SeriesId>> {
-        match db.get_pinned([prefix, number.to_be_bytes().as_slice()].concat()).map_err(failed)? {
-            Some(bytes) => self.decode_chunk(&bytes),
+    /// The ids of the chunk at `key`; none if it is not there.
+    fn chunk(&self, db: &DB, key: &[u8]) -> Result<Vec<SeriesId>> {
+        match db.get_pinned(key).map_err(failed)? {
+            Some(bytes) => self.ids_of_chunk(&bytes).collect(),
             None => Ok(Vec::new()),
         }
     }
 
-    pub(super) fn decode_chunk(&self, bytes: &[u8]) -> Result<Vec<SeriesId>> {
-        let (mut ids, mut at, mut previous) = (Vec::new(), 0, 0u64);
-        while at < bytes.len() {
-            let step = format::take_varint(bytes, &mut at).ok_or_else(|| self.corrupt("a varint", "its beginning"))?;
+    /// The ids of a chunk.
+    pub(super) fn ids_of_chunk(&self, bytes: &[u8]) -> impl Iterator<Item = Result<SeriesId>> {
+        let (mut at, mut previous) = (0, 0u64);
+        std::iter::from_fn(move || {
+            if at == bytes.len() {
+                return None;
+            }
+            let Some(step) = format::take_varint(bytes, &mut at) else {
+                at = bytes.len();
+                return Some(Err(self.corrupt("a varint", "its beginning")));
+            };
             previous = previous.wrapping_add(format::unzigzag(step) as u64);
-            ids.push(SeriesId(previous));
-        }
-        Ok(ids)
+            Some(Ok(SeriesId(previous)))
+        })
     }
 
     /// The ids of the index `index` by local ordinal.
     pub(super) fn ordinals(&self, index: u64) -> Result<Vec<SeriesId>> {
         let (mut ids, prefix) = (Vec::new(), table_key(index, Table::Ordinals));
         self.scan(&prefix, prefix.len(), |_, chunk| {
-            ids.extend(self.decode_chunk(chunk)?);
+            for id in self.ids_of_chunk(chunk) {
+                ids.push(id?);
+            }
             Ok(true)
         })?;
         Ok(ids)
@@ -429,6 +432,10 @@ pub(super) fn table_key(index: u64, table: Table) -> Vec<u8> {
 
 fn value_key(index: u64, label: &[u8], value: &[u8]) -> Vec<u8> {
     [index_key(index).as_slice(), &[Table::Values as u8], label, b"\0", value].concat()
+}
+
+fn chunk_key(index: u64, number: u32) -> Vec<u8> {
+    [index_key(index).as_slice(), &[Table::Ordinals as u8], &number.to_be_bytes()].concat()
 }
 
 fn name_key(index: u64, label: &[u8]) -> Vec<u8> {

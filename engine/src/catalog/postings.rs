@@ -61,6 +61,12 @@ fn term(postings: &impl Postings, matcher: &CompiledMatcher) -> Result<Term> {
     // The series whose label is there and accepted, before negation.
     let found = match matcher.test() {
         Test::Prefix { prefix, .. } if prefix.is_empty() => postings.present(label)?,
+        Test::Values(values)
+            if let [value] = &**values
+                && !value.is_empty() =>
+        {
+            postings.exact(label, value)?
+        }
         Test::Values(values) => {
             let mut union = Bitmap::new();
             for value in values.iter().filter(|value| !value.is_empty()) {

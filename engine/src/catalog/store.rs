@@ -23,7 +23,8 @@ use crate::error::{Error, Result};
 use crate::format::{self, Reader};
 use crate::types::{LabelSet, METRIC_NAME, SeriesId, SeriesSet};
 
-use super::label_cache::LabelCache;
+use super::lists::Lists;
+use super::recent::Recent;
 
 /// Version of the keys and values; another one is rebuilt, not migrated.
 const VERSION: u32 = 2;
@@ -35,6 +36,9 @@ pub(super) const WRITE_BYTES: usize = 4 << 20;
 /// A buffer of what is not written yet; there are two.
 const WRITE_BUFFER_BYTES_MIN: usize = 1 << 20;
 const WRITE_BUFFER_BYTES_MAX: usize = 32 << 20;
+
+/// Memory of a remembered label set besides its bytes: two counters of the set, its place in the table.
+const LABELS_BYTES: usize = 80;
 
 /// Memory of the catalogue of a store that is not open, for a check, a repair or a restore.
 pub(crate) const OFFLINE_BYTES_MAX: usize = 128 << 20;
@@ -60,8 +64,9 @@ pub(crate) struct Catalogue {
     pub(super) retired: Mutex<Vec<u64>>,
     /// Series that are here but no longer part of the store.
     pub(super) dead: RwLock<SeriesSet>,
-    /// What queries asked for.
-    remembered: Mutex<LabelCache>,
+    /// Of series that queries ask for and nobody writes to. An id is never given to other labels.
+    remembered: Mutex<Recent<SeriesId, LabelSet>>,
+    pub(super) lists: Mutex<Lists>,
 }
 
 pub(super) fn failed(error: rocksdb::Error) -> Error {
@@ -119,10 +124,10 @@ fn filled_up_to(db: &DB, edit: u64) -> Option<u64> {
 impl Catalogue {
     /// Opens the store in `path`, or in memory. One that RocksDB cannot open, that has another version, or that is
     /// ahead of manifest edit `edit` (a restored manifest), is destroyed: it is rebuilt from the series files. Returns
-    /// the edit up to which it is filled. It holds about `bytes_max` of memory: a quarter cached blocks, a quarter label sets
-    /// that queries asked for, half not yet written.
+    /// the edit up to which it is filled. It holds about `bytes_max` of memory: an eighth cached blocks, an eighth lists and a
+    /// quarter label sets that queries asked for, half not yet written.
     pub(crate) fn open(path: &Path, local: bool, edit: u64, bytes_max: usize) -> Result<(Self, u64)> {
-        let cache = Cache::new_lru_cache(bytes_max / 4);
+        let cache = Cache::new_lru_cache(bytes_max / 8);
         let options = options(local, &cache, (bytes_max / 4).clamp(WRITE_BUFFER_BYTES_MIN, WRITE_BUFFER_BYTES_MAX))?;
         let destroy = || DB::destroy(&options, path).and_then(|()| DB::open(&options, path));
         let db = match DB::open(&options, path) {
@@ -145,7 +150,7 @@ impl Catalogue {
         let mut write = WriteOptions::default();
         // What survives a crash must be a prefix of what was written; the series files have the rest.
         write.disable_wal(true);
-        Ok((Self::of(path, db, write, (cache, bytes_max / 4), bytes_max / 4), filled))
+        Ok((Self::of(path, db, write, (cache, bytes_max / 8), bytes_max / 4), filled))
     }
 
     /// Opens the store in `path` as it is, to be read only, for a check. Returns the edit up to which it is filled;
@@ -162,7 +167,7 @@ impl Catalogue {
         Ok((Self::of(path, db, WriteOptions::default(), (cache, OFFLINE_BYTES_MAX / 2), 0), filled))
     }
 
-    /// `cache` and what it holds at most.
+    /// `cache` and what it holds at most; of what queries asked for, half as much in lists as in label sets.
     fn of(
         path: &Path,
         db: DB,
@@ -179,7 +184,10 @@ impl Catalogue {
             writing: Mutex::new(()),
             retired: Mutex::default(),
             dead: RwLock::default(),
-            remembered: Mutex::new(LabelCache::new(remembered_bytes_max)),
+            remembered: Mutex::new(Recent::new(remembered_bytes_max, |_, labels| {
+                labels.as_bytes().len() + LABELS_BYTES
+            })),
+            lists: Mutex::new(Lists::new(remembered_bytes_max / 2)),
         }
     }
 
@@ -192,7 +200,7 @@ impl Catalogue {
     pub(crate) fn bytes(&self) -> usize {
         let unwritten =
             self.db().ok().and_then(|db| db.property_int_value("rocksdb.size-all-mem-tables").ok().flatten());
-        let remembered = self.remembered.lock().bytes();
+        let remembered = self.remembered.lock().bytes() + self.lists.lock().bytes();
         self.cache.get_usage() + remembered + unwritten.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
@@ -248,7 +256,7 @@ impl Catalogue {
     pub(crate) fn labels_for_query(&self, ids: &[SeriesId]) -> Result<Vec<Option<LabelSet>>> {
         let mut labels: Vec<Option<LabelSet>> = {
             let mut remembered = self.remembered.lock();
-            ids.iter().map(|&id| remembered.get(id)).collect()
+            ids.iter().map(|id| remembered.get(id)).collect()
         };
         let missing: Vec<usize> = (0..ids.len()).filter(|&at| labels[at].is_none()).collect();
         if missing.is_empty() {
@@ -321,7 +329,7 @@ impl Catalogue {
             batch.put(id_key(*id), labels.as_bytes());
             self.hand_over(&db, &mut batch, WRITE_BYTES)?;
         }
-        self.add_to_index(&db, &mut batch, (index, base), series, &by_id)?;
+        let changed = self.add_to_index(&db, &mut batch, (index, base), series, &by_id)?;
         for (ordinal, mut metric) in metrics_of(&by_id) {
             let key = [b"m".as_slice(), &ordinal.to_be_bytes()].concat();
             if let Some(old) = db.get_pinned(&key).map_err(failed)? {
@@ -333,7 +341,7 @@ impl Catalogue {
             metric.label_names.dedup();
             batch.put(key, encode_metric(&metric));
         }
-        self.hand_over(&db, &mut batch, 0)
+        self.change_lists(&db, &mut batch, &changed)
     }
 
     /// Writes `batch` if it has grown beyond `bytes`.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use crate::types::{LabelSet, MatchOp, Matcher, SeriesId};
 
 use super::postings::{decode, encode};
-use super::{Catalogue, Head, HeadPostings, Postings, evaluate};
+use super::{Catalogue, Head, HeadPostings, PartitionPostings, Postings, evaluate};
 
 fn labels(metric: u32, number: u32) -> LabelSet {
     let (name, n, pod) = (format!("m{metric}"), (number % 5).to_string(), number.to_string());
@@ -172,4 +172,53 @@ fn the_ids_of_new_ordinals_are_written_before_the_lists_that_have_them() {
     let ids_end = tables.0.iter().rposition(|&table| table == b'o').unwrap();
     let lists_begin = tables.0.iter().position(|table| b"ln".contains(table)).unwrap();
     assert!(ids_end < lists_begin, "a query that comes in between would find no id for an ordinal");
+}
+
+/// Series `from..to` of one metric, the ordinals of a partition.
+fn some_series(from: u32, to: u32) -> Vec<(SeriesId, LabelSet)> {
+    (from..to).map(|number| (SeriesId::new(0, number), labels(0, number))).collect()
+}
+
+#[test]
+fn a_question_during_or_after_a_change_of_the_index_finds_all_that_is_there_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, _) = Catalogue::open(dir.path(), true, 0, 64 << 20).unwrap();
+    let names = |series| PartitionPostings { catalogue: &catalogue, index: 7, series };
+    let ids = |series: u32, pod: &str| names(series).ids(&names(series).exact("pod", pod).unwrap()).unwrap();
+    let step = 37;
+    for from in (0..2000).step_by(step as usize) {
+        let to = from + step;
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| catalogue.add_series(7, from, &some_series(from, to)).unwrap());
+            // What was there before is there all the time.
+            while !writer.is_finished() {
+                let n = names(to).exact("n", "3").unwrap();
+                assert!((0..from).filter(|number| number % 5 == 3).all(|number| n.contains(number)));
+                assert!(from == 0 || ids(from, &(from - 1).to_string()) == [SeriesId::new(0, from - 1)]);
+            }
+        });
+        let n = names(to).exact("n", "3").unwrap();
+        assert_eq!(n.to_vec(), (0..to).filter(|number| number % 5 == 3).collect::<Vec<_>>());
+        assert_eq!(names(to).present("pod").unwrap().cardinality(), u64::from(to));
+        let expected: Vec<SeriesId> = (0..to).map(|number| SeriesId::new(0, number)).collect();
+        assert_eq!(names(to).ids(&names(to).all().unwrap()).unwrap(), expected);
+        assert_eq!(ids(to, &(to - 1).to_string()), [SeriesId::new(0, to - 1)]);
+        assert!(ids(to, &to.to_string()).is_empty());
+    }
+}
+
+#[test]
+fn lists_that_were_read_ahead_are_those_that_are_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, _) = Catalogue::open(dir.path(), true, 0, 64 << 20).unwrap();
+    catalogue.add_series(7, 0, &some_series(0, 600)).unwrap();
+    catalogue.warm_up(7, &|| true).unwrap();
+    let postings = PartitionPostings { catalogue: &catalogue, index: 7, series: 600 };
+    let kept = catalogue.bytes();
+    for number in [0, 511, 512, 599] {
+        let found = postings.exact("pod", &number.to_string()).unwrap();
+        assert_eq!(postings.ids(&found).unwrap(), [SeriesId::new(0, number)]);
+    }
+    assert_eq!(postings.present("n").unwrap().cardinality(), 600);
+    assert_eq!(catalogue.bytes(), kept, "nothing was read again");
 }

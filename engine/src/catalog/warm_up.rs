@@ -12,18 +12,17 @@ impl Catalogue {
     /// # Errors
     /// Damage; `Unavailable` when the store is closed.
     pub(crate) fn warm_up(&self, index: u64, go_on: &dyn Fn() -> bool) -> Result<()> {
-        // RocksDB keeps the blocks that are read here.
+        // RocksDB keeps the blocks that are read here, for what there are too many lists of.
         let mut bytes = 0;
-        for table in [Table::Names, Table::Values] {
-            let prefix = table_key(index, table);
-            self.scan(&prefix, prefix.len(), |key, list| {
+        for table in [Table::Names, Table::Ordinals, Table::Values] {
+            self.read_lists_ahead(&table_key(index, table), |key, list| {
                 bytes += key.len() + list.len();
                 Ok(bytes < self.blocks_bytes_max() / 2 && go_on())
             })?;
         }
         let prefix = table_key(index, Table::Ordinals);
         self.scan(&prefix, prefix.len(), |_, chunk| {
-            self.labels_for_query(&self.decode_chunk(chunk)?)?;
+            self.labels_for_query(&self.ids_of_chunk(chunk).collect::<Result<Vec<_>>>()?)?;
             Ok(self.has_room() && go_on())
         })
     }

@@ -120,11 +120,11 @@ fn continuation(integers: &[i64]) -> i64 {
 }
 
 /// Appends the floats that `integers` stand for at exponent `e`, at most [`EXPONENT_MAX`].
-pub(crate) fn from_integers(integers: &[i64], e: u8, values: &mut Vec<f64>) {
+pub(crate) fn from_integers(integers: &[i64], e: u8, values: &mut [f64]) {
     if e == 0 {
-        values.extend(integers.iter().map(|&i| i as f64));
+        values.iter_mut().zip(integers).for_each(|(value, &i)| *value = i as f64);
     } else {
         let power = POWERS[usize::from(e)];
-        values.extend(integers.iter().map(|&i| i as f64 / power));
+        values.iter_mut().zip(integers).for_each(|(value, &i)| *value = i as f64 / power);
     }
 }

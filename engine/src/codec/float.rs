@@ -151,11 +151,13 @@ impl ValuesDecoder {
         rows: &[u32],
         values: &mut Vec<f64>,
     ) -> Result<()> {
-        self.decode_some(unpacker, input, rows, |k| 0..rows[k] as usize, values)
+        self.decode_some(unpacker, input, rows, |k| 0..rows[k] as usize, values)?;
+        values.truncate(rows.iter().map(|&n| n as usize).sum());
+        Ok(())
     }
 
     /// As [`ValuesDecoder::decode`], but rows of a series that are not `wanted` (asked in increasing order; rows inside the series)
-    /// are whatever they are.
+    /// are left as they were, and `values` may be longer: of a large block one series costs little.
     pub(crate) fn decode_some(
         &mut self,
         unpacker: &mut Unpacker,
@@ -164,7 +166,6 @@ impl ValuesDecoder {
         mut wanted: impl FnMut(usize) -> Range<usize>,
         values: &mut Vec<f64>,
     ) -> Result<()> {
-        values.clear();
         unpacker.unpack(input, rows.len(), &mut self.forms)?;
         let (mut equals, mut raw, mut total) = (0, 0, 0);
         // The lengths of the decimal series go through `positions`, which is filled with exceptions only later.
@@ -184,28 +185,31 @@ impl ValuesDecoder {
         self.sequences.start(unpacker, input, self.positions.iter().map(|&n| n as usize))?;
         unpacker.unpack(input, equals, &mut self.equals)?;
         self.unpack_raw(unpacker, input, raw)?;
-        values.reserve(total);
-        let (mut equals, mut raw) = (self.equals.iter(), &self.raw[..]);
+        if values.len() < total {
+            if values.capacity() < total {
+                // What was there need not be copied, and the next block is often a little longer.
+                *values = Vec::with_capacity(total.next_power_of_two().min(ROWS_MAX));
+            }
+            values.resize(total, 0.0);
+        }
+        let values = &mut values[..total];
+        let (mut equals, mut raw, mut rest) = (self.equals.iter(), &self.raw[..], &mut *values);
         for (k, (&form, &n)) in self.forms.iter().zip(rows).enumerate() {
-            let n = n as usize;
+            let (own, others) = rest.split_at_mut(n as usize);
+            rest = others;
+            let wanted = wanted(k);
             match form {
-                EQUAL => values.resize(values.len() + n, f64::from_bits(*equals.next().unwrap_or(&0))),
+                EQUAL => own[wanted].fill(f64::from_bits(*equals.next().unwrap_or(&0))),
                 RAW => {
-                    let (own, rest) = raw.split_at(n);
-                    values.extend_from_slice(own);
-                    raw = rest;
+                    let (mine, others) = raw.split_at(own.len());
+                    own[wanted.clone()].copy_from_slice(&mine[wanted]);
+                    raw = others;
                 }
+                _ if wanted.is_empty() => self.sequences.skip(own.len()),
                 e => {
-                    let (start, wanted) = (values.len(), wanted(k));
-                    values.resize(start + wanted.start, 0.0);
-                    if wanted.is_empty() {
-                        self.sequences.skip(n);
-                    } else {
-                        self.integers.clear();
-                        self.sequences.next_rows_into(n, wanted, &mut self.integers);
-                        from_integers(&self.integers, e as u8, values);
-                    }
-                    values.resize(start + n, 0.0);
+                    self.integers.clear();
+                    self.sequences.next_rows_into(own.len(), wanted.clone(), &mut self.integers);
+                    from_integers(&self.integers, e as u8, &mut own[wanted]);
                 }
             }
         }

@@ -133,8 +133,8 @@ impl Packer {
         let known = plane.filter(|_| self.effort == Effort::Quick && bytes.len() >= PLANE_BYTES_MIN);
         let known = known.map(|k| (k % 8, self.huffman.bits_each().min(7)));
         if !known.is_some_and(|(k, bits)| self.matches[k][bits].pass()) {
-            let is_worth = text.unwrap_or_else(|| self.try_zstd(bytes, frame));
-            let is_smaller = is_worth && frame.len() < codes_len - codes_len / 32;
+            let with_matches = text.unwrap_or_else(|| self.try_zstd(bytes, frame));
+            let is_smaller = with_matches && frame.len() < codes_len - codes_len / 32;
             if let Some((k, bits)) = known {
                 self.matches[k][bits].tried(is_smaller);
             }

@@ -50,10 +50,10 @@ fn values_round_trip(values: &[f64], rows: &[u32]) -> usize {
                 _ => 0..0,
             }
         };
+        decoded.fill(f64::from_bits(0x7ff8_dead_beef_0000));
         let mut input = reader(&bytes);
         ValuesDecoder::default().decode_some(&mut Unpacker::default(), &mut input, rows, some, &mut decoded).unwrap();
         input.finish().unwrap();
-        assert_eq!(decoded.len(), values.len());
         for (k, &from) in offsets[..rows.len()].iter().enumerate() {
             let (from, own) = (from as usize, some(k));
             let own = from + own.start..from + own.end;

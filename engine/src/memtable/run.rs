@@ -10,7 +10,7 @@ use super::merge::{is_in_order, merge_rows, settle};
 use super::order::{Order, Room};
 
 /// Of the thread that sorts, and of a flush that sorts the rest.
-static ROOM: Pool<Room> = Pool::new(1);
+static ROOM: Pool<Box<Room>> = Pool::new(1);
 
 /// A batch with its place in history. Immutable; shared by the memtable, the feed and snapshots.
 #[derive(Clone, Debug)]

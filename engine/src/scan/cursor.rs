@@ -53,7 +53,7 @@ enum Place {
         /// Index of the current block, or the next when none is loaded.
         at: usize,
         loaded: bool,
-        block: Box<Lent<Block>>,
+        block: Lent<Block>,
         /// The current slice is of series `next - 1` of the block.
         next: usize,
         /// Where it is among buckets, if it ever was.
@@ -70,8 +70,8 @@ impl Cursor {
     /// Before the first slice of `segment`.
     pub(super) fn segment(segment: Arc<Segment>) -> Self {
         let extent = TimeRange { start: segment.meta().min_ts, end: segment.meta().max_ts };
-        let block = Box::new(Block::lend());
-        Self::at(Place::Segment { segment, at: 0, loaded: false, block, next: 0, rolled: None }, extent)
+        let place = Place::Segment { segment, at: 0, loaded: false, block: Block::lend(), next: 0, rolled: None };
+        Self::at(place, extent)
     }
 
     /// Before the first slice of `run`, all of whose rows are in `extent`.

@@ -9,7 +9,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::codec::{Packer, Span, Spans, SpansEncoder, Timelines, Unpacker, ValuesDecoder, ValuesEncoder};
+use crate::codec::{
+    Packer, SequencesDecoder, Span, Spans, SpansEncoder, Timelines, Unpacker, ValuesDecoder, ValuesEncoder,
+};
 use crate::error::Result;
 use crate::format::Reader;
 use crate::pool::{Lent, Pool};
@@ -90,13 +92,14 @@ pub(crate) struct BlockDecoder {
 }
 
 /// Of scans that have ended: together some 5 MB.
-static SCRATCH: Pool<Scratch> = Pool::new(8);
-static BLOCKS: Pool<Block> = Pool::new(16);
+static SCRATCH: Pool<Box<Scratch>> = Pool::new(8);
+static BLOCKS: Pool<Box<Block>> = Pool::new(16);
 
 #[derive(Default)]
 struct Scratch {
     unpacker: Unpacker,
     values: ValuesDecoder,
+    timestamps: SequencesDecoder,
     rows: Vec<u32>,
     /// Of each series of a block.
     wanted: Vec<Range<usize>>,
@@ -122,9 +125,15 @@ impl BlockDecoder {
             if !page_cache::has_room() || !go_on() {
                 break;
             }
-            self.pages.get(&mut self.scratch.unpacker, segment, index)?;
+            self.page(segment, index)?;
         }
         Ok(())
+    }
+
+    /// Page `index` of `segment`.
+    fn page(&mut self, segment: &Segment, index: usize) -> Result<Arc<Timelines>> {
+        let Scratch { unpacker, timestamps, .. } = &mut *self.scratch;
+        self.pages.get(unpacker, timestamps, segment, index)
     }
 
     /// Memory it holds, about.
@@ -146,6 +155,7 @@ pub(crate) struct Block {
     /// Rows of series `k` are `offsets[k]..offsets[k + 1]` of the values.
     offsets: Vec<u32>,
     spans: Spans,
+    /// Of another block until they are decoded.
     values: Vec<f64>,
     /// Where in the block the values begin, until they are decoded.
     values_from: Option<usize>,
@@ -177,7 +187,6 @@ impl Block {
         let zone = &segment.blocks()[index];
         let mut input = Reader::new(bytes, segment.path(), zone.offset);
         self.series.clear();
-        self.values.clear();
         self.joined.clear();
         self.values_from = None;
         self.page = None;
@@ -217,7 +226,7 @@ impl Block {
         let spans = self.spans.of(k);
         for span in spans {
             let (index, timeline) = segment.page_of(span.timeline);
-            let page = decoder.pages.get(&mut decoder.scratch.unpacker, segment, index)?;
+            let page = decoder.page(segment, index)?;
             let slice = self.stretch(segment, &page, span)?;
             if spans.len() == 1 {
                 let rows = span.from as usize..(span.from + span.rows) as usize;
@@ -253,7 +262,7 @@ impl Block {
         let (mut before, mut through) = (0, 0);
         for span in self.spans.of(k) {
             let page = segment.page_of(span.timeline).0;
-            let page = decoder.pages.get(&mut decoder.scratch.unpacker, segment, page)?;
+            let page = decoder.page(segment, page)?;
             let ts = self.stretch(segment, &page, span)?;
             before += ts.partition_point(|&t| t < range.start);
             // Most often the range goes on.
@@ -313,15 +322,17 @@ impl Block {
 
     /// Decodes the wanted rows of each series.
     fn decode_values(&mut self, decoder: &mut BlockDecoder, segment: &Segment) -> Result<()> {
-        let Some(from) = self.values_from.take() else { return Ok(()) };
+        let Some(from) = self.values_from else { return Ok(()) };
         let zone = &segment.blocks()[self.index];
         let bytes = &segment.block_bytes_checked_before(self.index)[from..];
         let mut input = Reader::new(bytes, segment.path(), zone.offset + from as u64);
-        let Scratch { unpacker, values, rows, wanted } = &mut *decoder.scratch;
+        let Scratch { unpacker, values, rows, wanted, .. } = &mut *decoder.scratch;
         rows.clear();
         rows.extend(self.offsets.windows(2).map(|w| w[1] - w[0]));
         values.decode_some(unpacker, &mut input, rows, |k| wanted[k].clone(), &mut self.values)?;
-        input.finish()
+        input.finish()?;
+        self.values_from = None;
+        Ok(())
     }
 
     /// Series that have rows here, increasing.
@@ -339,6 +350,9 @@ impl Block {
 
     /// Values of the `k`-th series; empty before they are decoded.
     pub(crate) fn values(&self, k: usize) -> &[f64] {
+        if self.values_from.is_some() {
+            return &[];
+        }
         self.values.get(self.offsets[k] as usize..self.offsets[k + 1] as usize).unwrap_or(&[])
     }
 }

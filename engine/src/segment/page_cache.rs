@@ -42,7 +42,6 @@ pub(super) struct PageCache {
     own: Pages,
     /// Whether it takes pages from others and leaves them its own. A check does not, which reads what is in the file, and no merge.
     shares: bool,
-    sequences: SequencesDecoder,
 }
 
 impl PageCache {
@@ -55,7 +54,13 @@ impl PageCache {
     ///
     /// # Errors
     /// `Corruption` with path and offset.
-    pub(super) fn get(&mut self, unpacker: &mut Unpacker, segment: &Segment, index: usize) -> Result<Arc<Timelines>> {
+    pub(super) fn get(
+        &mut self,
+        unpacker: &mut Unpacker,
+        sequences: &mut SequencesDecoder,
+        segment: &Segment,
+        index: usize,
+    ) -> Result<Arc<Timelines>> {
         let key = (segment.number(), index as u32);
         if let Some(page) = self.own.pages.get(&key) {
             return Ok(Arc::clone(page));
@@ -64,7 +69,7 @@ impl PageCache {
         let page = match known {
             Some(page) => page,
             None => {
-                let page = Arc::new(self.decode(unpacker, segment, index)?);
+                let page = Arc::new(decode(unpacker, sequences, segment, index)?);
                 if self.shares {
                     SHARED.lock().insert(key, &page, SHARED_ROWS_MAX);
                 }
@@ -79,15 +84,20 @@ impl PageCache {
     pub(super) fn bytes(&self) -> usize {
         self.own.rows * size_of::<i64>()
     }
+}
 
-    fn decode(&mut self, unpacker: &mut Unpacker, segment: &Segment, index: usize) -> Result<Timelines> {
-        let bytes = segment.page_bytes(index)?;
-        let entry = &segment.pages()[index];
-        let mut input = Reader::new(bytes, segment.path(), entry.offset);
-        let page = Timelines::decode(unpacker, &mut self.sequences, &mut input, entry.timelines as usize)?;
-        input.finish()?;
-        Ok(page)
-    }
+fn decode(
+    unpacker: &mut Unpacker,
+    sequences: &mut SequencesDecoder,
+    segment: &Segment,
+    index: usize,
+) -> Result<Timelines> {
+    let bytes = segment.page_bytes(index)?;
+    let entry = &segment.pages()[index];
+    let mut input = Reader::new(bytes, segment.path(), entry.offset);
+    let page = Timelines::decode(unpacker, sequences, &mut input, entry.timelines as usize)?;
+    input.finish()?;
+    Ok(page)
 }
 
 /// Whether what all scans share has room for much more.
