@@ -47,6 +47,7 @@ mod aggregate;
 mod annotation;
 mod arctangent;
 mod binary;
+mod direct;
 mod duration_expr;
 mod eval;
 mod exemplars;

@@ -7,7 +7,6 @@ use foretell_engine::{METRIC_NAME, MatchOp, Matcher};
 use promql_parser::label as parsed_label;
 use promql_parser::parser::{self as parsed, token as parsed_token};
 
-use super::Limits;
 use super::duration_expr::Instants;
 use super::expr::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Cardinality, Edges, Expr, Grouping, Matching, Selector, Subquery,
@@ -20,6 +19,7 @@ use super::pattern;
 use super::rewrite::{EDGES, Patterns, Rewritten, WORDS, rewrite};
 use super::source::Matchers;
 use super::token::{Kind, Token, tokens};
+use super::{Limits, direct};
 use crate::error::{Error, Result};
 
 /// The expression that `text` is, in a query whose instants are not known yet.
@@ -35,7 +35,11 @@ pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Expr> {
 /// # Errors
 /// As [`parse`].
 pub(crate) fn parse_for(text: &str, limits: &Limits, instants: Instants) -> Result<Expr> {
-    read_checked(text, limits, instants).map(|(_, expr)| expr)
+    let tokens = admit(text, limits)?;
+    match direct::read(&tokens) {
+        Some(expr) => Ok(expr),
+        None => check(read_tokens(text, &tokens, limits, instants)?).map(|(_, expr)| expr),
+    }
 }
 
 /// The conditions of a series selector, such as `up{job="a"}`.
@@ -54,22 +58,17 @@ pub(crate) fn parse_selector(text: &str, limits: &Limits) -> Result<Matchers> {
 /// # Errors
 /// As [`parse`].
 pub(crate) fn read_checked(text: &str, limits: &Limits, instants: Instants) -> Result<(parsed::Expr, Expr)> {
-    let read = read(text, limits, instants)?;
+    check(read_tokens(text, &admit(text, limits)?, limits, instants)?)
+}
+
+/// What the parser makes of a text, with [`Rewritten::trims`], and the expression that this is.
+fn check((mut read, trims): (parsed::Expr, Vec<usize>)) -> Result<(parsed::Expr, Expr)> {
+    if !trims.is_empty() {
+        mark(&mut read, &trims);
+    }
     let expr = convert(&read)?;
     check_edges(&expr)?;
     Ok((read, expr))
-}
-
-/// What the parser makes of `text`, whose newer syntax is rewritten.
-///
-/// # Errors
-/// As [`parse`].
-fn read(text: &str, limits: &Limits, instants: Instants) -> Result<parsed::Expr> {
-    let (mut expr, trims) = read_rewritten(text, limits, instants)?;
-    if !trims.is_empty() {
-        mark(&mut expr, &trims);
-    }
-    Ok(expr)
 }
 
 /// What the parser makes of `text` rewritten, and [`Rewritten::trims`].
@@ -77,18 +76,27 @@ fn read(text: &str, limits: &Limits, instants: Instants) -> Result<parsed::Expr>
 /// # Errors
 /// As [`parse`].
 pub(crate) fn read_rewritten(text: &str, limits: &Limits, instants: Instants) -> Result<(parsed::Expr, Vec<usize>)> {
-    let tokens = admit(text, limits)?;
+    read_tokens(text, &admit(text, limits)?, limits, instants)
+}
+
+/// As [`read_rewritten`], of a text whose tokens are in bounds.
+fn read_tokens<'a>(
+    text: &'a str,
+    tokens: &[Token<'a>],
+    limits: &Limits,
+    instants: Instants,
+) -> Result<(parsed::Expr, Vec<usize>)> {
     let Rewritten { text: rewritten, trims, hides_patterns } =
-        rewrite(text, &tokens, limits, instants, Patterns::Hidden)?;
+        rewrite(text, tokens, limits, instants, Patterns::Hidden)?;
     let mut read = run_parser(&rewritten);
     if hides_patterns {
         match &mut read {
             Ok(expr) => show_patterns(expr),
             // What it says must be of the text as it is.
-            Err(_) => read = run_parser(&rewrite(text, &tokens, limits, instants, Patterns::AsWritten)?.text),
+            Err(_) => read = run_parser(&rewrite(text, tokens, limits, instants, Patterns::AsWritten)?.text),
         }
     }
-    Ok((read.map_err(|message| locate(text, &tokens, &message))?, trims))
+    Ok((read.map_err(|message| locate(text, tokens, &message))?, trims))
 }
 
 /// What the parser makes of `text`. It has been seen to panic.

@@ -53,7 +53,7 @@ pub(crate) fn hide(operator: &Token<'_>, value: &Token<'_>) -> Option<[Edit; 2]>
 }
 
 /// A text without escapes but that of the backslash.
-fn unescaped(text: &str) -> Option<String> {
+pub(super) fn unescaped(text: &str) -> Option<String> {
     let (mut out, mut chars) = (String::with_capacity(text.len()), text.chars());
     while let Some(c) = chars.next() {
         if c == '\\' && chars.next() != Some('\\') {

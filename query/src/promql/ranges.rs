@@ -73,11 +73,9 @@ impl Windows<'_> {
         if let Some(refused) = pace.refused.into_inner() {
             return Err(refused);
         }
-        if native.may_need_counter() {
-            let name = series.labels.metric_name();
-            if native.needs_counter(name) && column.values.iter().any(|&value| !is_absent(value)) {
-                notes.add(&Note::MaybeNotCounter(name.to_owned()));
-            }
+        let name = series.labels.metric_name();
+        if native.needs_counter(name) && column.values.iter().any(|&value| !is_absent(value)) {
+            notes.add(&Note::MaybeNotCounter(name.to_owned()));
         }
         Ok(column)
     }

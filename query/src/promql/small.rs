@@ -50,11 +50,17 @@ pub(crate) fn plain(query: &PromQuery, limits: &Limits) -> Option<Arc<Expr>> {
 
 /// Whether parsing takes little time and stack.
 fn is_cheap(text: &str) -> bool {
-    if text.len() > TEXT_BYTES_MAX || tokens(text).count() > TOKENS_MAX {
+    if text.len() > TEXT_BYTES_MAX {
         return false;
     }
-    let texts = tokens(text).filter(|token| token.kind == Kind::Text);
-    texts.map(|token| regex_cost::cost(token.text)).fold(0, u64::saturating_add) <= COST_MAX
+    let (mut count, mut cost) = (0, 0u64);
+    for token in tokens(text) {
+        count += 1;
+        if token.kind == Kind::Text {
+            cost = cost.saturating_add(regex_cost::cost(token.text));
+        }
+    }
+    count <= TOKENS_MAX && cost <= COST_MAX
 }
 
 /// Whether there are few steps, and few terms, all of them plain.

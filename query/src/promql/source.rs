@@ -13,6 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Rows that are read before it is asked whether more may be: several threads ask.
 const ROWS_AT_ONCE: usize = 16 << 10;
+/// Samples that there is room for from the start, at most.
+const ROOM_MAX: usize = 8 << 10;
 /// What finding and opening a series costs, in samples: a block is decoded whole, and a segment of half an hour has some fifty
 /// series in one.
 const SERIES_SAMPLES: usize = 2000;
@@ -222,10 +224,10 @@ fn read_all<T: Send>(
         series.sort_unstable_by_key(|series| series.id);
         series.dedup_by_key(|series| series.id);
     }
-    let (each, any_order) =
-        (work.of(samples_each(after_ms, through_ms)).saturating_add(SERIES_SAMPLES), work.any_order);
-    let work = series.len().saturating_mul(each);
-    let chunk = series.len().div_ceil(parallel::parts(series.len(), work)).max(1);
+    let any_order = work.any_order;
+    let each = work.of(samples_each(after_ms, through_ms)).saturating_add(SERIES_SAMPLES);
+    let looks = series.len().saturating_mul(each);
+    let chunk = series.len().div_ceil(parallel::parts(series.len(), looks)).max(1);
     let chunks = series.chunks(chunk).collect();
     let mut found = Vec::with_capacity(series.len());
     let of_chunk = |series: &[Series]| read(snapshot, (series, any_order), range, shows, admit, take);
@@ -372,6 +374,9 @@ fn read<T>(
     if shows == Shows::Values && !histogram::may_have(snapshot) {
         // One after another, as they are stored, in the memory of the one before.
         let mut samples = SeriesSamples::default();
+        let each = samples_each(range.start / NS_PER_MS, range.end / NS_PER_MS).min(ROOM_MAX);
+        samples.ts_ms.reserve(each);
+        samples.values.reserve(each);
         let mut current = None;
         scan(snapshot, &ids, range, admit, |index, ts, values| {
             if current != Some(index) {

@@ -167,6 +167,22 @@ impl Function {
         Some(Self { name, kind })
     }
 
+    /// Whether it takes one range and nothing else.
+    pub(crate) fn takes_range(&self) -> bool {
+        matches!(self.kind, Kind::Window(..) | Kind::NamedWindow(..))
+    }
+
+    /// Whether it takes one vector and nothing else, and works on each value by itself.
+    pub(crate) fn maps(&self) -> bool {
+        matches!(self.kind, Kind::Map(_))
+    }
+
+    /// The names of all.
+    #[cfg(test)]
+    pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+        FUNCTIONS.iter().map(|(name, _)| *name)
+    }
+
     /// The type of its value.
     pub(crate) fn returns(&self) -> Type {
         match self.kind {

@@ -37,12 +37,8 @@ const COUNTER_ENDINGS: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
 impl Native {
     /// Whether a float series called `name` should be told that it does not look like a counter.
     pub(crate) fn needs_counter(self, name: &str) -> bool {
-        self.may_need_counter() && !name.is_empty() && !COUNTER_ENDINGS.iter().any(|ending| name.ends_with(ending))
-    }
-
-    /// Whether a float series of some name should be told so.
-    pub(crate) fn may_need_counter(self) -> bool {
-        matches!(self, Self::Rate | Self::Increase)
+        let is_of_counters = matches!(self, Self::Rate | Self::Increase);
+        is_of_counters && !name.is_empty() && !COUNTER_ENDINGS.iter().any(|ending| name.ends_with(ending))
     }
 
     /// The function of a window of series `name`; `floats` is what it makes of floats.
