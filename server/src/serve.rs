@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use axum::Router;
 use foretell_engine::Engine;
 use foretell_query::Database;
 use tokio::net::TcpListener;
@@ -18,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 use crate::alerts::Deliverer;
 use crate::app::{App, Store};
 use crate::config::Config;
+use crate::http::Front;
 use crate::{http, otlp, red, rules};
 
 /// Exit code when a second signal ends the process at once.
@@ -94,10 +94,10 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
     let ending = http::listener::Stop::default();
     // All ports before anything is opened or said: a server without one of them would only seem to run.
     let mut bound = Vec::new();
-    for (name, option, address, router) in [
-        ("http", "--listen-http", listen, http::router as fn(Arc<App>) -> Router),
-        ("otlp/http", "--listen-otlp-http", listen_otlp, otlp::http_router),
-        ("grpc", "--listen-grpc", listen_grpc, otlp::grpc_router),
+    for (name, option, address, front) in [
+        ("http", "--listen-http", listen, http::front as fn(Arc<App>) -> Front),
+        ("otlp/http", "--listen-otlp-http", listen_otlp, otlp::http_front),
+        ("grpc", "--listen-grpc", listen_grpc, otlp::grpc_front),
     ] {
         let Some(address) = address else { continue };
         let listener = TcpListener::bind(address).await.with_context(|| {
@@ -105,15 +105,15 @@ async fn live(config: Config) -> anyhow::Result<ExitCode> {
                 "cannot listen on {address} for {name}; give {option} another address, port 0 for a free one, or none"
             )
         })?;
-        bound.push((name, listener, router));
+        bound.push((name, listener, front));
     }
     let mut accepting = Vec::new();
-    for (name, listener, router) in bound {
+    for (name, listener, front) in bound {
         say(&format!("foretell: {name} listening on http://{}", listener.local_addr()?));
-        let (router, app) = (router(Arc::clone(&app)), Arc::clone(&app));
+        let (front, app) = (front(Arc::clone(&app)), Arc::clone(&app));
         let ending = ending.of_one_listener();
         let drained = ending.drained.clone();
-        let task = tokio::spawn(async move { http::listener::run(listener, router, &app.config.limits, ending).await });
+        let task = tokio::spawn(async move { http::listener::run(listener, front, &app.config.limits, ending).await });
         accepting.push((task, drained));
     }
 

@@ -1,10 +1,13 @@
 //! Reading a request body with a size limit and a deadline.
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::{Bytes, BytesMut};
+use futures::poll;
 use http_body_util::BodyExt as _;
 
 use crate::error::ApiError;
@@ -15,7 +18,15 @@ const DISCARDED_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// The whole body, if it arrives within `timeout` and has at most `bytes_max`.
 pub(crate) async fn read(mut body: Body, bytes_max: usize, timeout: Duration) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout(timeout, collect(&mut body, bytes_max)).await {
+    let collected = {
+        let mut collecting = pin!(collect(&mut body, bytes_max));
+        // Most are there already.
+        match poll!(&mut collecting) {
+            Poll::Ready(collected) => Ok(collected),
+            Poll::Pending => tokio::time::timeout(timeout, collecting).await,
+        }
+    };
+    match collected {
         Ok(Err(error)) if error.status == StatusCode::PAYLOAD_TOO_LARGE => {
             discard(body).await;
             Err(error)

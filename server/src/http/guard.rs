@@ -1,44 +1,83 @@
 //! What surrounds every request: counting, refusal of cross-site requests, headers that tell browsers to be careful.
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Router;
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY, UPGRADE, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 
-use crate::app::App;
+use crate::app::{ActiveRequest, App};
 use crate::error::ApiError;
 
-/// Times and counts a request by route, method and status; refuses one too many. Requests without a body are always
-/// answered: whoever asks whether the server is healthy must hear it.
-pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let active = app.enter();
-    let is_refused = request.method() == Method::POST && app.requests_active() > app.config.limits.connections_max;
-    let started = Instant::now();
-    let method = request.method().clone();
-    let route =
-        request.extensions().get::<MatchedPath>().map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
-    let response = if is_refused {
+/// The routes of `router`, surrounded.
+pub(crate) fn around(router: Router<Arc<App>>, app: Arc<App>) -> Router {
+    let surrounded = |State(app): State<Arc<App>>, request: Request, next: Next| {
+        let matched = request.extensions().get::<MatchedPath>();
+        let route = matched.map_or(Cow::Borrowed("other"), |path| Cow::Owned(path.as_str().to_owned()));
+        surround(app, route, request, |request| next.run(request))
+    };
+    router.layer(from_fn_with_state(Arc::clone(&app), surrounded)).with_state(app)
+}
+
+/// The answer of `next` to a request of `route`, or that it is refused.
+pub(super) async fn surround<F: Future<Output = Response>>(
+    app: Arc<App>,
+    route: Cow<'static, str>,
+    request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
+    if is_cross_site(request.method(), request.headers()) {
+        let refused = ApiError::new(StatusCode::FORBIDDEN, "forbidden", "cross-site requests are refused");
+        return protected(refused.into_response());
+    }
+    let watch = Watch::begin(app, route, request.method());
+    let response = if watch.is_one_too_many() {
         drop(request);
         ApiError::unavailable("too many requests at once (limits.connections_max); try again soon").into_response()
     } else {
-        next.run(request).await
+        next(request).await
     };
-    app.metrics.http_request(&route, &method, response.status(), started.elapsed());
-    // A streamed answer is in flight until its last byte is taken: the body keeps the guard.
-    let (parts, body) = response.into_parts();
-    Response::from_parts(parts, axum::body::Body::new(GuardedBody { body, _active: active }))
+    protected(watch.end(response))
+}
+
+/// Times and counts a request by route, method and status.
+struct Watch {
+    app: Arc<App>,
+    active: ActiveRequest,
+    route: Cow<'static, str>,
+    method: Method,
+    started: Instant,
+}
+
+impl Watch {
+    fn begin(app: Arc<App>, route: Cow<'static, str>, method: &Method) -> Self {
+        Self { active: app.enter(), app, route, method: method.clone(), started: Instant::now() }
+    }
+
+    /// Requests without a body are always answered: whoever asks whether the server is healthy must hear it.
+    fn is_one_too_many(&self) -> bool {
+        self.method == Method::POST && self.app.requests_active() > self.app.config.limits.connections_max
+    }
+
+    /// A streamed answer is in flight until its last byte is taken: its body keeps the request active.
+    fn end(self, response: Response) -> Response {
+        self.app.metrics.http_request(&self.route, &self.method, response.status(), self.started.elapsed());
+        response.map(|body| Body::new(GuardedBody { body, _active: self.active }))
+    }
 }
 
 /// A body that keeps its request counted as active.
 struct GuardedBody {
-    body: axum::body::Body,
-    _active: crate::app::ActiveRequest,
+    body: Body,
+    _active: ActiveRequest,
 }
 
 impl hyper::body::Body for GuardedBody {
@@ -58,14 +97,10 @@ impl hyper::body::Body for GuardedBody {
     }
 }
 
-/// Refuses requests that another web site's page makes a browser send, and sets the protective headers.
-pub(crate) async fn protect(request: Request, next: Next) -> Response {
-    let mut response = if is_cross_site(request.method(), request.headers()) {
-        ApiError::new(StatusCode::FORBIDDEN, "forbidden", "cross-site requests are refused").into_response()
-    } else {
-        next.run(request).await
-    };
+/// `response` with the protective headers that it does not have.
+fn protected(mut response: Response) -> Response {
     let headers = response.headers_mut();
+    headers.reserve(PROTECTIVE.len());
     for (name, value) in PROTECTIVE {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
@@ -80,7 +115,7 @@ const PROTECTIVE: [(HeaderName, &str); 5] = [
     (CACHE_CONTROL, "no-store"),
 ];
 
-/// Without authentication, being on loopback is the only protection: a browser must not be a way around it.
+/// Whether another web site's page made a browser send it. Without authentication, being on loopback is the only protection: a browser must not be a way around it.
 fn is_cross_site(method: &Method, headers: &HeaderMap) -> bool {
     // No browser lets a page read answers of another site, except those of a WebSocket.
     if (method == Method::GET || method == Method::HEAD) && !headers.contains_key(UPGRADE) {

@@ -2,19 +2,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::Front;
 use super::stall::StallGuard;
 use crate::config::{CONNECTION_BYTES, Limits};
 
-/// Bytes of a request's head, HTTP/1.
+/// Bytes of a request's head, HTTP/1. It has at most 100 headers, by hyper's own limit: any other would have it clear room for
+/// them before each request.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Bytes of requests and of answers that HTTP/2 may hold of a connection: a quarter of its part of the memory each.
 const WINDOW_BYTES: u32 = CONNECTION_BYTES / 4;
@@ -22,8 +22,6 @@ const WINDOW_BYTES: u32 = CONNECTION_BYTES / 4;
 const HEADER_LIST_BYTES_MAX: u32 = 32 << 10;
 /// How long connections opened just before a drain have to bring their request: it is answered, instead of cut off.
 const ARRIVING: Duration = Duration::from_millis(100);
-/// Headers of a request, HTTP/1.
-const HEADERS_MAX: usize = 100;
 
 /// The steps of a stop, in order.
 #[derive(Clone, Default)]
@@ -45,7 +43,7 @@ impl Stop {
 }
 
 /// Accepts connections until it is stopped.
-pub(crate) async fn run(listener: TcpListener, router: Router, limits: &Limits, stop: Stop) {
+pub(crate) async fn run(listener: TcpListener, front: Front, limits: &Limits, stop: Stop) {
     let Stop { draining, drained, stopped } = stop;
     let builder = builder(limits);
     let places = Arc::new(Semaphore::new(limits.connections_max));
@@ -70,8 +68,7 @@ pub(crate) async fn run(listener: TcpListener, router: Router, limits: &Limits, 
         };
         let Some((stream, place)) = stream else { continue };
         let io = TokioIo::new(StallGuard::new(stream, first_byte_max, write_stall_max));
-        let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection_with_upgrades(io, service).into_owned();
+        let connection = builder.serve_connection_with_upgrades(io, front.clone()).into_owned();
         // A connection that becomes a WebSocket ends here; what it is used for counts and ends it (`loki::query::tail`).
         // Watching ends a keep-alive connection at the drain; a connection of the drain itself is closed by `stopped`.
         let watched = graceful.as_ref().map(|graceful| graceful.watcher());
@@ -118,12 +115,7 @@ async fn accept(
 
 fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout.0)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout.0).max_buf_size(HEAD_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -1,6 +1,7 @@
 //! The HTTP application: routes, what surrounds every request, and the listener.
 mod backup;
 mod body;
+mod front;
 pub(crate) mod guard;
 pub(crate) mod listener;
 mod operations;
@@ -13,7 +14,6 @@ mod stall;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 
@@ -25,12 +25,18 @@ use crate::otlp::http as otlp;
 use crate::remote_read::handler::read;
 use crate::remote_write::handler::write;
 
+pub(crate) use self::front::Front;
 pub(crate) use self::sql::grpc::subscribe as grpc_subscribe;
 pub(crate) use self::sql::subscribe::clients as subscribers;
 pub(crate) use body::{discard as discard_body, read as read_body, refuse_encoded, too_large as body_too_large};
 
-/// All routes over `app`.
-pub(crate) fn router(app: Arc<App>) -> Router {
+/// All requests, answered by `app`.
+pub(crate) fn front(app: Arc<App>) -> Front {
+    Front::with_questions(guard::around(router(), Arc::clone(&app)), app)
+}
+
+/// All routes.
+fn router() -> Router<Arc<App>> {
     let post_only = || async { ApiError::method_not_allowed("POST") };
     let get_only = || async { ApiError::method_not_allowed("GET, HEAD") };
     Router::new()
@@ -56,9 +62,6 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/openapi.json", get(operations::openapi).fallback(get_only))
         .route("/", get(operations::index).fallback(get_only))
         .fallback(|| async { ApiError::not_found("no such route; / lists what there is").into_response() })
-        .layer(from_fn_with_state(Arc::clone(&app), guard::observe))
-        .layer(from_fn(guard::protect))
-        .with_state(app)
 }
 
 /// The query part of Loki's HTTP API.

@@ -36,39 +36,34 @@ mod wire;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse as _;
 use axum::routing::post;
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::http::{grpc_subscribe, guard};
+use crate::http::{Front, grpc_subscribe, guard};
 
 /// The routes of the port for OTLP over HTTP.
-pub(crate) fn http_router(app: Arc<App>) -> Router {
+pub(crate) fn http_front(app: Arc<App>) -> Front {
     let post_only = || async { ApiError::method_not_allowed("POST") };
-    Router::new()
+    let router = Router::new()
         .route("/v1/metrics", post(http::metrics).fallback(post_only))
         .route("/v1/logs", post(http::logs).fallback(post_only))
         .route("/v1/traces", post(http::traces).fallback(post_only))
         .fallback(|| async {
             let what = "no such route; this port takes POST /v1/metrics, /v1/logs and /v1/traces";
             ApiError::not_found(what).into_response()
-        })
-        .layer(from_fn_with_state(Arc::clone(&app), guard::observe))
-        .layer(from_fn(guard::protect))
-        .with_state(app)
+        });
+    Front::of(guard::around(router, app))
 }
 
 /// The services of the gRPC port.
-pub(crate) fn grpc_router(app: Arc<App>) -> Router {
-    Router::new()
+pub(crate) fn grpc_front(app: Arc<App>) -> Front {
+    let router = Router::new()
         .route("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", post(grpc::metrics))
         .route("/opentelemetry.proto.collector.logs.v1.LogsService/Export", post(grpc::logs))
         .route("/opentelemetry.proto.collector.trace.v1.TraceService/Export", post(grpc::traces))
         .route("/foretell.v1.Subscriptions/Subscribe", post(grpc_subscribe))
-        .fallback(|| async { grpc::unimplemented() })
-        .layer(from_fn_with_state(Arc::clone(&app), guard::observe))
-        .layer(from_fn(guard::protect))
-        .with_state(app)
+        .fallback(|| async { grpc::unimplemented() });
+    Front::of(guard::around(router, app))
 }

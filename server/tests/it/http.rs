@@ -1,5 +1,7 @@
 //! What surrounds every endpoint.
-use crate::support::{Server, binary};
+use std::collections::BTreeSet;
+
+use crate::support::{Answer, Server, binary};
 
 #[test]
 fn errors_have_one_shape() {
@@ -25,6 +27,41 @@ fn browsers_are_kept_careful() {
     assert_eq!(answer.status, 403);
     let own = server.url.clone();
     assert_eq!(server.post("/api/v1/sql", &[("Origin", &own)], b"SELECT 1").status, 200);
+}
+
+/// They do not take the router's way.
+#[test]
+fn questions_are_surrounded_and_refused_as_all_requests_are() {
+    let server = Server::start();
+    let names = |answer: &Answer| answer.headers.keys().map(ToString::to_string).collect::<BTreeSet<_>>();
+    let others = names(&server.get("/api/v1/labels"));
+    for (route, asked) in [("query", "query=1&time=1"), ("query_range", "query=1&start=0&end=1&step=1")] {
+        let path = format!("/api/v1/{route}");
+        let answer = server.get(&format!("{path}?{asked}"));
+        assert_eq!((answer.status, names(&answer)), (200, others.clone()), "{path}");
+        let form = ("Content-Type", "application/x-www-form-urlencoded");
+        assert_eq!(server.post(&path, &[form], asked.as_bytes()).text, answer.text);
+        let evil = ("Origin", "https://evil.example");
+        assert_eq!(server.post(&path, &[form, evil], asked.as_bytes()).status, 403);
+        let wrong = server.get(&path);
+        assert_eq!((wrong.status, names(&wrong)), (400, others.clone()));
+        let put = server.put(&format!("{path}?{asked}"));
+        assert_eq!((put.status, put.header("allow")), (405, "GET, HEAD, POST"));
+        assert_eq!(server.get(&format!("{path}/?{asked}")).status, 404);
+        let head =
+            server.raw(format!("HEAD {path}?{asked} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes());
+        assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
+        let metrics = server.get("/metrics").text;
+        for (method, status, count) in
+            [("GET", 200, 1), ("GET", 400, 1), ("POST", 200, 1), ("PUT", 405, 1), ("HEAD", 200, 1)]
+        {
+            let line = format!(
+                "foretell_http_requests_total{{route=\"{path}\",method=\"{method}\",status=\"{status}\"}} {count}\n"
+            );
+            assert!(metrics.contains(&line), "{line}");
+        }
+        assert!(metrics.contains("foretell_http_requests_total{route=\"other\",method=\"GET\",status=\"404\"}"));
+    }
 }
 
 #[test]

@@ -108,10 +108,7 @@ async fn written(answered: PromAnswer, limit: usize) -> Result<Arc<[Bytes]>, Api
         return Ok(text);
     }
     let rows_max = if is_longer { limit } else { usize::MAX };
-    let size = encode::size(&answered.answer);
-    let count = if size <= INLINE_BYTES_MAX { 1 } else { *PIECES };
-    let parts = encode::pieces(&answered.answer, rows_max, count);
-    let (kept, rows) = (answered.text.clone(), parts.last().map_or(0, |last| last.end));
+    let (kept, rows) = (answered.text.clone(), encode::rows_of(&answered.answer).len().min(rows_max));
     let write = move |answered: &PromAnswer, part: Range<usize>| {
         let warnings: &[&str] = if is_longer { &[TRUNCATED] } else { &[] };
         let around = Around { annotations: &answered.annotations, warnings };
@@ -119,9 +116,10 @@ async fn written(answered: PromAnswer, limit: usize) -> Result<Arc<[Bytes]>, Api
         text.shrink_to_fit();
         Bytes::from(text)
     };
-    let text: Arc<[Bytes]> = if size <= INLINE_BYTES_MAX {
-        parts.into_iter().map(|part| write(&answered, part)).collect()
+    let text: Arc<[Bytes]> = if encode::size(&answered.answer) <= INLINE_BYTES_MAX {
+        Arc::new([write(&answered, 0..rows)])
     } else {
+        let parts = encode::pieces(&answered.answer, rows, *PIECES);
         let answered = Arc::new(answered);
         let each = |part| {
             let answered = Arc::clone(&answered);
