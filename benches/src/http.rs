@@ -11,7 +11,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const BUFFER_BYTES: usize = 256 << 10;
 /// Largest header of an answer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Largest answer of the easy client.
+/// Largest answer.
 const ANSWER_BYTES_MAX: usize = 4 << 30;
 /// A connection that was idle for longer may be closed by the server.
 const IDLE_MAX: Duration = Duration::from_secs(5);
@@ -106,9 +106,8 @@ impl Sender {
     pub fn timed(&mut self, body: &[u8]) -> Result<Timed> {
         let begun = Instant::now();
         let status = self.exchange(body)?;
-        let (ms, body) = (begun.elapsed().as_secs_f64() * 1e3, self.joined());
-        ensure!(status == 200, "{} answers {status}: {}", self.path, beginning(&body));
-        Ok(Timed { body, ms })
+        let ms = begun.elapsed().as_secs_f64() * 1e3;
+        Timed::of(&self.path, status, self.joined(), ms)
     }
 
     /// The answer's body.
@@ -243,6 +242,12 @@ pub struct Timed {
 }
 
 impl Timed {
+    /// The answer of `url`, which must be 200.
+    fn of(url: &str, status: u16, body: Vec<u8>, ms: f64) -> Result<Self> {
+        ensure!(status == 200, "{url} answers {status}: {}", beginning(&body));
+        Ok(Self { body, ms })
+    }
+
     /// What it says.
     ///
     /// # Errors
@@ -309,8 +314,7 @@ impl Client {
         let begun = Instant::now();
         let (status, answer) = self.post(url, &[("content-type", content_type)], body.as_bytes())?;
         let ms = begun.elapsed().as_secs_f64() * 1e3;
-        ensure!(status == 200, "{url} answers {status}: {}", beginning(&answer));
-        Ok(Timed { body: answer, ms })
+        Timed::of(url, status, answer, ms)
     }
 
     /// The answer of Foretell's SQL route to a statement, with its time.
