@@ -1,8 +1,9 @@
 //! Posting lists and ids of ordinals as they are stored, before RocksDB, whose way to a key is long: a first question that looks
-//! up three of them spent a fifth of its time there.
+//! up three of them spent a fifth of its time there. Lists of an index that is gone are pushed out by others: no other index gets its
+//! number.
 use std::sync::Arc;
 
-use rocksdb::{DB, WriteBatch};
+use parking_lot::Mutex;
 
 use crate::error::Result;
 
@@ -11,18 +12,30 @@ use super::store::{Catalogue, failed};
 
 /// Memory of an entry besides its bytes: two allocations, two counters, its place in the table.
 const ENTRY_BYTES: usize = 96;
+/// Keys that are forgotten without a pause.
+const FORGOTTEN_AT_ONCE: usize = 1000;
 
 /// What is kept, by key.
 pub(super) struct Lists {
     kept: Recent<Box<[u8]>, Arc<[u8]>>,
-    /// How often lists were changed: what was read before a change is not kept after it.
+    is_changing: bool,
+    /// How often lists were changed: what was read before the end of a change is not kept after it.
     changes: u64,
 }
 
 impl Lists {
     /// Holds at most about `bytes_max` of memory.
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { kept: Recent::new(bytes_max, |key, list| key.len() + list.len() + ENTRY_BYTES), changes: 0 }
+        Self {
+            kept: Recent::new(bytes_max, |key, list| key.len() + list.len() + ENTRY_BYTES),
+            is_changing: false,
+            changes: 0,
+        }
+    }
+
+    /// Whether what was read since `changes` is what is stored.
+    fn is_as_at(&self, changes: u64) -> bool {
+        !self.is_changing && self.changes == changes
     }
 
     /// Memory it holds, about.
@@ -45,7 +58,7 @@ impl Catalogue {
         let Some(list) = db.get_pinned(key).map_err(failed)? else { return Ok(None) };
         let list: Arc<[u8]> = (*list).into();
         let mut lists = self.lists.lock();
-        if lists.changes == changes {
+        if lists.is_as_at(changes) {
             lists.kept.put(key.into(), Arc::clone(&list));
         }
         Ok(Some(list))
@@ -61,7 +74,7 @@ impl Catalogue {
         let changes = self.lists.lock().changes;
         self.scan(prefix, 0, |key, list| {
             let mut lists = self.lists.lock();
-            if lists.kept.has_room() && lists.changes == changes {
+            if lists.kept.has_room() && lists.is_as_at(changes) {
                 lists.kept.put(key.into(), list.into());
             }
             drop(lists);
@@ -69,12 +82,31 @@ impl Catalogue {
         })
     }
 
-    /// Writes `batch`, which changes the lists of `keys`; they are not kept as they were, whatever becomes of it.
-    pub(super) fn change_lists(&self, db: &DB, batch: &mut WriteBatch, keys: &[Vec<u8>]) -> Result<()> {
-        let written = self.hand_over(db, batch, 0);
-        let mut lists = self.lists.lock();
+    /// Announces that lists will change: until what it returns is dropped nothing is kept that is read.
+    pub(super) fn change_lists(&self) -> Change<'_> {
+        self.lists.lock().is_changing = true;
+        Change(&self.lists)
+    }
+
+    /// Forgets the lists of `keys`, during a change and before the first of them is written: readers then see what is written as
+    /// they would without this.
+    pub(super) fn forget_lists<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
+        let mut keys = keys.peekable();
+        while keys.peek().is_some() {
+            // Questions wait for the lock.
+            let mut lists = self.lists.lock();
+            keys.by_ref().take(FORGOTTEN_AT_ONCE).for_each(|key| lists.kept.forget(key));
+        }
+    }
+}
+
+/// A change of lists, see [`Catalogue::change_lists`].
+pub(super) struct Change<'a>(&'a Mutex<Lists>);
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        let mut lists = self.0.lock();
+        lists.is_changing = false;
         lists.changes += 1;
-        keys.iter().for_each(|key| lists.kept.forget(&**key));
-        written
     }
 }

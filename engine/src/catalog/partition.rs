@@ -163,7 +163,6 @@ impl PartitionPostings<'_> {
 
 impl Catalogue {
     /// Adds the series of a file to the tables of index `index`: `series[k]` has local ordinal `base + k`; `by_id` are the same.
-    /// Returns the keys, of those that are looked up, of what is changed.
     pub(super) fn add_to_index(
         &self,
         db: &DB,
@@ -171,25 +170,26 @@ impl Catalogue {
         (index, base): (u64, u32),
         series: &[(SeriesId, LabelSet)],
         by_id: &[&(SeriesId, LabelSet)],
-    ) -> Result<Vec<Vec<u8>>> {
-        // Ids before lists: of an ordinal that a list has, a query wants the id, and what is full is handed over in between.
-        let mut changed: Vec<Vec<u8>> = self.put_ordinals(db, batch, (index, base), series)?.into_iter().collect();
+    ) -> Result<()> {
         let gathered = Gathered::of((base..).zip(series.iter().map(|pair| &pair.1)));
         let values = gathered.values().map(|((name, value), list)| (value_key(index, name, value), list));
         let names = gathered.names().map(|(name, list)| (name_key(index, name), list));
         let mut lists: Vec<(Vec<u8>, &[u32])> = values.chain(names).collect();
         lists.sort_unstable();
+        if base > 0 {
+            let chunk = chunk_key(index, base / CHUNK);
+            self.forget_lists(lists.iter().map(|pair| &*pair.0).chain([&*chunk]));
+        }
+        // Ids before lists: of an ordinal that a list has, a query wants the id, and what is full is handed over in between.
+        self.put_ordinals(db, batch, (index, base), series)?;
         for (key, list) in lists {
             self.add_to_list(db, batch, base > 0, &key, Bitmap::of(list))?;
-            if base > 0 {
-                changed.push(key);
-            }
         }
         for series in by_id.chunk_by(|a, b| a.0.metric() == b.0.metric()) {
             let key = member_key(index, series[0].0.metric());
             self.add_to_list(db, batch, base > 0, &key, series.iter().map(|pair| pair.0.number()).collect())?;
         }
-        Ok(changed)
+        Ok(())
     }
 
     /// Adds `list` to the one of `key`, where there may be one.
@@ -208,14 +208,13 @@ impl Catalogue {
         self.hand_over(db, batch, WRITE_BYTES)
     }
 
-    /// Returns the key of the chunk that was there, if one was.
     fn put_ordinals(
         &self,
         db: &DB,
         batch: &mut WriteBatch,
         (index, base): (u64, u32),
         series: &[(SeriesId, LabelSet)],
-    ) -> Result<Option<Vec<u8>>> {
+    ) -> Result<()> {
         let mut chunks: BTreeMap<u32, Vec<SeriesId>> = BTreeMap::new();
         for (ordinal, (id, _)) in (base..).zip(series) {
             let chunk = match chunks.entry(ordinal / CHUNK) {
@@ -239,7 +238,7 @@ impl Catalogue {
             }
             batch.put(chunk_key(index, chunk), value);
         }
-        Ok((base % CHUNK > 0).then(|| chunk_key(index, base / CHUNK)))
+        Ok(())
     }
 
     /// The ids of the chunk at `key`; none if it is not there.

@@ -50,14 +50,16 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
         Some(value)
     }
 
-    /// Keeps `value`, the only one that `key` has until [`Recent::forget`].
+    /// Keeps `value` of `key`.
     pub(super) fn put(&mut self, key: K, value: V) {
+        self.forget(&key);
         let bytes = (self.weigh)(&key, &value);
         if self.young_bytes + bytes > self.bytes_max / 2 {
             self.old = std::mem::take(&mut self.young);
             self.old_bytes = std::mem::take(&mut self.young_bytes);
         }
-        if bytes <= self.bytes_max / 2 && self.young.insert(key, value).is_none() {
+        if bytes <= self.bytes_max / 2 {
+            self.young.insert(key, value);
             self.young_bytes += bytes;
         }
     }
@@ -104,6 +106,15 @@ mod tests {
         assert!(!cache.young.is_empty() && !cache.old.is_empty());
         (0..80).for_each(|number| cache.forget(&number));
         assert_eq!((cache.get(&1), cache.get(&79), cache.bytes()), (None, None, 0));
+    }
+
+    #[test]
+    fn a_value_takes_the_place_and_the_memory_of_the_one_before() {
+        let mut cache = cache(10 << 10);
+        for text in ["one", "a longer one", ""] {
+            cache.put(1, text.into());
+            assert_eq!((cache.get(&1), cache.bytes()), (Some(text.into()), text.len() + 100));
+        }
     }
 
     #[test]

@@ -317,6 +317,7 @@ impl Catalogue {
 
     fn add_some(&self, index: u64, base: u32, series: &[(SeriesId, LabelSet)]) -> Result<()> {
         let db = self.db()?;
+        let _change = self.change_lists();
         let mut batch = WriteBatch::default();
         // Table after table, each in the order of its keys (but for ids before lists, see there): then RocksDB need not look for their places.
         for (id, labels) in series {
@@ -329,7 +330,7 @@ impl Catalogue {
             batch.put(id_key(*id), labels.as_bytes());
             self.hand_over(&db, &mut batch, WRITE_BYTES)?;
         }
-        let changed = self.add_to_index(&db, &mut batch, (index, base), series, &by_id)?;
+        self.add_to_index(&db, &mut batch, (index, base), series, &by_id)?;
         for (ordinal, mut metric) in metrics_of(&by_id) {
             let key = [b"m".as_slice(), &ordinal.to_be_bytes()].concat();
             if let Some(old) = db.get_pinned(&key).map_err(failed)? {
@@ -341,7 +342,7 @@ impl Catalogue {
             metric.label_names.dedup();
             batch.put(key, encode_metric(&metric));
         }
-        self.change_lists(&db, &mut batch, &changed)
+        self.hand_over(&db, &mut batch, 0)
     }
 
     /// Writes `batch` if it has grown beyond `bytes`.

@@ -194,6 +194,7 @@ fn a_question_during_or_after_a_change_of_the_index_finds_all_that_is_there_then
             while !writer.is_finished() {
                 let n = names(to).exact("n", "3").unwrap();
                 assert!((0..from).filter(|number| number % 5 == 3).all(|number| n.contains(number)));
+                assert!(names(to).ids(&n).is_ok(), "of what a list has, the ids are known");
                 assert!(from == 0 || ids(from, &(from - 1).to_string()) == [SeriesId::new(0, from - 1)]);
             }
         });

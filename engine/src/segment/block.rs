@@ -155,8 +155,9 @@ pub(crate) struct Block {
     /// Rows of series `k` are `offsets[k]..offsets[k + 1]` of the values.
     offsets: Vec<u32>,
     spans: Spans,
-    /// Of another block until they are decoded.
+    /// Of another block unless they are decoded.
     values: Vec<f64>,
+    is_decoded: bool,
     /// Where in the block the values begin, until they are decoded.
     values_from: Option<usize>,
     index: usize,
@@ -189,6 +190,7 @@ impl Block {
         self.series.clear();
         self.joined.clear();
         self.values_from = None;
+        self.is_decoded = false;
         self.page = None;
         self.index = index;
         self.series.extend(segment.series().iter_from(zone.first).take(zone.series as usize));
@@ -322,7 +324,7 @@ impl Block {
 
     /// Decodes the wanted rows of each series.
     fn decode_values(&mut self, decoder: &mut BlockDecoder, segment: &Segment) -> Result<()> {
-        let Some(from) = self.values_from else { return Ok(()) };
+        let Some(from) = self.values_from.take() else { return Ok(()) };
         let zone = &segment.blocks()[self.index];
         let bytes = &segment.block_bytes_checked_before(self.index)[from..];
         let mut input = Reader::new(bytes, segment.path(), zone.offset + from as u64);
@@ -331,7 +333,7 @@ impl Block {
         rows.extend(self.offsets.windows(2).map(|w| w[1] - w[0]));
         values.decode_some(unpacker, &mut input, rows, |k| wanted[k].clone(), &mut self.values)?;
         input.finish()?;
-        self.values_from = None;
+        self.is_decoded = true;
         Ok(())
     }
 
@@ -350,7 +352,7 @@ impl Block {
 
     /// Values of the `k`-th series; empty before they are decoded.
     pub(crate) fn values(&self, k: usize) -> &[f64] {
-        if self.values_from.is_some() {
+        if !self.is_decoded {
             return &[];
         }
         self.values.get(self.offsets[k] as usize..self.offsets[k + 1] as usize).unwrap_or(&[])

@@ -13,6 +13,7 @@
 //! ```
 use foretell_engine::{METRIC_NAME, MatchOp, Matcher, PlainPattern};
 
+use super::duration_expr::{SECONDS_MAX, duration_ms};
 use super::expr::{Aggregate, AggregateOp, Binary, BinaryOp, Expr, Grouping, Matching, Selector, Type, When};
 use super::function::Function;
 use super::pattern;
@@ -59,19 +60,6 @@ const KEYWORDS: [&str; 37] = [
     "unless",
     "without",
 ];
-
-/// Units of durations in milliseconds.
-const UNITS: [(&str, i64); 7] = [
-    ("ms", 1),
-    ("s", 1_000),
-    ("m", 60_000),
-    ("h", 3_600_000),
-    ("d", 86_400_000),
-    ("w", 604_800_000),
-    ("y", 31_536_000_000),
-];
-/// Longest number of a duration.
-const DIGITS_MAX: usize = 6;
 
 /// The expression that `tokens`, which are in bounds, are; `None` leaves them to the parser.
 pub(super) fn read(tokens: &[Token<'_>]) -> Option<Expr> {
@@ -228,10 +216,8 @@ impl<'a> Reader<'a, '_> {
         self.pass("[")?;
         let text = self.next(Kind::Duration)?;
         self.pass("]")?;
-        let digits = text.find(|c: char| !c.is_ascii_digit()).filter(|digits| (1..=DIGITS_MAX).contains(digits))?;
-        let (number, unit) = text.split_at(digits);
-        let (_, unit_ms) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        Some(number.parse::<i64>().ok()? * unit_ms).filter(|ms| *ms > 0)
+        let ms = duration_ms(text).ok().filter(|&ms| ms > 0 && ms as f64 / 1000.0 <= SECONDS_MAX)?;
+        i64::try_from(ms).ok()
     }
 }
 
@@ -313,6 +299,8 @@ mod tests {
             "{__name__=\"up\"}",
             "node_load1{instance=\"10.0.0.0:9100\", job!='node'}",
             "rate(a{b=~\"c|d\",e!~\"f.+\"}[5m])",
+            "rate(x[1h30m])",
+            "rate(x[292y])",
             "max(max_over_time(cpu{host=\"h\"}[1m]))",
             "sum by (a, b) (increase(x[1h])) > 5",
             "(sum(irate(x[30s])) without (c)) / 1.5",
@@ -334,7 +322,9 @@ mod tests {
             "sum(x[5m])",
             "rate(x)",
             "rate(x[0s])",
-            "rate(x[1h30m])",
+            "rate(x[293y])",
+            "rate(x[16000w])",
+            "rate(x[30m1h])",
             "rate(x[5])",
             "abs(x[5m])",
             "up offset 5m",

@@ -36,7 +36,7 @@ const UNITS: [(&str, u64); 7] = [
     ("ms", 1),
 ];
 /// 292 years: what nanoseconds in 64 bits hold, as in Prometheus.
-const SECONDS_MAX: f64 = 9_223_372_036.0;
+pub(super) const SECONDS_MAX: f64 = 9_223_372_036.0;
 
 /// A duration of a text.
 #[derive(Clone, Copy, Debug)]

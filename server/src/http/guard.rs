@@ -115,7 +115,8 @@ const PROTECTIVE: [(HeaderName, &str); 5] = [
     (CACHE_CONTROL, "no-store"),
 ];
 
-/// Whether another web site's page made a browser send it. Without authentication, being on loopback is the only protection: a browser must not be a way around it.
+/// Whether another web site's page made a browser send it. Without authentication, being on loopback is the only protection: a
+/// browser must not be a way around it.
 fn is_cross_site(method: &Method, headers: &HeaderMap) -> bool {
     // No browser lets a page read answers of another site, except those of a WebSocket.
     if (method == Method::GET || method == Method::HEAD) && !headers.contains_key(UPGRADE) {
