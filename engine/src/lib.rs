@@ -118,12 +118,3 @@ pub use state::{StatePair, StateSize};
 pub use tombstone::Deletion;
 pub use types::{EVENTS, LabelSet, Lsn, METRIC_NAME, MatchOp, Matcher, PlainPattern, SeriesId, SeriesSet, TimeRange};
 pub use write_batch::WriteBatch;
-
-/// Lets bitmaps take their memory from Rust's global allocator, as all else does, instead of the one of the C library.
-///
-/// # Safety
-/// There must be no bitmap yet: a program calls it first.
-pub unsafe fn bitmaps_from_the_global_allocator() {
-    // SAFETY: the caller's.
-    unsafe { croaring::configure_rust_alloc() };
-}

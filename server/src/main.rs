@@ -9,8 +9,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     small_pages();
-    // SAFETY: nothing has made a bitmap yet.
-    unsafe { foretell_engine::bitmaps_from_the_global_allocator() };
     match Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
